@@ -1,0 +1,148 @@
+"""YAML to a frozen, strictly typed model; what does not fit is refused by name before anything runs."""
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class ConfigError(ValueError):
+    """A configuration does not fit its model; the message names file, key, value and what is allowed."""
+
+
+class StrictModel(BaseModel):
+    """Base of every configuration: no unknown key, no coercion of types, no change after reading.
+
+    Example:
+        >>> class Schedule(StrictModel):
+        ...     warmup_steps: int
+        >>> Schedule(warmup_steps=10).warmup_steps
+        10
+    """
+
+    # allow_inf_nan=False: `.nan` is a float to YAML, and would pass every bound written as a comparison.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=StrictModel)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice (PyYAML silently keeps the last one)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if repeated:
+            message = f"key {repeated[0]!r} is given twice; keep one"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads `1e-3` as text (it wants `1.0e-3`): a strict float field would then refuse a plain number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read YAML safely; a key given twice is an error.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The decoded content.
+
+    Raises:
+        ConfigError: If the file is missing or is not YAML; the message gives line and column.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError as error:
+        message = f"{path} is missing; restore it with git"
+        raise ConfigError(message) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        message = f"{path} is not valid YAML: {error}"
+        raise ConfigError(message) from error
+
+
+def parse(model: type[Model], content: object, *, source: str) -> Model:
+    """Check content against a model.
+
+    Args:
+        model: A `StrictModel`.
+        content: Decoded YAML or JSON.
+        source: Where the content comes from; named in the error (for example "params.yaml, block cpu").
+
+    Returns:
+        The frozen model.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, or a value has the wrong type or is out of range.
+
+    Example:
+        >>> class Schedule(StrictModel):
+        ...     warmup_steps: int
+        >>> parse(Schedule, {"warmup": 3}, source="params.yaml")
+        Traceback (most recent call last):
+        ...
+        paperkit.config.ConfigError: params.yaml:
+          key 'warmup_steps' is missing
+          key 'warmup' (value 3) is unknown; allowed here: warmup_steps
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(problem, model)}" for problem in error.errors())
+        message = f"{source}:\n{lines}"
+        raise ConfigError(message) from error
+
+
+def read_profile(model: type[Model], path: Path, profile: str) -> Model:
+    """Read one profile's block of a replication's params.yaml; the other blocks are checked as well.
+
+    Args:
+        model: The replication's `Config`.
+        path: Its params.yaml: one block for each profile.
+        profile: "smoke", "cpu" or "paper".
+
+    Returns:
+        The configuration of that profile.
+
+    Raises:
+        ConfigError: If the profile is not there, or any block does not fit the model: a typo in the paper
+            block must not wait for the day a GPU is rented.
+    """
+    blocks = read_yaml(path)
+    if not isinstance(blocks, dict) or profile not in blocks:
+        known = ", ".join(map(str, blocks)) if isinstance(blocks, dict) else "none"
+        message = f"{path}: profile {profile!r} is not defined; defined: {known}"
+        raise ConfigError(message)
+    parsed = {name: parse(model, block, source=f"{path}, profile {name}") for name, block in blocks.items()}
+    return parsed[profile]
+
+
+def _explain(problem: Any, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"key {key!r} is missing"
+    if problem["type"] == "extra_forbidden":
+        fields = _fields_at(model, problem["loc"][:-1])
+        allowed = f"; allowed here: {', '.join(fields)}" if fields else ""
+        return f"key {key!r} (value {problem['input']!r}) is unknown{allowed}"
+    return f"key {key!r} has value {problem['input']!r}; {problem['msg']}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    current: Any = model
+    for part in location:
+        field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
+        if field is None:
+            return []
+        current = field.annotation
+    return sorted(current.model_fields) if hasattr(current, "model_fields") else []

@@ -1,0 +1,63 @@
+# Thin: pip, DVC, pytest and Jupyter Book do the work. Every path is relative, so a folder with a space in its name works.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONHASHSEED := 0
+# Results are committed to git; DVC must not ask whether to overwrite what it finds.
+DVC := dvc --quiet
+
+.PHONY: help check-python setup pull repro rerun book test bench data clean
+
+help:  ## Show what each command does
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+check-python:  ## Check that PYTHON is a Python 3.11
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 1)' 2>/dev/null || { \
+	  found=$$("$(PYTHON)" --version 2>&1 || true); \
+	  echo "This project needs Python 3.11 (its lock pins libraries for 3.11); $(PYTHON) is: $${found:-not found}." >&2; \
+	  echo "Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+
+setup: .venv/.ready  ## Make .venv with the pinned libraries (once, and again when the lock changes)
+
+.venv/.ready: requirements.lock pyproject.toml | check-python
+	@echo "== Environment: .venv, from requirements.lock (some minutes, once)"
+	@"$(PYTHON)" -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch .venv/.ready
+
+pull: setup  ## Fetch the data from the remote inside the repository
+	@echo "== Data: dvc pull (into data/)"
+	@$(DVC) pull
+
+repro: pull  ## Environment, data, pipeline, book; does only what is not done yet
+	@echo "== Pipeline: dvc repro"
+	@dvc repro
+	@$(MAKE) --no-print-directory book
+
+rerun: pull  ## Train everything again, then verdicts, figures and book
+	@echo "== Pipeline: all training stages again"
+	@dvc repro --single-item --force $$(python -c "import yaml; p = yaml.safe_load(open('params.yaml')); \
+	  print(*p['replications'], *(name + '_timing' for name in p['timed']))")
+	@dvc repro
+	@$(MAKE) --no-print-directory book
+
+book: setup  ## Build the book from the committed results
+	@echo "== Book: book/_build/html"
+	@jupyter-book build book --all -W -n --keep-going --quiet
+	@echo "Open book/_build/html/index.html"
+
+test: pull  ## The whole test suite
+	@echo "== Tests"
+	@python -m pytest
+
+bench: setup  ## Ratios of speed against peers, measured in one run
+	@python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-enable --benchmark-columns=median,iqr,rounds
+
+data: setup  ## Rebuild data/ from the packages named in data_sources.yaml (not needed to reproduce)
+	@python -m paperkit.ingest
+
+clean:  ## Remove what can be made again: environment, data, built book, kept runs
+	rm -rf .venv data book/_build .paperkit .pytest_cache .ruff_cache .benchmarks .hypothesis

@@ -1,0 +1,252 @@
+"""The directives `claims` (every claim of a replication) and `verdict-table` (one row a replication)."""
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+from results_in_text.results_files import ResultAddressError, read_verdicts
+from results_in_text.verdict_badges import is_primary, verdict_badge
+
+Row = list[list[nodes.Node]]
+
+
+class ClaimsTable(SphinxDirective):
+    """Directive `claims`: all claims of the replication named, primary ones first, exploratory ones last.
+
+    Each row is a target, `claim-<name>-<id>` in small letters, so that one result can be cited.
+    """
+
+    required_arguments: ClassVar[int] = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table and note its files as dependencies of the page.
+
+        Returns:
+            One table.
+
+        Raises:
+            ExtensionError: If there are no verdicts, or one is malformed.
+        """
+        name = self.arguments[0]
+        try:
+            verdicts = read_verdicts(Path(self.config.results_root), name)
+            rows = [self._row(name, claim) for claim in sorted(verdicts.claims, key=_rank)]
+        except ResultAddressError as error:
+            message = f"{self.get_location()}: directive claims, {name!r}: {error}"
+            raise ExtensionError(message) from error
+        for path in verdicts.files:
+            self.env.note_dependency(str(path))
+        headings = ["Claim", "What is claimed, and where", "Reported", "Measured here", "Verdict and reason"]
+        return [_table(headings, rows, css_class="claims", widths=[9, 33, 12, 20, 26])]
+
+    def _row(self, name: str, claim: dict[str, Any]) -> Row:
+        return [
+            self._identity(name, claim),
+            self._statement(claim),
+            [_paragraph(reported_text(claim["reported"]))],
+            [_paragraph(line) for line in measured_lines(claim["tests"])],
+            [nodes.paragraph("", "", verdict_badge(claim)), _paragraph(claim["reason"])],
+        ]
+
+    def _identity(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
+        target = claim_target(name, claim["id"])
+        # A label lets any page refer to the row: {ref}`text <claim-lion-c6>`.
+        self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
+        kind = claim["kind"] if not is_primary(claim) else "primary"
+        return [nodes.paragraph("", "", nodes.strong("", claim["id"]), ids=[target]), _paragraph(kind)]
+
+    def _statement(self, claim: dict[str, Any]) -> list[nodes.Node]:
+        paragraphs = [nodes.paragraph("", "", *self._markdown(claim["statement"]))]
+        if claim.get("correction"):
+            corrected = self._markdown(claim["correction"]["statement"])
+            paragraphs.append(nodes.paragraph("", "", nodes.strong("", "Corrected: "), *corrected))
+        return [*paragraphs, nodes.paragraph("", "", *self._markdown(source_text(claim["source"])))]
+
+    def _markdown(self, text: str) -> list[nodes.Node]:
+        return self.parse_inline(text)[0]
+
+
+class VerdictTable(SphinxDirective):
+    """Directive `verdict-table`: one row for each replication that has verdicts on disk."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table.
+
+        Returns:
+            One table.
+
+        Raises:
+            ExtensionError: If no replication has verdicts, or a file is malformed.
+        """
+        root = Path(self.config.results_root)
+        names = sorted(path.parent.name for path in root.glob("*/verdicts.json"))
+        if not names:
+            message = f"{self.get_location()}: no verdicts below {root}; `dvc repro` makes them"
+            raise ExtensionError(message)
+        try:
+            rows = [self._row(root, name) for name in names]
+        except ResultAddressError as error:
+            message = f"{self.get_location()}: directive verdict-table: {error}"
+            raise ExtensionError(message) from error
+        # A new replication is a new folder, which no dependency on a file would notice.
+        self.env.note_reread()
+        headings = ["Replication", "Primary claims", "Other claims", "Profile"]
+        return [_table(headings, rows, css_class="replications", widths=[26, 34, 28, 12])]
+
+    def _row(self, root: Path, name: str) -> Row:
+        verdicts = read_verdicts(root, name)
+        # Results of a replication's pretrained stage stand in a folder of their own and on the same page.
+        page = name.removesuffix("_pretrained")
+        return [
+            [nodes.paragraph("", "", *self.parse_inline(f"{{doc}}`/replications/{page}`")[0])],
+            [self._linked_badge(name, claim) for claim in verdicts.claims if is_primary(claim)],
+            [_paragraph(line) for line in count_lines(verdicts.claims)],
+            [_paragraph(verdicts.profile)],
+        ]
+
+    def _linked_badge(self, name: str, claim: dict[str, Any]) -> nodes.paragraph:
+        link = self.parse_inline(f"{{ref}}`{claim['id']} <{claim_target(name, claim['id'])}>`")[0]
+        return nodes.paragraph("", "", *link, nodes.Text(" "), verdict_badge(claim))
+
+
+def claim_target(name: str, claim_id: str) -> str:
+    """Return the anchor of a claim's row.
+
+    Args:
+        name: Folder of the replication.
+        claim_id: Such as C6.
+
+    Returns:
+        Small letters and hyphens, as HTML and Sphinx want it.
+
+    Example:
+        >>> claim_target("lora_optimizer", "C6")
+        'claim-lora-optimizer-c6'
+    """
+    return f"claim-{name}-{claim_id}".lower().replace("_", "-")
+
+
+def source_text(source: dict[str, str] | None) -> str:
+    """Say where a claim stands.
+
+    Args:
+        source: Bibliography key and place, or None for a claim of our own.
+
+    Returns:
+        Markdown with a citation.
+
+    Example:
+        >>> source_text({"bib": "chen2023lion", "where": "Table 2"})
+        '{cite:t}`chen2023lion`, Table 2'
+    """
+    if not source or not source.get("bib"):
+        return "Our own claim."
+    return ", ".join(filter(None, [f"{{cite:t}}`{source['bib']}`", source.get("where")]))
+
+
+def reported_text(reported: dict[str, Any] | None) -> str:
+    """Say what the source reports.
+
+    Args:
+        reported: Value, unit, and whether the original was not read; None for a claim of our own.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> reported_text({"value": "2–15", "unit": "%", "unverified": True})
+        '2–15 % (not read in the original)'
+    """
+    if not reported:
+        return "–"
+    value, unit = reported.get("value"), reported.get("unit")
+    text = "no number" if value is None else " ".join(filter(None, [str(value), unit]))
+    return f"{text} (not read in the original)" if reported.get("unverified") else text
+
+
+def measured_lines(tests: list[dict[str, Any]]) -> list[str]:
+    """Say what we measured, one line a test.
+
+    Args:
+        tests: The claim's tests; several are told apart by the names of their estimands.
+
+    Returns:
+        Estimate, 95 % interval, unit and number of seeds; errors and tolerance for identities.
+
+    Example:
+        >>> gap = {"estimand": "gap", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
+        >>> measured_lines([gap | {"rule": "greater"}])
+        ['0.123 [0.100, 0.150] nats, n = 8']
+    """
+    lines = [_identity_line(test) if test["rule"] == "identity" else _interval_line(test) for test in tests]
+    if len(tests) == 1:
+        return lines
+    return [f"{test['estimand'].replace('_', ' ')}: {line}" for test, line in zip(tests, lines, strict=True)]
+
+
+def count_lines(claims: list[dict[str, Any]]) -> list[str]:
+    """Count the verdicts of the claims that are not primary, one line a kind.
+
+    Args:
+        claims: All claims of a replication.
+
+    Returns:
+        Such as "identity: 4 holds"; a single line "none" if all claims are primary.
+
+    Example:
+        >>> count_lines([{"kind": "identity", "family": None, "verdict": "holds"}] * 4)
+        ['identity: 4 holds']
+    """
+    others = [claim for claim in claims if not is_primary(claim)]
+    lines = []
+    for kind in dict.fromkeys(claim["kind"] for claim in others):
+        words = Counter(claim["verdict"] or "no verdict" for claim in others if claim["kind"] == kind)
+        lines.append(f"{kind}: " + ", ".join(f"{count} {word}" for word, count in words.items()))
+    return lines or ["none"]
+
+
+def _rank(claim: dict[str, Any]) -> int:
+    return 0 if is_primary(claim) else 2 if claim["exploratory"] else 1
+
+
+def _identity_line(test: dict[str, Any]) -> str:
+    if test["max_error"] is None:
+        return "not run"
+    return f"largest error {test['max_error']:.1e}, tolerance {test['tolerance']:.0e}"
+
+
+def _interval_line(test: dict[str, Any]) -> str:
+    estimate, low, high = test["estimate"], test["low"], test["high"]
+    if low is None or high is None:
+        return f"no interval, n = {test['n']}" if test["n"] else "not run"
+    spec = _spec_for((high - low) / 2)
+    text = f"{estimate:{spec}} [{low:{spec}}, {high:{spec}}]"
+    return ", ".join([" ".join(filter(None, [text, test["unit"]])), f"n = {test['n']}"])
+
+
+def _spec_for(half_width: float) -> str:
+    """Choose a format that shows two digits of the interval's half width."""
+    if half_width < 1e-6:
+        return ".4g"
+    return f".{max(0, 1 - math.floor(math.log10(half_width)))}f"
+
+
+def _paragraph(text: str) -> nodes.paragraph:
+    return nodes.paragraph("", text)
+
+
+def _table(headings: list[str], rows: list[Row], *, css_class: str, widths: list[int]) -> nodes.table:
+    group = nodes.tgroup(cols=len(headings))
+    group += [nodes.colspec(colwidth=width) for width in widths]
+    group += nodes.thead("", _table_row([[_paragraph(heading)] for heading in headings]))
+    group += nodes.tbody("", *[_table_row(row) for row in rows])
+    return nodes.table("", group, classes=[css_class, "colwidths-given"])
+
+
+def _table_row(cells: Row) -> nodes.row:
+    return nodes.row("", *[nodes.entry("", *cell) for cell in cells])

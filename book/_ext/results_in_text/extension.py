@@ -1,0 +1,55 @@
+"""Sphinx extension: numbers, verdicts, tables and figures of a page come from results/, or the build fails."""
+
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+from results_in_text.claim_tables import ClaimsTable, VerdictTable
+from results_in_text.result_figures import ResultFigure
+from results_in_text.result_roles import (
+    ResultRole,
+    VerdictRole,
+    depart_result_value,
+    pass_through,
+    result_value,
+    visit_result_value,
+)
+
+
+def resolve_roots(app: Sphinx, config: Config) -> None:
+    """Take the folders relative to the book's folder, as the configuration file means them.
+
+    Args:
+        app: The application.
+        config: Its configuration; `results_root` and `figures_root` become absolute.
+    """
+    for key in ("results_root", "figures_root"):
+        config[key] = str(Path(app.srcdir, config[key]).resolve())
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register everything with Sphinx.
+
+    Args:
+        app: The application.
+
+    Returns:
+        Metadata of the extension.
+    """
+    app.add_config_value("results_root", "../results", "env", str)
+    app.add_config_value("figures_root", "../figures", "env", str)
+    app.connect("config-inited", resolve_roots)
+    app.add_node(
+        result_value,
+        html=(visit_result_value, depart_result_value),
+        latex=(pass_through, pass_through),
+        text=(pass_through, pass_through),
+    )
+    app.add_role("result", ResultRole())
+    app.add_role("verdict", VerdictRole())
+    app.add_directive("claims", ClaimsTable)
+    app.add_directive("verdict-table", VerdictTable)
+    app.add_directive("result-figure", ResultFigure)
+    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,203 @@
+"""Results on disk, and the paths by which a page names one value in them.
+
+An address is `name/file:path`: a JSON file below the results root without its suffix, a colon, and a path of
+keys separated by dots with `[i]` for a place in a list. A first key that is the id of a claim is looked up in
+the file's list `claims`. Nothing here knows Sphinx.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
+_PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
+_STEP = re.compile(r"([\w-]+)|\[(\d+)\]")
+
+
+class ResultAddressError(ValueError):
+    """A page names a result that is not there or cannot be printed; the message says which and what to do."""
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Split `name/file:path` into its file and its path.
+
+    Args:
+        address: As written on the page, without format.
+
+    Returns:
+        The file without suffix, and the path inside it.
+
+    Raises:
+        ResultAddressError: If the address does not have that form.
+
+    Example:
+        >>> split_address("lion/verdicts:C6.tests[0].estimate")
+        ('lion/verdicts', 'C6.tests[0].estimate')
+    """
+    match = _ADDRESS.fullmatch(address.strip())
+    if match is None:
+        message = f"{address!r} is not an address; write name/file:path, such as lion/verdicts:C6.verdict"
+        raise ResultAddressError(message)
+    return match["file"], match["path"]
+
+
+def read_results(path: Path) -> Any:
+    """Read one JSON file of results.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The decoded content.
+
+    Raises:
+        ResultAddressError: If the file is missing, is not JSON, or holds NaN or infinity.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        message = f"{path} is missing; `dvc repro` makes it, or the page names the wrong file"
+        raise ResultAddressError(message) from error
+    except ValueError as error:
+        message = f"{path} is not JSON ({error}); restore it with git, or rerun its stage"
+        raise ResultAddressError(message) from error
+
+
+def value_at(content: Any, path: str) -> Any:
+    """Return what a path names in a decoded file.
+
+    Args:
+        content: The decoded JSON.
+        path: Keys separated by dots, `[i]` for a place in a list.
+
+    Returns:
+        The value; never None.
+
+    Raises:
+        ResultAddressError: If the path has no such form, names nothing, or names a null.
+
+    Example:
+        >>> value_at({"claims": [{"id": "C6", "tests": [{"n": 8}]}]}, "C6.tests[0].n")
+        8
+    """
+    if _PATH.fullmatch(path) is None:
+        message = f"{path!r} is not a path; write keys with dots and [i], such as C6.tests[0].estimate"
+        raise ResultAddressError(message)
+    value = content
+    for number, match in enumerate(_STEP.finditer(path)):
+        step = match[0] if match[1] else int(match[2])
+        claim = _claim_with_id(content, step) if number == 0 else None
+        value = claim if claim is not None else _child(value, step, path)
+    if value is None:
+        message = f"{path!r} is null: there is no number to print; remove it from the page or run its stage"
+        raise ResultAddressError(message)
+    return value
+
+
+class Verdicts(NamedTuple):
+    """The verdicts of one replication.
+
+    Attributes:
+        profile: Profile of the runs.
+        claims: The claims of verdicts.json, then those of timing_verdicts.json where that exists.
+        files: Both paths, whether or not the second exists, so that a page can depend on its appearance.
+    """
+
+    profile: str
+    claims: list[dict[str, Any]]
+    files: list[Path]
+
+
+def read_verdicts(root: Path, name: str) -> Verdicts:
+    """Read all claims of a replication.
+
+    Args:
+        root: The results root.
+        name: Folder of the replication below the root.
+
+    Returns:
+        Profile, claims and files.
+
+    Raises:
+        ResultAddressError: If verdicts.json is missing or a file has no list of claims.
+    """
+    required, optional = (root / name / f"{stem}.json" for stem in ("verdicts", "timing_verdicts"))
+    contents = [read_results(required)]
+    if optional.exists():
+        contents.append(read_results(optional))
+    claims = [claim for content in contents for claim in value_at(content, "claims")]
+    return Verdicts(value_at(contents[0], "profile"), claims, [required, optional])
+
+
+def claim_with_id(verdicts: Verdicts, claim_id: str) -> dict[str, Any]:
+    """Find one claim.
+
+    Args:
+        verdicts: The verdicts of its replication.
+        claim_id: Such as C6.
+
+    Returns:
+        The claim.
+
+    Raises:
+        ResultAddressError: If there is no such claim.
+    """
+    for claim in verdicts.claims:
+        if claim["id"] == claim_id:
+            return claim
+    known = ", ".join(claim["id"] for claim in verdicts.claims)
+    message = f"no claim {claim_id!r} in {verdicts.files[0].parent}; there are {known}"
+    raise ResultAddressError(message)
+
+
+def formatted(value: Any, spec: str | None) -> str:
+    """Write a value as the page shows it.
+
+    Args:
+        value: A number or text.
+        spec: Python format specification; a float must have one, or the page would show 17 digits.
+
+    Returns:
+        The text.
+
+    Raises:
+        ResultAddressError: If the value is neither number nor text, or the format does not fit it.
+
+    Example:
+        >>> formatted(0.19934, ".2f")
+        '0.20'
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        message = f"{value!r} is not one number or text; let the path go on to one"
+        raise ResultAddressError(message)
+    if spec is None and isinstance(value, float):
+        message = f"the float {value!r} has no format; add one after a bar, such as `| .3f`"
+        raise ResultAddressError(message)
+    try:
+        return format(value, spec or "")
+    except ValueError as error:
+        message = f"format {spec!r} does not fit {value!r} ({error}); use a Python format such as .3f or .1e"
+        raise ResultAddressError(message) from error
+
+
+def _claim_with_id(content: Any, key: str | int) -> dict[str, Any] | None:
+    claims = content.get("claims") if isinstance(content, dict) else None
+    if not isinstance(claims, list):
+        return None
+    return next((claim for claim in claims if isinstance(claim, dict) and claim.get("id") == key), None)
+
+
+def _child(value: Any, step: str | int, path: str) -> Any:
+    if isinstance(step, str) and isinstance(value, dict) and step in value:
+        return value[step]
+    if isinstance(step, int) and isinstance(value, list) and step < len(value):
+        return value[step]
+    there = list(value) if isinstance(value, dict) else value
+    message = f"{path!r} names nothing: no {step!r} in {str(there)[:200]}"
+    raise ResultAddressError(message)
+
+
+def _refuse_constant(constant: str) -> None:
+    message = f"holds {constant}"
+    raise ValueError(message)

@@ -1,0 +1,224 @@
+"""Published files that tables are made from: fetching them, checking them, reading what is inside.
+
+Files are fetched by name and version with the registry's own client, so that its configuration (mirrors, caches) is
+honoured: `npm pack`, `apt-get download`, and for Debian's translated package descriptions `apt-get update` with a
+configuration of its own. Nothing is read from a file before its SHA-256 has been checked.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Archive(BaseModel):
+    """One published file: where it comes from, what it must hash to, and what we may do with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    package: str
+    registry: Literal["npm", "debian", "debian-translations"]
+    version: str
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    members: str
+    parser: Literal["speeches", "sources", "sections", "manual_pages", "descriptions", "poems"]
+    licence: str
+    notice: str
+    constants: dict[str, str] = {}
+
+
+def fetch(archive: Archive, folder: Path) -> Path:
+    """Have one archive in a folder, downloading it unless it is there with the right SHA-256.
+
+    Args:
+        archive: What to fetch.
+        folder: Where archives are kept.
+
+    Returns:
+        Path of the archive, whose SHA-256 has been checked.
+
+    Raises:
+        ValueError: If what the registry serves has another SHA-256.
+    """  # noqa: DOC502 (raised by check_sha256)
+    path = folder / archive.file
+    if not (path.is_file() and _sha256(path) == archive.sha256):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            shutil.move(_DOWNLOADS[archive.registry](archive, Path(work)), path)
+    check_sha256(archive, path)
+    return path
+
+
+def check_sha256(archive: Archive, path: Path) -> None:
+    """Refuse an archive whose bytes are not the recorded ones.
+
+    Args:
+        archive: What the file should be.
+        path: The file.
+
+    Raises:
+        ValueError: If the SHA-256 differs.
+    """
+    got = _sha256(path)
+    if got != archive.sha256:
+        msg = (
+            f"{archive.file} ({archive.registry} {archive.package} {archive.version}) has SHA-256 {got}; expected "
+            f"{archive.sha256}. Nothing was read from it. If the registry serves a newer build under this name, use the "
+            f"committed tables (`dvc pull`), or record the new SHA-256 in data_sources.yaml and expect other results."
+        )
+        raise ValueError(msg)
+
+
+def members(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
+    """Read the files of an archive that its description selects.
+
+    Args:
+        archive: Description; `members` is a regular expression for the whole name of a file.
+        path: The archive.
+
+    Returns:
+        Names and bytes, in the order of the names.
+    """
+    return iter(sorted(_READERS[archive.registry](path, re.compile(archive.members))))
+
+
+def _tar_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(path) as archive:
+        yield from _matching(archive, pattern)
+
+
+def _deb_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    with tempfile.TemporaryFile() as unpacked:
+        subprocess.run(["dpkg-deb", "--fsys-tarfile", str(path)], check=True, stdout=unpacked)
+        unpacked.seek(0)
+        with tarfile.open(fileobj=unpacked) as archive:
+            yield from _matching(archive, pattern)
+
+
+def _single_file(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    if pattern.fullmatch(path.name):
+        yield path.name, path.read_bytes()
+
+
+def _matching(archive: tarfile.TarFile, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        stream = archive.extractfile(member) if member.isfile() and pattern.fullmatch(member.name) else None
+        if stream is not None:
+            yield member.name, stream.read()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _npm_pack(archive: Archive, folder: Path) -> Path:
+    _run(["npm", "pack", "--silent", "--ignore-scripts", f"{archive.package}@{archive.version}"], folder)
+    return _only_file(archive, folder)
+
+
+def _apt_get_download(archive: Archive, folder: Path) -> Path:
+    _run(["apt-get", "download", "--quiet", f"{archive.package}={archive.version}"], folder)
+    return _only_file(archive, folder)
+
+
+def _apt_translation(archive: Archive, folder: Path) -> Path:
+    """Fetch the translated package descriptions of one Debian release (`package` = language, `version` = release).
+
+    The machine's own apt configuration often turns translations off by a list "none", to which an option on the
+    command line only appends; hence a configuration file that clears the list first.
+
+    Returns:
+        Path of the uncompressed file.
+    """
+    (folder / "lists" / "partial").mkdir(parents=True)
+    sources, configuration, fetched = folder / "sources.list", folder / "apt.conf", folder / archive.file
+    sources.write_text(f"deb {_debian_mirror(folder)} {archive.version} main\n", encoding="utf-8")
+    configuration.write_text(
+        "#clear Acquire::Languages;\n"
+        f'Acquire::Languages {{ "{archive.package}"; }};\n'
+        'Acquire::IndexTargets::deb::Packages::DefaultEnabled "false";\n'
+        f'Dir::State::Lists "{folder}/lists";\n'
+        f'Dir::Etc::SourceList "{sources}";\n'
+        'Dir::Etc::SourceParts "/dev/null";\n'
+        "#clear APT::Update::Post-Invoke-Success;\n",
+        encoding="utf-8",
+    )
+    apt_get = ["apt-get", "-c", str(configuration)]
+    _run([*apt_get, "update", "--quiet"], folder)
+    index = (
+        _run([*apt_get, "indextargets", "--format", "$(FILENAME)", "Created-By: Translations"], folder)
+        .decode()
+        .strip()
+    )
+    fetched.write_bytes(_run(["/usr/lib/apt/apt-helper", "cat-file", index], folder))
+    return fetched
+
+
+def _debian_mirror(folder: Path) -> str:
+    """Ask apt which mirror of Debian this machine uses.
+
+    Returns:
+        Address of the mirror.
+
+    Raises:
+        ValueError: If apt is not set up for Debian.
+    """
+    query = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(SITE)", "Created-By: Packages"]
+    for line in _run(query, folder).decode().splitlines():
+        origin, label, site = line.split("|")
+        if (origin, label) == ("Debian", "Debian"):
+            return site
+    msg = "apt knows no mirror of Debian; run `apt-get update` on a Debian machine, or use the tables of `dvc pull`"
+    raise ValueError(msg)
+
+
+def _run(command: list[str], folder: Path) -> bytes:
+    """Run a registry's client.
+
+    Returns:
+        What it printed.
+
+    Raises:
+        ValueError: If the client is not installed or fails.
+    """
+    remedy = "`dvc pull` fetches the committed tables without it"
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    except FileNotFoundError as error:
+        msg = f"{command[0]} is not installed here; {remedy}"
+        raise ValueError(msg) from error
+    except subprocess.CalledProcessError as error:
+        last_words = error.stderr.decode(errors="replace").strip()[-500:]
+        msg = f"`{' '.join(command)}` failed: {last_words}; {remedy}"
+        raise ValueError(msg) from error
+    return done.stdout
+
+
+def _only_file(archive: Archive, folder: Path) -> Path:
+    fetched = folder / archive.file
+    if not fetched.is_file():
+        names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        msg = f"{archive.registry} gave {names} for {archive.package} {archive.version}; expected {archive.file}"
+        raise ValueError(msg)
+    return fetched
+
+
+_DOWNLOADS: dict[str, Callable[[Archive, Path], Path]] = {
+    "npm": _npm_pack,
+    "debian": _apt_get_download,
+    "debian-translations": _apt_translation,
+}
+_READERS: dict[str, Callable[[Path, re.Pattern[str]], Iterator[tuple[str, bytes]]]] = {
+    "npm": _tar_members,
+    "debian": _deb_members,
+    "debian-translations": _single_file,
+}

@@ -1,0 +1,316 @@
+"""From claims.yaml and runs to verdicts: `python -m paperkit.claims <name> [--timing]`.
+
+claims.yaml says beforehand which number decides a claim and by which rule; the replication's estimands.py
+computes that number for each seed; paperkit.rules and paperkit.verdicts judge it. Nothing here knows a
+replication: estimands are loaded by name. What can be refused is refused before the first estimand runs.
+"""
+
+import argparse
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from paperkit.config import ConfigError, parse, read_yaml
+from paperkit.results import ResultsError, read_runs, write_json
+from paperkit.rules import AnyTest, ClaimsModel, IdentityTest, Outcome, SeedTest, Text, evaluate
+from paperkit.verdicts import (
+    MIN_SEEDS_FOR_A_VERDICT,
+    PROFILES,
+    Judgement,
+    correct_for_multiplicity,
+    judge_claim,
+)
+
+MAX_PRIMARY = 4
+
+Estimand = Callable[[pd.DataFrame], Any]
+# strict=False lets a YAML list become a tuple; its elements stay strict.
+Tests = Annotated[tuple[AnyTest, ...], Field(strict=False, min_length=1)]
+
+
+class Source(ClaimsModel):
+    """Where the claim stands: key in references.bib (null for our own claims), and the place in that source."""
+
+    bib: Text | None
+    where: Text
+
+
+class Reported(ClaimsModel):
+    """What the source reports: a number, a text such as "3 to 10", or null."""
+
+    value: float | Text | None
+    unit: Text | None
+    unverified: bool
+
+
+class Correction(ClaimsModel):
+    """The statement as it should read, and the tests it must pass."""
+
+    statement: Text
+    tests: Tests
+
+
+class Claim(ClaimsModel):
+    """One claim and the rule that decides it."""
+
+    id: Annotated[str, Field(pattern=r"^[CX]\d+[a-z]?$")]
+    statement: Text
+    source: Source
+    reported: Reported
+    kind: Literal["identity", "experiment", "timing", "exploratory"]
+    family: Literal["primary"] | None
+    profile: Literal["smoke", "cpu", "paper"]
+    min_seeds: Annotated[int, Field(ge=1)]
+    tests: Tests
+    correction: Correction | None = None
+
+
+class ClaimsFile(ClaimsModel):
+    """The frame of claims.yaml; claims are parsed one by one, so that an error names its claim."""
+
+    version: Literal[1] = Field(alias="schema")
+    claims: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
+
+
+def read_claims(path: Path) -> tuple[Claim, ...]:
+    """Read and check claims.yaml.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its claims, in the file's order.
+
+    Raises:
+        ConfigError: If a key is unknown or missing, a value has the wrong type or is out of range, ids repeat,
+            there are more than four primary claims, or the parts of a claim contradict each other.
+    """
+    frame = parse(ClaimsFile, read_yaml(path), source=str(path))
+    claims = tuple(
+        parse(Claim, content, source=f"{path}, claim {content.get('id', f'number {number} (no id)')}")
+        for number, content in enumerate(frame.claims, start=1)
+    )
+    problems = [f"claim {claim.id}: {problem}" for claim in claims for problem in _contradictions(claim)]
+    repeated = [claim_id for claim_id, count in Counter(claim.id for claim in claims).items() if count > 1]
+    problems += [f"claim {claim_id}: key 'id' is given twice; ids are unique" for claim_id in repeated]
+    primary = [claim.id for claim in claims if claim.family == "primary"]
+    if len(primary) > MAX_PRIMARY:
+        problems.append(f"{len(primary)} claims have family 'primary' ({', '.join(primary)}); at most {MAX_PRIMARY}")
+    if problems:
+        message = "\n".join(f"{path}, {problem}" for problem in problems)
+        raise ConfigError(message)
+    return claims
+
+
+def load_estimands(module_name: str, claims: Sequence[Claim]) -> dict[str, Estimand]:
+    """Load every function that the claims name.
+
+    Args:
+        module_name: For example "replications.lion.estimands".
+        claims: Claims whose tests and corrections name the functions.
+
+    Returns:
+        Functions by name.
+
+    Raises:
+        ConfigError: If the module has no such function; the message lists those it has.
+    """
+    module = importlib.import_module(module_name)
+    estimands: dict[str, Estimand] = {}
+    for claim in claims:
+        for test in _all_tests(claim):
+            function = getattr(module, test.estimand, None)
+            if not callable(function):
+                message = (
+                    f"claim {claim.id}: key 'estimand' has value {test.estimand!r}, which {module_name} does "
+                    f"not define; defined: {', '.join(_functions_of(module))}"
+                )
+                raise ConfigError(message)
+            estimands[test.estimand] = function
+    return estimands
+
+
+def judge_runs(
+    claims: Sequence[Claim], runs: pd.DataFrame, estimands: Mapping[str, Estimand], *, num_primary: int
+) -> list[dict[str, Any]]:
+    """Judge claims on one table of runs.
+
+    Args:
+        claims: Claims to judge, of kind timing or of the other kinds.
+        runs: Table in the form of runs.csv, of one profile.
+        estimands: Functions by name, see `load_estimands`.
+        num_primary: Primary claims declared in the whole claims.yaml; those not in `claims` count with p = 1,
+            so that verdicts.json does not depend on a clock.
+
+    Returns:
+        One entry of verdicts.json for each claim, in the order given.
+
+    Raises:
+        ResultsError: If the runs are of several profiles, an estimand breaks its contract, or the negative
+            control of an identity passes.
+    """
+    profile = profile_of(runs)
+    judgements: dict[str, Judgement] = {}
+    outcomes: dict[str, tuple[list[Outcome], list[Outcome]]] = {}
+    for claim in claims:
+        tests = [evaluate(test, estimands[test.estimand](runs)) for test in claim.tests]
+        corrected = claim.correction.tests if claim.correction else ()
+        correction = [evaluate(test, estimands[test.estimand](runs)) for test in corrected]
+        outcomes[claim.id] = (tests, correction)
+        judgements[claim.id] = judge_claim(
+            [outcome.finding for outcome in tests],
+            correction=[outcome.finding for outcome in correction],
+            claim_profile=claim.profile,
+            runs_profile=profile,
+            min_seeds=claim.min_seeds,
+            exploratory=claim.kind == "exploratory",
+        )
+    primary = {claim.id: judgements[claim.id] for claim in claims if claim.family == "primary"}
+    judgements |= correct_for_multiplicity(primary, num_primary)
+    return [_claim_record(claim, judgements[claim.id], *outcomes[claim.id]) for claim in claims]
+
+
+def profile_of(runs: pd.DataFrame) -> str:
+    """Return the one profile of a table of runs.
+
+    Args:
+        runs: Table in the form of runs.csv.
+
+    Returns:
+        "smoke", "cpu" or "paper".
+
+    Raises:
+        ResultsError: If there is no run, more than one profile, or an unknown one.
+    """
+    profiles = sorted(map(str, runs["profile"].unique()))
+    if len(profiles) != 1 or profiles[0] not in PROFILES:
+        found = ", ".join(profiles) or "no run at all"
+        message = f"column 'profile' of the runs: {found}; allowed is one of {', '.join(PROFILES)}: rerun the stage"
+        raise ResultsError(message)
+    return profiles[0]
+
+
+def headline_numbers(claim_records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the numbers of metrics.json: the first test of each claim, without what has not been measured.
+
+    Args:
+        claim_records: Entries of verdicts.json.
+
+    Returns:
+        Claim id to estimate, low, high, n, or to max_error.
+    """
+    keys = ("estimate", "low", "high", "n", "max_error")
+    return {
+        record["id"]: {key: record["tests"][0][key] for key in keys if record["tests"][0].get(key) is not None}
+        for record in claim_records
+    }
+
+
+def write_verdicts(name: str, *, timing: bool) -> None:
+    """Judge a replication's claims and write its verdicts.
+
+    Reads replications/<name>/claims.yaml and results/<name>/runs.csv; writes verdicts.json and metrics.json
+    beside the runs. With timing, reads timings.csv and writes timing_verdicts.json only.
+
+    Args:
+        name: Folder of the replication.
+        timing: Judge the claims of kind timing instead of all others.
+
+    Raises:
+        ResultsError: If the runs are missing; the message names the stage that makes them.
+    """
+    claims = read_claims(Path("replications") / name / "claims.yaml")
+    estimands = load_estimands(f"replications.{name}.estimands", claims)
+    results = Path("results") / name
+    table, stage = ("timings.csv", f"{name}_timing") if timing else ("runs.csv", name)
+    if not (results / table).exists():
+        message = f"{results / table} is missing; run `dvc repro {stage}`"
+        raise ResultsError(message)
+    runs = read_runs(results / table)
+    judged = [claim for claim in claims if (claim.kind == "timing") == timing]
+    num_primary = sum(claim.family == "primary" for claim in claims)
+    records = judge_runs(judged, runs, estimands, num_primary=num_primary)
+    verdicts = {"schema": 1, "replication": name, "profile": profile_of(runs), "claims": records}
+    write_json(results / ("timing_verdicts.json" if timing else "verdicts.json"), verdicts)
+    if not timing:
+        write_json(results / "metrics.json", headline_numbers(records))
+
+
+def _contradictions(claim: Claim) -> list[str]:
+    """Say where the parts of a claim do not fit together."""
+    rules = [test.rule for test in claim.tests]
+    corrected = [test.rule for test in claim.correction.tests] if claim.correction else []
+    problems = []
+    if claim.id.startswith("C") and claim.source.bib is None:
+        problems.append("key 'source.bib' is null; allowed only for our own claims (X…)")
+    if any((rule == "identity") != (claim.kind == "identity") for rule in rules + corrected):
+        problems.append(f"kind {claim.kind!r} with rules {rules + corrected}; rule and kind identity go together")
+    if claim.kind in ("experiment", "timing") and claim.min_seeds < MIN_SEEDS_FOR_A_VERDICT:
+        problems.append(
+            f"key 'min_seeds' has value {claim.min_seeds}; at least {MIN_SEEDS_FOR_A_VERDICT} for kind "
+            f"{claim.kind!r} (with fewer the claim is of kind 'exploratory')"
+        )
+    if claim.family == "primary" and claim.kind not in ("experiment", "timing"):
+        problems.append(f"family 'primary' with kind {claim.kind!r}; allowed: experiment, timing (Holm needs a p)")
+    if claim.family == "primary" and set(rules) == {"report"}:
+        problems.append("family 'primary' with rule 'report' only; a primary claim needs a test that decides")
+    if claim.correction and (set(rules) == {"report"} or set(corrected) == {"report"}):
+        problems.append("key 'correction' with rule 'report' only; both statements need a test that decides")
+    return problems
+
+
+def _all_tests(claim: Claim) -> tuple[SeedTest | IdentityTest, ...]:
+    return claim.tests + (claim.correction.tests if claim.correction else ())
+
+
+def _functions_of(module: ModuleType) -> list[str]:
+    return sorted(name for name, value in vars(module).items() if callable(value) and not name.startswith("_"))
+
+
+def _claim_record(
+    claim: Claim, judgement: Judgement, tests: Sequence[Outcome], correction: Sequence[Outcome]
+) -> dict[str, Any]:
+    written = claim.model_dump(include={"id", "kind", "family", "statement", "source", "reported"})
+    record = {
+        **written,
+        "verdict": None if judgement.verdict is None else judgement.verdict.value,
+        "reason": judgement.reason,
+        "exploratory": claim.kind == "exploratory",
+        "tests": [_with_holm(outcome.record, judgement.p_holm) for outcome in tests],
+    }
+    if claim.correction is None:
+        return record
+    corrected = [_with_holm(outcome.record, judgement.p_holm) for outcome in correction]
+    return record | {"correction": {"statement": claim.correction.statement, "tests": corrected}}
+
+
+def _with_holm(record: dict[str, Any], p_holm: float | None) -> dict[str, Any]:
+    """Give the claim's adjusted p to each of its tests that has a p."""
+    return {**record, "p_holm": p_holm} if record.get("p") is not None else record
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a refused file ends it with a message and exit code 1.
+
+    Args:
+        arguments: Command line without the program; None takes it from the process.
+    """
+    parser = argparse.ArgumentParser(prog="python -m paperkit.claims", description="Judge a replication's claims.")
+    parser.add_argument("name", help="folder of the replication, for example lion")
+    parser.add_argument("--timing", action="store_true", help="judge the claims of kind timing, from timings.csv")
+    options = parser.parse_args(arguments)
+    try:
+        write_verdicts(options.name, timing=options.timing)
+    except (ConfigError, ResultsError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

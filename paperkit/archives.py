@@ -47,12 +47,12 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
     Raises:
         ValueError: If what the registry serves has another SHA-256.
-    """  # noqa: DOC502 (raised by check_sha256)
+    """
     path = folder / archive.file
     if not (path.is_file() and _sha256(path) == archive.sha256):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            shutil.move(_DOWNLOADS[archive.registry](archive, Path(work)), path)
+            shutil.move(_DOWNLOADS[archive.registry](archive, Path(work).resolve()), path)
     check_sha256(archive, path)
     return path
 
@@ -71,8 +71,8 @@ def check_sha256(archive: Archive, path: Path) -> None:
     if got != archive.sha256:
         msg = (
             f"{archive.file} ({archive.registry} {archive.package} {archive.version}) has SHA-256 {got}; expected "
-            f"{archive.sha256}. Nothing was read from it. If the registry serves a newer build under this name, use the "
-            f"committed tables (`dvc pull`), or record the new SHA-256 in data_sources.yaml and expect other results."
+            f"{archive.sha256}. Nothing was read from it. If the registry serves a newer build under this name, use "
+            "the committed tables (`dvc pull`), or record the new SHA-256 in data_sources.yaml and expect other results."
         )
         raise ValueError(msg)
 
@@ -85,7 +85,8 @@ def members(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
         path: The archive.
 
     Returns:
-        Names and bytes, in the order of the names.
+        Names and bytes, in the order of the names. A name is what the groups of the expression matched, joined by
+        slashes, or the whole name if there is no group.
     """
     return iter(sorted(_READERS[archive.registry](path, re.compile(archive.members))))
 
@@ -96,11 +97,10 @@ def _tar_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, by
 
 
 def _deb_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
-    with tempfile.TemporaryFile() as unpacked:
-        subprocess.run(["dpkg-deb", "--fsys-tarfile", str(path)], check=True, stdout=unpacked)
-        unpacked.seek(0)
-        with tarfile.open(fileobj=unpacked) as archive:
-            yield from _matching(archive, pattern)
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = Path(folder) / "data.tar"
+        unpacked.write_bytes(_run(["dpkg-deb", "--fsys-tarfile", str(path.resolve())], Path(folder)))
+        yield from _tar_members(unpacked, pattern)
 
 
 def _single_file(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
@@ -110,9 +110,10 @@ def _single_file(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, by
 
 def _matching(archive: tarfile.TarFile, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     for member in archive:
-        stream = archive.extractfile(member) if member.isfile() and pattern.fullmatch(member.name) else None
-        if stream is not None:
-            yield member.name, stream.read()
+        match = pattern.fullmatch(member.name)
+        stream = archive.extractfile(member) if match and member.isfile() else None
+        if match and stream:
+            yield "/".join(match.groups()) or member.name, stream.read()
 
 
 def _sha256(path: Path) -> str:

@@ -135,7 +135,8 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         fields = _fields_at(model, problem["loc"][:-1])
         allowed = f"; allowed here: {', '.join(fields)}" if fields else ""
         return f"key {key!r} (value {problem['input']!r}) is unknown{allowed}"
-    return f"key {key!r} has value {problem['input']!r}; {problem['msg']}"
+    subject = f"key {key!r}" if key else "the block"
+    return f"{subject} has value {problem['input']!r}; {problem['msg']}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

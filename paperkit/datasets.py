@@ -44,14 +44,16 @@ TABLES: dict[str, pa.Schema] = {
         "dynasty": pa.string(),
         "author": pa.string(),
         "title": pa.string(),
+        "number": pa.string(),
         "body": pa.string(),
         "split": pa.string(),
     }),
 }
 
-# One page holds a whole column of these tables, so that zstd sees long-range repetition (a tenth smaller).
+# One page holds a whole column of these tables, so that zstd sees distant repetition (poems: 4 % smaller).
 _PAGE_BYTES = 1 << 27
 _COMPRESSION_LEVEL = 19
+_REPETITIVE = {"split", "source", "document", "licence"}
 
 
 def read_table(
@@ -75,7 +77,10 @@ def read_table(
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> rows = [{"path": "a.rst", "text": "A.", "split": "train"}, {"path": "b.rst", "text": "B.", "split": "test"}]
+        >>> rows = [
+        ...     {"path": "a.rst", "text": "A.", "split": "train"},
+        ...     {"path": "b.rst", "text": "B.", "split": "test"},
+        ... ]
         >>> write_table("python_docs", rows, folder)
         >>> read_table("python_docs", folder, columns=["text"], split="test").text.tolist()
         ['B.']
@@ -125,9 +130,7 @@ def write_table(name: str, rows: Iterable[dict[str, object]], data: Path = Path(
         compression_level=_COMPRESSION_LEVEL,
         row_group_size=max(1, len(rows)),
         data_page_size=_PAGE_BYTES,
-        use_dictionary=[
-            column for column in schema.names if column in {"split", "source", "document", "licence"}
-        ],
+        use_dictionary=[column for column in schema.names if column in _REPETITIVE],  # pyright: ignore[reportArgumentType]
         write_statistics=False,
         store_schema=False,
     )
@@ -147,7 +150,7 @@ def data_hash(name: str, data: Path = Path("data")) -> str:
     Raises:
         ValueError: If the table is unknown.
         FileNotFoundError: If the table has not been fetched.
-    """  # noqa: DOC502 (raised by table_path)
+    """
     with table_path(name, data).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -35,7 +35,6 @@ class Overlap(_Frozen):
 
     unit: Literal["words", "characters"]
     threshold: float = Field(gt=0, le=1)
-    max_texts: int | None
     reason: str
 
 
@@ -121,19 +120,15 @@ def build(
     Raises:
         ValueError: If an archive yields no row.
     """
-    parsed = [
-        row for archive, path in zip(source.archives, paths, strict=True) for row in _rows(archive, path)
-    ]
+    parsed = [row for archive, path in zip(source.archives, paths, strict=True) for row in _rows(archive, path)]
     unique = without_duplicates(parsed, source.text)
-    rows = selection(unique, source.document + source.text, source.max_characters, split.salt)
+    rows = selection(unique, source.text, source.max_characters, split.salt)
     rows.sort(key=lambda row: _key(row, source.document + source.text))
     texts = [_key(row, source.text) for row in rows]
     overlap = source.overlap
-    pairs = near_duplicates(texts, overlap.unit, overlap.max_texts).above(overlap.threshold)
+    pairs = near_duplicates(texts, overlap.unit).above(overlap.threshold)
     labels = groups([_key(row, source.document) for row in rows], pairs)
-    splits = assign_splits(
-        [_key(row, source.document) for row in rows], labels, [len(text) for text in texts], split
-    )
+    splits = assign_splits([_key(row, source.document) for row in rows], labels, [len(text) for text in texts], split)
     rows = [row | {"split": part} for row, part in zip(rows, splits, strict=True)]
     return rows, _report(name, rows, texts, len(parsed) - len(unique), pairs, labels)
 
@@ -158,24 +153,27 @@ def without_duplicates(rows: Iterable[parsers.Row], text: Sequence[str]) -> list
     return list(first.values())
 
 
-def selection(
-    rows: list[parsers.Row], columns: Sequence[str], limit: int | None, salt: str
-) -> list[parsers.Row]:
-    """Keep as many rows as a number of characters allows, drawn by the order of a salted hash.
+def selection(rows: list[parsers.Row], text: Sequence[str], limit: int | None, salt: str) -> list[parsers.Row]:
+    """Keep as many rows as a number of characters allows, drawn by the order of a salted hash of their text.
 
     Args:
         rows: Rows without duplicates.
-        columns: Columns that identify a row; their characters are counted.
+        text: Columns that are the text; their characters are counted.
         limit: Largest number of characters kept; None keeps everything.
         salt: Any text; another salt draws other rows.
 
     Returns:
         The rows drawn: the longest prefix of the hash order that fits.
+
+    Example:
+        >>> drawn = selection([{"body": "aa"}, {"body": "bb"}, {"body": "cc"}], ["body"], 5, "salt")
+        >>> len(drawn)
+        2
     """
     if limit is None:
         return rows
-    drawn = sorted(rows, key=lambda row: _salted(salt, _key(row, columns)))
-    sizes = np.cumsum([len(_key(row, columns)) for row in drawn])
+    drawn = sorted(rows, key=lambda row: _salted(salt, _key(row, text)))
+    sizes = np.cumsum([len(_key(row, text)) for row in drawn])
     return drawn[: int(np.searchsorted(sizes, limit, side="right"))]
 
 
@@ -219,9 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Command line; None reads the process's own.
     """
-    command = argparse.ArgumentParser(
-        prog="python -m paperkit.ingest", description="Rebuild data/ from the packages."
-    )
+    command = argparse.ArgumentParser(prog="python -m paperkit.ingest", description="Rebuild data/ from the packages.")
     command.add_argument("--sources", type=Path, default=Path("data_sources.yaml"))
     command.add_argument("--data", type=Path, default=Path("data"))
     command.add_argument("--archives", type=Path, default=Path(".paperkit/archives"))
@@ -229,15 +225,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command.parse_args(arguments)
     sources = load_sources(options.sources)
     check_tools(sources.tools)
-    chosen = {
-        name: source for name, source in sources.tables.items() if name in (options.tables or sources.tables)
-    }
+    unknown = set(options.tables) - set(sources.tables)
+    if unknown:
+        command.error(f"no table {', '.join(sorted(unknown))}; {options.sources} has {', '.join(sources.tables)}")
+    chosen = {name: source for name, source in sources.tables.items() if name in (options.tables or sources.tables)}
     wanted = [archive for source in chosen.values() for archive in source.archives]
     paths = {archive.file: fetch(archive, options.archives) for archive in tqdm(wanted, desc="archives")}
     for name, source in chosen.items():
-        rows, report = build(
-            name, source, sources.split, [paths[archive.file] for archive in source.archives]
-        )
+        rows, report = build(name, source, sources.split, [paths[archive.file] for archive in source.archives])
         datasets.write_table(name, rows, options.data)
         print(report)
 
@@ -254,7 +249,7 @@ def check_tools(tools: dict[str, str]) -> None:
     for name, version in tools.items():
         installed = importlib.metadata.version(name)
         if installed != version:
-            msg = f"{name} {installed} is installed; data_sources.yaml asks for {version} (same bytes). Run `make setup`."
+            msg = f"{name} {installed} is installed, but data_sources.yaml asks for {version}; install that version"
             raise ValueError(msg)
 
 

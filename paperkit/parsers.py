@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup
+from bs4.element import NavigableString, Tag
 from opencc_purepy import OpenCC
 
 Files = Iterable[tuple[str, bytes]]
@@ -21,21 +22,44 @@ _HAN_CHARACTER = re.compile(f"[{_HAN}]")
 _WIDE = f"{_HAN}\u3000-\u303f\uff00-\uffef"
 _WRAPPED = re.compile(rf"(?<=[{_WIDE}])[^\S\n]*\n\s*(?=[{_WIDE}])")
 
+_NUMERALS = "一二三四五六七八九十百廿卅〇○零"
+
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-_BLOCKS = (
-    "article aside blockquote br dd div dl dt figcaption figure hr item li note ol p pre section steps table td th tr ul"
-).split()
-_NOT_TEXT = (
-    "script, style, nav, header, footer, aside, noscript, info, [role=navigation], [aria-label=breadcrumbs], [hidden], "
-    ".headerlink, .navheader, .navfooter, .docnav, .toc, #toc, .nav_table, .node_prev, .toc_uplink"
-)
+_BLOCKS = {
+    "article",
+    "aside",
+    "blockquote",
+    "br",
+    "dd",
+    "div",
+    "dl",
+    "dt",
+    "figcaption",
+    "figure",
+    "hr",
+    "item",
+    "li",
+    "note",
+    "ol",
+    "p",
+    "pre",
+    "section",
+    "steps",
+    "table",
+    "td",
+    "th",
+    "tr",
+    "ul",
+}
+_NOT_TEXT = {"script", "style", "nav", "header", "footer", "aside", "noscript", "info"}
+_NOT_TEXT_CLASSES = {"headerlink", "navheader", "navfooter", "docnav", "toc", "nav_table", "node_prev", "toc_uplink"}
 
 _ROFF_FONT = re.compile(r"\\f(?:\[[^]]*\]|\(..|.)")
 _ROFF_SPACE = re.compile(r"\\[|^&/,%:c~0]|\\s[-+]?\d|\\h'[^']*'")
 _ROFF_DEFINITION = re.compile(r"^\.(?:de|ig)\b.*?^\.\.$", re.MULTILINE | re.DOTALL)
 _ROFF_NAMES = {r"\(bu": "*", r"\(em": "—", r"\(en": "–", r"\(aq": "'", r"\(dq": '"', r"\(co": "©", r"\(lq": "“"}
 _ROFF_NAMES |= {r"\(rq": "”", r"\(ha": "^", r"\(ti": "~", r"\e": "\\", r"\-": "-", r"\ ": " ", r"\.": ".", r"\'": "'"}
-_ROFF_TEXT_MACROS = "B I BI BR IB IR RB RI R SM SB SH SS IP TP".split()
+_ROFF_TEXT_MACROS = {"B", "I", "BI", "BR", "IB", "IR", "RB", "RI", "R", "SM", "SB", "SH", "SS", "IP", "TP"}
 
 
 def speeches(files: Files) -> Iterator[Row]:
@@ -58,7 +82,7 @@ def speeches(files: Files) -> Iterator[Row]:
 
 
 def sources(files: Files) -> Iterator[Row]:
-    """Take the source of each page of a manual as it is.
+    r"""Take the source of each page of a manual as it is.
 
     Args:
         files: Names and bytes of reStructuredText files.
@@ -67,15 +91,15 @@ def sources(files: Files) -> Iterator[Row]:
         Rows with path and text.
 
     Example:
-        >>> next(sources([("library/abc.rst", b"Title\\n=====\\n")]))
-        {'path': 'library/abc.rst', 'text': 'Title\\n====='}
+        >>> next(sources([("library/abc.rst", b"Title\n=====\n")]))
+        {'path': 'library/abc.rst', 'text': 'Title\n====='}
     """
     for name, raw in files:
         yield {"path": name, "text": raw.decode("utf-8").strip()}
 
 
 def sections(files: Files) -> Iterator[Row]:
-    """Cut pages of HTML (or Mallard) at their headings; keep the sections that are in Chinese.
+    r"""Cut pages of HTML (or Mallard) at their headings; keep the sections that are in Chinese.
 
     A section is what stands between one heading and the next, whatever the level. Navigation, tables of contents,
     headers and scripts are left out; one line a block, without the line breaks of the source.
@@ -87,18 +111,18 @@ def sections(files: Files) -> Iterator[Row]:
         Rows with document, heading, body and clean.
 
     Example:
-        >>> page = "<h1>标题</h1><p>第一段，共<b>十</b>个\\n汉字以上。</p><p>第二段。</p><h2>English</h2><p>No</p>"
+        >>> page = "<h1>标题</h1><p>第一段，共<b>十</b>个\n汉字以上。</p><p>第二段。</p><h2>No</h2><p>No</p>"
         >>> next(sections([("page", page.encode())]))
-        {'document': 'page', 'heading': '标题', 'body': '第一段，共十个汉字以上。\\n第二段。', 'clean': False}
+        {'document': 'page', 'heading': '标题', 'body': '第一段，共十个汉字以上。\n第二段。', 'clean': False}
     """
     for name, raw in files:
         for heading, body in _headed_sections(raw.decode("utf-8")):
-            if _num_han(body) >= _LEAST_HAN:
+            if _is_chinese(body):
                 yield {"document": name, "heading": heading, "body": body, "clean": is_clean(heading, body)}
 
 
 def manual_pages(files: Files) -> Iterator[Row]:
-    """Parse manual pages: the one-line summary of the NAME section is the heading, the rest is the body.
+    r"""Parse manual pages: the one-line summary of the NAME section is the heading, the rest is the body.
 
     Args:
         files: Names and bytes of gzip-compressed roff files.
@@ -107,7 +131,7 @@ def manual_pages(files: Files) -> Iterator[Row]:
         Rows with document, heading, body and clean. Pages that only refer to another page are left out.
 
     Example:
-        >>> roff = ".TH CUT 1\\n.SH 名称\\ncut \\\\- 移除某些段\\n.SH 描述\\n从\\\\fB每个\\\\fP输入文件中输出指定的部分。\\n"
+        >>> roff = ".TH CUT 1\n.SH 名称\ncut \\- 移除某些段\n.SH 描述\n从\\fB每个\\fP文件中输出指定的部分。\n"
         >>> next(manual_pages([("cut.1", gzip.compress(roff.encode()))]))["heading"]
         '移除某些段'
     """
@@ -115,7 +139,7 @@ def manual_pages(files: Files) -> Iterator[Row]:
         parts = _roff_sections(gzip.decompress(raw).decode("utf-8", errors="replace"))
         summary = parts[0][1].partition(" - ")[2].replace("\n", " ").strip() if parts else ""
         body = "\n".join(line for title, text in parts[1:] for line in (title, text) if line)
-        if summary and _num_han(body) >= _LEAST_HAN:
+        if summary and _is_chinese(body):
             yield {"document": name, "heading": summary, "body": body, "clean": is_clean(summary, body)}
 
 
@@ -155,7 +179,7 @@ def package_family(name: str) -> str:
         >>> [package_family(name) for name in ("aspell-de", "libpython3.11-dev", "gcc-12", "7zip", "lib32z1")]
         ['aspell', 'python', 'gcc', '7zip', '32z']
     """
-    stem = name.removeprefix("lib") or name
+    stem = re.sub(r"^lib(?=.)(?!re)", "", name)  # libdbus goes with dbus, but libreoffice is no library
     return re.match(r"\d*[^-.+\d]*", stem).group() or name  # pyright: ignore[reportOptionalMemberAccess]
 
 
@@ -169,7 +193,7 @@ def poems(files: Files) -> Iterator[Row]:
         files: Names and bytes of JSON files `poet.<dynasty>.<number>.json`.
 
     Yields:
-        Rows with dynasty, author, title and body.
+        Rows with dynasty, author, title, number (within a series, empty if none) and body.
 
     Raises:
         ValueError: If the dynasty cannot be told from the name.
@@ -184,7 +208,26 @@ def poems(files: Files) -> Iterator[Row]:
             body = "".join(poem.get("paragraphs") or []).strip()
             if 30 <= len(body) <= 200 and 2 <= len(title) <= 20 and "□" not in title + body and title != "無題":
                 author, title, body = (_simplified(text) for text in (poem.get("author") or "", title, body))
-                yield {"dynasty": dynasty.group(1), "author": author, "title": title, "body": body}
+                title, number = numbered_title(" ".join(title.split()))
+                names = {"author": author, "title": title, "number": number}
+                yield {"dynasty": dynasty.group(1), **names, "body": body}
+
+
+def numbered_title(title: str) -> tuple[str, str]:
+    """Part the title of a poem from its number within a series.
+
+    Args:
+        title: Title in simplified script.
+
+    Returns:
+        Title and number; the number is empty if there is none, or nothing but a number.
+
+    Example:
+        >>> [numbered_title(title) for title in ("首尾吟 其九八", "偈 十一", "其一", "登高")]
+        [('首尾吟', '其九八'), ('偈', '十一'), ('其一', ''), ('登高', '')]
+    """
+    match = re.fullmatch(rf"(.*\S)(?:\s*(其[{_NUMERALS}]+)|\s([{_NUMERALS}]+))", title)
+    return (match.group(1), match.group(2) or match.group(3)) if match else (title, "")
 
 
 def is_clean(heading: str, body: str) -> bool:
@@ -202,11 +245,7 @@ def is_clean(heading: str, body: str) -> bool:
         >>> is_clean("标题", "汉" * 50 + "a" * 75), is_clean("标题", "汉" * 50 + "a" * 76), is_clean("题", "汉" * 50)
         (True, False, False)
     """
-    han = _num_han(body)
-    return _num_han(heading) >= 2 and han >= 50 and han >= 0.4 * len(re.sub(r"\s", "", body))
-
-
-_LEAST_HAN = 10
+    return _num_han(heading) >= 2 and _num_han(body) >= 50 and _han_share(body) >= 0.4
 
 
 @cache
@@ -222,14 +261,27 @@ def _num_han(text: str) -> int:
     return len(_HAN_CHARACTER.findall(text))
 
 
+def _han_share(text: str) -> float:
+    return _num_han(text) / max(1, len(re.sub(r"\s", "", text)))
+
+
+def _is_chinese(text: str) -> bool:
+    """Tell a translated section from one that was left in English.
+
+    Returns:
+        True if there are at least 10 Chinese characters, and at least one in five.
+    """
+    return _num_han(text) >= 10 and _han_share(text) >= 0.2
+
+
 def _headed_sections(page: str) -> Iterator[tuple[str, str]]:
-    # Mallard's <title> is a heading; under its HTML meaning the parser would not look inside it.
-    mallard = "projectmallard.org" in page[:1000]
-    soup = BeautifulSoup(re.sub(r"<(/?)title\b", r"<\1h1", page) if mallard else page, "html.parser")
-    for element in soup.select(_NOT_TEXT):
-        element.decompose()
+    page = re.sub(r"^\s*<\?xml[^>]*\?>", "", page)
+    if "projectmallard.org" in page[:1000]:
+        # Mallard's <title> is a heading; under its HTML meaning the parser would not look inside it.
+        page = re.sub(r"<(/?)title\b", r"<\1h1", page)
+    soup = BeautifulSoup(page, "html.parser")
     heading, pieces = None, []
-    for piece in _pieces(soup.select_one("[role=main]") or soup.body or soup):
+    for piece in _pieces(soup.find(role="main") or soup.body or soup):
         if isinstance(piece, Tag):
             if heading is not None:
                 yield heading, _lines("".join(pieces))
@@ -250,6 +302,7 @@ def _pieces(element: Tag) -> Iterator[Tag | str]:
         if isinstance(child, Tag):
             if child.name in _HEADINGS:
                 yield child
+            if child.name in _HEADINGS or _is_apparatus(child):
                 continue
             edge = "\f" if child.name in _BLOCKS else ""
             yield edge
@@ -257,6 +310,17 @@ def _pieces(element: Tag) -> Iterator[Tag | str]:
             yield edge
         elif type(child) is NavigableString:
             yield str(child)
+
+
+def _is_apparatus(element: Tag) -> bool:
+    attributes = element.attrs
+    return (
+        element.name in _NOT_TEXT
+        or attributes.get("role") == "navigation"
+        or attributes.get("id") == "toc"
+        or "hidden" in attributes
+        or not _NOT_TEXT_CLASSES.isdisjoint(attributes.get("class") or ())
+    )
 
 
 def _lines(text: str) -> str:

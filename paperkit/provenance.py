@@ -15,7 +15,7 @@ from typing import Any
 from paperkit.results import write_json
 
 # What a stage itself rewrites; a change there does not make the code that ran another code.
-_OUTPUTS = ("results", "figures", ".paperkit", "dvc.lock")
+_OUTPUTS = ("results", "figures", "receipts", ".paperkit", "dvc.lock")
 
 
 class Provenance:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def read_runs(path: Path) -> pd.DataFrame:
         One row a measurement, columns `RUNS_COLUMNS`; `value` is NaN where the run diverged.
 
     Raises:
-        ResultsError: If the file is missing or its columns are others.
+        ResultsError: If the file is missing or damaged, or its columns are others.
     """
     return _read_table(path, RUNS_COLUMNS)
 
@@ -163,10 +164,9 @@ def read_trials(path: Path) -> pd.DataFrame:
         One row a trial, columns `TRIALS_COLUMNS`; `selected` and `at_edge` are booleans.
 
     Raises:
-        ResultsError: If the file is missing or its columns are others.
+        ResultsError: If the file is missing or damaged, or its columns are others.
     """
-    table = _read_table(path, TRIALS_COLUMNS)
-    return table.astype(dict.fromkeys(_FLAGS, bool))
+    return _read_table(path, TRIALS_COLUMNS)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -198,6 +198,10 @@ def _checked(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]
     if missing or unknown:
         message = f"row {dict(row)!r}: missing keys {sorted(missing)}, unknown keys {sorted(unknown)}"
         raise ResultsError(message)
+    for column in set(_INTEGERS) & set(columns):
+        if not isinstance(row[column], Integral):
+            message = f"{column} {row[column]!r} in row {dict(row)!r}; allowed: whole numbers"
+            raise ResultsError(message)
     if row["status"] not in STATUSES:
         message = f"status {row['status']!r} in row {dict(row)!r}; allowed: {', '.join(STATUSES)}"
         raise ResultsError(message)
@@ -221,16 +225,28 @@ def _refuse_duplicates(path: Path, table: pd.DataFrame) -> None:
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    kinds = {**dict.fromkeys(columns, str), **dict.fromkeys(_INTEGERS, "int64"), **dict.fromkeys(_FLAGS, "bool")}
     try:
-        table = pd.read_csv(path, dtype={"config": str, "arm": str}, float_precision="round_trip")
+        # Only an empty value is missing: an arm may be called "None" or "NA".
+        table = pd.read_csv(
+            path,
+            dtype={**kinds, "value": "float64"},
+            keep_default_na=False,
+            na_values={"value": [""]},
+        )
     except FileNotFoundError as error:
         message = f"{path} is missing; `dvc repro` makes it"
         raise ResultsError(message) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except ValueError as error:  # ParserError, EmptyDataError and UnicodeDecodeError too
         message = f"{path} cannot be read ({error}); restore it with git, or rerun its stage"
         raise ResultsError(message) from error
     if tuple(table.columns) != columns:
         message = f"{path} has columns {list(table.columns)}, expected {list(columns)}; rerun its stage"
         raise ResultsError(message)
-    integers = [column for column in _INTEGERS if column in columns]
-    return table.astype({**dict.fromkeys(integers, "int64"), "value": "float64"})
+    sound = table["value"].abs().lt(math.inf) & table["status"].eq("ok") | table["status"].eq("diverged")
+    damaged = table[~sound]
+    if len(damaged):
+        row = damaged.iloc[0].to_dict()
+        message = f"{path} is damaged, first in {row}; restore it with git, or rerun its stage"
+        raise ResultsError(message)
+    return table

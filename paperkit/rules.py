@@ -98,8 +98,8 @@ class EffectTest(SeedTest):
         if verdict is Verdict.INCONCLUSIVE:
             wide = "" if self.margin is None else f", and {_inner(interval)} leaves ±{self.margin:g} of it"
             return f"it contains {self.bound:g}{wide}"
-        size = "is below" if verdict is Verdict.HOLDS_SMALLER else "reaches"
-        effect = "" if self.margin is None else f", and the effect {size} the margin {self.margin:g}"
+        size = "but the effect is below" if verdict is Verdict.HOLDS_SMALLER else "and the effect reaches"
+        effect = "" if self.margin is None else f", {size} the margin {self.margin:g}"
         return f"it lies {claimed} {self.bound:g}{effect}"
 
 
@@ -299,7 +299,8 @@ def _checks(test: IdentityTest, values: object) -> dict[str, tuple[float, float]
     if isinstance(values, pd.DataFrame) and values.empty:
         return {}
     if not isinstance(values, pd.DataFrame) or not set(columns) <= set(values.columns):
-        message = f"estimand {test.estimand} returned {values!r}; it must return a DataFrame with {columns}"
+        found = f"{type(values).__name__} with {list(getattr(values, 'columns', []))}"
+        message = f"estimand {test.estimand} returned {found}; it must return a DataFrame with {columns}"
         raise ResultsError(message)
     pairs = zip(values["max_error"].tolist(), values["control_error"].tolist(), strict=True)
     checks = {str(name): (float(a), float(b)) for name, (a, b) in zip(values.index, pairs, strict=True)}

@@ -9,12 +9,16 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import as_completed
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -123,20 +127,33 @@ class Runner:
         """Remove the kept runs: the stage has ended well, and the next `--force` must really run."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def close(self) -> None:
+        """End the worker processes; a later call starts new ones."""
+        self._executor.shutdown()
+        del self.__dict__["_executor"]
+
+    @cached_property
+    def _executor(self) -> ProcessPoolExecutor:
+        # One pool for all calls: what a worker has loaded (torch, a tokenised corpus) serves the next grid too.
+        return ProcessPoolExecutor(
+            max_workers=self.workers,
+            env={**self.instruction_set, **_ONE_THREAD},
+            initializer=_prepare_worker,
+            initargs=(os.getpid(),),
+        )
+
     def _execute(self, measure: Measure, missing: Mapping[str, Run]) -> None:
         if not missing:
             return
-        environment = {**self.instruction_set, **_ONE_THREAD}
-        with ProcessPoolExecutor(
-            max_workers=min(self.workers, len(missing)), env=environment, initializer=_prepare_worker
-        ) as executor:
-            futures: dict[Any, str] = {executor.submit(_measured, measure, run): key for key, run in missing.items()}
+        with tqdm(total=len(missing), desc=self.stage, unit="run") as bar:
             try:
-                for future in tqdm(as_completed(futures), total=len(futures), desc=self.stage, unit="run"):
-                    replace_text(self._file(futures[future]), canonical_json(future.result()) + "\n")
+                for key, measurements in _finished(self._executor, measure, missing, ahead=2 * self.workers):
+                    replace_text(self._file(key), canonical_json(measurements) + "\n")
+                    bar.update()
             except BaseException:
                 # Without this, an error in the first run would be shown only after the last one.
-                executor.shutdown(wait=False, kill_workers=True)
+                self._executor.shutdown(kill_workers=True)
+                del self.__dict__["_executor"]
                 raise
 
     def _file(self, key: str) -> Path:
@@ -219,7 +236,7 @@ def module_file(module: str) -> Path:
         ModuleNotFoundError: If there is no such module with a source file.
     """
     spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.has_location:
         message = f"no source file for module {module}"
         raise ModuleNotFoundError(message)
     return Path(spec.origin)
@@ -243,11 +260,35 @@ def _importable(measure: Measure) -> Measure:
     return getattr(importlib.import_module(spec.name), measure.__qualname__)
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch  # not at the top: the parent process never computes
 
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent was killed: by itself it would wait for work for ever."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _finished(
+    executor: ProcessPoolExecutor, measure: Measure, missing: Mapping[str, Run], *, ahead: int
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield each run as it finishes; few are submitted ahead, for with a full queue loky fails to kill its workers."""
+    waiting = iter(missing.items())
+    submitted: dict[Future, str] = {}
+    while True:
+        for key, run in islice(waiting, ahead - len(submitted)):
+            submitted[executor.submit(_measured, measure, run)] = key
+        if not submitted:
+            return
+        done, _ = wait(submitted, return_when=FIRST_COMPLETED)
+        for future in sorted(done, key=lambda each: each.exception() is not None):  # keep what is finished, then fail
+            yield submitted.pop(future), future.result()
 
 
 def _measured(measure: Measure, run: Run) -> list[dict[str, Any]]:

@@ -93,6 +93,7 @@ def main(
     provenance = Provenance(stage, ["python", *sys.orig_argv[1:]], options.profile)
     runner = Runner(stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set)
     result = experiment(settings, runner)
+    runner.close()
     write_runs(options.out / kind.runs, result.runs)
     if kind.trials is not None:
         write_trials(options.out / kind.trials, result.trials)

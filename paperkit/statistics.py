@@ -151,9 +151,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(multipletests(values, method="holm")[1], dtype=np.float64)
 
 
-def seeds_needed(
-    sd: float, margin: float, power: float = 0.8, alpha: float = 0.05, equivalence: bool = False
-) -> int:
+def seeds_needed(sd: float, margin: float, power: float = 0.8, alpha: float = 0.05, equivalence: bool = False) -> int:
     """Return the number of paired seeds that a margin needs, from a pilot's standard deviation.
 
     For an effect: the least n at which a true mean of m puts the whole (1 − α) interval above zero with the

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib as mpl
+from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -19,7 +19,7 @@ _RC = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "legend.frameon": False,
     "svg.fonttype": "path",
     "figure.constrained_layout.use": True,
@@ -46,7 +46,8 @@ def drawing(path: Path, *, height_in: float = 3.2, columns: int = 1) -> Iterator
         >>> target.read_text()[:5]
         '<?xml'
     """
-    with mpl.rc_context({**_RC, "svg.hashsalt": path.stem}):
+    # From the defaults, not from the reader's own matplotlibrc.
+    with plt.style.context(["default", {**_RC, "svg.hashsalt": path.stem}]):
         figure, axes = plt.subplots(1, columns, figsize=(WIDTH_IN, height_in), squeeze=False)
         try:
             yield figure, list(axes[0])

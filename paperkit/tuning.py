@@ -39,9 +39,11 @@ class LogRange(StrictModel):
             fraction: From 0 (low) to 1 (high).
 
         Returns:
-            low^(1 - fraction) * high^fraction, rounded to four significant digits: a reader can type it.
+            low^(1 - fraction) * high^fraction, rounded to four significant digits (a reader can type it), but
+            not out of the range.
         """
-        return float(f"{self.low ** (1 - fraction) * self.high**fraction:.4g}")
+        typed = float(f"{self.low ** (1 - fraction) * self.high**fraction:.4g}")
+        return min(max(typed, self.low), self.high)
 
     def fraction(self, value: float) -> float:
         """Return where a value lies, in the logarithm.

@@ -7,20 +7,23 @@ eta learning rate, lambda weight decay, b1 and b2 the two betas. One step, for e
     theta = (1 - eta lambda) theta - eta sign(c)  decoupled decay
     m     = b2 m + (1 - b2) g                     stored, after the direction was taken
 
-**Rounding.** Three implementations (a compiled CPU kernel, `torch._foreach_*`, one tensor at a time) give
-the same bits, because every product and every sum is rounded on its own. Neither `lerp` nor `add(alpha=...)`
-would do: torch evaluates them with or without fused multiply-add according to the instruction set. The one
-`add(alpha=-eta)` is safe, since its factor is -1, 0 or 1 and the product is therefore exact. Numba contracts
-nothing unless `fastmath` is asked for.
+**Rounding.** Three implementations (a compiled CPU kernel, `torch._foreach_*`, one tensor at a time) give the
+same bits in float32 and float64, because every product and every sum is rounded on its own. Neither `lerp` nor
+`add(alpha=...)` would do: torch evaluates them with or without fused multiply-add according to the instruction
+set. The one `add(alpha=-eta)` is safe, since its factor is -1, 0 or 1 and the product is therefore exact. Numba
+contracts nothing unless `fastmath` is asked for.
 
 **Sign.** sign(+0) = +0, sign(-0) = -0, sign(subnormal) = +-1 and sign(NaN) = NaN. `torch.sign(NaN)` is 0,
 which would leave finite, frozen weights behind a momentum of NaN and so hide a diverged run.
 """
 
+# pyright: reportPrivateImportUsage=false
+# (`torch._foreach_*` and `numba.carray` are public in all but their type stubs.)
+
 import functools
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -32,20 +35,21 @@ __all__ = ["Lion", "lion_update"]
 
 # Elements handled between two rounds of prefetching, and how far ahead these reach. Hardware prefetchers
 # stop at every 4 KiB page; fetching 2 KiB ahead by hand saved about 10 % of the step where it was measured.
-BLOCK_ELEMENTS = 128
+BLOCK_ELEMENTS = 256
 PREFETCH_ELEMENTS = 512
 CACHE_LINE_BYTES = 64
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
-PLAIN_TENSOR_TYPES = (Tensor, torch.nn.Parameter)
+PLAIN_TENSOR_TYPES = ((torch.nn.Parameter, Tensor, Tensor), (Tensor, Tensor, Tensor))
 
 TensorTriple = tuple[Tensor, Tensor, Tensor]
+Kernel = Callable[[np.ndarray, np.ndarray], None]
 
 
 def lion_update(gradient: Tensor, momentum: Tensor, *, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
     """Direction of a Lion step and the momentum that follows it.
 
-    Implements the update of arXiv 2302.06675, algorithm 2: u = sign(b1 m + (1 - b1) g) and
+    Implements the update of arXiv 2302.06675: u = sign(b1 m + (1 - b1) g) and
     m' = b2 m + (1 - b2) g. The step itself is theta' = (1 - eta lambda) theta - eta u.
 
     Args:
@@ -82,7 +86,8 @@ class Lion(Optimizer):
         weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
         maximize: Ascend instead of descend.
         foreach: Use `torch._foreach_*`. None means: for tensors that are not on a CPU. It needs about one more
-            copy of the parameters in temporaries and gains nothing on a CPU.
+            copy of the parameters in temporaries and gains nothing on a CPU, where torch moreover rounds its factors
+            to bfloat16 or float16 if the tensors are of that dtype.
         fused: Use the compiled kernel, one pass over memory on one thread whatever `torch.get_num_threads()` says.
             None means: wherever it can run (dense float32 or float64 on a CPU; parameter, gradient and momentum of
             equal strides), unless `foreach` is true. True means: or else an error.
@@ -115,6 +120,7 @@ class Lion(Optimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
     ) -> None:
+        """Check the options and register the parameters; the class says what each means."""
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -173,16 +179,14 @@ class Lion(Optimizer):
         lr = float(group["lr"])
         self._warn_if_decay_flips_signs(lr, group["weight_decay"])
         coefficients = _coefficients(group, lr)
-        in_kernel, one_by_one, in_foreach = [], [], []
-        for triple in self._gather(group):
-            if _takes_kernel(triple, group["fused"], group["foreach"]):
-                in_kernel.append(triple)
-            elif group["foreach"] or (group["foreach"] is None and not triple[0].is_cpu):
-                in_foreach.append(triple)
-            else:
-                one_by_one.append(triple)
-        _step_in_kernel(in_kernel, coefficients)
-        _step_in_foreach(in_foreach, coefficients)
+        in_kernel, others = _split_off_kernel(self._gather(group), group["fused"], group["foreach"])
+        foreach = group["foreach"]
+        in_foreach = [triple for triple in others if foreach or (foreach is None and not triple[0].is_cpu)]
+        one_by_one = [triple for triple in others if foreach is False or (foreach is None and triple[0].is_cpu)]
+        for kernel, triples in in_kernel:
+            _step_in_kernel(kernel, triples, coefficients)
+        for (_, dtype), triples in _by_device_and_dtype(in_foreach).items():
+            _step_in_foreach(dtype, triples, coefficients)
         for triple in one_by_one:
             _step_one(triple, coefficients)
 
@@ -211,7 +215,7 @@ class Lion(Optimizer):
                 f"lr * weight_decay = {lr} * {weight_decay} exceeds 1, so each step multiplies the weights by a "
                 "negative number and flips their signs; lower one of the two"
             )
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, stacklevel=5)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -236,10 +240,8 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _coefficients(group: dict[str, Any], lr: float) -> tuple[float, float, float, float, float, float]:
-    """The six factors of a step: b1, 1 - b1, b2, 1 - b2, 1 - eta lambda, -eta.
-
-    To maximise is to step along -g: the two factors of g change sign, which is exact.
-    """
+    """The six factors of a step: b1, 1 - b1, b2, 1 - b2, 1 - eta lambda, -eta."""
+    # To maximise is to step along -g: the two factors of g change sign, which is exact.
     beta1, beta2 = map(float, group["betas"])
     sign = -1.0 if group["maximize"] else 1.0
     return beta1, sign * (1 - beta1), beta2, sign * (1 - beta2), 1 - lr * group["weight_decay"], -lr
@@ -274,58 +276,85 @@ def _step_one(triple: TensorTriple, coefficients: tuple[float, ...]) -> None:
     momentum.mul_(beta2).add_(gradient.mul(grad2))
 
 
-def _step_in_foreach(triples: Iterable[TensorTriple], coefficients: tuple[float, ...]) -> None:
-    """One step on many tensors, in place, by one call of torch per operation, device and dtype."""
-    beta1, grad1, beta2, grad2, decay, minus_lr = coefficients
+def _by_device_and_dtype(
+    triples: Iterable[TensorTriple],
+) -> dict[tuple[torch.device, torch.dtype], list[TensorTriple]]:
+    """Batches that one foreach call can take."""
     batches: dict[tuple[torch.device, torch.dtype], list[TensorTriple]] = {}
     for triple in triples:
         batches.setdefault((triple[0].device, triple[0].dtype), []).append(triple)
-    for (_, dtype), batch in batches.items():
-        params, gradients, momenta = map(list, zip(*batch, strict=True))
-        directions = torch._foreach_mul(momenta, beta1)
-        torch._foreach_add_(directions, torch._foreach_mul(gradients, grad1))
-        torch._foreach_mul_(directions, _sign_scale(dtype))
-        torch._foreach_mul_(directions, _sign_scale(dtype))
-        torch._foreach_clamp_min_(directions, -1)
-        torch._foreach_clamp_max_(directions, 1)
-        torch._foreach_mul_(params, decay)
-        torch._foreach_add_(params, directions, alpha=minus_lr)
-        torch._foreach_mul_(momenta, beta2)
-        torch._foreach_add_(momenta, torch._foreach_mul(gradients, grad2))
+    return batches
+
+
+def _step_in_foreach(dtype: torch.dtype, triples: list[TensorTriple], coefficients: tuple[float, ...]) -> None:
+    """One step on many tensors of one device and dtype, in place, by one call of torch per operation."""
+    beta1, grad1, beta2, grad2, decay, minus_lr = coefficients
+    params, gradients, momenta = map(list, zip(*triples, strict=True))
+    directions = torch._foreach_mul(momenta, beta1)
+    torch._foreach_add_(directions, torch._foreach_mul(gradients, grad1))
+    torch._foreach_mul_(directions, _sign_scale(dtype))
+    torch._foreach_mul_(directions, _sign_scale(dtype))
+    torch._foreach_clamp_min_(directions, -1)
+    torch._foreach_clamp_max_(directions, 1)
+    torch._foreach_mul_(params, decay)
+    torch._foreach_add_(params, directions, alpha=minus_lr)
+    torch._foreach_mul_(momenta, beta2)
+    torch._foreach_add_(momenta, torch._foreach_mul(gradients, grad2))
 
 
 # --- Compiled kernel -------------------------------------------------------------------------------------------
 
 
-def _takes_kernel(triple: TensorTriple, fused: bool | None, foreach: bool | None) -> bool:
-    """Whether the kernel updates this tensor; an error if it must and cannot."""
-    if fused is False or (fused is None and foreach):
-        return False
-    obstacle = _kernel_obstacle(*triple)
-    if obstacle is None and not (failure := _load_kernel(triple[0].dtype)[1]):
-        return True
-    if fused:
-        message = f"`fused=True` is impossible: {obstacle or failure}; pass fused=None or fused=False"
-        raise RuntimeError(message)
-    if obstacle is None:
-        _warn_of_missing_kernel(failure)
-    return False
+def _split_off_kernel(
+    triples: list[TensorTriple], fused: bool | None, foreach: bool | None
+) -> tuple[list[tuple[Kernel, list[TensorTriple]]], list[TensorTriple]]:
+    """The tensors that kernels update, and the others; an error if there are others and `fused` is true."""
+    if fused is False or (fused is None and (foreach or torch.compiler.is_compiling())):
+        return [], triples
+    suited: dict[torch.dtype, list[TensorTriple]] = {}
+    others = []
+    for triple in triples:
+        obstacle = _kernel_obstacle(*triple)
+        if obstacle is None:
+            suited.setdefault(triple[0].dtype, []).append(triple)
+        elif fused:
+            _refuse_fused(obstacle)
+        else:
+            others.append(triple)
+    in_kernel = []
+    for dtype, batch in suited.items():
+        kernel = _load_kernel(dtype)
+        if not isinstance(kernel, str):
+            in_kernel.append((kernel, batch))
+        elif fused:
+            _refuse_fused(kernel)
+        else:
+            _warn_of_missing_kernel(kernel)
+            others += batch
+    return in_kernel, others
+
+
+def _refuse_fused(reason: str) -> NoReturn:
+    """Raise the error of `fused=True` where there is no kernel."""
+    message = f"`fused=True` is impossible: {reason}; pass fused=None or fused=False"
+    raise RuntimeError(message)
 
 
 def _kernel_obstacle(param: Tensor, gradient: Tensor, momentum: Tensor) -> str | None:
-    """Why the kernel cannot run on these tensors, or None if it can; in the fast case a microsecond."""
+    """Why the kernel cannot run on these tensors, or None if it can."""
+    # Asked for each tensor in each step, because gradients are usually new tensors in each; so keep it fast.
     dtype = param.dtype
     if dtype not in KERNEL_DTYPES:
         return f"the kernel takes float32 and float64 parameters, this one is {dtype}"
-    for tensor in (param, gradient, momentum):
-        if type(tensor) not in PLAIN_TENSOR_TYPES:
-            return f"the kernel takes plain tensors, this one is a {type(tensor).__name__}"
-        if not tensor.is_cpu:
-            return f"the kernel runs on the CPU, this tensor is on {tensor.device}"
-        if tensor.dtype is not dtype or tensor.is_neg():
-            return f"the kernel needs a gradient and a momentum stored as {dtype}, as the parameter is"
-    if torch.compiler.is_compiling():
-        return "torch.compile cannot trace into the kernel"
+    if not (param.is_cpu and gradient.is_cpu and momentum.is_cpu):
+        return f"the kernel runs on the CPU, the parameter is on {param.device}, its momentum on {momentum.device}"
+    types = (type(param), type(gradient), type(momentum))
+    if types not in PLAIN_TENSOR_TYPES:
+        return f"the kernel takes plain tensors, these are {', '.join(each.__name__ for each in types)}"
+    if gradient.shape != param.shape or momentum.shape != param.shape:  # the kernel would leave the tensor's memory
+        return f"shapes differ: parameter {param.shape}, gradient {gradient.shape}, momentum {momentum.shape}"
+    if gradient.dtype is not dtype or momentum.dtype is not dtype or gradient.is_neg() or param.is_neg():
+        return f"the kernel needs a gradient and a momentum stored as {dtype}, as the parameter is"
     contiguous = param.is_contiguous() and gradient.is_contiguous() and momentum.is_contiguous()
     if not contiguous and not _share_dense_layout(param, gradient, momentum):
         return "the kernel needs dense memory and equal strides of parameter, gradient and momentum"
@@ -346,15 +375,15 @@ def _share_dense_layout(*tensors: Tensor) -> bool:
     return len(layouts) == 1
 
 
-def _step_in_kernel(triples: list[TensorTriple], coefficients: tuple[float, ...]) -> None:
-    """One step on many tensors, in place, by one call of the kernel per dtype."""
-    for dtype in {triple[0].dtype for triple in triples}:
-        batch = [triple for triple in triples if triple[0].dtype is dtype]
-        addresses = [[*(tensor.data_ptr() for tensor in triple), triple[0].numel()] for triple in batch]
-        kernel, _ = _load_kernel(dtype)
-        kernel(np.array(addresses, dtype=np.int64), np.array(coefficients, dtype=_numpy_name(dtype)))
-        # The kernel writes behind autograd's back: without this a second backward would use changed weights.
-        increment_version([param for param, _, _ in batch])
+def _step_in_kernel(kernel: Kernel, triples: list[TensorTriple], coefficients: tuple[float, ...]) -> None:
+    """One step on many tensors of the kernel's dtype, in place, by one call."""
+    table: list[int] = []
+    for param, gradient, momentum in triples:
+        table += (param.data_ptr(), gradient.data_ptr(), momentum.data_ptr(), param.numel())
+    factors = np.array(coefficients, dtype=_numpy_name(triples[0][0].dtype))
+    kernel(np.array(table, dtype=np.int64).reshape(-1, 4), factors)
+    # The kernel writes behind autograd's back: without this a second backward would use changed weights.
+    increment_version([param for param, _, _ in triples])
 
 
 def _numpy_name(dtype: torch.dtype) -> str:
@@ -363,13 +392,13 @@ def _numpy_name(dtype: torch.dtype) -> str:
 
 
 @functools.cache
-def _load_kernel(dtype: torch.dtype) -> tuple[Callable[[np.ndarray, np.ndarray], None], str]:
-    """The kernel for one dtype and "", or a stand-in that does nothing and the reason why there is no kernel."""
+def _load_kernel(dtype: torch.dtype) -> Kernel | str:
+    """The kernel for one dtype, or the reason why there is none."""
     try:
-        return _compile_kernel(_numpy_name(dtype)), ""
+        return _compile_kernel(_numpy_name(dtype))
     except Exception as error:  # a missing, broken or too old compiler must not stop a training run
         first_line = str(error).partition("\n")[0]
-        return lambda *_: None, f"numba cannot compile the kernel ({type(error).__name__}: {first_line})"
+        return f"numba cannot compile the kernel ({type(error).__name__}: {first_line})"
 
 
 @functools.cache
@@ -379,12 +408,10 @@ def _warn_of_missing_kernel(failure: str) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-def _compile_kernel(dtype_name: str) -> Callable[[np.ndarray, np.ndarray], None]:
-    """Compile the kernel, or read it from Numba's cache; without a usable cache, compile in memory.
-
-    Numba writes its cache beside this file or in the user's cache directory, each file by an atomic rename, so
-    that processes may start together. It is imported here, since the import alone takes longer than torch's optimizers.
-    """
+def _compile_kernel(dtype_name: str) -> Kernel:
+    """Compile the kernel, or read it from Numba's cache; without a usable cache, compile in memory."""
+    # Numba writes the cache beside this file or in the user's cache directory, each file by an atomic rename, so
+    # processes may start together. It is imported here because its import takes longer than torch.optim's.
     import numba
 
     _give_meaning_to_stand_ins()
@@ -400,9 +427,9 @@ def _compile_kernel(dtype_name: str) -> Callable[[np.ndarray, np.ndarray], None]
 
 @functools.cache
 def _give_meaning_to_stand_ins() -> None:
-    """Tell Numba what `_array_at` and `_prefetch` compile to; these are functions of the module, and not of a
-    closure, because Numba's cache key of a closure holds a random identifier and would never be met again.
-    """
+    """Tell Numba what `_array_at` and `_prefetch` compile to."""
+    # Both are functions of the module, because the cache key of a closure over an intrinsic holds a random
+    # identifier: the cache would fill up and never be met.
     import numba
     from llvmlite import ir
     from numba import types
@@ -430,12 +457,12 @@ def _give_meaning_to_stand_ins() -> None:
 
     # No annotations here: Numba demands signatures equal to the last letter.
     @overload(_array_at, inline="always")
-    def _(address, size, like):
-        return lambda address, size, like: numba.carray(pointer(address, like), (size,))
+    def _(address, size, like):  # noqa: ARG001
+        return lambda address, size, like: numba.carray(pointer(address, like), (size,))  # pyright: ignore[reportCallIssue]
 
     @overload(_prefetch, inline="always")
-    def _(address):
-        return lambda address: prefetch(address)
+    def _(address):  # noqa: ARG001
+        return lambda address: prefetch(address)  # pyright: ignore[reportCallIssue]
 
 
 def _lion_kernel(table: np.ndarray, coefficients: np.ndarray) -> None:

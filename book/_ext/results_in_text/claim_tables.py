@@ -1,6 +1,7 @@
 """The directives `claims` (every claim of a replication) and `verdict-table` (one row a replication)."""
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from results_in_text.results_files import ResultAddressError, read_verdicts
 from results_in_text.verdict_badges import is_primary, verdict_badge
 
 Row = list[list[nodes.Node]]
+_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
 class ClaimsTable(SphinxDirective):
@@ -41,31 +43,32 @@ class ClaimsTable(SphinxDirective):
             raise ExtensionError(message) from error
         for path in verdicts.files:
             self.env.note_dependency(str(path))
-        headings = ["Claim", "What is claimed, and where", "Reported", "Measured here", "Verdict and reason"]
-        return [_table(headings, rows, css_class="claims", widths=[9, 33, 12, 20, 26])]
+        headings = ["Claim", "What is claimed, and where", "Measured here", "Reason"]
+        return [_table(headings, rows, css_class="claims", widths=[16, 34, 22, 28])]
 
     def _row(self, name: str, claim: dict[str, Any]) -> Row:
         return [
-            self._identity(name, claim),
+            self._claim(name, claim),
             self._statement(claim),
-            [_paragraph(reported_text(claim["reported"]))],
             [_paragraph(line) for line in measured_lines(claim["tests"])],
-            [nodes.paragraph("", "", verdict_badge(claim)), _paragraph(claim["reason"])],
+            [_paragraph(claim["reason"])],
         ]
 
-    def _identity(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
+    def _claim(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
         target = claim_target(name, claim["id"])
         # A label lets any page refer to the row: {ref}`text <claim-lion-c6>`.
         self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
         kind = claim["kind"] if not is_primary(claim) else "primary"
-        return [nodes.paragraph("", "", nodes.strong("", claim["id"]), ids=[target]), _paragraph(kind)]
+        heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(f" {kind}"), ids=[target])
+        return [heading, nodes.paragraph("", "", verdict_badge(claim))]
 
     def _statement(self, claim: dict[str, Any]) -> list[nodes.Node]:
         paragraphs = [nodes.paragraph("", "", *self._markdown(claim["statement"]))]
         if claim.get("correction"):
             corrected = self._markdown(claim["correction"]["statement"])
             paragraphs.append(nodes.paragraph("", "", nodes.strong("", "Corrected: "), *corrected))
-        return [*paragraphs, nodes.paragraph("", "", *self._markdown(source_text(claim["source"])))]
+        paragraphs.append(nodes.paragraph("", "", *self._markdown(source_text(claim["source"]))))
+        return [*paragraphs, *map(_paragraph, reported_lines(claim["reported"]))]
 
     def _markdown(self, text: str) -> list[nodes.Node]:
         return self.parse_inline(text)[0]
@@ -131,42 +134,43 @@ def claim_target(name: str, claim_id: str) -> str:
     return f"claim-{name}-{claim_id}".lower().replace("_", "-")
 
 
-def source_text(source: dict[str, str] | None) -> str:
+def source_text(source: dict[str, Any] | None) -> str:
     """Say where a claim stands.
 
     Args:
-        source: Bibliography key and place, or None for a claim of our own.
+        source: Key in the bibliography (None where the claim is ours) and the place; None without either.
 
     Returns:
-        Markdown with a citation.
+        Markdown, with a citation where there is a key.
 
     Example:
         >>> source_text({"bib": "chen2023lion", "where": "Table 2"})
         '{cite:t}`chen2023lion`, Table 2'
     """
-    if not source or not source.get("bib"):
+    if source is None:
         return "Our own claim."
-    return ", ".join(filter(None, [f"{{cite:t}}`{source['bib']}`", source.get("where")]))
+    return f"{{cite:t}}`{source['bib']}`, {source['where']}" if source["bib"] else f"Our own claim: {source['where']}"
 
 
-def reported_text(reported: dict[str, Any] | None) -> str:
+def reported_lines(reported: dict[str, Any] | None) -> list[str]:
     """Say what the source reports.
 
     Args:
         reported: Value, unit, and whether the original was not read; None for a claim of our own.
 
     Returns:
-        One line.
+        One line; none where there is neither a number nor a reservation.
 
     Example:
-        >>> reported_text({"value": "2–15", "unit": "%", "unverified": True})
-        '2–15 % (not read in the original)'
+        >>> reported_lines({"value": "2 to 15", "unit": "%", "unverified": True})
+        ['Reported: 2 to 15 %. Not read in the original.']
     """
     if not reported:
-        return "–"
-    value, unit = reported.get("value"), reported.get("unit")
-    text = "no number" if value is None else " ".join(filter(None, [str(value), unit]))
-    return f"{text} (not read in the original)" if reported.get("unverified") else text
+        return []
+    number = " ".join(str(part) for part in (reported["value"], reported["unit"]) if part is not None)
+    sentences = [f"Reported: {number}."] if reported["value"] is not None else []
+    sentences += ["Not read in the original."] if reported["unverified"] else []
+    return [" ".join(sentences)] if sentences else []
 
 
 def measured_lines(tests: list[dict[str, Any]]) -> list[str]:
@@ -217,7 +221,9 @@ def _rank(claim: dict[str, Any]) -> int:
 def _identity_line(test: dict[str, Any]) -> str:
     if test["max_error"] is None:
         return "not run"
-    return f"largest error {test['max_error']:.1e}, tolerance {test['tolerance']:.0e}"
+    return (
+        f"largest error {test['max_error']:.2g}, tolerance {test['tolerance']:g}, control {test['control_error']:.2g}"
+    )
 
 
 def _interval_line(test: dict[str, Any]) -> str:
@@ -237,7 +243,12 @@ def _spec_for(half_width: float) -> str:
 
 
 def _paragraph(text: str) -> nodes.paragraph:
-    return nodes.paragraph("", text)
+    """Make a paragraph in which no number is broken at its minus or its exponent."""
+    parts = [
+        nodes.inline(part, part, classes=["result"]) if _NUMBER.fullmatch(part) else nodes.Text(part)
+        for part in filter(None, _NUMBER.split(text))
+    ]
+    return nodes.paragraph(text, "", *parts)
 
 
 def _table(headings: list[str], rows: list[Row], *, css_class: str, widths: list[int]) -> nodes.table:

@@ -20,7 +20,7 @@ from results_in_text.results_files import (
 from results_in_text.verdict_badges import verdict_badge
 
 
-class result_value(nodes.inline):  # noqa: N801 - docutils finds a node's visitor by the name of its class
+class result_value(nodes.inline):  # docutils finds a node's visitor by the name of its class
     """A number that came from results/; carries its address, which the HTML shows on hover."""
 
 

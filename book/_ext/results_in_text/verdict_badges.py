@@ -18,15 +18,15 @@ VERDICT_CLASSES = {
 }
 
 
-def verdict_badge(claim: dict[str, Any], *, prefix: str = "") -> nodes.inline:
+def verdict_badge(claim: dict[str, Any]) -> nodes.inline:
     """Make the badge of a claim.
 
     Args:
         claim: One entry of verdicts.json.
-        prefix: Text before the verdict word, such as the claim's id.
 
     Returns:
-        An inline node; an exploratory claim says so in words and by a dashed border.
+        An inline node. An exploratory claim says so in words and by a dashed border; a claim that was declared
+        and not run says so too, or its "inconclusive" would read as a result.
 
     Raises:
         ResultAddressError: If the verdict is none of the reporting standard's words.
@@ -37,11 +37,13 @@ def verdict_badge(claim: dict[str, Any], *, prefix: str = "") -> nodes.inline:
         message = f"claim {claim['id']} has the verdict {verdict!r}; allowed: {known}, or null"
         raise ResultAddressError(message)
     words = [verdict or "no verdict"]
+    if not any(map(_has_run, claim["tests"])):
+        words.append("not yet run")
     classes = ["verdict", f"verdict-{VERDICT_CLASSES[verdict]}"]
     if claim["exploratory"]:
         words.append("exploratory")
         classes.append("verdict-exploratory")
-    text = " ".join(filter(None, [prefix, ", ".join(words)]))
+    text = ", ".join(words)
     return nodes.inline(text, text, classes=classes)
 
 
@@ -55,3 +57,7 @@ def is_primary(claim: dict[str, Any]) -> bool:
         True for the family `primary`.
     """
     return claim["family"] == "primary"
+
+
+def _has_run(test: dict[str, Any]) -> bool:
+    return test["max_error"] is not None if test["rule"] == "identity" else test["n"] > 0

@@ -1,0 +1,61 @@
+"""Two workers against one: the same CPU-bound runs through `paperkit.runs.Runner`.
+
+The clock of a grid goes from the start of its first run to the end of its last, as the workers read it
+(`time.monotonic` is one clock for all processes of a machine). The start of the workers is not in it: each
+loads torch, once a stage, and that takes as long with one worker as with two. `extra_info` gives the ratio
+with the start included as well.
+"""
+
+import hashlib
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paperkit.runs import Measurement, Run, Runner, available_workers
+
+NUM_RUNS = 16
+ITERATIONS = 1_000_000  # about half a second of one core
+ROUNDS = 3
+LEAST_RATIO = 1.85
+METRICS = ("start_s", "end_s", "pid_count")
+
+
+def burn(run: Run) -> Iterator[Measurement]:
+    start = time.monotonic()
+    hashlib.pbkdf2_hmac("sha256", b"", run.seed.to_bytes(8), run.config["iterations"])
+    yield Measurement("none", 0, "start_s", start)
+    yield Measurement("none", 0, "end_s", time.monotonic())
+    yield Measurement("none", 0, "pid_count", os.getpid())
+
+
+@pytest.mark.skipif(available_workers() < 2, reason="needs two cores")
+def test_two_workers_are_at_least_1_85_times_as_fast_as_one(benchmark, tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("")
+    busy_s: dict[int, list[float]] = {1: [], 2: []}
+    whole_s: dict[int, list[float]] = {1: [], 2: []}
+
+    def execute(workers: int) -> None:
+        runner = Runner("bench", "smoke", {}, workers, lock=lock, kept=tmp_path / "kept")
+        start = time.monotonic()
+        rows = runner(burn, [Run("bench", "burn", seed, {"iterations": ITERATIONS}) for seed in range(NUM_RUNS)])
+        whole_s[workers].append(time.monotonic() - start)
+        runner.forget()
+        values = {name: [row["value"] for run in rows for row in run if row["metric"] == name] for name in METRICS}
+        assert len(set(values["pid_count"])) == workers
+        busy_s[workers].append(max(values["end_s"]) - min(values["start_s"]))
+
+    # Before each round of two workers a round of one: both see the same disturbances.
+    benchmark.pedantic(execute, args=(2,), setup=lambda: execute(1), rounds=ROUNDS)
+    ratio = statistics.median(busy_s[1]) / statistics.median(busy_s[2])
+    benchmark.extra_info |= {
+        "ratio": round(ratio, 3),
+        "ratio_with_start": round(statistics.median(whole_s[1]) / statistics.median(whole_s[2]), 3),
+        "one_worker_s": [round(each, 2) for each in busy_s[1]],
+        "two_workers_s": [round(each, 2) for each in busy_s[2]],
+    }
+    assert ratio >= LEAST_RATIO, f"two workers are {ratio:.2f} times as fast as one: {benchmark.extra_info}"

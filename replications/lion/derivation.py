@@ -1,0 +1,326 @@
+"""What follows from Lion's update, derived step by step and checked in float64.
+
+Letters as in `optimizer`: theta parameter, g gradient, m momentum, c the interpolation whose sign is the direction,
+eta learning rate, lambda weight decay, b1 and b2 the betas, q = 1 - eta lambda.
+
+Every check states an equation, runs Lion on it, and returns the largest deviation. It then runs again with one
+ingredient wrong on purpose, the control: a check that cannot fail proves nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from replications.lion.optimizer import Lion, lion_update
+
+__all__ = ["CHECKS", "Check", "box_bound"]
+
+BETAS = (0.9, 0.99)
+NUM_COORDINATES = 64
+NUM_STEPS = 300
+
+GradientOf = Callable[[int, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of a check.
+
+    Attributes:
+        max_error: Largest deviation from the statement.
+        control_error: The same with one ingredient wrong; must be far larger.
+    """
+
+    max_error: float
+    control_error: float
+
+
+# --- Means -----------------------------------------------------------------------------------------------------
+
+
+def _normal(seed: int, *shape: int) -> Tensor:
+    """Standard normal numbers in float64; NumPy's, since torch's depend on the instruction set."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def _given(gradients: Tensor) -> GradientOf:
+    """Gradients from a table, one row a step, whatever theta is."""
+    return lambda step, _theta: gradients[step]
+
+
+def _coupled(gradient_of: GradientOf, weight_decay: float) -> GradientOf:
+    """Gradients with lambda theta added: decay as an L2 penalty, which Lion does not do; it serves as a control."""
+    return lambda step, theta: gradient_of(step, theta) + weight_decay * theta
+
+
+def _path(
+    optimizer_of: Callable[[list[Parameter]], torch.optim.Optimizer],
+    gradient_of: GradientOf,
+    start: Tensor,
+    num_steps: int,
+    learning_rate: Callable[[int], float] | None = None,
+) -> Tensor:
+    """Values of theta before, between and after the steps, shape (num_steps + 1, *start.shape)."""
+    param = Parameter(start.clone())
+    optimizer = optimizer_of([param])
+    thetas = [start.clone()]
+    for step in range(num_steps):
+        if learning_rate is not None:
+            optimizer.param_groups[0]["lr"] = learning_rate(step)
+        param.grad = gradient_of(step, thetas[-1]).clone()
+        optimizer.step()
+        thetas.append(param.detach().clone())
+    return torch.stack(thetas)
+
+
+def _lion(
+    lr: float = 1.0, betas: tuple[float, float] = BETAS, weight_decay: float = 0.0
+) -> Callable[[list[Parameter]], Lion]:
+    """Maker of a Lion optimizer; plain torch, whose bits the kernel shares, so that no check waits for a compiler."""
+    return lambda params: Lion(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=False)
+
+
+def _largest(values: Tensor) -> float:
+    """Largest magnitude."""
+    return float(values.abs().max())
+
+
+# --- Steps -----------------------------------------------------------------------------------------------------
+
+
+def magnitude_of_update() -> Check:
+    """Every coordinate moves by exactly eta, apart from decay: |theta_t - q theta_{t-1}| = eta where c_t != 0.
+
+    From theta_t = q theta_{t-1} - eta sign(c_t) and |sign| = 1; hence the update has norm eta sqrt(d), whatever the
+    gradients (arXiv 2302.06675). Errors are relative to eta.
+
+    Control: lambda theta is added to the gradient (coupled decay), so that q theta is never formed.
+
+    Returns:
+        Largest error of the magnitudes and of the norm, divided by eta.
+    """
+    eta, weight_decay = 1e-2, 0.5
+    start, gradient_of = _normal(0, NUM_COORDINATES), _given(_normal(1, NUM_STEPS, NUM_COORDINATES))
+
+    def error(thetas: Tensor) -> float:
+        updates = (thetas[1:] - (1 - eta * weight_decay) * thetas[:-1]) / eta
+        norms = updates.norm(dim=1) / NUM_COORDINATES**0.5
+        return max(_largest(updates.abs() - 1), _largest(norms - 1))
+
+    decoupled = _path(_lion(eta, weight_decay=weight_decay), gradient_of, start, NUM_STEPS)
+    coupled = _path(_lion(eta), _coupled(gradient_of, weight_decay), start, NUM_STEPS)
+    return Check(error(decoupled), error(coupled))
+
+
+def first_step() -> Check:
+    """Lion's first step is -eta sign(g_1), AdamW's is -eta g_1 / (|g_1| + eps).
+
+    With m_0 = 0, c_1 = (1 - b1) g_1. In Adam the bias corrections cancel the betas: mhat_1 = g_1 and vhat_1 = g_1^2.
+    The two steps therefore differ by eta eps / (|g_1| + eps). No decay; errors are relative to eta.
+
+    Control: the same two formulas for the second step, when the averages no longer hold one gradient alone.
+
+    Returns:
+        Largest error of both formulas, divided by eta.
+    """
+    eta, eps = 1e-3, 1e-8
+    gradients = _normal(2, 2, 10_000)
+
+    def adamw(params: list[Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(params, lr=eta, eps=eps, weight_decay=0.0, foreach=False)
+
+    def error(step: int) -> float:
+        g = gradients[step]
+        errors = []
+        for make, expected in ((_lion(eta), g.sign()), (adamw, g / (g.abs() + eps))):
+            thetas = _path(make, _given(gradients), torch.zeros_like(g), step + 1)
+            errors.append(_largest((thetas[-1] - thetas[-2]) / eta + expected))
+        return max(errors)
+
+    return Check(error(0), error(1))
+
+
+def signum_with_equal_betas() -> Check:
+    """With b1 = b2 = b and lambda = 0, Lion is SIGNUM: theta_t = theta_{t-1} - eta sign(m_t).
+
+    Then c_t = b m_{t-1} + (1 - b) g_t = m_t: the direction is the sign of the *updated* average (arXiv 1802.04434).
+    SIGNUM is written here in NumPy; the two must agree bit for bit.
+
+    Control: b1 = 0.9, b2 = 0.99, against SIGNUM with b2.
+
+    Returns:
+        Largest difference of theta, divided by eta.
+    """
+    eta, beta = 1e-2, 0.99
+    start, gradients = _normal(3, NUM_COORDINATES), _normal(4, NUM_STEPS, NUM_COORDINATES)
+    theta, momentum, thetas = start.numpy(), np.zeros(NUM_COORDINATES), [start.numpy()]
+    for g in gradients.numpy():
+        momentum = beta * momentum + (1 - beta) * g
+        theta = theta - eta * np.sign(momentum)
+        thetas.append(theta)
+    signum = torch.from_numpy(np.stack(thetas))
+
+    def error(betas: tuple[float, float]) -> float:
+        return _largest(_path(_lion(eta, betas), _given(gradients), start, NUM_STEPS) - signum) / eta
+
+    return Check(error((beta, beta)), error((0.9, beta)))
+
+
+def other_form_of_direction() -> Check:
+    """The direction in terms of the new momentum: c_t = (b1/b2) m_t + (1 - b1/b2) g_t, for b2 > 0.
+
+    Insert m_{t-1} = (m_t - (1 - b2) g_t) / b2 into c_t = b1 m_{t-1} + (1 - b1) g_t; the factor of g_t becomes
+    1 - b1 - b1 (1 - b2) / b2 = 1 - b1/b2. With b1 < b2 the fresh gradient counts extra, as in Nesterov's method;
+    with b1 > b2 it counts negatively. Checked for c itself and for Lion's direction, sign(c).
+
+    Control: the old momentum m_{t-1} in place of m_t.
+
+    Returns:
+        Largest error of c and of its sign over three pairs of betas, one of them with b1 > b2.
+    """
+    gradients = _normal(5, NUM_STEPS, NUM_COORDINATES)
+    errors, controls = [], []
+    for b1, b2 in (BETAS, (0.95, 0.98), (0.99, 0.9)):
+        old = torch.zeros(NUM_COORDINATES, dtype=torch.float64)
+        for g in gradients:
+            direction, new = lion_update(g, old, beta1=b1, beta2=b2)
+            c = b1 * old + (1 - b1) * g
+            for momentum, results in ((new, errors), (old, controls)):
+                form = b1 / b2 * momentum + (1 - b1 / b2) * g
+                results.append(max(_largest(form - c), _largest(form.sign() - direction)))
+            old = new
+    return Check(max(errors), max(controls))
+
+
+def scale_invariance() -> Check:
+    """Multiplying all gradients by one a > 0 changes nothing: theta_t(a g) = theta_t(g).
+
+    By induction m_t and c_t are multiplied by a, and sign(a c) = sign(c). There is no eps to break this. With a a
+    power of two every rounding scales too, so that the trajectories are equal bit for bit.
+
+    Control: a factor that changes from step to step; it reweighs the gradients within m.
+
+    Returns:
+        Largest difference of theta, divided by eta, over a = 2^-10 and 2^7.
+    """
+    eta = 1e-2
+    start, gradients = _normal(6, NUM_COORDINATES), _normal(7, NUM_STEPS, NUM_COORDINATES)
+    exponents = torch.arange(NUM_STEPS, dtype=torch.float64)[:, None]
+
+    def path(factor: Tensor | float) -> Tensor:
+        return _path(_lion(eta, weight_decay=0.1), _given(gradients * factor), start, NUM_STEPS)
+
+    reference = path(1.0)
+    error = max(_largest(path(a) - reference) for a in (2.0**-10, 2.0**7))
+    return Check(error / eta, _largest(path(2 ** (exponents % 8)) - reference) / eta)
+
+
+def box_bound(start: Tensor, steps: Tensor, *, lr: float, weight_decay: float) -> Tensor:
+    """Bound of |theta_t|, element by element: q^t |theta_0| + (1 - q^t) / lambda, with q = 1 - eta lambda.
+
+    Args:
+        start: theta_0, shape (D,).
+        steps: t, shape (T,), numbers >= 0.
+        lr: eta > 0, constant.
+        weight_decay: lambda > 0 with eta lambda <= 1.
+
+    Returns:
+        The bound, shape (T, D).
+    """
+    shrinkage = (1 - lr * weight_decay) ** steps[:, None]
+    return shrinkage * start.abs() + (1 - shrinkage) / weight_decay
+
+
+def bound_of_the_box() -> Check:
+    """For eta lambda <= 1: |theta_t| <= q^t |theta_0| + (1 - q^t) / lambda, and the bound is attained.
+
+    |theta_t| <= q |theta_{t-1}| + eta since q >= 0; the geometric series sums to eta (1 - q^t) / (eta lambda).
+    So |theta| ends in the box of half-width 1/lambda, and its distance to the box shrinks at least by q a step
+    (arXiv 2310.05898). Equality needs gradients of one sign *and* a theta_0 that is zero or of the opposite sign.
+
+    Control: coupled decay; while |g| exceeds lambda |theta|, theta grows by eta a step.
+
+    Returns:
+        Largest excess over the bound under random gradients, or gap to it in the case of equality.
+    """
+    start, num_steps = 3 * _normal(8, NUM_COORDINATES), 500
+    steps = torch.arange(num_steps + 1, dtype=torch.float64)
+    random, outward = _normal(9, num_steps, NUM_COORDINATES), -start.sign().expand(num_steps, -1)
+    errors, controls = [], []
+    for eta, weight_decay in ((1e-2, 0.5), (0.1, 5.0), (0.5, 2.0)):
+        bound = box_bound(start, steps, lr=eta, weight_decay=weight_decay)
+        decayed = _lion(eta, weight_decay=weight_decay)
+        excess = _path(decayed, _given(random), start, num_steps).abs() - bound
+        gap = _path(decayed, _given(outward), start, num_steps).abs() - bound
+        errors.append(max(float(excess.max()), _largest(gap)))
+        coupled = _coupled(_given(1e3 * outward), weight_decay)
+        controls.append(float((_path(_lion(eta), coupled, start, num_steps).abs() - bound).max()))
+    return Check(max(errors), min(controls))
+
+
+def constrained_optimum() -> Check:
+    """With lambda > 0 Lion solves min f(x) subject to |lambda x_i| <= 1 for every i.
+
+    At rest -lambda x is a subgradient of the 1-norm at grad f(x): where |lambda x_i| < 1 the derivative is 0, where
+    lambda x_i = 1 it is <= 0, where lambda x_i = -1 it is >= 0. These are the KKT conditions of that problem
+    (arXiv 2310.05898, with K the 1-norm). For f(x) = |x - c|^2 / 2 the solution is clip(c, -1/lambda, 1/lambda).
+    With eta falling linearly to 0 the oscillation of a few eta dies out.
+
+    Control: coupled decay; the fixed point then is c / (1 + lambda), the minimum of f + lambda |x|^2 / 2.
+
+    Returns:
+        Largest distance of the last x from the solution, for starts inside and outside the box.
+    """
+    target, weight_decay, num_steps = torch.linspace(-3, 3, 31, dtype=torch.float64), 1.0, 3000
+    solution = target.clamp(-1 / weight_decay, 1 / weight_decay).expand(2, -1)
+    start = torch.stack([torch.zeros_like(target), 5 * target.flip(0)])
+
+    def error(decay: float, gradient_of: GradientOf) -> float:
+        make = _lion(weight_decay=decay)
+        thetas = _path(make, gradient_of, start, num_steps, lambda step: 0.05 * (1 - step / num_steps))
+        return _largest(thetas[-1] - solution)
+
+    def slope(_step: int, theta: Tensor) -> Tensor:
+        return theta - target
+
+    return Check(error(weight_decay, slope), error(0.0, _coupled(slope, weight_decay)))
+
+
+def state_bytes() -> Check:
+    """Lion keeps half as many bytes of state as AdamW: one tensor the size of each parameter, not two.
+
+    AdamW adds a step counter of 4 bytes for each tensor, which is counted here. float32, a network of two layers.
+
+    Control: SGD with momentum as the peer; its state is as large as Lion's.
+
+    Returns:
+        |Lion's bytes / the peer's bytes - 1/2|.
+    """
+
+    def num_bytes(optimizer_of: Callable[[list[Parameter]], torch.optim.Optimizer]) -> int:
+        params = [Parameter(torch.zeros(shape)) for shape in ((256, 64), (256,), (10, 256), (10,))]
+        for param in params:
+            param.grad = torch.ones_like(param)
+        optimizer = optimizer_of(params)
+        optimizer.step()
+        return sum(tensor.nbytes for state in optimizer.state.values() for tensor in state.values())
+
+    lion, adamw = num_bytes(_lion()), num_bytes(torch.optim.AdamW)
+    sgd = num_bytes(lambda params: torch.optim.SGD(params, momentum=0.9))
+    return Check(abs(lion / adamw - 0.5), abs(lion / sgd - 0.5))
+
+
+CHECKS: dict[str, Callable[[], Check]] = {
+    "step_1_magnitude": magnitude_of_update,
+    "step_2_first_step": first_step,
+    "step_3_signum": signum_with_equal_betas,
+    "step_4_other_form": other_form_of_direction,
+    "step_5_scale_invariance": scale_invariance,
+    "step_6_box_bound": bound_of_the_box,
+    "step_7_constrained_optimum": constrained_optimum,
+    "state_bytes": state_bytes,
+}

@@ -1,0 +1,921 @@
+"""paperkit.claims, rules and verdicts: from YAML text and a table of runs to the words in verdicts.json."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import paperkit
+from paperkit.claims import main, read_claims
+from paperkit.config import ConfigError
+from paperkit.results import write_runs
+from paperkit.rules import EffectTest, EquivalenceTest, RangeTest, ReportTest
+from paperkit.statistics import Interval, equivalence_p, paired_interval
+from paperkit.verdicts import SEVERITY, Finding, Verdict, judge_claim, judge_identity, worst
+
+GREATER = {"estimand": "gap", "rule": "greater", "bound": 0, "margin": 0.1, "unit": "nats"}
+LESS = GREATER | {"rule": "less"}
+SLOPE = GREATER | {"margin": None}
+EQUIVALENT = {"estimand": "gap", "rule": "equivalent", "margin": 0.1, "unit": "nats"}
+WITHIN = {"estimand": "gap", "rule": "within", "low": 0.4, "high": 0.6, "unit": "ratio"}
+REPORT = {"estimand": "gap", "rule": "report", "unit": "nats"}
+IDENTITY = {"estimand": "algebra", "rule": "identity", "tolerance": 1e-12}
+OTHER = GREATER | {"estimand": "other_gap"}
+
+Numbers = Mapping[int, float] | Sequence[float]
+
+
+def claim(claim_id: str = "C1", *tests: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a valid claim of claims.yaml; a change to `...` leaves the key out."""
+    content = {
+        "id": claim_id,
+        "statement": "The gap is positive.",
+        "source": {"bib": "toy2026", "where": "Table 1"},
+        "reported": {"value": 0.2, "unit": "nats", "unverified": False},
+        "kind": "experiment",
+        "family": None,
+        "profile": "smoke",
+        "min_seeds": 5,
+        "tests": [dict(test) for test in tests or (GREATER,)],
+    } | changes
+    return {key: value for key, value in content.items() if value is not ...}
+
+
+def identity(**changes: Any) -> dict[str, Any]:
+    return claim("C9", IDENTITY, kind="identity", min_seeds=1, **changes)
+
+
+def seeds(estimate: float, half_width: float, n: int = 8) -> list[float]:
+    """Return n numbers with this mean and this half-width of the 95 % interval."""
+    shape = np.linspace(-1, 1, n)
+    standard = (shape - shape.mean()) / shape.std(ddof=1)
+    sd = half_width * np.sqrt(n) / stats.t.ppf(0.975, n - 1)
+    return list(estimate + sd * standard)
+
+
+def run_rows(experiment: str, numbers: Numbers, profile: str) -> list[dict[str, Any]]:
+    by_seed = numbers if isinstance(numbers, Mapping) else dict(enumerate(numbers))
+    return [
+        {
+            "profile": profile,
+            "experiment": experiment,
+            "arm": "difference",
+            "seed": seed,
+            "config": {},
+            "split": "test",
+            "step": 100,
+            "metric": "gap_nats",
+            "value": value,
+            "status": "diverged" if np.isnan(value) else "ok",
+        }
+        for seed, value in by_seed.items()
+    ]
+
+
+def identity_rows(max_error: float, control_error: float) -> list[dict[str, Any]]:
+    fixed = {"profile": "smoke", "experiment": "identities", "arm": "signum", "seed": 0, "config": {}}
+    fixed |= {"split": "none", "step": 0, "status": "ok"}
+    errors = {"max_error": max_error, "control_error": control_error}
+    return [fixed | {"metric": metric, "value": value} for metric, value in errors.items()]
+
+
+def by_seed(experiment: str) -> Callable[[pd.DataFrame], pd.Series]:
+    def estimand(runs: pd.DataFrame) -> pd.Series:
+        return runs[runs["experiment"] == experiment].set_index("seed")["value"]
+
+    return estimand
+
+
+def algebra(runs: pd.DataFrame) -> pd.DataFrame:
+    checks = runs[runs["experiment"] == "identities"]
+    return checks.pivot(index="arm", columns="metric", values="value")
+
+
+class Toy:
+    """A repository with one replication, `toy`, judged through the command line."""
+
+    def __init__(self, root: Path, estimands: ModuleType) -> None:
+        self.root = root
+        self.estimands = estimands
+        (root / "replications" / "toy").mkdir(parents=True)
+        self.write_runs([])
+
+    def write_claims(self, *claims: Mapping[str, Any]) -> Path:
+        path = self.root / "replications" / "toy" / "claims.yaml"
+        path.write_text(yaml.safe_dump({"schema": 1, "claims": list(claims)}), encoding="utf-8")
+        return path
+
+    def write_runs(self, rows: list[dict[str, Any]], *, profile: str = "smoke", table: str = "runs.csv") -> None:
+        # One run that no claim looks at gives the table its profile.
+        write_runs(self.root / "results" / "toy" / table, [*rows, *run_rows("unrelated", [0.0], profile)])
+
+    def read(self, file: str) -> Any:
+        return json.loads((self.root / "results" / "toy" / file).read_text(encoding="utf-8"))
+
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        main(["toy"])
+        return {record["id"]: record for record in self.read("verdicts.json")["claims"]}
+
+    def judge(self, content: Mapping[str, Any], *, profile: str = "smoke", **gaps: Numbers) -> dict[str, Any]:
+        """Judge a single claim on numbers by experiment."""
+        self.write_claims(content)
+        rows = [row for name, numbers in gaps.items() for row in run_rows(name, numbers, profile)]
+        self.write_runs(rows, profile=profile)
+        return self.verdicts()[content["id"]]
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    module = ModuleType("replications.toy.estimands")
+    module.algebra = algebra
+    for name in ("gap", "other_gap", "third_gap", "fourth_gap"):
+        setattr(module, name, by_seed(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
+    return Toy(tmp_path, module)
+
+
+# --- every word, through the whole path ---------------------------------------------------------------------
+
+
+CORRECTION = {"statement": "The gap is negative.", "tests": [LESS]}
+WORDS = [
+    ("holds", claim(), seeds(0.2, 0.05)),
+    ("holds, smaller", claim(), seeds(0.06, 0.05)),
+    ("contradicted", claim(), seeds(-0.2, 0.05)),
+    ("no difference", claim(), seeds(0.0, 0.1)),
+    ("inconclusive", claim(), seeds(0.0, 0.2)),
+    ("corrected", claim(correction=CORRECTION), seeds(-0.2, 0.05)),
+    ("not tested at this scale", claim(profile="paper"), seeds(0.2, 0.05)),
+]
+
+
+def test_the_table_of_words_holds_every_verdict() -> None:
+    assert {word for word, _, _ in WORDS} == {verdict.value for verdict in Verdict}
+
+
+@pytest.mark.parametrize(("word", "content", "numbers"), WORDS, ids=[word for word, _, _ in WORDS])
+def test_every_word_is_reached_from_yaml_and_runs(
+    toy: Toy, word: str, content: dict[str, Any], numbers: list[float]
+) -> None:
+    record = toy.judge(content, gap=numbers)
+    assert record["verdict"] == word
+    assert record["reason"].endswith(".")
+
+
+def test_the_output_has_exactly_the_form_of_the_reporting_standard(toy: Toy) -> None:
+    record = toy.judge(claim(family="primary"), gap=seeds(0.2, 0.05))
+    verdicts = toy.read("verdicts.json")
+    assert {key: verdicts[key] for key in ("schema", "replication", "profile")} == {
+        "schema": 1,
+        "replication": "toy",
+        "profile": "smoke",
+    }
+    keys = {"id", "kind", "family", "statement", "source", "reported", "verdict", "reason", "exploratory", "tests"}
+    assert set(record) == keys
+    assert record["source"] == {"bib": "toy2026", "where": "Table 1"}
+    assert record["reported"] == {"value": 0.2, "unit": "nats", "unverified": False}
+    assert record["exploratory"] is False
+    interval = paired_interval(seeds(0.2, 0.05))
+    assert interval is not None
+    measured = {end: getattr(interval, end) for end in ("estimate", "low", "high", "low90", "high90", "p")}
+    assert record["tests"] == [
+        {"estimand": "gap", "rule": "greater", "unit": "nats", "bound": 0.0, "margin": 0.1, "n": 8}
+        | {"seeds": list(range(8)), "p_holm": interval.p}
+        | {key: pytest.approx(value, rel=1e-9) for key, value in measured.items()}
+    ]
+
+
+def test_the_output_is_written_with_sorted_keys_and_a_final_newline(toy: Toy) -> None:
+    toy.judge(claim(), gap=seeds(0.2, 0.05))
+    text = (toy.root / "results/toy/verdicts.json").read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def test_metrics_hold_the_first_test_of_each_claim_that_was_measured(toy: Toy) -> None:
+    toy.write_claims(claim("C1", GREATER, OTHER), claim("C2", OTHER), identity())
+    toy.write_runs(run_rows("gap", seeds(0.2, 0.05), "smoke") + identity_rows(1e-15, 0.5))
+    main(["toy"])
+    metrics = toy.read("metrics.json")
+    assert metrics["C1"] == {
+        "estimate": pytest.approx(0.2),
+        "low": pytest.approx(0.15),
+        "high": pytest.approx(0.25),
+        "n": 8,
+    }
+    assert metrics["C2"] == {"n": 0}
+    assert metrics["C9"] == {"max_error": 1e-15}
+
+
+def test_changing_one_seed_across_the_margin_changes_the_verdict(toy: Toy) -> None:
+    numbers = seeds(0.11, 0.02)
+    assert toy.judge(claim(), gap=numbers)["verdict"] == "holds"
+    changed = [*numbers[:-1], numbers[-1] - 0.1]
+    assert toy.judge(claim(), gap=changed)["verdict"] == "holds, smaller"
+
+
+def test_changing_one_seed_across_the_bound_changes_the_verdict(toy: Toy) -> None:
+    numbers = seeds(0.06, 0.05)
+    assert toy.judge(claim(), gap=numbers)["verdict"] == "holds, smaller"
+    changed = [numbers[0] - 0.2, *numbers[1:]]
+    assert toy.judge(claim(), gap=changed)["verdict"] == "inconclusive"
+
+
+def test_the_module_runs_as_a_command_with_estimands_from_the_working_directory(toy: Toy) -> None:
+    toy.write_claims(claim())
+    toy.write_runs(run_rows("gap", seeds(0.2, 0.05), "smoke"))
+    for folder in ("replications", "replications/toy"):
+        (toy.root / folder / "__init__.py").touch()
+    estimand = "def gap(runs):\n    return runs[runs['experiment'] == 'gap'].set_index('seed')['value']\n"
+    (toy.root / "replications/toy/estimands.py").write_text(estimand, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(Path(paperkit.__file__).parents[1])}
+    command = [sys.executable, "-m", "paperkit.claims", "toy"]
+    done = subprocess.run(command, cwd=toy.root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert toy.read("verdicts.json")["claims"][0]["verdict"] == "holds"
+
+
+# --- one test: rules and their precedence -------------------------------------------------------------------
+
+
+def interval(low: float, low90: float, estimate: float, high90: float, high: float) -> Interval:
+    return Interval(estimate, low, high, low90, high90, n=8, p=0.5)
+
+
+# low, low90, estimate, high90, high, for margin 1; the order decides where two conditions are true at once.
+# Multiples of 1/8, so that adding a bound keeps every boundary exact.
+EFFECTS = [
+    ((-0.5, -0.375, -0.25, -0.25, -0.125), "contradicted"),  # and the 90 % interval inside the margin
+    ((-0.5, -0.375, -0.25, -0.125, 0.0), "no difference"),  # u = 0 is not below 0
+    ((0.125, 0.25, 1.0, 1.75, 1.875), "holds"),  # x = m
+    ((0.125, 0.25, 0.875, 1.75, 1.875), "holds, smaller"),
+    ((0.125, 0.25, 0.375, 0.5, 0.75), "holds, smaller"),  # and the 90 % interval inside the margin
+    ((0.0, 0.25, 0.375, 0.5, 0.75), "no difference"),  # l = 0 is not above 0
+    ((-1.25, -0.875, 0.0, 0.875, 1.25), "no difference"),  # the 95 % interval may leave the margin
+    ((-1.25, -1.0, 0.0, 0.875, 1.25), "inconclusive"),  # the margin itself is outside
+    ((-1.25, -0.875, 0.0, 1.0, 1.25), "inconclusive"),
+    ((-1.0, 0.5, 1.5, 2.5, 4.0), "inconclusive"),
+    ((0.0, 0.0, 0.0, 0.0, 0.0), "no difference"),  # seeds without spread
+]
+
+
+@pytest.mark.parametrize(("ends", "word"), EFFECTS)
+@pytest.mark.parametrize("bound", [0.0, 4.0, -0.5])
+def test_a_claimed_effect_is_judged_in_the_stated_order(ends: tuple[float, ...], word: str, bound: float) -> None:
+    greater = EffectTest.model_validate(GREATER | {"bound": bound, "margin": 1.0})
+    less = EffectTest.model_validate(LESS | {"bound": bound, "margin": 1.0})
+    assert greater.judge(interval(*(bound + end for end in ends))) == word
+    assert less.judge(interval(*(bound - end for end in reversed(ends)))) == word
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"),
+    [
+        ((0.01, 0.02, 0.03, 0.04, 0.05), "holds"),
+        ((0.0, 0.02, 0.03, 0.04, 0.05), "inconclusive"),
+        ((-0.05, -0.04, -0.03, -0.02, 0.0), "inconclusive"),
+        ((-0.05, -0.04, -0.03, -0.02, -0.01), "contradicted"),
+    ],
+)
+def test_without_a_margin_only_the_sign_is_judged(ends: tuple[float, ...], word: str) -> None:
+    assert EffectTest.model_validate(SLOPE).judge(interval(*ends)) == word
+
+
+def test_non_inferiority_is_greater_with_a_negative_bound(toy: Toy) -> None:
+    content = claim("C1", SLOPE | {"bound": -0.05})
+    assert toy.judge(content, gap=seeds(-0.01, 0.03))["verdict"] == "holds"
+    assert toy.judge(content, gap=seeds(-0.01, 0.05))["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"),
+    [
+        ((-0.12, -0.09, 0.0, 0.09, 0.12), "holds"),
+        ((0.01, 0.02, 0.03, 0.04, 0.05), "holds"),  # a difference, but one that does not matter
+        ((-0.12, -0.1, 0.0, 0.09, 0.12), "inconclusive"),
+        ((-0.12, -0.09, 0.0, 0.1, 0.12), "inconclusive"),
+        ((0.1, 0.12, 0.15, 0.18, 0.2), "contradicted"),
+        ((0.09, 0.12, 0.15, 0.18, 0.2), "inconclusive"),
+        ((-0.2, -0.18, -0.15, -0.12, -0.1), "contradicted"),
+        ((-0.2, -0.18, -0.15, -0.12, -0.09), "inconclusive"),
+    ],
+)
+def test_a_claim_of_equality_is_judged_by_its_margins(ends: tuple[float, ...], word: str) -> None:
+    assert EquivalenceTest.model_validate(EQUIVALENT).judge(interval(*ends)) == word
+
+
+def test_a_claim_of_equality_may_name_another_value_than_zero(toy: Toy) -> None:
+    content = claim("C1", EQUIVALENT | {"bound": 0.5})
+    assert toy.judge(content, gap=seeds(0.5, 0.05))["verdict"] == "holds"
+    assert toy.judge(content, gap=seeds(0.0, 0.05))["verdict"] == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"),
+    [
+        ((0.4, 0.45, 0.5, 0.55, 0.6), "holds"),
+        ((0.39, 0.45, 0.5, 0.55, 0.6), "inconclusive"),
+        ((0.4, 0.45, 0.5, 0.55, 0.61), "inconclusive"),
+        ((0.6, 0.65, 0.7, 0.75, 0.8), "inconclusive"),
+        ((0.61, 0.65, 0.7, 0.75, 0.8), "contradicted"),
+        ((0.1, 0.2, 0.25, 0.3, 0.4), "inconclusive"),
+        ((0.1, 0.2, 0.25, 0.3, 0.39), "contradicted"),
+    ],
+)
+def test_a_range_is_judged_by_the_95_percent_interval(ends: tuple[float, ...], word: str) -> None:
+    assert RangeTest.model_validate(WITHIN).judge(interval(*ends)) == word
+
+
+def test_a_range_is_kept_in_the_output_beside_the_interval(toy: Toy) -> None:
+    record = toy.judge(claim("C1", WITHIN), gap=seeds(0.5, 0.05))
+    assert record["verdict"] == "holds"
+    assert record["tests"][0]["range"] == [0.4, 0.6]
+    assert record["tests"][0]["low"] == pytest.approx(0.45)
+
+
+def test_a_report_has_an_interval_and_no_verdict_word(toy: Toy) -> None:
+    record = toy.judge(claim("C1", REPORT), gap=seeds(0.5, 0.05))
+    assert record["verdict"] is None
+    assert record["tests"][0]["low"] == pytest.approx(0.45)
+    assert record["tests"][0]["p"] is None
+    assert "0.5 nats" in record["reason"]
+    assert ReportTest.model_validate(REPORT).judge(interval(1, 2, 3, 4, 5)) is None
+
+
+finite = st.integers(-8, 8).map(lambda number: number / 4)
+
+
+@st.composite
+def intervals(draw: st.DrawFn) -> Interval:
+    ends = sorted(draw(st.lists(finite, min_size=5, max_size=5)))
+    return Interval(ends[2], ends[0], ends[4], ends[1], ends[3], draw(st.integers(2, 40)), draw(st.floats(0, 1)))
+
+
+def restated_effect(i: Interval, m: float) -> str:
+    steps = [
+        ("contradicted", i.high < 0),
+        ("holds", i.low > 0 and i.estimate >= m),
+        ("holds, smaller", i.low > 0 and i.estimate < m),
+        ("no difference", -m < i.low90 and i.high90 < m),
+        ("inconclusive", True),
+    ]
+    return next(word for word, met in steps if met)
+
+
+def restated_equality(i: Interval, m: float) -> str:
+    steps = [
+        ("holds", max(abs(i.low90), abs(i.high90)) < m),
+        ("contradicted", i.low >= m or i.high <= -m),
+        ("inconclusive", True),
+    ]
+    return next(word for word, met in steps if met)
+
+
+@settings(deadline=None, max_examples=400)
+@given(intervals(), st.integers(1, 8).map(lambda m: m / 4), st.integers(2, 40), st.floats(0, 1))
+def test_a_verdict_depends_only_on_the_ends_the_estimate_and_the_margin(
+    i: Interval, m: float, n: int, p: float
+) -> None:
+    greater = EffectTest.model_validate(GREATER | {"margin": m})
+    equality = EquivalenceTest.model_validate(EQUIVALENT | {"margin": m})
+    twin = Interval(i.estimate, i.low, i.high, i.low90, i.high90, n, p)
+    assert greater.judge(i) == greater.judge(twin) == restated_effect(i, m)
+    assert equality.judge(i) == equality.judge(twin) == restated_equality(i, m)
+
+
+# --- identities ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("error", "word"), [(0.0, "holds"), (1e-12, "holds"), (1.1e-12, "contradicted")])
+def test_an_identity_holds_up_to_its_tolerance(toy: Toy, error: float, word: str) -> None:
+    toy.write_claims(identity())
+    toy.write_runs(identity_rows(error, 0.5))
+    record = toy.verdicts()["C9"]
+    assert record["verdict"] == word
+    assert record["tests"] == [
+        IDENTITY | {"unit": None, "max_error": error, "control_error": 0.5, "control_failed": True}
+    ]
+
+
+@pytest.mark.parametrize("control", [0.0, 1e-12])
+def test_an_identity_whose_control_passes_stops_the_build(
+    toy: Toy, control: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.write_claims(identity())
+    toy.write_runs(identity_rows(1e-15, control))
+    with pytest.raises(SystemExit) as stop:
+        main(["toy"])
+    assert "estimand algebra, check signum: the negative control passes" in str(stop.value)
+    assert not (toy.root / "results/toy/verdicts.json").exists()
+    with pytest.raises(ValueError, match="control passes"):
+        judge_identity(1e-15, control, 1e-12)
+
+
+def test_the_worst_check_and_the_weakest_control_stand_for_an_identity(toy: Toy) -> None:
+    checks = pd.DataFrame({"max_error": [0.0, 1e-3, 0.0], "control_error": [0.5, 0.4, 0.3]}, index=list("abc"))
+    toy.estimands.algebra = lambda _: checks
+    toy.write_claims(identity())
+    record = toy.verdicts()["C9"]
+    assert record["verdict"] == "contradicted"
+    assert (record["tests"][0]["max_error"], record["tests"][0]["control_error"]) == (1e-3, 0.3)
+    assert "check b" in record["reason"]
+
+
+# --- one claim: several tests, seeds, divergence, profile, correction ---------------------------------------
+
+
+def test_the_worst_of_two_verdicts_follows_the_stated_order() -> None:
+    order = ["contradicted", "inconclusive", "no difference", "holds, smaller", "holds"]
+    assert [verdict.value for verdict in SEVERITY] == order
+    for position, bad in enumerate(SEVERITY):
+        assert all(worst([good, bad]) is bad and worst([bad, good]) is bad for good in SEVERITY[position:])
+
+
+@pytest.mark.parametrize(
+    ("gap", "other", "word"),
+    [
+        (seeds(0.2, 0.05), seeds(0.2, 0.05), "holds"),
+        (seeds(0.2, 0.05), seeds(0.06, 0.05), "holds, smaller"),
+        (seeds(0.06, 0.05), seeds(0.0, 0.1), "no difference"),
+        (seeds(0.0, 0.2), seeds(0.0, 0.1), "inconclusive"),
+        (seeds(0.0, 0.2), seeds(-0.2, 0.05), "contradicted"),
+    ],
+)
+def test_a_claim_is_as_good_as_its_worst_test(toy: Toy, gap: Numbers, other: Numbers, word: str) -> None:
+    record = toy.judge(claim("C1", GREATER, OTHER), gap=gap, other_gap=other)
+    assert record["verdict"] == word
+
+
+def test_a_report_beside_a_test_does_not_change_its_verdict(toy: Toy) -> None:
+    content = claim("C1", GREATER, REPORT | {"estimand": "other_gap"})
+    record = toy.judge(content, gap=seeds(0.2, 0.05), other_gap=seeds(-5.0, 0.1))
+    assert record["verdict"] == "holds"
+
+
+def test_the_profile_is_looked_at_before_anything_else(toy: Toy) -> None:
+    content = claim(profile="paper", min_seeds=50)
+    assert toy.judge(content, gap=[float("nan"), 1.0])["verdict"] == "not tested at this scale"
+    assert toy.judge(claim("C1", REPORT, profile="cpu"), gap=[1.0])["verdict"] == "not tested at this scale"
+    untested = toy.judge(claim(profile="cpu", kind="exploratory"), gap=[1.0])
+    assert untested["verdict"] == "not tested at this scale"
+    assert "cpu" in untested["reason"]
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_a_larger_profile_than_the_claim_needs_may_judge_it(toy: Toy, profile: str) -> None:
+    record = toy.judge(claim(profile="cpu"), profile=profile, gap=seeds(0.2, 0.05))
+    assert record["verdict"] == "holds"
+    assert toy.read("verdicts.json")["profile"] == profile
+
+
+def test_a_claim_with_fewer_seeds_than_it_needs_is_inconclusive(toy: Toy) -> None:
+    record = toy.judge(claim(min_seeds=8), gap=seeds(0.2, 0.05, n=7))
+    assert record["verdict"] == "inconclusive"
+    assert record["reason"] == "The claim needs 8 seeds and there are 7."
+    assert record["tests"][0]["low"] == pytest.approx(0.15)
+    assert toy.judge(claim(min_seeds=8), gap=seeds(0.2, 0.05, n=8))["verdict"] == "holds"
+
+
+def test_the_test_with_the_fewest_seeds_counts(toy: Toy) -> None:
+    few, enough = seeds(0.2, 0.05, n=6), seeds(0.2, 0.05, n=8)
+    content = claim("C1", GREATER, OTHER, min_seeds=7)
+    assert toy.judge(content, gap=enough, other_gap=few)["verdict"] == "inconclusive"
+
+
+def test_a_diverged_seed_makes_a_claim_inconclusive_and_is_not_dropped(toy: Toy) -> None:
+    record = toy.judge(claim(), gap=[*seeds(0.2, 0.05), float("nan")])
+    assert record["verdict"] == "inconclusive"
+    assert "gap: seeds [8]" in record["reason"]
+    test = record["tests"][0]
+    assert (test["n"], test["seeds"], test["estimate"], test["low"]) == (9, list(range(9)), None, None)
+
+
+def test_too_few_seeds_are_named_before_diverged_ones(toy: Toy) -> None:
+    assert "needs 5 seeds" in toy.judge(claim(), gap=[float("nan"), 1.0])["reason"]
+
+
+def test_a_value_fixed_beforehand_stands_for_a_diverged_seed(toy: Toy) -> None:
+    content = claim("C1", GREATER | {"diverged_value": 0.25})
+    numbers = seeds(0.2, 0.05)
+    record = toy.judge(content, gap=[*numbers, float("nan")])
+    assert record["verdict"] == "holds"
+    assert record["tests"][0]["estimate"] == pytest.approx(np.mean([*numbers, 0.25]))
+    assert record["tests"][0]["n"] == 9
+
+
+def test_a_claim_that_has_not_been_run_is_inconclusive(toy: Toy) -> None:
+    toy.write_claims(claim("C1", GREATER, OTHER), identity())
+    toy.write_runs(run_rows("gap", seeds(0.2, 0.05), "smoke"))
+    verdicts = toy.verdicts()
+    assert verdicts["C1"]["verdict"] == "inconclusive"
+    assert verdicts["C1"]["reason"] == "not yet run: there is no run for other_gap."
+    assert verdicts["C1"]["tests"][1]["n"] == 0
+    assert verdicts["C9"]["verdict"] == "inconclusive"
+    assert verdicts["C9"]["reason"].startswith("not yet run:")
+    assert verdicts["C9"]["tests"][0]["control_failed"] is None
+
+
+def test_an_estimand_may_return_empty_tables_without_columns(toy: Toy) -> None:
+    toy.estimands.gap, toy.estimands.algebra = lambda _: pd.Series(), lambda _: pd.DataFrame()
+    toy.write_claims(claim(), identity())
+    assert {record["verdict"] for record in toy.verdicts().values()} == {"inconclusive"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "corrected_numbers", "word"),
+    [
+        (seeds(-0.2, 0.05), seeds(0.2, 0.05), "corrected"),
+        (seeds(-0.2, 0.05), seeds(0.06, 0.05), "contradicted"),  # "holds, smaller" is not enough
+        (seeds(-0.2, 0.05), seeds(0.0, 0.5), "contradicted"),
+        (seeds(-0.2, 0.05), [], "contradicted"),
+        (seeds(0.2, 0.05), seeds(0.2, 0.05), "holds"),
+        (seeds(0.0, 0.2), seeds(0.2, 0.05), "inconclusive"),
+    ],
+)
+def test_corrected_needs_a_contradicted_statement_and_a_correction_that_holds(
+    toy: Toy, numbers: Numbers, corrected_numbers: Numbers, word: str
+) -> None:
+    content = claim(correction={"statement": "The other gap is positive.", "tests": [OTHER]})
+    record = toy.judge(content, gap=numbers, other_gap=corrected_numbers)
+    assert record["verdict"] == word
+    assert record["correction"]["statement"] == "The other gap is positive."
+    assert record["correction"]["tests"][0]["estimand"] == "other_gap"
+
+
+def test_an_identity_can_be_corrected(toy: Toy) -> None:
+    toy.estimands.corrected_algebra = lambda runs: algebra(runs).assign(max_error=0.0)
+    tests = [IDENTITY | {"estimand": "corrected_algebra"}]
+    toy.write_claims(identity(correction={"statement": "With the factor 1/2.", "tests": tests}))
+    toy.write_runs(identity_rows(0.1, 0.5))
+    assert toy.verdicts()["C9"]["verdict"] == "corrected"
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_an_exploratory_claim_below_five_seeds_has_no_word_but_a_reason(toy: Toy, n: int) -> None:
+    numbers = seeds(0.2, 0.05, n) if n > 1 else [0.2]
+    record = toy.judge(claim(kind="exploratory", min_seeds=1), gap=numbers)
+    assert record["verdict"] is None
+    assert record["exploratory"] is True
+    assert f"no verdict word below 5 seeds, and there are {n}." in record["reason"]
+    assert record["tests"][0]["estimate"] == pytest.approx(0.2)
+    assert (record["tests"][0]["low"] is None) == (n == 1)
+
+
+def test_an_exploratory_claim_from_five_seeds_has_a_word_and_is_marked(toy: Toy) -> None:
+    record = toy.judge(claim(kind="exploratory", min_seeds=1), gap=seeds(0.2, 0.05, 5))
+    assert (record["verdict"], record["exploratory"]) == ("holds", True)
+    assert record["reason"].startswith("Exploratory: ")
+    wanting = toy.judge(claim(kind="exploratory", min_seeds=6), gap=seeds(0.2, 0.05, 5))
+    assert wanting["verdict"] == "inconclusive"
+
+
+def test_an_exploratory_claim_that_has_not_been_run_says_so(toy: Toy) -> None:
+    record = toy.judge(claim(kind="exploratory", min_seeds=1))
+    assert record["verdict"] is None
+    assert "not yet run" in record["reason"]
+
+
+# --- Holm's correction over the primary claims --------------------------------------------------------------
+
+
+def seeds_with_p(p: float, estimate: float = 0.2, n: int = 8) -> list[float]:
+    """Return n numbers whose two-sided p against 0 is the one given."""
+    half_width = abs(estimate) * stats.t.ppf(0.975, n - 1) / stats.t.isf(p / 2, n - 1)
+    return seeds(estimate, half_width, n)
+
+
+PRIMARY = [
+    claim(f"C{number}", GREATER | {"estimand": estimand}, family="primary")
+    for number, estimand in enumerate(("gap", "other_gap", "third_gap", "fourth_gap"), start=1)
+]
+
+
+def judge_primary(toy: Toy, *claims: Mapping[str, Any], **gaps: Numbers) -> dict[str, dict[str, Any]]:
+    toy.write_claims(*claims)
+    toy.write_runs([row for name, numbers in gaps.items() for row in run_rows(name, numbers, "smoke")])
+    return toy.verdicts()
+
+
+def test_primary_claims_that_have_not_been_run_count_with_p_one(toy: Toy) -> None:
+    alone = judge_primary(toy, PRIMARY[0], gap=seeds_with_p(0.03))["C1"]
+    assert (alone["verdict"], alone["tests"][0]["p_holm"]) == ("holds", pytest.approx(0.03))
+    verdicts = judge_primary(toy, *PRIMARY, gap=seeds_with_p(0.03))
+    assert verdicts["C1"]["tests"][0]["p"] == pytest.approx(0.03)
+    assert verdicts["C1"]["tests"][0]["p_holm"] == pytest.approx(0.12)
+    assert verdicts["C1"]["verdict"] == "inconclusive"
+    assert 'Alone the verdict would be "holds"' in verdicts["C1"]["reason"]
+    assert verdicts["C2"]["reason"].startswith("not yet run")
+    assert verdicts["C2"]["tests"][0]["p_holm"] is None
+
+
+def test_a_primary_claim_that_passes_holm_keeps_its_word(toy: Toy) -> None:
+    gaps = {"gap": 0.001, "other_gap": 0.015, "third_gap": 0.02, "fourth_gap": 0.04}
+    verdicts = judge_primary(toy, *PRIMARY, **{name: seeds_with_p(p) for name, p in gaps.items()})
+    p_holm = [verdicts[f"C{number}"]["tests"][0]["p_holm"] for number in (1, 2, 3, 4)]
+    assert p_holm == pytest.approx([0.004, 0.045, 0.045, 0.045])
+    assert {record["verdict"] for record in verdicts.values()} == {"holds"}
+
+
+def test_claims_outside_the_primary_family_are_not_corrected(toy: Toy) -> None:
+    verdicts = judge_primary(toy, *PRIMARY[1:], claim("C1"), gap=seeds_with_p(0.03))
+    assert verdicts["C1"]["verdict"] == "holds"
+    assert verdicts["C1"]["tests"][0]["p_holm"] is None
+
+
+def test_a_contradicted_primary_claim_that_fails_holm_is_inconclusive(toy: Toy) -> None:
+    weak = judge_primary(toy, *PRIMARY[:2], gap=seeds_with_p(0.04, estimate=-0.2))
+    assert weak["C1"]["verdict"] == "inconclusive"
+    assert '"contradicted"' in weak["C1"]["reason"]
+    strong = judge_primary(toy, *PRIMARY[:2], gap=seeds_with_p(0.001, estimate=-0.2))
+    assert strong["C1"]["verdict"] == "contradicted"
+
+
+def test_no_difference_enters_holm_with_the_p_of_the_two_one_sided_tests(toy: Toy) -> None:
+    numbers = seeds(0.0, 0.1)
+    verdicts = judge_primary(toy, PRIMARY[0], gap=numbers)
+    assert verdicts["C1"]["verdict"] == "no difference"
+    expected = equivalence_p(numbers, margin=0.1)
+    assert 0.0125 < expected < 0.05
+    assert verdicts["C1"]["tests"][0]["p"] == pytest.approx(expected)
+    assert judge_primary(toy, *PRIMARY, gap=numbers)["C1"]["verdict"] == "inconclusive"
+    assert judge_primary(toy, *PRIMARY, gap=seeds(0.0, 0.02))["C1"]["verdict"] == "no difference"
+
+
+def test_equality_enters_holm_with_the_larger_p_and_can_still_be_contradicted(toy: Toy) -> None:
+    equal = [claim("C1", EQUIVALENT, family="primary"), *PRIMARY[1:]]
+    numbers = seeds(0.01, 0.02)
+    held = judge_primary(toy, *equal, gap=numbers)["C1"]
+    assert (held["verdict"], held["tests"][0]["p"]) == ("holds", pytest.approx(equivalence_p(numbers, 0.1)))
+    unequal = seeds(-0.2, 0.02)
+    refuted = judge_primary(toy, *equal, gap=unequal)["C1"]
+    assert refuted["verdict"] == "contradicted"
+    assert refuted["tests"][0]["p"] == pytest.approx(stats.ttest_1samp(unequal, -0.1).pvalue)
+
+
+@pytest.mark.parametrize(("estimate", "word"), [(0.41, "inconclusive"), (0.5, "holds"), (0.8, "contradicted")])
+def test_a_range_enters_holm_with_the_p_against_its_nearer_end(toy: Toy, estimate: float, word: str) -> None:
+    numbers = seeds(estimate, 0.04)
+    record = judge_primary(toy, claim("C1", WITHIN, family="primary"), *PRIMARY[1:], gap=numbers)["C1"]
+    nearer = 0.4 if estimate < 0.5 else 0.6
+    assert record["verdict"] == word
+    assert record["tests"][0]["p"] == pytest.approx(stats.ttest_1samp(numbers, nearer).pvalue)
+
+
+def test_a_primary_claim_with_two_tests_enters_with_the_larger_p(toy: Toy) -> None:
+    both = claim("C1", GREATER, OTHER, family="primary")
+    verdicts = judge_primary(toy, both, PRIMARY[2], gap=seeds_with_p(0.001), other_gap=seeds_with_p(0.02))
+    assert [test["p_holm"] for test in verdicts["C1"]["tests"]] == pytest.approx([0.04, 0.04])
+    verdicts = judge_primary(toy, both, PRIMARY[2], gap=seeds_with_p(0.001), other_gap=seeds_with_p(0.03))
+    assert verdicts["C1"]["verdict"] == "inconclusive"
+
+
+def test_one_refuted_test_contradicts_a_primary_claim_whatever_the_noise_of_the_other(toy: Toy) -> None:
+    both = claim("C1", GREATER, OTHER, family="primary")
+    refuted = seeds_with_p(0.001, estimate=-0.2)
+    record = judge_primary(toy, both, gap=refuted, other_gap=seeds(0.0, 0.5))["C1"]
+    assert record["verdict"] == "contradicted"
+    assert record["tests"][0]["p_holm"] == pytest.approx(0.002)  # two tests: Bonferroni within the claim
+
+
+def test_a_corrected_primary_claim_needs_both_p_values(toy: Toy) -> None:
+    correction = {"statement": "The other gap is positive.", "tests": [OTHER]}
+    content = claim("C1", GREATER, family="primary", correction=correction)
+    refuted = seeds_with_p(0.001, estimate=-0.2)
+    verdicts = judge_primary(toy, content, PRIMARY[2], gap=refuted, other_gap=seeds_with_p(0.02))
+    assert verdicts["C1"]["verdict"] == "corrected"
+    assert verdicts["C1"]["correction"]["tests"][0]["p_holm"] == pytest.approx(0.04)
+    verdicts = judge_primary(toy, content, PRIMARY[2], gap=refuted, other_gap=seeds_with_p(0.03))
+    assert verdicts["C1"]["verdict"] == "inconclusive"
+
+
+def test_a_primary_claim_with_too_few_seeds_counts_with_p_one(toy: Toy) -> None:
+    few = PRIMARY[1] | {"min_seeds": 9}
+    verdicts = judge_primary(toy, PRIMARY[0], few, gap=seeds_with_p(0.03), other_gap=seeds_with_p(0.0001))
+    assert verdicts["C2"]["tests"][0]["p"] == pytest.approx(0.0001)
+    assert verdicts["C2"]["tests"][0]["p_holm"] == 1.0
+    assert verdicts["C1"]["tests"][0]["p_holm"] == pytest.approx(0.06)
+
+
+# --- clock readings -----------------------------------------------------------------------------------------
+
+
+def test_timing_claims_are_judged_from_timings_and_written_apart(toy: Toy) -> None:
+    toy.write_claims(claim("C1"), claim("C3", OTHER, kind="timing"))
+    toy.write_runs(run_rows("gap", seeds(0.2, 0.05), "smoke") + run_rows("other_gap", seeds(-1, 0.1), "smoke"))
+    toy.write_runs(run_rows("other_gap", seeds(0.2, 0.05), "cpu"), profile="cpu", table="timings.csv")
+    main(["toy"])
+    assert [record["id"] for record in toy.read("verdicts.json")["claims"]] == ["C1"]
+    assert not (toy.root / "results/toy/timing_verdicts.json").exists()
+    before = (toy.root / "results/toy/verdicts.json").read_bytes(), toy.read("metrics.json")
+    main(["toy", "--timing"])
+    timing = toy.read("timing_verdicts.json")
+    assert timing["profile"] == "cpu"
+    assert [(record["id"], record["verdict"]) for record in timing["claims"]] == [("C3", "holds")]
+    assert ((toy.root / "results/toy/verdicts.json").read_bytes(), toy.read("metrics.json")) == before
+
+
+def test_a_primary_claim_of_the_other_table_counts_with_p_one(toy: Toy) -> None:
+    clock = claim("C3", OTHER, kind="timing", family="primary")
+    toy.write_runs(run_rows("other_gap", seeds_with_p(1e-6), "smoke"), table="timings.csv")
+    verdicts = judge_primary(toy, PRIMARY[0], clock, gap=seeds_with_p(0.03))
+    assert verdicts["C1"]["tests"][0]["p_holm"] == pytest.approx(0.06)
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+
+
+BAD_CLAIMS = [
+    (claim(colour="red"), ["claim C1", "unknown key 'colour'", "allowed here: correction, family, id"]),
+    (claim("C1", GREATER | {"margn": 1}), ["claim C1", "unknown key 'margn'", "bound, diverged_value, estimand"]),
+    (claim(source={"bib": "a", "wher": "b"}), ["claim C1", "source", "unknown key 'wher'; allowed here: bib, where"]),
+    (claim(min_seeds=...), ["claim C1", "key 'min_seeds' is missing"]),
+    (claim(source={"bib": "a"}), ["claim C1", "key 'source.where' is missing"]),
+    (claim("C1", {key: GREATER[key] for key in GREATER if key != "margin"}), ["tests.0", "margin' is missing"]),
+    (claim(id=...), ["claim number 1 (no id)", "key 'id' is missing"]),
+    (claim(min_seeds="8"), ["claim C1", "key 'min_seeds' has value '8'", "valid integer"]),
+    (claim(min_seeds=True), ["key 'min_seeds' has value True", "valid integer"]),
+    (claim(min_seeds=0), ["key 'min_seeds' has value 0", "greater than or equal to 1"]),
+    (claim(min_seeds=4), ["claim C1", "key 'min_seeds' has value 4; at least 5", "exploratory"]),
+    (claim(kind="experimental"), ["key 'kind' has value 'experimental'", "'identity', 'experiment', 'timing'"]),
+    (claim(family="secondary"), ["key 'family' has value 'secondary'", "'primary'"]),
+    (claim(profile="gpu"), ["key 'profile' has value 'gpu'", "'smoke', 'cpu' or 'paper'"]),
+    (claim("C1", GREATER | {"margin": 0}), ["tests.0", "margin' has value 0", "greater than 0"]),
+    (claim("C1", GREATER | {"margin": -0.1}), ["margin' has value -0.1", "greater than 0"]),
+    (claim("C1", EQUIVALENT | {"margin": None}), ["margin' has value None", "valid number"]),
+    (claim("C1", GREATER | {"bound": "0"}), ["bound' has value '0'", "valid number"]),
+    (claim("C1", GREATER | {"bound": float("nan")}), ["bound' has value nan", "finite"]),
+    (claim("C1", GREATER | {"rule": "bigger"}), ["'bigger'", "'greater', 'less', 'equivalent', 'within'"]),
+    (claim("C1", GREATER | {"estimand": "Gap!"}), ["estimand' has value 'Gap!'", "pattern"]),
+    (claim("C1", WITHIN | {"low": 0.6}), ["tests.0", "key 'low' (0.6) is not below key 'high' (0.6)"]),
+    (claim("C1", WITHIN | {"low": 0.7}), ["key 'low' (0.7) is not below key 'high' (0.6)"]),
+    (claim(tests=[]), ["key 'tests' has value []", "at least 1"]),
+    (claim("D1"), ["claim D1", "key 'id' has value 'D1'", "[CX]"]),
+    (claim("C1ab"), ["key 'id' has value 'C1ab'"]),
+    (claim("C"), ["key 'id' has value 'C'"]),
+    (claim(source={"bib": None, "where": "ours"}), ["claim C1", "key 'source.bib' is null", "X"]),
+    (claim("C1", IDENTITY), ["claim C1", "kind 'experiment' with rules ['identity']"]),
+    (claim(kind="identity"), ["claim C1", "kind 'identity' with rules ['greater']"]),
+    (claim("C1", IDENTITY | {"tolerance": -1.0}, kind="identity"), ["tolerance' has value -1.0"]),
+    (claim(kind="exploratory", family="primary"), ["family 'primary' with kind 'exploratory'"]),
+    (identity(family="primary"), ["claim C9", "family 'primary' with kind 'identity'"]),
+    (claim("C1", REPORT, family="primary"), ["family 'primary' with rule 'report' only"]),
+    (claim(correction={"statement": "s", "tests": [REPORT]}), ["key 'correction' with rule 'report' only"]),
+    (claim(correction={"statement": "s", "tests": []}), ["correction.tests' has value []"]),
+]
+
+
+@pytest.mark.parametrize(("content", "fragments"), BAD_CLAIMS, ids=[text[-1] for _, text in BAD_CLAIMS])
+def test_a_bad_claim_is_refused_by_file_claim_key_and_value_before_any_computing(
+    toy: Toy, content: dict[str, Any], fragments: list[str]
+) -> None:
+    def computed(runs: pd.DataFrame) -> pd.Series:
+        message = "an estimand ran before the claims were checked"
+        raise AssertionError(message)
+
+    toy.estimands.gap = computed
+    path = toy.write_claims(claim("C2"), content) if "id" in content else toy.write_claims(content)
+    with pytest.raises(SystemExit) as stop:
+        main(["toy"])
+    assert stop.value.code != 0
+    for fragment in ["replications/toy/claims.yaml", *fragments]:
+        assert fragment in str(stop.value)
+    with pytest.raises(ConfigError):
+        read_claims(path)
+
+
+def test_our_own_claim_needs_no_entry_in_the_bibliography(toy: Toy) -> None:
+    path = toy.write_claims(claim("X2b", source={"bib": None, "where": "ours"}))
+    assert read_claims(path)[0].source.bib is None
+
+
+def test_repeated_ids_and_a_fifth_primary_claim_are_refused(toy: Toy) -> None:
+    path = toy.write_claims(*PRIMARY, claim("C1", family="primary"))
+    with pytest.raises(ConfigError) as refusal:
+        read_claims(path)
+    assert "claim C1: key 'id' is given twice" in str(refusal.value)
+    assert "5 claims have family 'primary' (C1, C2, C3, C4, C1); at most 4" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("schema: 2\nclaims: [{id: C1}]\n", "key 'schema' has value 2"),
+        ("schema: 1\nclaims: []\n", "key 'claims'"),
+        ("schema: 1\nclaims: [C1]\n", "valid dictionary"),
+        ("schema: 1\nclaims: [{id: C1}]\nnotes: x\n", "unknown key 'notes'; allowed here: claims, schema"),
+        ("- C1\n", "dictionary"),
+    ],
+)
+def test_a_bad_frame_is_refused(toy: Toy, text: str, message: str) -> None:
+    path = toy.write_claims(claim())
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read_claims(path)
+
+
+def test_an_unknown_estimand_is_refused_with_those_there_are_before_any_computing(toy: Toy) -> None:
+    toy.write_claims(claim(), claim("C2", GREATER | {"estimand": "gab"}, kind="timing"))
+    (toy.root / "results/toy/runs.csv").unlink()
+    with pytest.raises(SystemExit) as stop:
+        main(["toy"])
+    assert "claim C2: key 'estimand' has value 'gab'" in str(stop.value)
+    assert "defined: algebra, fourth_gap, gap, other_gap, third_gap" in str(stop.value)
+
+
+def test_an_unknown_estimand_of_a_correction_is_refused(toy: Toy) -> None:
+    toy.write_claims(claim(correction={"statement": "s", "tests": [GREATER | {"estimand": "gab"}]}))
+    with pytest.raises(SystemExit, match="'gab'"):
+        main(["toy"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["toy"], "results/toy/runs.csv is missing; run `dvc repro toy`"),
+        (["toy", "--timing"], "dvc repro toy_timing`"),
+    ],
+)
+def test_missing_runs_name_the_stage_that_makes_them(toy: Toy, arguments: list[str], message: str) -> None:
+    toy.write_claims(claim())
+    (toy.root / "results/toy/runs.csv").unlink()
+    with pytest.raises(SystemExit, match=message):
+        main(arguments)
+
+
+def test_an_unknown_replication_is_refused(toy: Toy) -> None:
+    with pytest.raises(SystemExit, match=r"replications/lyon/claims\.yaml is missing"):
+        main(["lyon"])
+
+
+def test_runs_of_two_profiles_or_none_or_an_unknown_one_are_refused(toy: Toy) -> None:
+    toy.write_claims(claim())
+    for profiles, found in [(["cpu", "smoke"], "cpu, smoke"), ([], "no run at all"), (["gpu"], "gpu")]:
+        rows = [row for profile in profiles for row in run_rows("gap", [0.1], profile)]
+        write_runs(toy.root / "results/toy/runs.csv", rows)
+        with pytest.raises(SystemExit, match=f"column 'profile' of the runs: {found}; allowed is one of smoke"):
+            main(["toy"])
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([0.1, 0.2], "estimand gap returned list; it must return a Series"),
+        (pd.Series([0.1, 0.2], index=[0, 0]), "without repetition"),
+        (pd.Series([0.1, 0.2], index=["a", "b"]), "whole-number seeds"),
+        (pd.Series([0.1, float("inf")]), "estimand gap is infinite"),
+    ],
+)
+def test_an_estimand_that_breaks_its_contract_is_refused_by_name(toy: Toy, returned: object, message: str) -> None:
+    toy.estimands.gap = lambda _: returned
+    toy.write_claims(claim())
+    with pytest.raises(SystemExit, match=message):
+        main(["toy"])
+
+
+@pytest.mark.parametrize(
+    ("checks", "message"),
+    [
+        (pd.Series([0.1]), "must return a DataFrame with"),
+        (pd.DataFrame({"max_error": [0.1]}), "must return a DataFrame with"),
+        (pd.DataFrame({"max_error": [0.1], "control_error": [float("nan")]}), "finite and at least 0"),
+        (pd.DataFrame({"max_error": [float("inf")], "control_error": [1.0]}), "finite and at least 0"),
+        (pd.DataFrame({"max_error": [-0.1], "control_error": [1.0]}), "finite and at least 0"),
+    ],
+)
+def test_an_identity_that_breaks_its_contract_is_refused_by_name(toy: Toy, checks: object, message: str) -> None:
+    toy.estimands.algebra = lambda _: checks
+    toy.write_claims(identity())
+    with pytest.raises(SystemExit, match=f"estimand algebra .*{message}"):
+        main(["toy"])
+
+
+def test_seeds_are_sorted_whatever_the_estimand_returns(toy: Toy) -> None:
+    toy.estimands.gap = lambda _: pd.Series(seeds(0.2, 0.05, 5), index=[14, 10, 12, 11, 13])
+    toy.write_claims(claim())
+    assert toy.verdicts()["C1"]["tests"][0]["seeds"] == [10, 11, 12, 13, 14]
+
+
+def test_the_reason_carries_the_numbers_of_the_deciding_test_only(toy: Toy) -> None:
+    record = toy.judge(claim("C1", GREATER, OTHER), gap=seeds(0.2, 0.05), other_gap=seeds(0.06, 0.05))
+    assert record["reason"] == (
+        "other_gap = 0.06 nats, 95 % interval [0.01, 0.11], n = 8: it lies above 0, but the effect is below "
+        "the margin 0.1."
+    )
+
+
+def test_a_claim_is_judged_without_files_or_tables() -> None:
+    found = Finding("gap", "gap = 0.2.", Verdict.HOLDS, 0.01, 8)
+    judgement = judge_claim([found], claim_profile="cpu", runs_profile="cpu", min_seeds=8, exploratory=False)
+    assert (judgement.verdict, judgement.p, judgement.reason) == (Verdict.HOLDS, 0.01, "gap = 0.2.")

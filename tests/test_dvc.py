@@ -1,0 +1,181 @@
+"""The DVC remote that lies in the repository: safe against damage, the same everywhere, silent to the network."""
+
+import hashlib
+import subprocess
+from collections.abc import Callable
+from configparser import ConfigParser
+from pathlib import Path, PureWindowsPath
+
+import pytest
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+ROOT = Path(__file__).resolve().parents[1]
+STORE = ".dvcstore"
+CONFIG = """\
+[core]
+    remote = embedded
+    analytics = false
+['remote "embedded"']
+    url = ../.dvcstore
+    verify = true
+"""
+PIPELINE = "stages:\n  toy:\n    cmd: echo toy\n"
+
+
+def config_problems(root: Path) -> list[str]:
+    """Check the settings of .dvc/config that a clone relies on."""
+    config = ConfigParser()
+    config.read(root / ".dvc/config", encoding="utf-8")
+    name = config.get("core", "remote", fallback=None)
+    remote = f"'remote \"{name}\"'"
+    url = config.get(remote, "url", fallback="")
+    found = []
+    if name is None or not config.has_section(remote):
+        found.append(f"core.remote is {name}, which is not a remote of .dvc/config")
+    if config.get("core", "analytics", fallback=None) != "false":
+        found.append("core.analytics is not false: DVC would report to its makers")
+    if config.get(remote, "verify", fallback=None) != "true":
+        found.append("verify is not true: `dvc pull` would take a damaged object without a word")
+    if "://" in url or Path(url).is_absolute() or PureWindowsPath(url).drive or not url:
+        found.append(f"url is {url!r}, not a path relative to .dvc")
+    elif (root / ".dvc" / url).resolve() != (root / STORE).resolve():
+        found.append(f"url is {url!r}, which is not {STORE} in the repository")
+    return found
+
+
+def attribute_problems(root: Path) -> list[str]:
+    """Check that git leaves the bytes of the remote alone."""
+    command = ["git", "check-attr", "-z", "text", "diff", "--", f"{STORE}/files/md5/00/0"]
+    fields = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
+    state = dict(zip(fields[1::3], fields[2::3], strict=False))
+    return [
+        f".gitattributes: {STORE} has {name} {value}; mark it binary"
+        for name, value in state.items()
+        if value != "unset"
+    ]
+
+
+def damaged_objects(root: Path) -> list[str]:
+    """Name the objects of the remote whose content is not that of their name."""
+    objects = (path for path in (root / STORE).glob("files/md5/??/*") if path.is_file())
+    return [
+        path.relative_to(root).as_posix()
+        for path in objects
+        if hashlib.md5(path.read_bytes()).hexdigest() != (path.parent.name + path.name).removesuffix(".dir")
+    ]
+
+
+def seen_by_dvc(root: Path) -> list[str]:
+    """Name what DVC must not see, but does: bytecode and provenance change without a change of results."""
+    paths = (
+        "paperkit/__pycache__/runs.cpython-311.pyc",
+        "results/any/provenance.json",
+        "results/any/timing_provenance.json",
+    )
+    with Repo(str(root)) as repo:
+        return [path for path in paths if not repo.dvcignore.check_ignore(str(root / path)).match]
+
+
+def stage_names(root: Path) -> list[str]:
+    """Read dvc.yaml as DVC does; raises if it cannot be read."""
+    with Repo(str(root)) as repo:
+        return [stage.name for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+
+
+CHECKS: dict[str, Callable[[Path], list[str]]] = {
+    "config": config_problems,
+    "attributes": attribute_problems,
+    "objects": damaged_objects,
+    "ignored": seen_by_dvc,
+}
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A repository with DVC set up as it should be."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / ".dvc").mkdir()
+    content = b"bytes\r\n"
+    digest = hashlib.md5(content).hexdigest()
+    stored = tmp_path / STORE / "files/md5" / digest[:2] / digest[2:]
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(content)
+    texts = {
+        ".dvc/config": CONFIG,
+        ".gitattributes": f"{STORE}/** binary\n",
+        ".dvcignore": "__pycache__\nprovenance.json\ntiming_provenance.json\n",
+        "dvc.yaml": PIPELINE,
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_dvc_is_set_up_for_clones_without_credentials(check):
+    assert CHECKS[check](ROOT) == []
+
+
+def test_the_remote_holds_the_data():
+    assert any((ROOT / STORE).glob("files/md5/??/*"))
+
+
+def test_dvc_can_read_the_pipeline():
+    assert "lion" in stage_names(ROOT)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_good_set_up_passes(check, toy):
+    assert CHECKS[check](toy) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("verify = true", "", "verify is not true"),
+        ("verify = true", "verify = false", "verify is not true"),
+        ("analytics = false", "", "analytics is not false"),
+        ("analytics = false", "analytics = true", "analytics is not false"),
+        ("remote = embedded", "remote = other", "not a remote"),
+        ("remote = embedded", "", "not a remote"),
+        ("../.dvcstore", "s3://bucket", "not a path relative"),
+        ("../.dvcstore", "/srv/.dvcstore", "not a path relative"),
+        ("../.dvcstore", "C:/store", "not a path relative"),
+        ("../.dvcstore", ".dvcstore", "not .dvcstore in the repository"),
+        ("../.dvcstore", "../../.dvcstore", "not .dvcstore in the repository"),
+    ],
+)
+def test_a_wrong_setting_of_the_remote_is_found(old, new, message, toy):
+    (toy / ".dvc/config").write_text(CONFIG.replace(old, new), encoding="utf-8")
+    assert any(message in problem for problem in config_problems(toy))
+
+
+@pytest.mark.parametrize("text", ["", "* text=auto\n", f"{STORE}/** text\n"])
+def test_a_remote_that_git_could_change_is_found(text, toy):
+    (toy / ".gitattributes").write_text(text, encoding="utf-8")
+    assert attribute_problems(toy)
+
+
+def test_a_damaged_object_is_found(toy):
+    stored = next((toy / STORE).glob("files/md5/??/*"))
+    stored.write_bytes(stored.read_bytes().replace(b"\r\n", b"\n"))
+    assert damaged_objects(toy) == [stored.relative_to(toy).as_posix()]
+
+
+@pytest.mark.parametrize("line", ["__pycache__", "provenance.json"])
+def test_a_missing_line_of_dvcignore_is_found(line, toy):
+    lines = [other for other in (toy / ".dvcignore").read_text(encoding="utf-8").split() if other != line]
+    (toy / ".dvcignore").write_text("\n".join(lines), encoding="utf-8")
+    assert len(seen_by_dvc(toy)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["stages: [", "stages:\n  toy: {command: echo}\n", "stages:\n  toy: {cmd: '${nothing}'}\n"]
+)
+def test_a_pipeline_that_cannot_be_read_is_refused(text, toy):
+    assert stage_names(toy) == ["toy"]
+    (toy / "dvc.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DvcException):
+        stage_names(toy)

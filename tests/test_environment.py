@@ -1,0 +1,282 @@
+"""One set of pins in three files, nothing of one machine in any file, and no loader that runs what it reads."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from paperkit import config
+from paperkit.config import read_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+UNHASHED = "torch"  # its wheel differs by platform (CPU, CUDA): installed by version, beside the lock
+PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([A-Za-z0-9.+!_-]+)")
+LOCKED = re.compile(rf"{PIN.pattern}(?: ; [^\\]+)?(?: --hash=sha256:[0-9a-f]{{64}})+")
+# Registries are named by their package managers' configuration, which differs from machine to machine.
+REGISTRIES = {"pypi": "org", "pythonhosted": "org", "npmjs": "org|com", "anaconda": "org|com", "yarnpkg": "com"}
+REGISTRY = re.compile(
+    "|".join(rf"\b{name}\.(?:{ends})\b" for name, ends in REGISTRIES.items())
+    + r"|\bdownload\.pytorch\.org\b|\bdeb\.debian\.org\b|\bcrates\.io\b|\bproxy\.golang\.org\b"
+)
+FOLDERS = ("work", "opt", "root", "home")
+MACHINE_PATH = re.compile(rf"(?<![\w.~$}}/-])/(?:{'|'.join(FOLDERS)})/|\bfile:/{{2}}")
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
+UNSAFE_CALLS = {"read_pickle", "to_pickle", "unsafe_load", "full_load", "unsafe_load_all", "full_load_all"}
+UNSAFE_CALLS |= {"joblib.load", "joblib.dump"}
+YAML_LOADERS = {"yaml.load", "yaml.load_all"}
+MAY_CALL_YAML_LOAD = "paperkit/config.py"  # whose loader is a safe one that also refuses a key given twice
+
+
+# --- pins -----------------------------------------------------------------------------------------------------------
+
+
+def normal(name: str) -> str:
+    """Spell a distribution's name the one way (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(requirements: list[str]) -> dict[str, str]:
+    """Return version by name; refuse a requirement that is no exact pin."""
+    found = {requirement: PIN.fullmatch(requirement) for requirement in requirements}
+    loose = [requirement for requirement, match in found.items() if match is None]
+    assert not loose, f"not pinned as name==version: {loose}"
+    return {normal(match[1]): match[2] for match in found.values() if match}
+
+
+def project_pins(pyproject: str) -> dict[str, str]:
+    """Return the pins of pyproject.toml."""
+    return pins(tomllib.loads(pyproject)["project"]["dependencies"])
+
+
+def conda_pins(environment: Mapping) -> dict[str, str]:
+    """Return the pins of the pip section of environment.yml."""
+    return pins(next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, Mapping)))
+
+
+def locked_pins(lock: str) -> dict[str, str]:
+    """Return the pins of the lock; refuse an entry without hashes, and an option such as an index address."""
+    lines = [line for line in lock.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
+    found = {line: LOCKED.fullmatch(re.sub(r"\s+", " ", line).strip()) for line in lines}
+    wrong = [line[:80] for line, match in found.items() if match is None]
+    assert not wrong, f"lines of the lock that are not name==version with SHA-256 hashes: {wrong}"
+    return {normal(match[1]): match[2] for match in found.values() if match}
+
+
+def disagreements(project: Mapping[str, str], conda: Mapping[str, str], lock: Mapping[str, str]) -> list[str]:
+    """Say where the three files differ."""
+    found = [
+        f"{name}: {project.get(name)} in pyproject.toml, {conda.get(name)} in environment.yml"
+        for name in sorted(project.keys() | conda.keys())
+        if project.get(name) != conda.get(name)
+    ]
+    found += [
+        f"{name}: {version} in pyproject.toml, {lock.get(name)} in requirements.lock"
+        for name, version in project.items()
+        if name != UNHASHED and lock.get(name) != version
+    ]
+    return found + [f"{UNHASHED} is in requirements.lock"] * (UNHASHED in lock)
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The pins of the three files."""
+    return (
+        project_pins((ROOT / "pyproject.toml").read_text(encoding="utf-8")),
+        conda_pins(read_yaml(ROOT / "environment.yml")),
+        locked_pins((ROOT / "requirements.lock").read_text(encoding="utf-8")),
+    )
+
+
+def test_the_three_files_agree(three):
+    assert disagreements(*three) == []
+    assert UNHASHED in three[0]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["pyproject.toml", "environment.yml", "requirements.lock"])
+def test_another_version_or_a_missing_library_in_one_file_is_found(index, three):
+    other = [dict(file) for file in three]
+    other[index]["numpy"] = "1.0"
+    assert any("numpy: " in line for line in disagreements(*other))
+    del other[index]["numpy"]
+    assert any("numpy: " in line for line in disagreements(*other))
+
+
+def test_torch_of_another_version_or_in_the_lock_is_found(three):
+    project, conda, lock = three
+    assert disagreements(project, {**conda, UNHASHED: "2.0"}, lock)
+    assert disagreements(project, conda, {**lock, UNHASHED: project[UNHASHED]})
+
+
+@pytest.mark.parametrize("requirement", ["numpy", "numpy>=2", "numpy==2.*", "numpy @ git+ssh://x"])
+def test_a_requirement_that_is_no_exact_pin_is_refused(requirement):
+    with pytest.raises(AssertionError, match="not pinned"):
+        project_pins(f'[project]\ndependencies = ["{requirement}"]')
+    with pytest.raises(AssertionError, match="not pinned"):
+        conda_pins({"dependencies": ["pip", {"pip": [requirement]}]})
+
+
+@pytest.mark.parametrize("line", ["numpy==2.4.6", "numpy==2.4.6 \\\n    --hash=md5:0", "--index-url x", "numpy>=2"])
+def test_a_line_of_the_lock_without_hash_or_version_is_refused(line):
+    good = f"scipy==1.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}\n# via x\n"
+    assert locked_pins(good) == {"scipy": "1.0"}
+    with pytest.raises(AssertionError, match="lines of the lock"):
+        locked_pins(good + line)
+
+
+def python_of_conda(environment: Mapping) -> str:
+    """Return the version of Python that environment.yml asks for."""
+    return next(entry.split("=", 1)[1] for entry in environment["dependencies"] if str(entry).startswith("python="))
+
+
+def test_conda_gets_the_python_of_the_lock():
+    environment = read_yaml(ROOT / "environment.yml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert python_of_conda(environment) == "3.11"
+    assert project["requires-python"] == ">=3.11,<3.12"
+    assert python_of_conda({"dependencies": ["python=3.12", {"pip": []}]}) == "3.12"
+
+
+# --- what belongs to one machine ------------------------------------------------------------------------------------
+
+
+def repository_files(root: Path) -> list[Path]:
+    """List what is in git, or would be: tracked and new files, without the objects of the DVC remote."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
+    paths = (root / name for name in sorted(set(names)) if name and not name.startswith(".dvcstore/"))
+    return [path for path in paths if path.is_file()]
+
+
+def texts(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield path and content of the text files."""
+    for path in repository_files(root):
+        content = path.read_bytes()
+        if b"\0" not in content:
+            yield path.relative_to(root).as_posix(), content.decode("utf-8", errors="replace")
+
+
+def machine_traces(root: Path) -> list[str]:
+    """Name the lines that hold a registry's host or an absolute path."""
+    return [
+        f"{path}:{number}: {found[0]}"
+        for path, text in texts(root)
+        for number, line in enumerate(text.splitlines(), start=1)
+        for found in [REGISTRY.search(line) or MACHINE_PATH.search(line)]
+        if found
+    ]
+
+
+def test_no_file_names_a_registry_or_a_path_of_this_machine():
+    assert machine_traces(ROOT) == []
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository without a file."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("/ignored.txt\n", encoding="utf-8")
+    return tmp_path
+
+
+HOSTS = [f"{name}.{end}" for name, ends in REGISTRIES.items() for end in ends.split("|")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"https://{host}/simple" for host in HOSTS]
+    + [f"see files.{HOSTS[1]}", "download.pytorch." + "org/whl"]
+    + [f"{before}/{folder}/main" for folder in FOLDERS for before in ("", "data: ", '"', "=", "(")]
+    + ["file:" + "//tmp"],
+)
+def test_a_trace_of_a_machine_is_found(text, repository):
+    (repository / "page.md").write_text(f"first line\n{text}\n", encoding="utf-8")
+    assert len(machine_traces(repository)) == 1
+    assert machine_traces(repository)[0].startswith("page.md:2: ")
+
+
+def test_what_is_no_trace_of_a_machine_is_left_alone(repository):
+    allowed = [f"example.org/{FOLDERS[3]}/page", f"~/{FOLDERS[0]}/x", f"$HOME/{FOLDERS[0]}/x", "/path/to/python3.11"]
+    (repository / "page.md").write_text("\n".join(allowed), encoding="utf-8")
+    (repository / "ignored.txt").write_text(HOSTS[0], encoding="utf-8")
+    (repository / "table.bin").write_bytes(b"\0" + HOSTS[0].encode())
+    (repository / ".dvcstore").mkdir()
+    (repository / ".dvcstore/object").write_text(HOSTS[0], encoding="utf-8")
+    assert machine_traces(repository) == []
+
+
+# --- loaders that run what they read --------------------------------------------------------------------------------
+
+
+def unsafe_loads(root: Path) -> list[str]:
+    """Name the places in Python files where reading a file could run code from it."""
+    return [
+        f"{path}:{number}: {what}"
+        for path, text in texts(root)
+        if path.endswith(".py")
+        for number, what in _unsafe(path, text)
+    ]
+
+
+def _unsafe(path: str, text: str) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
+            yield from ((node.lineno, f"import of {module}") for module in modules & PICKLES)
+        elif isinstance(node, ast.Call):
+            yield from ((node.lineno, what) for what in _unsafe_call(path, node))
+
+
+def _unsafe_call(path: str, call: ast.Call) -> Iterator[str]:
+    called = ast.unparse(call.func)
+    settings = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    if called in UNSAFE_CALLS or called.rpartition(".")[2] in UNSAFE_CALLS:
+        yield called
+    if called in YAML_LOADERS and path != MAY_CALL_YAML_LOAD:
+        yield f"{called} outside {MAY_CALL_YAML_LOAD}"
+    if called == "torch.load" and settings.get("weights_only") != "True":
+        yield "torch.load without weights_only=True"
+    if settings.get("allow_pickle") == "True":
+        yield f"{called} with allow_pickle=True"
+
+
+def test_no_file_is_read_by_a_loader_that_runs_code():
+    assert unsafe_loads(ROOT) == []
+
+
+def test_the_one_yaml_loader_is_a_safe_one():
+    assert issubclass(config._UniqueKeyLoader, yaml.SafeLoader)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import load",
+        "import numpy, dill",
+        "weights = torch.load(path)",
+        "weights = torch.load(path, weights_only=False)",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "yaml.unsafe_load(text)",
+        "pd.read_pickle(path)",
+        "table.to_pickle(path)",
+        "np.load(path, allow_pickle=True)",
+        "joblib.load(path)",
+    ],
+)
+def test_a_loader_that_runs_code_is_found(line, repository):
+    (repository / "loss.py").write_text(f"x = 1\n{line}\n", encoding="utf-8")
+    assert len(unsafe_loads(repository)) == 1
+    assert unsafe_loads(repository)[0].startswith("loss.py:2: ")
+
+
+def test_safe_loaders_are_left_alone(repository):
+    lines = ["torch.load(path, weights_only=True)", "yaml.safe_load(text)", "np.load(path)", "json.load(file)"]
+    (repository / "loss.py").write_text("\n".join(lines), encoding="utf-8")
+    (repository / "paperkit").mkdir()
+    (repository / MAY_CALL_YAML_LOAD).write_text("yaml.load(text, Loader=Unique)\n", encoding="utf-8")
+    assert unsafe_loads(repository) == []

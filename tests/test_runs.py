@@ -1,0 +1,543 @@
+"""paperkit.runs: only workers compute, finished runs are kept, and a killed stage ends with the same bytes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from paperkit import runs as runs_module
+from paperkit.runs import (
+    INSTRUCTION_SET,
+    Measurement,
+    Run,
+    Runner,
+    available_workers,
+    code_hashes,
+    import_closure,
+    module_file,
+    run_key,
+)
+
+ROOT = Path(__file__).parents[1]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+# What the workers execute (a worker imports this module)
+
+
+def report_process(run: Run) -> Iterator[Measurement]:
+    import torch
+
+    facts = {
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "torch_threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "avx2_kernels": "AVX2" in torch.backends.cpu.get_cpu_capability(),
+        "pinned": all(os.environ.get(name) == value for name, value in INSTRUCTION_SET.items()),
+        **{name: float(os.environ[name]) for name in THREAD_VARIABLES},
+    }
+    yield from (Measurement("none", 0, name, value) for name, value in facts.items())
+
+
+def draw(run: Run) -> Iterator[Measurement]:
+    """Notes that it was executed, and gives a number that depends on the run alone."""
+    with Path(run.config["log"]).open("a") as log:
+        log.write(f"{run.arm} {run.seed} {os.getpid()}\n")
+    time.sleep(0.05 * (run.seed % 2))  # even seeds overtake odd ones
+    if run.arm == "failing" and not Path(run.config["repaired"]).exists():
+        message = f"seed {run.seed} cannot be drawn"
+        raise ArithmeticError(message)
+    if run.arm == "diverging":
+        yield Measurement("train", 1, "loss_nats", 1.0)
+        yield from (Measurement(split, 9, "loss_nats", bad) for split, bad in BAD.items())
+        return
+    yield Measurement("test", 9, "loss_nats", random.Random(f"{run.arm} {run.seed}").random())
+
+
+BAD = {"train": float("nan"), "validation": float("inf"), "test": -float("inf")}
+
+
+# Set-up
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "requirements.lock"
+    path.write_text("numpy==1.0\n")
+    return path
+
+
+@pytest.fixture
+def runner(tmp_path: Path, lock: Path):
+    def make(**changes: Any) -> Runner:
+        settings = {"stage": "toy", "profile": "smoke", "inputs": {"table": "a" * 64}, "workers": 1, "lock": lock}
+        return Runner(**{**settings, "kept": tmp_path / "kept", **changes})
+
+    return make
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real worker processes that do not load torch: they start in a third of the time."""
+    monkeypatch.setattr(runs_module, "_prepare_worker", int)
+
+
+class InThisProcess:
+    """Executes at once and here; for what happens around the workers."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def __enter__(self) -> "InThisProcess":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def submit(self, function: Any, *arguments: Any) -> Future:
+        future: Future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", InThisProcess)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "executed.log"
+    path.touch()
+    return path
+
+
+def executed(log: Path) -> list[tuple[str, int]]:
+    return [(arm, int(seed)) for arm, seed, _ in map(str.split, log.read_text().splitlines())]
+
+
+def pids(log: Path) -> set[int]:
+    return {int(line.split()[2]) for line in log.read_text().splitlines()}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # nobody buries the orphans in a container
+    except psutil.NoSuchProcess:
+        return False
+
+
+def grid(log: Path, seeds: int = 4, arms: tuple[str, ...] = ("adamw", "lion")) -> list[Run]:
+    config = {"log": str(log), "repaired": str(log.with_name("repaired"))}
+    return [Run("quality", arm, seed, config) for seed in range(seeds) for arm in arms]
+
+
+# Processes
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory) -> list[dict[str, float]]:
+    """What two runs in the one worker of a real runner report about their process."""
+    folder = tmp_path_factory.mktemp("processes")
+    lock = folder / "requirements.lock"
+    lock.write_text("")
+    one = Runner("processes", "smoke", {}, 1, lock=lock, kept=folder / "kept")
+    rows = one(report_process, [Run("e", "a", seed, {}) for seed in range(2)])
+    return [{row["metric"]: row["value"] for row in each} for each in rows]
+
+
+def test_a_run_is_never_executed_in_the_parent_process_even_with_one_worker(processes) -> None:
+    assert {each["parent"] for each in processes} == {os.getpid()}
+    assert len({each["pid"] for each in processes} - {os.getpid()}) == 1  # and both in the one worker
+
+
+def test_a_worker_computes_with_one_thread(processes) -> None:
+    for each in processes:
+        assert [each[name] for name in ("torch_threads", *THREAD_VARIABLES)] == [1] * 5
+
+
+def test_a_worker_has_pinned_kernels_and_deterministic_algorithms(processes) -> None:
+    for each in processes:
+        assert (each["pinned"], each["avx2_kernels"], each["deterministic"]) == (1, 1, 1)
+
+
+def test_the_pins_of_the_workers_are_not_set_in_the_parent(processes) -> None:
+    assert not any(os.environ.get(name) == value for name, value in INSTRUCTION_SET.items())
+
+
+def test_there_is_at_least_one_worker_and_no_more_than_cores() -> None:
+    assert 1 <= available_workers() <= (os.cpu_count() or 1)
+
+
+# Order, number of workers, rows
+
+
+def test_results_stand_in_the_order_of_the_grid_whatever_the_number_of_workers(runner, log, light, tmp_path) -> None:
+    runs = grid(log)
+    results = [runner(workers=workers, kept=tmp_path / f"kept{workers}")(draw, runs) for workers in (1, 2)]
+    assert results[0] == results[1]
+    assert [(rows[0]["arm"], rows[0]["seed"]) for rows in results[0]] == [(run.arm, run.seed) for run in runs]
+    assert sorted(executed(log)) == sorted(2 * [(run.arm, run.seed) for run in runs])
+    assert len(pids(log)) == 3  # one worker, then two: the equality compared different set-ups
+    assert os.getpid() not in pids(log)
+
+
+def test_a_row_has_the_columns_of_the_run_the_measurement_and_the_status(runner, log, here) -> None:
+    runs = grid(log, seeds=1)
+    (row,), _ = runner()(draw, runs)
+    value = random.Random("adamw 0").random()
+    assert row == {
+        "profile": "smoke", "experiment": "quality", "arm": "adamw", "seed": 0, "config": runs[0].config,
+        "split": "test", "step": 9, "metric": "loss_nats", "value": value, "status": "ok",
+    }  # fmt: skip
+
+
+def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runner, log, here) -> None:
+    for _ in range(2):  # as executed, and as kept
+        (rows,) = runner()(draw, grid(log, seeds=1, arms=("diverging",)))
+        assert [(row["split"], row["value"], row["status"]) for row in rows] == [
+            ("train", 1.0, "ok"),
+            ("train", None, "diverged"),
+            ("validation", None, "diverged"),
+            ("test", None, "diverged"),
+        ]
+    assert len(executed(log)) == 1
+
+
+# Finished runs
+
+
+def test_finished_runs_are_kept_and_not_executed_again(runner, log, here) -> None:
+    first = runner()(draw, grid(log))
+    assert len(executed(log)) == 8
+    assert runner()(draw, grid(log)) == first
+    assert len(executed(log)) == 8
+
+
+def test_only_the_runs_that_are_missing_are_executed(runner, log, here) -> None:
+    runner()(draw, grid(log, seeds=2))
+    rows = runner()(draw, grid(log, seeds=4))
+    assert executed(log) == [(run.arm, run.seed) for run in grid(log)]
+    assert [each[0]["seed"] for each in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_no_worker_starts_when_every_run_is_kept(runner, log, here, monkeypatch) -> None:
+    first = runner()(draw, grid(log))
+    monkeypatch.delattr(runs_module, "ProcessPoolExecutor")
+    assert runner()(draw, grid(log)) == first
+    with pytest.raises(NameError, match="ProcessPoolExecutor"):
+        runner()(draw, grid(log, seeds=5))
+
+
+def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice(runner, log, here) -> None:
+    rows = runner()(draw, [*grid(log, seeds=1), *grid(log, seeds=1)])
+    assert executed(log) == [("adamw", 0), ("lion", 0)]
+    assert rows[:2] == rows[2:]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:0], lambda text: text[:-3], lambda text: "\0" * len(text)])
+def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage) -> None:
+    first = runner()(draw, grid(log, seeds=2))
+    file = sorted(runner().folder.iterdir())[0]
+    sound = file.read_text()
+    file.write_text(damage(sound))
+    assert runner()(draw, grid(log, seeds=2)) == first
+    assert len(executed(log)) == 5
+    assert file.read_text() == sound
+
+
+def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, log, here) -> None:
+    runner()(draw, grid(log, seeds=1))
+    file = next(runner().folder.iterdir())
+    file.rename(file.with_name(f".{file.name}.123.partial"))  # what a kill within the write leaves
+    runner()(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 3
+
+
+def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here) -> None:
+    for stage in ("toy", "toy_timing"):
+        runner(stage=stage)(draw, grid(log, seeds=1))
+    runner().forget()
+    assert not runner().folder.exists()
+    assert len(list(runner(stage="toy_timing").folder.iterdir())) == 2
+    runner().forget()  # nothing is left to remove
+    runner()(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 6
+
+
+def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log, light) -> None:
+    runs = [*grid(log, seeds=2), *grid(log, seeds=1, arms=("failing",)), *grid(log, seeds=5, arms=("late",))]
+    with pytest.raises(ArithmeticError, match="seed 0 cannot be drawn"):
+        runner()(draw, runs)
+    assert not any(map(alive, pids(log)))
+    kept = [json.loads(file.read_text())[0]["value"] for file in runner().folder.iterdir()]
+    assert {random.Random(f"{arm} {seed}").random() for arm in ("adamw", "lion") for seed in (0, 1)} <= set(kept)
+    before = executed(log)
+    log.with_name("repaired").touch()
+    rows = runner()(draw, runs)
+    assert len(rows) == len(runs)
+    again = executed(log)[len(before) :]
+    assert ("failing", 0) in again
+    assert not {(run.arm, run.seed) for run in runs[:4]} & set(again)
+
+
+# The key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": {"table": "b" * 64}},
+        {"inputs": {"table": "a" * 64, "other": "a" * 64}},
+        {"instruction_set": {}},
+        {"instruction_set": {**INSTRUCTION_SET, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}},
+        {"profile": "cpu"},
+    ],
+)
+def test_other_data_pins_or_profile_execute_the_runs_again(runner, log, here, changes) -> None:
+    runner()(draw, grid(log, seeds=1))
+    runner(**changes)(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 4
+
+
+def test_another_lock_executes_the_runs_again(runner, log, lock, here) -> None:
+    runner()(draw, grid(log, seeds=1))
+    lock.write_text("numpy==1.1\n")
+    runner()(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 4
+
+
+def test_another_number_of_threads_executes_the_runs_again(runner, log, here, monkeypatch) -> None:
+    runner()(draw, grid(log, seeds=1))
+    monkeypatch.setattr(runs_module, "THREADS", 2)
+    runner()(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 4
+
+
+def test_another_number_of_workers_or_an_equal_lock_elsewhere_executes_nothing_again(
+    runner, log, lock, here, tmp_path
+) -> None:
+    runner()(draw, grid(log))
+    copy = tmp_path / "copy.lock"
+    copy.write_bytes(lock.read_bytes())
+    runner(workers=2, lock=copy)(draw, grid(log))
+    assert len(executed(log)) == 8
+
+
+TOY_CODE = """\
+from pathlib import Path
+
+from paperkit.runs import Measurement
+
+
+def measure(run):
+    with Path(run.config["log"]).open("a") as log:
+        log.write(f"{run.arm} {run.seed} 0\\n")
+    yield Measurement("none", 0, "one", 1.0)
+
+
+def another(run):
+    yield from measure(run)
+"""
+
+
+@pytest.fixture
+def toy_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A module of its own whose code can be changed."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "toy_code.py").write_text(TOY_CODE)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    import toy_code
+
+    yield toy_code
+    del sys.modules["toy_code"]
+
+
+def test_one_changed_byte_of_code_executes_the_runs_again(runner, log, here, toy_code) -> None:
+    source = Path(toy_code.__file__)
+    for addition, expected in (("", 2), ("", 2), ("#", 4), (" ", 6)):
+        source.write_text(source.read_text() + addition)
+        runner()(toy_code.measure, grid(log, seeds=1))
+        assert len(executed(log)) == expected
+
+
+def test_another_function_of_the_same_module_has_runs_of_its_own(runner, log, here, toy_code) -> None:
+    runner()(toy_code.measure, grid(log, seeds=1))
+    runner()(toy_code.another, grid(log, seeds=1))
+    assert len(executed(log)) == 4
+
+
+def test_the_key_tells_apart_everything_that_a_run_depends_on() -> None:
+    run = Run("quality", "lion", 0, {"lr": 0.1, "steps": 10})
+    others = [
+        Run("search", "lion", 0, {"lr": 0.1, "steps": 10}),
+        Run("quality", "adamw", 0, {"lr": 0.1, "steps": 10}),
+        Run("quality", "lion", 1, {"lr": 0.1, "steps": 10}),
+        Run("quality", "lion", 0, {"lr": 0.10000000000000002, "steps": 10}),
+        Run("quality", "lion", 0, {"lr": 0.1, "steps": 10, "batch": 1}),
+    ]
+    keys = {run_key(each, {"code": {"a": "0"}}) for each in (run, *others)} | {run_key(run, {"code": {"a": "1"}})}
+    assert len(keys) == len(others) + 2
+    assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in keys)
+
+
+def test_the_key_does_not_depend_on_the_order_of_a_configuration() -> None:
+    run, same = (Run("e", "a", 0, config) for config in ({"lr": 0.1, "steps": 3}, {"steps": 3, "lr": 0.1}))
+    assert run_key(run, {"x": 1, "y": 2}) == run_key(same, {"y": 2, "x": 1})
+
+
+# The import closure
+
+
+def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers() -> None:
+    closure = import_closure("replications.lion.experiment")
+    assert {
+        "paperkit.config", "paperkit.datasets", "paperkit.models.tiny_gpt", "paperkit.results", "paperkit.runs",
+        "paperkit.stage", "paperkit.training", "paperkit.tuning", "replications.lion.experiment",
+        "replications.lion.optimizer",
+    } <= set(closure)  # fmt: skip
+    assert closure == tuple(sorted(closure))
+
+
+def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment() -> None:
+    outside = {"paperkit.claims", "paperkit.statistics", "paperkit.style", "replications.lion.estimands"}
+    assert all(module_file(name).is_file() for name in outside)  # they exist: their absence below means something
+    assert not outside & set(import_closure("replications.lion.experiment"))
+
+
+def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(tmp_path, monkeypatch) -> None:
+    before = code_hashes("paperkit.runs")
+    assert set(before) == {"paperkit.runs", "paperkit.results"}
+    changed = tmp_path / "results.py"
+    changed.write_bytes(module_file("paperkit.results").read_bytes() + b"\n")
+    monkeypatch.setattr(
+        runs_module, "module_file", lambda name: changed if name == "paperkit.results" else module_file(name)
+    )
+    after = code_hashes("paperkit.runs")
+    assert after["paperkit.runs"] == before["paperkit.runs"]
+    assert after["paperkit.results"] != before["paperkit.results"]
+
+
+def test_a_module_of_no_package_of_ours_stands_for_itself(toy_code) -> None:
+    assert import_closure("toy_code") == ("toy_code",)
+    assert list(code_hashes("toy_code")) == ["toy_code"]
+
+
+@pytest.mark.parametrize("name", ["paperkit.absent", "sys"])
+def test_a_module_without_a_source_file_is_refused_by_name(name) -> None:
+    with pytest.raises(ModuleNotFoundError, match=f"no source file for module {name}"):
+        module_file(name)
+
+
+# A real kill
+
+TOY_STAGE = """\
+import os
+import random
+import time
+from itertools import chain
+from pathlib import Path
+
+from paperkit.config import StrictModel
+from paperkit.runs import Measurement, Run
+from paperkit.stage import Tables, main
+
+
+class Config(StrictModel):
+    seeds: int
+    pause_s: float
+
+
+def measure(run):
+    with Path("executed.log").open("a") as log:
+        log.write(f"{run.arm} {run.seed} {os.getpid()}\\n")
+    time.sleep(run.config["pause_s"])
+    yield Measurement("none", 0, "seed_count", run.seed)
+    yield Measurement("test", 1, "loss_nats", random.Random(f"{run.arm} {run.seed}").random())
+
+
+def run(config, runner):
+    runs = [Run("quality", arm, seed, config.model_dump()) for seed in range(config.seeds) for arm in ("b", "a")]
+    return Tables(runs=list(chain.from_iterable(runner(measure, runs))))
+
+
+if __name__ == "__main__":
+    main(Config, run, stage="toy_stage", module="toy_stage")
+"""
+# The toy computes nothing: a torch that is loaded at once, so that the test waits for runs and not for imports.
+TOY_TORCH = "def set_num_threads(number): pass\n\n\ndef use_deterministic_algorithms(on): pass\n"
+NUM_RUNS = 14
+
+
+def start_stage(folder: Path) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    (folder / "toy_stage.py").write_text(TOY_STAGE)
+    (folder / "torch.py").write_text(TOY_TORCH)
+    (folder / "params.yaml").write_text(f"smoke: {{seeds: {NUM_RUNS // 2}, pause_s: 0.2}}\n")
+    (folder / "requirements.lock").write_text("numpy==1.0\n")
+    command = [sys.executable, "-m", "toy_stage", "--profile", "smoke", "--out", "results/toy_stage"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
+    with (folder / "stderr").open("w") as stderr:
+        return subprocess.Popen(command, cwd=folder, env=environment, stderr=stderr)
+
+
+def results_of(folder: Path, process: subprocess.Popen) -> Path:
+    assert process.wait(timeout=120) == 0, (folder / "stderr").read_text()
+    return folder / "results" / "toy_stage"
+
+
+def wait_until(condition: Any, *, timeout_s: float) -> bool:
+    end = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """The folder of a stage whose process was killed after some of its runs."""
+    folder = tmp_path_factory.mktemp("a killed stage")
+    process = start_stage(folder)
+    try:
+        assert wait_until(lambda: len(kept_files(folder)) >= 3, timeout_s=120), (folder / "stderr").read_text()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return folder
+
+
+def kept_files(folder: Path) -> list[Path]:
+    return sorted((folder / ".paperkit/runs/toy_stage").glob("*.json"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed, tmp_path) -> None:
+    workers = pids(killed / "executed.log")
+    assert workers
+    assert wait_until(lambda: not any(map(alive, workers)), timeout_s=10), "workers outlive their killed stage"
+    assert not (killed / "results").exists()
+    finished = {path.name: path.read_text() for path in kept_files(killed)}
+    assert 3 <= len(finished) < NUM_RUNS
+
+    (killed / "executed.log").unlink()
+    uninterrupted = tmp_path / "uninterrupted"
+    processes = {folder: start_stage(folder) for folder in (killed, uninterrupted)}
+    results, expected = (results_of(folder, process) for folder, process in processes.items())
+    assert len(executed(killed / "executed.log")) == NUM_RUNS - len(finished)
+    assert not (killed / ".paperkit/runs/toy_stage").exists()
+
+    assert len(executed(uninterrupted / "executed.log")) == NUM_RUNS
+    for name in ("runs.csv", "trials.csv"):
+        assert (results / name).read_bytes() == (expected / name).read_bytes()
+    assert len((results / "runs.csv").read_text().splitlines()) == 1 + 2 * NUM_RUNS

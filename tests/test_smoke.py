@@ -1,0 +1,49 @@
+"""The whole pipeline of every replication runs at smoke scale, from a copy, and draws no experimental verdict."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+REPLICATIONS = yaml.safe_load((ROOT / "params.yaml").read_text())["replications"]
+TIMED = yaml.safe_load((ROOT / "params.yaml").read_text())["timed"]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("a copy")  # with a space in its path
+    for name in ("paperkit", "replications"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "data").symlink_to(ROOT / "data")
+    return folder
+
+
+def python(folder, *arguments):
+    command = [sys.executable, "-m", *arguments]
+    environment = {**os.environ, "TQDM_DISABLE": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", REPLICATIONS)
+def test_every_stage_of_a_replication_runs_at_smoke_scale(copy, name):
+    out = ("--profile", "smoke", "--out", f"results/{name}")
+    steps = [(f"replications.{name}.experiment", *out), ("paperkit.claims", name)]
+    if name in TIMED:
+        steps += [(f"replications.{name}.timing", *out), ("paperkit.claims", name, "--timing")]
+    for step in (*steps, (f"replications.{name}.figures",)):
+        done = python(copy, *step)
+        assert done.returncode == 0, done.stderr
+    claims = json.loads((copy / f"results/{name}/verdicts.json").read_text())["claims"]
+    experimental = {claim["id"]: claim["verdict"] for claim in claims if claim["kind"] == "experiment"}
+    assert experimental
+    assert set(experimental.values()) == {"not tested at this scale"}
+    assert list((copy / f"figures/{name}").glob("*.svg"))
+    assert not (copy / ".paperkit/runs" / name).exists()

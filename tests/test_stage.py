@@ -1,0 +1,287 @@
+"""paperkit.stage: what does not fit is refused before anything runs, and results change only at the end."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from paperkit.config import StrictModel
+from paperkit.datasets import write_table
+from paperkit.results import read_json, read_runs, read_trials
+from paperkit.runs import INSTRUCTION_SET, Measurement, Run, Runner, available_workers
+from paperkit.stage import TIMING, TRAINING, Tables, main
+
+ROOT = Path(__file__).parents[1]
+SOUND = "smoke:\n  model: {width: 8}\n  seeds: 2\ncpu:\n  model: {width: 64}\n  seeds: 10\n"
+OLD = {"runs.csv": "old runs", "trials.csv": "old trials", "provenance.json": "{}"}
+TOY = """\
+from pathlib import Path
+
+from pydantic import Field
+
+from paperkit.config import StrictModel
+from paperkit.stage import Tables, main
+
+
+class Config(StrictModel):
+    width: int = Field(ge=1)
+
+
+def run(config, runner):
+    Path("it_ran").touch()
+    return Tables(runs=[])
+
+
+if __name__ == "__main__":
+    main(Config, run, stage="toy", module="toy_of_stage", tables=["python_docs"])
+"""
+
+
+class Model(StrictModel):
+    width: int = Field(ge=1)
+
+
+class Config(StrictModel):
+    model: Model
+    seeds: int = Field(ge=1)
+
+
+def row(seed: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "profile": "smoke", "experiment": "e", "arm": "a", "seed": seed, "config": {}, "split": "test", "step": 1,
+        "metric": "loss_nats", "value": 1.5, "status": "ok", **changes,
+    }  # fmt: skip
+
+
+TRIAL = {
+    "profile": "smoke", "experiment": "e", "arm": "a", "trial": 0, "seed": 0, "config": {}, "metric": "loss_nats",
+    "value": 1.5, "status": "ok", "selected": True, "at_edge": False,
+}  # fmt: skip
+
+
+class Experiment:
+    """Notes what it was given, and hands over rows without training anything."""
+
+    def __init__(self, runs: list[dict] | None = None, error: BaseException | None = None) -> None:
+        self.calls: list[tuple[Config, Runner]] = []
+        self.runs, self.error = runs, error
+
+    def __call__(self, config: Config, runner: Runner) -> Tables:
+        self.calls.append((config, runner))
+        runner.folder.mkdir(parents=True)
+        (runner.folder / "kept.json").write_text("[]")
+        if self.error is not None:
+            raise self.error
+        return Tables(
+            runs=[row(seed) for seed in range(config.seeds)] if self.runs is None else self.runs, trials=[TRIAL]
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a module, its parameters, data and committed results, as the current one."""
+    (tmp_path / "toy_of_stage.py").write_text(TOY)
+    (tmp_path / "params.yaml").write_text(SOUND)
+    (tmp_path / "timing.yaml").write_text("smoke:\n  model: {width: 1}\n  seeds: 3\n")
+    (tmp_path / "requirements.lock").write_text("numpy==1.0\n")
+    write_table("python_docs", [{"path": "a.rst", "text": "A.", "split": "train"}], tmp_path / "data")
+    (tmp_path / "results" / "toy").mkdir(parents=True)
+    for name, text in OLD.items():
+        (tmp_path / "results" / "toy" / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("toy_of_stage", None)
+
+
+def stage(experiment: Any, profile: str = "smoke", **options: Any) -> None:
+    arguments = ["--profile", profile, "--out", "results/toy"]
+    settings = {"stage": "toy", "module": "toy_of_stage", "tables": ["python_docs"], "arguments": arguments}
+    main(Config, experiment, **{**settings, **options})
+
+
+def committed() -> dict[str, str]:
+    return {path.name: path.read_text() for path in Path("results/toy").iterdir()}
+
+
+def refused(profile: str = "smoke", **options: Any) -> str:
+    """Returns the message of a stage that must neither run nor touch its results."""
+    experiment = Experiment()
+    with pytest.raises(SystemExit) as ended:
+        stage(experiment, profile, **options)
+    assert isinstance(ended.value.code, str)  # Python prints a text to stderr and exits with 1
+    assert experiment.calls == []
+    assert committed() == OLD
+    assert not Path(".paperkit").exists()
+    return ended.value.code
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("width: 8", "width: 0", ["profile smoke", "key 'model.width' has value 0", "greater than or equal to 1"]),
+        ("width: 8", "depth: 8", ["profile smoke", "key 'model.depth' (value 8) is unknown; allowed here: width"]),
+        ("width: 64", "width: .nan", ["profile cpu", "key 'model.width' has value nan"]),
+        ("  seeds: 2\n", "", ["profile smoke", "key 'seeds' is missing"]),
+        ("  seeds: 2\n", "  seeds: 2\n  seeds: 3\n", ["key 'seeds' is given twice"]),
+    ],
+)
+def test_a_refused_configuration_leaves_committed_results_untouched(folder, old, new, told) -> None:
+    assert SOUND.count(old) == 1
+    (folder / "params.yaml").write_text(SOUND.replace(old, new))
+    message = refused()
+    for part in ("toy: params.yaml", *told):
+        assert part in message
+
+
+def test_an_undefined_profile_is_refused_with_the_defined_ones(folder) -> None:
+    assert "params.yaml: profile 'paper' is not defined; defined: smoke, cpu" in refused("paper")
+
+
+def test_missing_parameters_are_refused(folder) -> None:
+    (folder / "params.yaml").unlink()
+    assert "params.yaml is missing; restore it with git" in refused()
+
+
+def test_missing_data_are_refused_with_the_command_that_fetches_them(folder) -> None:
+    (folder / "data" / "python_docs.parquet").unlink()
+    message = refused()
+    assert "data/python_docs.parquet is missing" in message
+    assert "dvc pull" in message
+
+
+def test_an_unknown_table_is_refused(folder) -> None:
+    assert "table is 'wikitext'; known are" in refused(tables=["wikitext"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--profile", "smoke"], ["--out", "x"], ["--profile", "a", "--seed", "1"]])
+def test_a_wrong_command_line_exits_with_two_and_says_how_it_is_used(folder, arguments, capsys) -> None:
+    experiment = Experiment()
+    with pytest.raises(SystemExit) as ended:
+        stage(experiment, arguments=arguments)
+    assert ended.value.code == 2
+    assert "usage: toy" in capsys.readouterr().err
+    assert experiment.calls == []
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ("smoke: {width: 0}\n", "key 'width' has value 0"),
+        ("smoke: {width: 1}\n", "data/python_docs.parquet is missing"),
+    ],
+)
+def test_a_refused_stage_is_a_process_that_fails_with_the_message_and_no_traceback(folder, params, told) -> None:
+    (folder / "params.yaml").write_text(params)
+    (folder / "data" / "python_docs.parquet").unlink()
+    command = [sys.executable, "-m", "toy_of_stage", "--profile", "smoke", "--out", "results/toy"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "it_ran").exists()
+    assert committed() == OLD
+
+
+# Failures on the way
+
+
+@pytest.mark.parametrize("error", [ArithmeticError("in a run"), KeyboardInterrupt()])
+def test_an_error_in_the_experiment_leaves_committed_results_and_kept_runs(folder, error) -> None:
+    with pytest.raises(type(error)):
+        stage(Experiment(error=error))
+    assert committed() == OLD
+    assert Path(".paperkit/runs/toy/kept.json").exists()
+
+
+def test_rows_that_are_refused_leave_committed_results_and_kept_runs(folder) -> None:
+    with pytest.raises(ValueError, match="ok row"):
+        stage(Experiment(runs=[row(0, value=None)]))
+    assert committed() == OLD
+    assert Path(".paperkit/runs/toy/kept.json").exists()
+
+
+# A stage that ends well
+
+
+def test_a_stage_that_ends_well_replaces_its_results_and_forgets_its_runs(folder) -> None:
+    experiment = Experiment()
+    stage(experiment)
+    assert len(read_runs(Path("results/toy/runs.csv"))) == 2
+    assert read_trials(Path("results/toy/trials.csv"))["selected"].tolist() == [True]
+    assert sorted(committed()) == ["provenance.json", "runs.csv", "trials.csv"]
+    assert not Path(".paperkit/runs/toy").exists()
+    ((config, runner),) = experiment.calls
+    assert config == Config(model=Model(width=8), seeds=2)
+    assert (runner.stage, runner.profile, runner.workers) == ("toy", "smoke", available_workers())
+    assert (runner.instruction_set, list(runner.inputs)) == (INSTRUCTION_SET, ["python_docs"])
+
+
+def test_the_profile_asked_for_is_the_one_that_runs(folder) -> None:
+    experiment = Experiment()
+    stage(experiment, "cpu")
+    assert experiment.calls[0][0].model.width == 64
+    assert read_json(Path("results/toy/provenance.json"))["profile"] == "cpu"
+
+
+def test_changed_data_change_what_the_runs_are_kept_under(folder) -> None:
+    before, after = Experiment(), Experiment()
+    stage(before)
+    write_table("python_docs", [{"path": "a.rst", "text": "B.", "split": "train"}])
+    stage(after)
+    assert before.calls[0][1].inputs != after.calls[0][1].inputs
+
+
+def test_the_record_says_what_ran_on_what(folder) -> None:
+    stage(Experiment())
+    record = read_json(Path("results/toy/provenance.json"))
+    assert set(record) == {
+        "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class",
+        "cores", "workers", "threads", "isa", "versions", "lock_sha256", "deps",
+    }  # fmt: skip
+    assert set(record["deps"]) == {"toy_of_stage.py", "params.yaml", "data/python_docs.parquet"}
+    assert (record["isa"], record["threads"], record["workers"]) == (INSTRUCTION_SET, 1, available_workers())
+    assert record["command"].startswith("python ")
+
+
+def test_a_timing_stage_has_one_worker_no_pins_and_files_of_its_own(folder) -> None:
+    experiment = Experiment()
+    stage(experiment, kind=TIMING)
+    runner = experiment.calls[0][1]
+    assert (runner.workers, dict(runner.instruction_set)) == (1, {})
+    assert len(read_runs(Path("results/toy/timings.csv"))) == 3
+    record = json.loads(Path("results/toy/timing_provenance.json").read_text())
+    assert (record["isa"], "timing.yaml" in record["deps"], "params.yaml" in record["deps"]) == ({}, True, False)
+    assert {name: text for name, text in committed().items() if name in OLD} == OLD
+    assert TRAINING.trials == "trials.csv"
+    assert TIMING.trials is None
+
+
+def measure_seed(run: Run) -> Iterator[Measurement]:
+    yield Measurement("none", 0, "pid_count", os.getpid())
+
+
+def test_an_experiment_trains_through_the_runner_it_is_given(folder, monkeypatch) -> None:
+    monkeypatch.setattr("paperkit.runs._prepare_worker", int)  # no torch in the workers: nothing is computed
+
+    def experiment(config: Config, runner: Runner) -> Tables:
+        runs = [Run("e", "a", seed, {"width": config.model.width}) for seed in range(config.seeds)]
+        return Tables(runs=list(chain.from_iterable(runner(measure_seed, runs))))
+
+    stage(experiment)
+    written = read_runs(Path("results/toy/runs.csv"))
+    assert written["seed"].tolist() == [0, 1]
+    assert written["config"].unique().tolist() == ['{"width":8}']
+    assert os.getpid() not in written["value"].tolist()
+    assert len(read_trials(Path("results/toy/trials.csv"))) == 0
+    assert not Path(".paperkit/runs/toy").exists()

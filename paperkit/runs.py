@@ -211,8 +211,9 @@ def import_closure(module: str) -> tuple[str, ...]:
     return tuple(sorted({module, *graph.find_upstream_modules(module)}))
 
 
+@cache
 def code_hashes(module: str) -> dict[str, str]:
-    """Hash the source of every module in the import closure.
+    """Hash the source of every module in the import closure, once: workers do not see what is changed later.
 
     Args:
         module: Full name.

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,17 @@ def lock(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def runner(tmp_path: Path, lock: Path):
+def runner(tmp_path: Path, lock: Path) -> Iterator[Callable[..., Runner]]:
+    made: list[Runner] = []
+
     def make(**changes: Any) -> Runner:
         settings = {"stage": "toy", "profile": "smoke", "inputs": {"table": "a" * 64}, "workers": 1, "lock": lock}
-        return Runner(**{**settings, "kept": tmp_path / "kept", **changes})
+        made.append(Runner(**{**settings, "kept": tmp_path / "kept", **changes}))
+        return made[-1]
 
-    return make
+    yield make
+    for each in made:
+        each.close()
 
 
 @pytest.fixture
@@ -99,10 +104,7 @@ class InThisProcess:
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
-    def __enter__(self) -> "InThisProcess":
-        return self
-
-    def __exit__(self, *raised: object) -> None:
+    def shutdown(self, *, kill_workers: bool = False) -> None:
         pass
 
     def submit(self, function: Any, *arguments: Any) -> Future:
@@ -153,13 +155,31 @@ def processes(tmp_path_factory) -> list[dict[str, float]]:
     lock = folder / "requirements.lock"
     lock.write_text("")
     one = Runner("processes", "smoke", {}, 1, lock=lock, kept=folder / "kept")
-    rows = one(report_process, [Run("e", "a", seed, {}) for seed in range(2)])
+    # Two calls: the second finds the worker of the first.
+    rows = [row for seed in range(2) for row in one(report_process, [Run("e", "a", seed, {})])]
+    one.close()
     return [{row["metric"]: row["value"] for row in each} for each in rows]
 
 
 def test_a_run_is_never_executed_in_the_parent_process_even_with_one_worker(processes) -> None:
     assert {each["parent"] for each in processes} == {os.getpid()}
-    assert len({each["pid"] for each in processes} - {os.getpid()}) == 1  # and both in the one worker
+    assert os.getpid() not in {each["pid"] for each in processes}
+
+
+def test_a_worker_serves_the_next_grid_too(processes) -> None:
+    assert len({each["pid"] for each in processes}) == 1
+
+
+def test_a_closed_runner_has_no_worker_left_and_starts_new_ones_for_the_next_grid(runner, log, light) -> None:
+    one = runner()
+    one(draw, grid(log, seeds=1))
+    (first,) = pids(log)
+    assert alive(first)
+    one.close()
+    assert not alive(first)
+    one(draw, grid(log, seeds=2))
+    assert len(pids(log)) == 2
+    assert len(executed(log)) == 4
 
 
 def test_a_worker_computes_with_one_thread(processes) -> None:
@@ -234,10 +254,12 @@ def test_only_the_runs_that_are_missing_are_executed(runner, log, here) -> None:
 
 def test_no_worker_starts_when_every_run_is_kept(runner, log, here, monkeypatch) -> None:
     first = runner()(draw, grid(log))
-    monkeypatch.delattr(runs_module, "ProcessPoolExecutor")
+    started = []
+    monkeypatch.setattr(InThisProcess, "__init__", lambda _, **settings: started.append(settings))
     assert runner()(draw, grid(log)) == first
-    with pytest.raises(NameError, match="ProcessPoolExecutor"):
-        runner()(draw, grid(log, seeds=5))
+    assert started == []
+    runner()(draw, grid(log, seeds=5))
+    assert len(started) == 1
 
 
 def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice(runner, log, here) -> None:
@@ -278,14 +300,15 @@ def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here) -> No
 
 def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log, light) -> None:
     runs = [*grid(log, seeds=2), *grid(log, seeds=1, arms=("failing",)), *grid(log, seeds=5, arms=("late",))]
+    one = runner()
     with pytest.raises(ArithmeticError, match="seed 0 cannot be drawn"):
-        runner()(draw, runs)
+        one(draw, runs)
     assert not any(map(alive, pids(log)))
     kept = [json.loads(file.read_text())[0]["value"] for file in runner().folder.iterdir()]
     assert {random.Random(f"{arm} {seed}").random() for arm in ("adamw", "lion") for seed in (0, 1)} <= set(kept)
     before = executed(log)
     log.with_name("repaired").touch()
-    rows = runner()(draw, runs)
+    rows = one(draw, runs)
     assert len(rows) == len(runs)
     again = executed(log)[len(before) :]
     assert ("failing", 0) in again
@@ -360,16 +383,29 @@ def toy_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(tmp_path / "code")
     import toy_code
 
+    code_hashes.cache_clear()
     yield toy_code
+    code_hashes.cache_clear()
     del sys.modules["toy_code"]
 
 
-def test_one_changed_byte_of_code_executes_the_runs_again(runner, log, here, toy_code) -> None:
+def test_one_changed_byte_of_code_executes_the_runs_again_in_the_next_process(runner, log, here, toy_code) -> None:
     source = Path(toy_code.__file__)
     for addition, expected in (("", 2), ("", 2), ("#", 4), (" ", 6)):
         source.write_text(source.read_text() + addition)
+        code_hashes.cache_clear()  # as in a new process
         runner()(toy_code.measure, grid(log, seeds=1))
         assert len(executed(log)) == expected
+
+
+def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loaded(runner, log, here, toy_code) -> None:
+    runner()(toy_code.measure, grid(log, seeds=1))
+    Path(toy_code.__file__).write_text(TOY_CODE.replace("1.0", "2.0"))
+    runner()(toy_code.measure, grid(log, seeds=2))  # by the loaded code, and kept under it
+    assert len(executed(log)) == 4
+    code_hashes.cache_clear()
+    runner()(toy_code.measure, grid(log, seeds=2))
+    assert len(executed(log)) == 8
 
 
 def test_another_function_of_the_same_module_has_runs_of_its_own(runner, log, here, toy_code) -> None:
@@ -424,9 +460,11 @@ def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(
     monkeypatch.setattr(
         runs_module, "module_file", lambda name: changed if name == "paperkit.results" else module_file(name)
     )
+    code_hashes.cache_clear()
     after = code_hashes("paperkit.runs")
     assert after["paperkit.runs"] == before["paperkit.runs"]
     assert after["paperkit.results"] != before["paperkit.results"]
+    code_hashes.cache_clear()
 
 
 def test_a_module_of_no_package_of_ours_stands_for_itself(toy_code) -> None:
@@ -463,7 +501,7 @@ def measure(run):
     with Path("executed.log").open("a") as log:
         log.write(f"{run.arm} {run.seed} {os.getpid()}\\n")
     time.sleep(run.config["pause_s"])
-    yield Measurement("none", 0, "seed_count", run.seed)
+    yield Measurement("none", 0, f"seed_of_{measure.__module__}_count", run.seed)
     yield Measurement("test", 1, "loss_nats", random.Random(f"{run.arm} {run.seed}").random())
 
 
@@ -540,4 +578,7 @@ def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed
     assert len(executed(uninterrupted / "executed.log")) == NUM_RUNS
     for name in ("runs.csv", "trials.csv"):
         assert (results / name).read_bytes() == (expected / name).read_bytes()
-    assert len((results / "runs.csv").read_text().splitlines()) == 1 + 2 * NUM_RUNS
+    table = (results / "runs.csv").read_text()
+    assert len(table.splitlines()) == 1 + 2 * NUM_RUNS
+    # `python -m` calls the module __main__, whose imports could not be found: the runs know it by its real name.
+    assert table.count("seed_of_toy_stage_count") == NUM_RUNS

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pydantic import Field
 
@@ -282,6 +283,8 @@ def test_an_experiment_trains_through_the_runner_it_is_given(folder, monkeypatch
     written = read_runs(Path("results/toy/runs.csv"))
     assert written["seed"].tolist() == [0, 1]
     assert written["config"].unique().tolist() == ['{"width":8}']
-    assert os.getpid() not in written["value"].tolist()
+    workers = {int(pid) for pid in written["value"]}
+    assert os.getpid() not in workers
+    assert not any(map(psutil.pid_exists, workers))
     assert len(read_trials(Path("results/toy/trials.csv"))) == 0
     assert not Path(".paperkit/runs/toy").exists()

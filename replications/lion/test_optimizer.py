@@ -238,6 +238,16 @@ def test_a_zero_gradient_from_the_start_moves_nothing_and_keeps_the_sign_of_zero
 
 
 @every_implementation
+def test_a_direction_of_minus_zero_stays_minus_zero(options) -> None:
+    param = Parameter(torch.tensor([-0.0]))
+    param.grad = torch.tensor([-0.0])
+    optimizer = Lion([param], betas=(0.25, 0.9), **options)
+    optimizer.state[param] = {"exp_avg": torch.tensor([-(2.0**-149)])}  # times 0.25 it rounds to -0
+    optimizer.step()
+    assert bits([param]) == bits([torch.tensor([0.0])])  # -0 - lr * (-0)
+
+
+@every_implementation
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_smallest_subnormal_gradient_moves_by_a_full_step(options, dtype) -> None:
     tiny = {torch.float32: 2.0**-149, torch.float64: 2.0**-1074}[dtype]
@@ -334,11 +344,15 @@ def test_a_gradient_of_other_strides_is_matched_by_index_and_not_by_memory(optio
 
 
 @pytest.mark.parametrize("options", [{}, FOREACH, FOR_LOOP], ids=["default", "foreach", "for-loop"])
-def test_a_parameter_with_gaps_in_memory_leaves_the_gaps_alone(options) -> None:
+@pytest.mark.parametrize("gaps_everywhere", [False, True])
+def test_a_parameter_with_gaps_in_memory_leaves_the_gaps_alone(options, gaps_everywhere) -> None:
     memory = torch.zeros(4, 6)
     param = Parameter(memory[:, ::2])
-    param.grad = torch.ones(4, 3)
-    Lion([param], lr=0.5, **options).step()
+    param.grad = torch.ones(4, 6)[:, ::2] if gaps_everywhere else torch.ones(4, 3)
+    optimizer = Lion([param], lr=0.5, **options)
+    if gaps_everywhere:
+        optimizer.state[param] = {"exp_avg": torch.zeros(4, 6)[:, ::2]}
+    optimizer.step()
     assert torch.equal(memory, torch.tensor([-0.5, 0.0]).repeat(4, 3))
 
 

@@ -105,9 +105,7 @@ def read_json(path: Path) -> Any:
         message = f"{path} is missing; `dvc repro` makes it"
         raise ResultsError(message) from error
     except ValueError as error:
-        message = (
-            f"{path} is not JSON ({error}); restore it with git, or run `dvc repro --force` on its stage"
-        )
+        message = f"{path} is not JSON ({error}); restore it with git, or run `dvc repro --force` on its stage"
         raise ResultsError(message) from error
 
 
@@ -218,9 +216,7 @@ def _refuse_duplicates(path: Path, table: pd.DataFrame) -> None:
     keys = [column for column in table.columns if column not in ("value", "status", *_FLAGS)]
     repeated = table[table.duplicated(keys)]
     if len(repeated):
-        message = (
-            f"{path}: {len(repeated)} rows measure the same thing twice, first {repeated.iloc[0].to_dict()}"
-        )
+        message = f"{path}: {len(repeated)} rows measure the same thing twice, first {repeated.iloc[0].to_dict()}"
         raise ResultsError(message)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -177,6 +177,7 @@ def test_what_only_resembles_a_number_stays_text(tmp_path: Path, text) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
+@settings(deadline=None)
 def test_every_float_as_python_prints_it_is_read_back_exactly(tmp_path_factory, number) -> None:
     path = tmp_path_factory.getbasetemp() / "float.yaml"
     path.write_text(f"value: {number!r}\n", encoding="utf-8")

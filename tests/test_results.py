@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paperkit.results import (
@@ -131,7 +131,8 @@ def test_an_empty_ledger_is_a_header_and_is_read_back(tmp_path: Path) -> None:
 # Round trips
 
 
-@given(st.lists(NUMBERS, min_size=1, max_size=8))
+@given(st.lists(NUMBERS, min_size=1, max_size=20))
+@settings(deadline=None, max_examples=40)
 def test_floats_are_read_back_bit_for_bit(tmp_path_factory, values) -> None:
     path = tmp_path_factory.getbasetemp() / "floats.csv"
     write_runs(path, [row(seed=seed, value=value) for seed, value in enumerate(values)])
@@ -140,6 +141,7 @@ def test_floats_are_read_back_bit_for_bit(tmp_path_factory, values) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), NUMBERS | st.integers() | st.text(max_size=5) | st.none(), max_size=4))
+@settings(deadline=None, max_examples=40)
 def test_configurations_are_read_back_equal(tmp_path_factory, config) -> None:
     path = tmp_path_factory.getbasetemp() / "configurations.csv"
     write_runs(path, [row(config=config)])
@@ -230,6 +232,7 @@ def test_json_without_a_finite_meaning_is_refused_and_the_old_file_stays(tmp_pat
 
 
 @given(st.dictionaries(st.text(max_size=4), NUMBERS | st.integers(), max_size=5))
+@settings(deadline=None)
 def test_canonical_json_does_not_depend_on_the_order_of_keys(content) -> None:
     text = canonical_json(content)
     assert canonical_json(dict(reversed(list(content.items())))) == text

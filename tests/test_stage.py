@@ -188,7 +188,7 @@ def test_a_refused_stage_is_a_process_that_fails_with_the_message_and_no_traceba
     command = [sys.executable, "-m", "toy_of_stage", "--profile", "smoke", "--out", "results/toy"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert "toy: params.yaml, profile smoke:\n  key 'width' has value 0; Input should be" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "it_ran").exists()
     assert committed() == OLD
@@ -279,12 +279,11 @@ def test_an_experiment_trains_through_the_runner_it_is_given(folder, monkeypatch
         runs = [Run("e", "a", seed, {"width": config.model.width}) for seed in range(config.seeds)]
         return Tables(runs=list(chain.from_iterable(runner(measure_seed, runs))))
 
-    stage(experiment)
-    written = read_runs(Path("results/toy/runs.csv"))
-    assert written["seed"].tolist() == [0, 1]
-    assert written["config"].unique().tolist() == ['{"width":8}']
+    stage(experiment, kind=TIMING)
+    written = read_runs(Path("results/toy/timings.csv"))
+    assert written["seed"].tolist() == [0, 1, 2]
+    assert written["config"].unique().tolist() == ['{"width":1}']
     workers = {int(pid) for pid in written["value"]}
     assert os.getpid() not in workers
     assert not any(map(psutil.pid_exists, workers))
-    assert len(read_trials(Path("results/toy/trials.csv"))) == 0
     assert not Path(".paperkit/runs/toy").exists()

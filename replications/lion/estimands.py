@@ -108,7 +108,7 @@ def pure_torch_time_ratio(timings: pd.DataFrame) -> pd.Series:
     Returns:
         Ratio by round.
     """
-    return _time_ratio(timings, ("lion_for_loop", "lion_foreach"))
+    return _time_ratio(timings, ("lion_for_loop", "lion_foreach", "lion_pytorch"))
 
 
 def kernel_time_ratio(timings: pd.DataFrame) -> pd.Series:

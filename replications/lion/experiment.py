@@ -242,8 +242,9 @@ def token_stream(split: Split, vocabulary: int) -> torch.Tensor:
     Returns:
         Token ids, shape (tokens,), int64.
     """
-    encoded = _tokenizer(vocabulary).encode_batch(_speeches(split))
-    return torch.tensor([token for speech in encoded for token in (0, *speech.ids)])
+    tokenizer = _tokenizer(vocabulary)
+    # One speech at a time: what the tokenizer notes beside the ids of a whole split takes most of a gigabyte.
+    return torch.cat([torch.tensor([0, *tokenizer.encode(speech).ids]) for speech in _speeches(split)])
 
 
 @functools.cache

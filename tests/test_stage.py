@@ -175,16 +175,8 @@ def test_a_wrong_command_line_exits_with_two_and_says_how_it_is_used(folder, arg
     assert experiment.calls == []
 
 
-@pytest.mark.parametrize(
-    ("params", "told"),
-    [
-        ("smoke: {width: 0}\n", "key 'width' has value 0"),
-        ("smoke: {width: 1}\n", "data/python_docs.parquet is missing"),
-    ],
-)
-def test_a_refused_stage_is_a_process_that_fails_with_the_message_and_no_traceback(folder, params, told) -> None:
-    (folder / "params.yaml").write_text(params)
-    (folder / "data" / "python_docs.parquet").unlink()
+def test_a_refused_stage_is_a_process_that_fails_with_the_message_and_no_traceback(folder) -> None:
+    (folder / "params.yaml").write_text("smoke: {width: 0}\n")
     command = [sys.executable, "-m", "toy_of_stage", "--profile", "smoke", "--out", "results/toy"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1

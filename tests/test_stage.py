@@ -98,6 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / "results" / "toy" / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("paperkit.provenance.distributions", list)  # slow to read, and tested elsewhere
     yield tmp_path
     sys.modules.pop("toy_of_stage", None)
 

@@ -116,8 +116,8 @@ def test_a_figure_refers_to_nothing_outside_itself(drawn_by_fresh_processes) -> 
         '<rect style="fill: url(x.svg#a)"/>',
     ],
 )
-def test_a_reference_to_the_outside_would_be_found(tmp_path, foreign: str) -> None:
-    text = draw_line(tmp_path / "a.svg").read_text()
+def test_a_reference_to_the_outside_would_be_found(drawn_by_fresh_processes, foreign: str) -> None:
+    text = drawn_by_fresh_processes[0].decode()
     assert external_references(text) == []
     assert external_references(text.replace("</svg>", f"{foreign}</svg>"))
 

@@ -2,7 +2,6 @@ import copy
 import io
 import itertools
 import os
-import pickle
 import subprocess
 import sys
 import warnings
@@ -539,7 +538,7 @@ def test_a_round_trip_of_the_state_dict_goes_on_bit_for_bit(options) -> None:
     resumed = [Parameter(param.detach().clone()) for param in whole]
     other = Lion(resumed)
     file.seek(0)
-    other.load_state_dict(torch.load(file))
+    other.load_state_dict(torch.load(file, weights_only=True))
     assert other.param_groups[0]["lr"] == 1e-2
     take_steps(optimizer, 10, seed=6)
     take_steps(other, 10, seed=6)
@@ -547,11 +546,10 @@ def test_a_round_trip_of_the_state_dict_goes_on_bit_for_bit(options) -> None:
 
 
 @every_implementation
-@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
-def test_a_copied_or_pickled_optimizer_goes_on_bit_for_bit(options, copy_of) -> None:
+def test_a_copied_optimizer_goes_on_bit_for_bit(options) -> None:
     params = random_parameters()
     optimizer = run(params, num_steps=5, **options)
-    copied_params, copied = copy_of((params, optimizer))
+    copied_params, copied = copy.deepcopy((params, optimizer))
     take_steps(optimizer, 5, seed=6)
     take_steps(copied, 5, seed=6)
     assert bits(copied_params) == bits(params)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,9 +95,7 @@ def main(
     runner = Runner(stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set)
     result = experiment(settings, runner)
     runner.close()
-    write_runs(options.out / kind.runs, result.runs)
-    if kind.trials is not None:
-        write_trials(options.out / kind.trials, result.trials)
+    _publish(result, kind, options.out)
     provenance.write(
         options.out / kind.provenance,
         workers=runner.workers,
@@ -113,6 +112,18 @@ def _parse(stage: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", required=True, help="block of the parameter file: smoke, cpu or paper")
     parser.add_argument("--out", required=True, type=Path, help="folder of the results")
     return parser.parse_args(arguments)
+
+
+def _publish(result: Tables, kind: Kind, out: Path) -> None:
+    """Replace the tables only when all of them could be written."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
+        written = Path(folder)
+        write_runs(written / kind.runs, result.runs)
+        if kind.trials is not None:
+            write_trials(written / kind.trials, result.trials)
+        for table in written.iterdir():
+            table.replace(out / table.name)
 
 
 def _dependencies(module: str, params: Path, tables: Iterable[str]) -> list[Path]:

@@ -76,7 +76,7 @@ def warmup_cosine(
     Args:
         optimizer: Its groups' current learning rates are the peaks.
         steps: Steps of the whole run.
-        warmup_steps: Steps of the linear rise, less than `steps`.
+        warmup_steps: Steps of the linear rise, at most `steps` - 2: the cosine needs two points.
         final_fraction: Factor at the last step, in [0, 1].
 
     Returns:
@@ -91,8 +91,8 @@ def warmup_cosine(
         >>> schedule.get_last_lr()
         [0.5]
     """
-    if not 0 <= warmup_steps < steps:
-        message = f"warmup_steps is {warmup_steps}; allowed: 0 to {steps - 1} (steps - 1)"
+    if not 0 <= warmup_steps <= steps - 2:
+        message = f"warmup_steps is {warmup_steps}; allowed: 0 to {steps - 2} (steps - 2)"
         raise ValueError(message)
     if not 0 <= final_fraction <= 1:
         message = f"final_fraction is {final_fraction}; allowed: 0 to 1"
@@ -101,7 +101,7 @@ def warmup_cosine(
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        progress = min(1.0, (step - warmup_steps) / max(1, steps - 1 - warmup_steps))
+        progress = min(1.0, (step - warmup_steps) / (steps - 1 - warmup_steps))
         return final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * progress)) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

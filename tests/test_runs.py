@@ -295,6 +295,8 @@ def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here) -> No
     assert len(executed(log)) == 6
 
 
+# One time in fifty loky's manager thread dies of a KeyError once it has killed its workers: noise on stderr, no more.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log, light) -> None:
     runs = [*grid(log, seeds=2), *grid(log, seeds=1, arms=("failing",)), *grid(log, seeds=5, arms=("late",))]
     one = runner()

@@ -219,8 +219,9 @@ def test_every_group_keeps_its_own_peak() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"steps": 10, "warmup_steps": 10}, "warmup_steps is 10; allowed: 0 to 9"),
-        ({"steps": 10, "warmup_steps": -1}, "warmup_steps is -1; allowed: 0 to 9"),
+        ({"steps": 10, "warmup_steps": 10}, "warmup_steps is 10; allowed: 0 to 8"),
+        ({"steps": 10, "warmup_steps": -1}, "warmup_steps is -1; allowed: 0 to 8"),
+        ({"steps": 10, "warmup_steps": 9}, "warmup_steps is 9; allowed: 0 to 8"),
         ({"steps": 0, "warmup_steps": 0}, "warmup_steps is 0"),
         ({"steps": 10, "warmup_steps": 1, "final_fraction": 1.5}, "final_fraction is 1.5; allowed: 0 to 1"),
         ({"steps": 10, "warmup_steps": 1, "final_fraction": -0.1}, "final_fraction is -0.1"),

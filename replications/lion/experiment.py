@@ -9,11 +9,11 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from tokenizers import ByteLevelBPETokenizer
 from torch.nn import functional
 
@@ -30,6 +30,7 @@ from replications.lion.optimizer import Lion
 Arm = Literal["adamw", "lion"]
 ARMS: tuple[Arm, ...] = ("adamw", "lion")
 Split = Literal["train", "validation", "test"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LanguageModel(StrictModel):
@@ -63,6 +64,19 @@ class LanguageModel(StrictModel):
     curve_windows: int = Field(ge=1)
     curve_points: int = Field(ge=1, le=50)
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads:
+            message = f"width {self.width} must be a multiple of heads {self.heads}"
+            raise ValueError(message)
+        if self.warmup_steps > self.steps - 2:
+            message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
+            raise ValueError(message)
+        if self.curve_points > self.steps:
+            message = f"curve_points {self.curve_points} must be at most steps = {self.steps}"
+            raise ValueError(message)
+        return self
+
 
 class Search(StrictModel):
     """The declared space and budget; the same for both arms but for the two candidate pairs of betas.
@@ -81,7 +95,18 @@ class Search(StrictModel):
     run_seed: int = Field(ge=0)
     lr: LogRange
     weight_decay: LogRange
-    betas: Mapping[Arm, list[list[float]]]
+    betas: Mapping[Arm, list[Annotated[list[Beta], Field(min_length=2, max_length=2)]]]
+
+    @model_validator(mode="after")
+    def _fair(self) -> Self:
+        if self.num_trials & (self.num_trials - 1):
+            message = f"num_trials {self.num_trials} must be a power of two (1, 2, 4, 8, 16 …)"
+            raise ValueError(message)
+        candidates = {arm: len(self.betas.get(arm, [])) for arm in ARMS}
+        if 0 in candidates.values() or len(set(candidates.values())) > 1:
+            message = f"betas gives {candidates} candidate pairs; each of {ARMS} needs the same number, at least one"
+            raise ValueError(message)
+        return self
 
     def space(self, arm: Arm) -> dict[str, Any]:
         """Return what `draw_trials` searches for one arm.
@@ -106,11 +131,18 @@ class Config(StrictModel):
 
     language_model: LanguageModel
     search: Search
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fresh_seeds(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds) or self.search.run_seed in self.seeds:
+            message = f"seeds {self.seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
+            raise ValueError(message)
+        return self
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Check the identities, tune both arms, and re-run the selected points on fresh seeds.
+    """Tune both arms, re-run the selected points on fresh seeds, and check the identities.
 
     Args:
         config: One profile.
@@ -119,10 +151,11 @@ def run(config: Config, runner: Runner) -> Tables:
     Returns:
         Measurements and the ledger of the search.
     """
-    identities = runner(measure_identity, [Run("identities", name, 0, {}) for name in CHECKS])
     selected, trials = tune(config, runner)
     pairs = [Run("lm_quality", arm, seed, selected[arm]) for seed in config.seeds for arm in ARMS]
     report = runner(measure_language_model, pairs)
+    # Last: loky takes a worker that has grown since its first runs, here by the corpus, for one that leaks.
+    identities = runner(measure_identity, [Run("identities", name, 0, {}) for name in CHECKS])
     return Tables(runs=[*chain.from_iterable(identities), *chain.from_iterable(report)], trials=trials)
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
-from paperkit.config import read_profile
+from paperkit.config import ConfigError, parse, read_profile
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Run
 from replications.lion import experiment
@@ -85,9 +84,24 @@ def test_windows_of_a_split_stay_inside_it(smoke):
     assert int(stream.max()) < 512
 
 
-def test_settings_out_of_range_are_refused(smoke):
-    with pytest.raises(ValidationError, match="heads"):
-        experiment.LanguageModel(**{**smoke.language_model.model_dump(), "heads": 0})
+@pytest.mark.parametrize(
+    ("block", "changes", "told"),
+    [
+        ("language_model", {"heads": 0}, "heads"),
+        ("language_model", {"heads": 3}, "width 32 must be a multiple of heads 3"),
+        ("language_model", {"warmup_steps": 19}, "warmup_steps 19 must be at most steps - 2 = 18"),
+        ("language_model", {"curve_points": 21}, "curve_points 21 must be at most steps = 20"),
+        ("search", {"num_trials": 3}, "num_trials 3 must be a power of two"),
+        ("search", {"betas": {"adamw": [[0.9, 0.95]]}}, "each of .* needs the same number"),
+        ("search", {"betas": {"adamw": [[0.9]], "lion": [[0.9, 0.99]]}}, "betas.adamw"),
+        ("search", {"betas": {"adamw": [[0.9, 1.0]], "lion": [[0.9, 0.99]]}}, "betas.adamw"),
+        ("search", {"run_seed": 2}, "must differ from each other and from search.run_seed 2"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_runs(smoke, block, changes, told):
+    content = smoke.model_dump()
+    with pytest.raises(ConfigError, match=told):
+        parse(experiment.Config, {**content, block: {**content[block], **changes}}, source="params.yaml")
 
 
 def test_every_check_has_an_estimand():

@@ -70,9 +70,11 @@ TRIAL = {
 class Experiment:
     """Notes what it was given, and hands over rows without training anything."""
 
-    def __init__(self, runs: list[dict] | None = None, error: BaseException | None = None) -> None:
+    def __init__(
+        self, runs: list[dict] | None = None, trials: list[dict] | None = None, error: BaseException | None = None
+    ) -> None:
         self.calls: list[tuple[Config, Runner]] = []
-        self.runs, self.error = runs, error
+        self.runs, self.trials, self.error = runs, trials or [TRIAL], error
 
     def __call__(self, config: Config, runner: Runner) -> Tables:
         self.calls.append((config, runner))
@@ -80,9 +82,8 @@ class Experiment:
         (runner.folder / "kept.json").write_text("[]")
         if self.error is not None:
             raise self.error
-        return Tables(
-            runs=[row(seed) for seed in range(config.seeds)] if self.runs is None else self.runs, trials=[TRIAL]
-        )
+        runs = [row(seed) for seed in range(config.seeds)] if self.runs is None else self.runs
+        return Tables(runs=runs, trials=self.trials)
 
 
 @pytest.fixture
@@ -198,9 +199,10 @@ def test_an_error_in_the_experiment_leaves_committed_results_and_kept_runs(folde
     assert Path(".paperkit/runs/toy/kept.json").exists()
 
 
-def test_rows_that_are_refused_leave_committed_results_and_kept_runs(folder) -> None:
+@pytest.mark.parametrize("broken", [{"runs": [row(0, value=None)]}, {"trials": [{**TRIAL, "value": None}]}])
+def test_rows_that_are_refused_leave_all_committed_results_and_kept_runs(folder, broken) -> None:
     with pytest.raises(ValueError, match="ok row"):
-        stage(Experiment(runs=[row(0, value=None)]))
+        stage(Experiment(**broken))
     assert committed() == OLD
     assert Path(".paperkit/runs/toy/kept.json").exists()
 

@@ -51,7 +51,7 @@ book: setup  ## Build the book from the committed results
 
 test: pull  ## The whole test suite
 	@echo "== Tests"
-	@python -m pytest -n 2 --dist loadfile
+	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: setup  ## Ratios of speed against peers, measured in one run
 	@python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-enable --benchmark-columns=median,iqr,rounds

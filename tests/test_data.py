@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -41,17 +40,6 @@ def crossing(pairs: NearDuplicates, splits: pd.Series) -> int:
     """Count the near duplicates that lie in two splits."""
     parts = splits.to_numpy()
     return int(np.sum(parts[pairs.first] != parts[pairs.second]))
-
-
-def damaged_objects(store: Path) -> list[str]:
-    """Name the objects of a DVC remote whose MD5 is not their name; DVC itself can accept such an object."""
-    objects = [path for path in store.glob("??/*") if path.is_file()]
-    assert objects, f"no object in {store}"
-    return [
-        f"{path.parent.name}/{path.name}"
-        for path in objects
-        if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name.removesuffix(".dir")
-    ]
 
 
 # Content of the tables
@@ -148,20 +136,6 @@ def test_every_row_of_the_chinese_documentation_has_the_licence_of_its_source():
 
 
 # The remote inside the repository
-
-
-def test_every_object_of_the_remote_has_the_md5_of_its_name():
-    assert damaged_objects(STORE) == []
-
-
-def test_a_damaged_object_of_the_remote_is_noticed(tmp_path):
-    source = min((path for path in STORE.glob("??/*") if path.suffix != ".dir"), key=lambda path: path.stat().st_size)
-    copy = tmp_path / source.parent.name / source.name
-    copy.parent.mkdir()
-    shutil.copyfile(source, copy)
-    assert damaged_objects(tmp_path) == []
-    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
-    assert damaged_objects(tmp_path) == [f"{source.parent.name}/{source.name}"]
 
 
 def test_the_remote_holds_the_tables_of_the_pointer_and_nothing_else():

@@ -12,7 +12,7 @@ from paperkit.config import StrictModel, read_profile
 from paperkit.datasets import data_hash
 from paperkit.provenance import Provenance
 from paperkit.results import write_runs, write_trials
-from paperkit.runs import INSTRUCTION_SET, THREADS, Runner, available_workers, import_closure, module_file
+from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available_workers, import_closure, module_file
 
 Config = TypeVar("Config", bound=StrictModel)
 
@@ -41,6 +41,7 @@ class Kind:
         provenance: Name of the record of what it ran on.
         workers: Number of processes; None for as many as cores.
         instruction_set: Environment variables that pin the kernels.
+        allocator: Environment variables of the memory allocator.
     """
 
     params: str
@@ -49,11 +50,12 @@ class Kind:
     provenance: str
     workers: int | None
     instruction_set: Mapping[str, str]
+    allocator: Mapping[str, str]
 
 
-TRAINING = Kind("params.yaml", "runs.csv", "trials.csv", "provenance.json", None, INSTRUCTION_SET)
-# A clock reading has the machine to itself, and every library at its fastest: one process, no pins.
-TIMING = Kind("timing.yaml", "timings.csv", None, "timing_provenance.json", 1, {})
+TRAINING = Kind("params.yaml", "runs.csv", "trials.csv", "provenance.json", None, INSTRUCTION_SET, ALLOCATOR)
+# A clock reading has the machine to itself, and every library as its users have it: one process, no pins.
+TIMING = Kind("timing.yaml", "timings.csv", None, "timing_provenance.json", 1, {}, {})
 
 
 def main(
@@ -92,7 +94,9 @@ def main(
         message = f"{stage}: {error}"
         raise SystemExit(message) from error
     provenance = Provenance(stage, ["python", *sys.orig_argv[1:]], options.profile)
-    runner = Runner(stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set)
+    runner = Runner(
+        stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set, kind.allocator
+    )
     result = experiment(settings, runner)
     runner.close()
     _publish(result, kind, options.out)

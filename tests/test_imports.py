@@ -25,7 +25,10 @@ SECOND = {
     "loss.py": "import torch\n",
     "bound.py": "import numpy\n",
     "experiment.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
+    "tasks/__init__.py": "",
+    "tasks/digits.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
     "timing.py": "from paperkit.runs import Run\n",
+    "paper.py": "from paperkit.runs import Run\nfrom replications.second.tasks import digits\n",
     "pretrained.py": "from paperkit.runs import Run\n",
     "estimands.py": "from paperkit.statistics import holm\n",
     "figures.py": "from paperkit.style import drawing\n",
@@ -34,7 +37,8 @@ SECOND = {
 ONLY_THREE = "estimands and figures import only results, statistics and style"
 NO_TORCH = "estimands and figures need no torch"
 NOTHING_OF_OURS = "algorithms import nothing of paperkit"
-PROTECTED = "nobody imports an experiment, a clock, pretrained arms or figures"
+PROTECTED = "nobody imports an experiment, a clock, pretrained arms, the paper's scale or figures"
+TASKS = "only what trains or reads a clock imports tasks"
 BREAKS = [
     ("paperkit/rules.py", "import replications", ["paperkit imports no replication"]),
     ("paperkit/claims.py", "from replications.second import loss", ["paperkit imports no replication"]),
@@ -43,6 +47,9 @@ BREAKS = [
     ("replications/second/bound.py", "from paperkit.models import tiny_gpt", [NOTHING_OF_OURS]),
     ("replications/second/loss.py", "def late():\n    import paperkit.training", [NOTHING_OF_OURS]),
     ("replications/second/__init__.py", "from paperkit.runs import Run", [NOTHING_OF_OURS]),
+    ("replications/second/loss.py", "from replications.second.tasks import digits", [TASKS]),
+    ("replications/second/tasks/digits.py", "from replications.second import experiment", [PROTECTED]),
+    ("replications/second/experiment.py", "from replications.second import paper", [PROTECTED]),
     ("replications/second/figures.py", "from paperkit.claims import read_claims", [ONLY_THREE]),
     ("replications/second/estimands.py", "import paperkit.config", [ONLY_THREE]),
     ("replications/second/figures.py", "from replications.second import bound", [ONLY_THREE]),
@@ -74,7 +81,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in SECOND.items():
         for replication in ("second", "third"):
             path = root / "replications" / replication / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.replace("second", replication), encoding="utf-8")
     (root / "tests").mkdir()
     shutil.copyfile(ROOT / "tests/import_contracts.py", root / "tests/import_contracts.py")

@@ -17,6 +17,7 @@ import pytest
 
 from paperkit import runs as runs_module
 from paperkit.runs import (
+    ALLOCATOR,
     INSTRUCTION_SET,
     Measurement,
     Run,
@@ -45,6 +46,7 @@ def report_process(run: Run) -> Iterator[Measurement]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "avx2_kernels": "AVX2" in torch.backends.cpu.get_cpu_capability(),
         "pinned": all(os.environ.get(name) == value for name, value in INSTRUCTION_SET.items()),
+        "keeps_memory": all(os.environ.get(name) == value for name, value in ALLOCATOR.items()),
         **{name: float(os.environ[name]) for name in THREAD_VARIABLES},
     }
     yield from (Measurement("none", 0, name, value) for name, value in facts.items())
@@ -178,6 +180,10 @@ def test_a_worker_computes_with_one_thread(processes) -> None:
 def test_a_worker_has_pinned_kernels_and_deterministic_algorithms(processes) -> None:
     for each in processes:
         assert (each["pinned"], each["avx2_kernels"], each["deterministic"]) == (1, 1, 1)
+
+
+def test_a_worker_keeps_the_memory_it_has_freed(processes) -> None:
+    assert all(each["keeps_memory"] for each in processes)
 
 
 def test_the_pins_of_the_workers_are_not_set_in_the_parent(processes) -> None:

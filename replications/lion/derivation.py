@@ -5,91 +5,31 @@ eta learning rate, lambda weight decay, b1 and b2 the betas, q = 1 - eta lambda.
 
 Every check states an equation, runs Lion on it, and returns the largest deviation. It then runs again with one
 ingredient wrong on purpose, the control: a check that cannot fail proves nothing.
+
+Here are steps 1 to 7, the algebra of the update; steps 8 to 11, under noise, are in `derivation_of_noise`; steps 12 to
+17, about sparse gradients, memory and rounding, in `derivation_of_arithmetic`. `CHECKS` names them all.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from replications.lion.optimizer import Lion, lion_update
+from replications.lion import derivation_of_arithmetic, derivation_of_noise
+from replications.lion.check import BETAS, Check, GradientOf, given, largest, lion_maker, normal, trajectory
+from replications.lion.optimizer import lion_update
 
-__all__ = ["CHECKS", "Check", "box_bound"]
+__all__ = ["CHECKS", "box_bound"]
 
-BETAS = (0.9, 0.99)
 NUM_COORDINATES = 64
 NUM_STEPS = 300
-
-GradientOf = Callable[[int, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of a check.
-
-    Attributes:
-        max_error: Largest deviation from the statement.
-        control_error: The same with one ingredient wrong; must be far larger.
-    """
-
-    max_error: float
-    control_error: float
-
-
-# --- Means -----------------------------------------------------------------------------------------------------
-
-
-def _normal(seed: int, *shape: int) -> Tensor:
-    """Standard normal numbers in float64; NumPy's, since torch's depend on the instruction set."""
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
-
-
-def _given(gradients: Tensor) -> GradientOf:
-    """Gradients from a table, one row a step, whatever theta is."""
-    return lambda step, _theta: gradients[step]
 
 
 def _coupled(gradient_of: GradientOf, weight_decay: float) -> GradientOf:
     """Gradients with lambda theta added: decay as an L2 penalty, which Lion does not do; it serves as a control."""
     return lambda step, theta: gradient_of(step, theta) + weight_decay * theta
-
-
-def _path(
-    optimizer_of: Callable[[list[Parameter]], torch.optim.Optimizer],
-    gradient_of: GradientOf,
-    start: Tensor,
-    num_steps: int,
-    learning_rate: Callable[[int], float] | None = None,
-) -> Tensor:
-    """Values of theta before, between and after the steps, shape (num_steps + 1, *start.shape)."""
-    param = Parameter(start.clone())
-    optimizer = optimizer_of([param])
-    thetas = [start.clone()]
-    for step in range(num_steps):
-        if learning_rate is not None:
-            optimizer.param_groups[0]["lr"] = learning_rate(step)
-        param.grad = gradient_of(step, thetas[-1]).clone()
-        optimizer.step()
-        thetas.append(param.detach().clone())
-    return torch.stack(thetas)
-
-
-def _lion(
-    lr: float = 1.0, betas: tuple[float, float] = BETAS, weight_decay: float = 0.0
-) -> Callable[[list[Parameter]], Lion]:
-    """Maker of a Lion optimizer; plain torch, whose bits the kernel shares, so that no check waits for a compiler."""
-    return lambda params: Lion(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=False)
-
-
-def _largest(values: Tensor) -> float:
-    """Largest magnitude."""
-    return float(values.abs().max())
-
-
-# --- Steps -----------------------------------------------------------------------------------------------------
 
 
 def magnitude_of_update() -> Check:
@@ -104,15 +44,15 @@ def magnitude_of_update() -> Check:
         Largest error of the magnitudes and of the norm, divided by eta.
     """
     eta, weight_decay = 1e-2, 0.5
-    start, gradient_of = _normal(0, NUM_COORDINATES), _given(_normal(1, NUM_STEPS, NUM_COORDINATES))
+    start, gradient_of = normal(0, NUM_COORDINATES), given(normal(1, NUM_STEPS, NUM_COORDINATES))
 
     def error(thetas: Tensor) -> float:
         updates = (thetas[1:] - (1 - eta * weight_decay) * thetas[:-1]) / eta
         norms = updates.norm(dim=1) / NUM_COORDINATES**0.5
-        return max(_largest(updates.abs() - 1), _largest(norms - 1))
+        return max(largest(updates.abs() - 1), largest(norms - 1))
 
-    decoupled = _path(_lion(eta, weight_decay=weight_decay), gradient_of, start, NUM_STEPS)
-    coupled = _path(_lion(eta), _coupled(gradient_of, weight_decay), start, NUM_STEPS)
+    decoupled = trajectory(lion_maker(eta, weight_decay=weight_decay), gradient_of, start, NUM_STEPS)
+    coupled = trajectory(lion_maker(eta), _coupled(gradient_of, weight_decay), start, NUM_STEPS)
     return Check(error(decoupled), error(coupled))
 
 
@@ -128,7 +68,7 @@ def first_step() -> Check:
         Largest error of both formulas, divided by eta.
     """
     eta, eps = 1e-3, 1e-8
-    gradients = _normal(2, 2, 10_000)
+    gradients = normal(2, 2, 10_000)
 
     def adamw(params: list[Parameter]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(params, lr=eta, eps=eps, weight_decay=0.0, foreach=False)
@@ -136,9 +76,9 @@ def first_step() -> Check:
     def error(step: int) -> float:
         g = gradients[step]
         errors = []
-        for make, expected in ((_lion(eta), g.sign()), (adamw, g / (g.abs() + eps))):
-            thetas = _path(make, _given(gradients), torch.zeros_like(g), step + 1)
-            errors.append(_largest((thetas[-1] - thetas[-2]) / eta + expected))
+        for make, expected in ((lion_maker(eta), g.sign()), (adamw, g / (g.abs() + eps))):
+            thetas = trajectory(make, given(gradients), torch.zeros_like(g), step + 1)
+            errors.append(largest((thetas[-1] - thetas[-2]) / eta + expected))
         return max(errors)
 
     return Check(error(0), error(1))
@@ -156,7 +96,7 @@ def signum_with_equal_betas() -> Check:
         Largest difference of theta, divided by eta.
     """
     eta, beta = 1e-2, 0.99
-    start, gradients = _normal(3, NUM_COORDINATES), _normal(4, NUM_STEPS, NUM_COORDINATES)
+    start, gradients = normal(3, NUM_COORDINATES), normal(4, NUM_STEPS, NUM_COORDINATES)
     theta, momentum, thetas = start.numpy(), np.zeros(NUM_COORDINATES), [start.numpy()]
     for g in gradients.numpy():
         momentum = beta * momentum + (1 - beta) * g
@@ -165,7 +105,7 @@ def signum_with_equal_betas() -> Check:
     signum = torch.from_numpy(np.stack(thetas))
 
     def error(betas: tuple[float, float]) -> float:
-        return _largest(_path(_lion(eta, betas), _given(gradients), start, NUM_STEPS) - signum) / eta
+        return largest(trajectory(lion_maker(eta, betas), given(gradients), start, NUM_STEPS) - signum) / eta
 
     return Check(error((beta, beta)), error((0.9, beta)))
 
@@ -182,7 +122,7 @@ def other_form_of_direction() -> Check:
     Returns:
         Largest error of c and of its sign over three pairs of betas, one of them with b1 > b2.
     """
-    gradients = _normal(5, NUM_STEPS, NUM_COORDINATES)
+    gradients = normal(5, NUM_STEPS, NUM_COORDINATES)
     errors, controls = [], []
     for b1, b2 in (BETAS, (0.95, 0.98), (0.99, 0.9)):
         old = torch.zeros(NUM_COORDINATES, dtype=torch.float64)
@@ -191,7 +131,7 @@ def other_form_of_direction() -> Check:
             c = b1 * old + (1 - b1) * g
             for momentum, results in ((new, errors), (old, controls)):
                 form = b1 / b2 * momentum + (1 - b1 / b2) * g
-                results.append(max(_largest(form - c), _largest(form.sign() - direction)))
+                results.append(max(largest(form - c), largest(form.sign() - direction)))
             old = new
     return Check(max(errors), max(controls))
 
@@ -208,15 +148,15 @@ def scale_invariance() -> Check:
         Largest difference of theta, divided by eta, over a = 2^-10 and 2^7.
     """
     eta = 1e-2
-    start, gradients = _normal(6, NUM_COORDINATES), _normal(7, NUM_STEPS, NUM_COORDINATES)
+    start, gradients = normal(6, NUM_COORDINATES), normal(7, NUM_STEPS, NUM_COORDINATES)
     exponents = torch.arange(NUM_STEPS, dtype=torch.float64)[:, None]
 
-    def path(factor: Tensor | float) -> Tensor:
-        return _path(_lion(eta, weight_decay=0.1), _given(gradients * factor), start, NUM_STEPS)
+    def scaled(factor: Tensor | float) -> Tensor:
+        return trajectory(lion_maker(eta, weight_decay=0.1), given(gradients * factor), start, NUM_STEPS)
 
-    reference = path(1.0)
-    error = max(_largest(path(a) - reference) for a in (2.0**-10, 2.0**7))
-    return Check(error / eta, _largest(path(2 ** (exponents % 8)) - reference) / eta)
+    reference = scaled(1.0)
+    error = max(largest(scaled(a) - reference) for a in (2.0**-10, 2.0**7))
+    return Check(error / eta, largest(scaled(2 ** (exponents % 8)) - reference) / eta)
 
 
 def box_bound(start: Tensor, steps: Tensor, *, lr: float, weight_decay: float) -> Tensor:
@@ -247,18 +187,18 @@ def bound_of_the_box() -> Check:
     Returns:
         Largest excess over the bound under random gradients, or gap to it in the case of equality.
     """
-    start, num_steps = 3 * _normal(8, NUM_COORDINATES), 500
+    start, num_steps = 3 * normal(8, NUM_COORDINATES), 500
     steps = torch.arange(num_steps + 1, dtype=torch.float64)
-    random, outward = _normal(9, num_steps, NUM_COORDINATES), -start.sign().expand(num_steps, -1)
+    random, outward = normal(9, num_steps, NUM_COORDINATES), -start.sign().expand(num_steps, -1)
     errors, controls = [], []
     for eta, weight_decay in ((1e-2, 0.5), (0.1, 5.0), (0.5, 2.0)):
         bound = box_bound(start, steps, lr=eta, weight_decay=weight_decay)
-        decayed = _lion(eta, weight_decay=weight_decay)
-        excess = _path(decayed, _given(random), start, num_steps).abs() - bound
-        gap = _path(decayed, _given(outward), start, num_steps).abs() - bound
-        errors.append(max(float(excess.max()), _largest(gap)))
-        coupled = _coupled(_given(1e3 * outward), weight_decay)
-        controls.append(float((_path(_lion(eta), coupled, start, num_steps).abs() - bound).max()))
+        decayed = lion_maker(eta, weight_decay=weight_decay)
+        excess = trajectory(decayed, given(random), start, num_steps).abs() - bound
+        gap = trajectory(decayed, given(outward), start, num_steps).abs() - bound
+        errors.append(max(float(excess.max()), largest(gap)))
+        coupled = _coupled(given(1e3 * outward), weight_decay)
+        controls.append(float((trajectory(lion_maker(eta), coupled, start, num_steps).abs() - bound).max()))
     return Check(max(errors), min(controls))
 
 
@@ -280,9 +220,9 @@ def constrained_optimum() -> Check:
     start = torch.stack([torch.zeros_like(target), 5 * target.flip(0)])
 
     def error(decay: float, gradient_of: GradientOf) -> float:
-        make = _lion(weight_decay=decay)
-        thetas = _path(make, gradient_of, start, num_steps, lambda step: 0.05 * (1 - step / num_steps))
-        return _largest(thetas[-1] - solution)
+        make = lion_maker(weight_decay=decay)
+        thetas = trajectory(make, gradient_of, start, num_steps, lambda step: 0.05 * (1 - step / num_steps))
+        return largest(thetas[-1] - solution)
 
     def slope(_step: int, theta: Tensor) -> Tensor:
         return theta - target
@@ -309,7 +249,7 @@ def state_bytes() -> Check:
         optimizer.step()
         return sum(tensor.nbytes for state in optimizer.state.values() for tensor in state.values())
 
-    lion, adamw = num_bytes(_lion()), num_bytes(torch.optim.AdamW)
+    lion, adamw = num_bytes(lion_maker()), num_bytes(torch.optim.AdamW)
     sgd = num_bytes(lambda params: torch.optim.SGD(params, momentum=0.9))
     return Check(abs(lion / adamw - 0.5), abs(lion / sgd - 0.5))
 
@@ -323,4 +263,6 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "step_6_box_bound": bound_of_the_box,
     "step_7_constrained_optimum": constrained_optimum,
     "state_bytes": state_bytes,
+    **derivation_of_noise.CHECKS,
+    **derivation_of_arithmetic.CHECKS,
 }

@@ -31,33 +31,80 @@ step_4_other_form = partial(identity_errors, check="step_4_other_form")
 step_5_scale_invariance = partial(identity_errors, check="step_5_scale_invariance")
 step_6_box_bound = partial(identity_errors, check="step_6_box_bound")
 step_7_constrained_optimum = partial(identity_errors, check="step_7_constrained_optimum")
+step_8_drift = partial(identity_errors, check="step_8_drift")
+step_8_diffusion = partial(identity_errors, check="step_8_diffusion")
+step_9_update_rms = partial(identity_errors, check="step_9_update_rms")
+step_10_equilibrium = partial(identity_errors, check="step_10_equilibrium")
+step_11_batch_size = partial(identity_errors, check="step_11_batch_size")
+step_12_sparse_rows = partial(identity_errors, check="step_12_sparse_rows")
+step_13_momentum_never_zero = partial(identity_errors, check="step_13_momentum_never_zero")
+step_13_stuck_momentum = partial(identity_errors, check="step_13_stuck_momentum")
+step_14_tiger_accumulation = partial(identity_errors, check="step_14_tiger_accumulation")
+step_15_bytes_under_accumulation = partial(identity_errors, check="step_15_bytes_under_accumulation")
+step_17_half_precision_claim = partial(identity_errors, check="step_17_half_precision_claim")
+step_17_half_precision = partial(identity_errors, check="step_17_half_precision")
 state_bytes = partial(identity_errors, check="state_bytes")
 
 
-def lm_gap(runs: pd.DataFrame) -> pd.Series:
+def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return by how much weights left the bound of step 6 during training on digits (C7a).
+
+    Args:
+        runs: `runs.csv`; experiments "constraint" and "constraint_control" (no decay, the same box).
+
+    Returns:
+        One row, columns max_error and control_error, in half-widths of the box; never below 0.
+    """
+    rows = runs[runs["metric"] == "box_excess"]
+    largest = rows.groupby("experiment")["value"].agg(lambda values: values.max(skipna=False)).clip(lower=0)
+    if largest.empty:
+        return pd.DataFrame(columns=["max_error", "control_error"])
+    return pd.DataFrame(
+        {"max_error": [largest["constraint"]], "control_error": [largest["constraint_control"]]}, index=["box_excess"]
+    )
+
+
+def lm_gap(runs: pd.DataFrame, experiment: str = "lm_quality") -> pd.Series:
     """Return by how much Lion's final test loss is below AdamW's (C6).
 
     Args:
-        runs: `runs.csv`; experiment "lm_quality".
+        runs: `runs.csv`.
+        experiment: "lm_quality", or that of a smaller tuning budget (X10).
 
     Returns:
         AdamW minus Lion in nats a token, by seed; positive where Lion is better.
     """
-    rows = runs[(runs["experiment"] == "lm_quality") & (runs["split"] == "test") & (runs["metric"] == "loss_nats")]
-    losses = _by_arm(rows)
-    return losses["adamw"] - losses["lion"]
+    return _test_losses(runs, experiment, "adamw") - _test_losses(runs, experiment, "lion")
+
+
+lm_gap_budget_2 = partial(lm_gap, experiment="lm_budget_2")
+lm_gap_budget_4 = partial(lm_gap, experiment="lm_budget_4")
+lm_gap_budget_8 = partial(lm_gap, experiment="lm_budget_8")
+
+
+def transfer_gap(runs: pd.DataFrame) -> pd.Series:
+    """Return by how much Lion at AdamW's transferred point is better than Lion at its own tuned one (X1).
+
+    Args:
+        runs: `runs.csv`; experiments "lm_quality" and "lm_transfer".
+
+    Returns:
+        Tuned minus transferred test loss in nats a token, on the seeds that both have.
+    """
+    gap = _test_losses(runs, "lm_quality", "lion") - _test_losses(runs, "lm_transfer", "lion")
+    return gap[_test_losses(runs, "lm_transfer", "lion").index]
 
 
 def batch_gap_slope(runs: pd.DataFrame) -> pd.Series:
     """Return how the log ratio of test losses Lion / AdamW changes with the logarithm of the batch (C5).
 
     Args:
-        runs: `runs.csv`; experiment "digits_batch", metric "nll_nats" on the test split, `batch` in the config.
+        runs: `runs.csv`; experiment "batch_sweep", metric "nll_nats" on the test split, `batch` in the config.
 
     Returns:
         Least-squares slope by seed; negative where Lion gains with the batch.
     """
-    rows = runs[(runs["experiment"] == "digits_batch") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
+    rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
     losses = _by_arm(rows.assign(batch=_configured(rows, "batch")), "batch")
     return _slope_on_log_batch(np.log(losses["lion"] / losses["adamw"]))
 
@@ -69,13 +116,13 @@ def lr_ratio_slope(runs: pd.DataFrame) -> pd.Series:
     loss and its two neighbours on each side: the grid's own minimum would move in steps.
 
     Args:
-        runs: `runs.csv`; experiment "digits_learning_rate", metric "nll_nats" on the validation split, `batch`
+        runs: `runs.csv`; experiment "learning_rate_sweep", metric "nll_nats" on the validation split, `batch`
             and `lr` in the config, the same learning rates for both arms.
 
     Returns:
         Least-squares slope by seed; negative where the ratio falls.
     """
-    chosen = (runs["experiment"] == "digits_learning_rate") & (runs["split"] == "validation")
+    chosen = (runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")
     rows = runs[chosen & (runs["metric"] == "nll_nats")]
     rows = rows.assign(batch=_configured(rows, "batch"), log_lr=np.log(_configured(rows, "lr")))
     vertices = {key: _vertex(curve) for key, curve in rows.groupby(["seed", "batch", "arm"])}
@@ -84,19 +131,208 @@ def lr_ratio_slope(runs: pd.DataFrame) -> pd.Series:
     return _slope_on_log_batch(ratios["adamw"] - ratios["lion"])
 
 
-def rare_row_gap(runs: pd.DataFrame) -> pd.Series:
-    """Return how much larger Lion's share of embedding entries near the wall is, in rows of rare tokens (C8).
+def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
+    """Return how the measured ratio k of displacements Lion / AdamW changes with the batch (X9).
 
     Args:
-        runs: `runs.csv`; experiment "lm_embedding", metric "rare_share": entries of rows seen 1 to 9 times above
-            0.8 (q^T |θ₀| + (1 - q^T) / λ), q = 1 - ηλ, as a share of all entries of those rows.
+        runs: `runs.csv`; experiment "batch_updates", metric "update_ratio" (one value a window), `batch` in config.
+
+    Returns:
+        Least-squares slope of the log of the median k on log batch, by seed; negative where k falls.
+    """
+    rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
+    medians = rows.assign(batch=_configured(rows, "batch")).groupby(["seed", "batch"])["value"].median()
+    return _slope_on_log_batch(np.log(medians))
+
+
+def drift_ratio(runs: pd.DataFrame, noise: str) -> pd.Series:
+    """Return the ratio of small mean steps Lion / AdamW in simulated noise (X8).
+
+    Args:
+        runs: `runs.csv`; experiment "noise".
+        noise: Shape of the noise, an arm.
+
+    Returns:
+        Ratio by seed.
+    """
+    return _of_arm(runs, "noise", noise, "drift_ratio")
+
+
+student_t3_drift_ratio = partial(drift_ratio, noise="student_t3")
+sparse_drift_ratio = partial(drift_ratio, noise="sparse")
+
+
+def rare_row_gap(runs: pd.DataFrame, matrix: str = "embedding") -> pd.Series:
+    """Return how much larger Lion's share of entries near the wall is, in rows of rare tokens (C8, C10).
+
+    Args:
+        runs: `runs.csv`; experiment "lm_embedding", metric "<matrix>_1_9_share": entries of rows whose token came 1 to
+            9 times above 0.8 (q^T |θ₀| + (1 - q^T) / λ), q = 1 - ηλ, as a share of all entries of those rows.
+        matrix: "embedding" or "head".
 
     Returns:
         Lion minus AdamW by seed.
     """
-    rows = runs[(runs["experiment"] == "lm_embedding") & (runs["metric"] == "rare_share")]
-    shares = _by_arm(rows)
-    return shares["lion"] - shares["adamw"]
+    lion, adamw = (_of_arm(runs, "lm_embedding", arm, f"{matrix}_1_9_share") for arm in ("lion", "adamw"))
+    return lion - adamw
+
+
+rare_head_gap = partial(rare_row_gap, matrix="head")
+
+
+def row_ratio(runs: pd.DataFrame, arm: str) -> pd.Series:
+    """Return the size of rare tokens' rows over that of frequent ones' (C9).
+
+    Args:
+        runs: `runs.csv`; experiment "lm_embedding".
+        arm: A remedy.
+
+    Returns:
+        Root mean square of rows whose token came 1 to 9 times over that of 100 and more, by seed.
+    """
+    rare, frequent = (_of_arm(runs, "lm_embedding", arm, f"embedding_{counts}_rms") for counts in ("1_9", "100"))
+    return rare / frequent
+
+
+def remedy_gap(runs: pd.DataFrame, arm: str) -> pd.Series:
+    """Return by how much a remedy lowers Lion's test loss (C9).
+
+    Args:
+        runs: `runs.csv`; experiment "lm_embedding".
+        arm: A remedy.
+
+    Returns:
+        Lion minus remedy in nats a token, by seed.
+    """
+    return _test_losses(runs, "lm_embedding", "lion") - _test_losses(runs, "lm_embedding", arm)
+
+
+lazy_rows_row_ratio = partial(row_ratio, arm="lion_lazy_rows")
+lazy_rows_loss_gap = partial(remedy_gap, arm="lion_lazy_rows")
+tied_row_ratio = partial(row_ratio, arm="lion_tied")
+tied_loss_gap = partial(remedy_gap, arm="lion_tied")
+half_swapped_row_ratio = partial(row_ratio, arm="lion_half_swapped")
+half_swapped_loss_gap = partial(remedy_gap, arm="lion_half_swapped")
+adamw_embedding_row_ratio = partial(row_ratio, arm="lion_adamw_embedding")
+adamw_embedding_loss_gap = partial(remedy_gap, arm="lion_adamw_embedding")
+
+
+def variant_gap(runs: pd.DataFrame, better: str, worse: str, experiment: str = "variants") -> pd.Series:
+    """Return by how much one relative's test loss is below another's (C11, C16).
+
+    Args:
+        runs: `runs.csv`; experiment "variants".
+        better: Arm said to be better.
+        worse: Arm said to be worse.
+        experiment: Where `better` was run.
+
+    Returns:
+        Loss of `worse` minus loss of `better` in nats a token, by seed.
+    """
+    return _test_losses(runs, "variants", worse) - _test_losses(runs, experiment, better)
+
+
+tiger_gain_on_adamw = partial(variant_gap, better="tiger", worse="adamw")
+tiger_behind_lion = partial(variant_gap, better="lion", worse="tiger")
+cautious_tuned_gain = partial(variant_gap, better="cautious_lion", worse="lion")
+cautious_untuned_gain = partial(variant_gap, better="cautious_lion", worse="lion", experiment="cautious_untuned")
+
+
+def sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
+    """Return how much more Lion loses than AdamW at half and at twice its own best learning rate (C13).
+
+    Args:
+        runs: `runs.csv`; experiments "variants", "lr_factor_0.5" and "lr_factor_2".
+
+    Returns:
+        Rise of the test loss, mean over both factors, Lion minus AdamW in nats a token, by seed.
+    """
+    moved = {arm: [_test_losses(runs, f"lr_factor_{f}", arm) for f in ("0.5", "2")] for arm in ("lion", "adamw")}
+    lion, adamw = (sum(moved[arm]) / 2 - _test_losses(runs, "variants", arm) for arm in ("lion", "adamw"))
+    return lion - adamw
+
+
+def masked_share(runs: pd.DataFrame) -> pd.Series:
+    """Return the share of entries that the cautious rule masks (C16c).
+
+    Args:
+        runs: `runs.csv`; experiment "updates", arm "cautious_lion", one value a window.
+
+    Returns:
+        Mean over the run, by seed.
+    """
+    rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "cautious_lion")]
+    return rows[rows["metric"] == "masked_share"].groupby("seed")["value"].mean()
+
+
+def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
+    """Return the mean size of AdamW's update, in learning rates (C15).
+
+    Args:
+        runs: `runs.csv`; experiment "updates", metric "adamw_mean_abs".
+        step: Optimizer steps taken.
+
+    Returns:
+        Mean of |u| over entries that have had a gradient, by seed.
+    """
+    rows = runs[(runs["experiment"] == "updates") & (runs["metric"] == "adamw_mean_abs") & (runs["step"] == step)]
+    return rows.set_index("seed")["value"]
+
+
+first_update_size = partial(update_size, step=1)
+late_update_size = partial(update_size, step=200)
+
+
+def log_loss_ratio(runs: pd.DataFrame, pair: str, reference: str = "0.9_0.99") -> pd.Series:
+    """Return the log ratio of digit losses under two pairs of betas (C12).
+
+    Args:
+        runs: `runs.csv`; experiments "betas_<b1>_<b2>".
+        pair: Name of the pair.
+        reference: Name of the pair it is held against.
+
+    Returns:
+        log(loss of pair / loss of reference) on test, by seed; positive where the pair is worse.
+    """
+    losses = (_of_arm(runs, f"betas_{name}", "lion", "nll_nats", "test") for name in (pair, reference))
+    return np.log(next(losses)) - np.log(next(losses))
+
+
+single_beta_cost = partial(log_loss_ratio, pair="0.965_0.965")
+stable_betas_change = partial(log_loss_ratio, pair="0.95_0.98")
+reversed_betas_cost = partial(log_loss_ratio, pair="0.99_0.9")
+
+
+def narrow_box_cost(runs: pd.DataFrame) -> pd.Series:
+    """Return the log ratio of Lion's digit losses at λ = 30 and λ = 1 (C7b).
+
+    Args:
+        runs: `runs.csv`; experiment "constraint", `weight_decay` in the config.
+
+    Returns:
+        log(loss at 30 / loss at 1) on test, by seed; positive where the narrow box costs.
+    """
+    rows = runs[(runs["experiment"] == "constraint") & (runs["metric"] == "nll_nats")]
+    rows = rows.assign(weight_decay=_configured(rows, "weight_decay"))
+    losses = rows.pivot(index="seed", columns="weight_decay", values="value").reindex(columns=[1.0, 30.0])
+    return np.log(losses[30.0] / losses[1.0])
+
+
+def flatness_gap(runs: pd.DataFrame, metric: str = "perturbed_0.1_nll_nats") -> pd.Series:
+    """Return how much more a disturbance of the weights costs AdamW than Lion, at equal training loss (C14).
+
+    Args:
+        runs: `runs.csv`; experiment "flatness".
+        metric: Loss at one size of the disturbance.
+
+    Returns:
+        Rise of the test loss, AdamW minus Lion in nats, by seed; positive where Lion's minimum is flatter.
+    """
+    rise = {
+        arm: _of_arm(runs, "flatness", arm, metric) - _of_arm(runs, "flatness", arm, "nll_nats", "test")
+        for arm in ("adamw", "lion")
+    }
+    return rise["adamw"] - rise["lion"]
 
 
 def pure_torch_time_ratio(timings: pd.DataFrame) -> pd.Series:
@@ -123,10 +359,61 @@ def kernel_time_ratio(timings: pd.DataFrame) -> pd.Series:
     return _time_ratio(timings, ("lion_fused",))
 
 
+def whole_step_time_ratio(timings: pd.DataFrame) -> pd.Series:
+    """Return the time of a whole training step with the compiled Lion over that with the fused AdamW (X11).
+
+    Args:
+        timings: `timings.csv`; experiment "training_step", metric "training_step_s".
+
+    Returns:
+        Ratio by round.
+    """
+    steps = _clock_readings(timings, "training_step", "training_step_s")
+    steps = steps.reindex(columns=["adamw_fused", "lion_fused"])
+    return steps["lion_fused"] / steps["adamw_fused"]
+
+
+def kernel_share_of_bandwidth(timings: pd.DataFrame) -> pd.Series:
+    """Return how much of the memory bandwidth the compiled Lion's step uses (X13).
+
+    The step's least traffic divided by its time, over the bandwidth of the fastest sweep in the same round. The
+    fastest, since a sweep shows what is possible: a slower one would only flatter the kernel.
+
+    Args:
+        timings: `timings.csv`; experiment "step_time", metrics "step_s" and "minimal_bytes"; experiment "bandwidth",
+            metric "bytes_per_s", one arm a sweep.
+
+    Returns:
+        Share by round; 1 where the step is as fast as memory.
+    """
+    bandwidth = _clock_readings(timings, "bandwidth", "bytes_per_s").max(axis=1)
+    bytes_moved = _clock_readings(timings, "step_time", "minimal_bytes").reindex(columns=["lion_fused"])
+    seconds = _clock_readings(timings, "step_time", "step_s").reindex(columns=["lion_fused"])
+    return (bytes_moved / seconds)["lion_fused"] / bandwidth
+
+
+def _clock_readings(timings: pd.DataFrame, experiment: str, metric: str) -> pd.DataFrame:
+    """Arrange one metric: index round, one column an arm."""
+    rows = timings[(timings["experiment"] == experiment) & (timings["metric"] == metric)]
+    return rows.pivot(index="seed", columns="arm", values="value").astype(float)
+
+
 def _time_ratio(timings: pd.DataFrame, lions: tuple[str, ...]) -> pd.Series:
-    steps = timings[timings["metric"] == "step_s"].pivot(index="seed", columns="arm", values="value")
+    steps = _clock_readings(timings, "step_time", "step_s")
     adamws = [arm for arm in steps.columns if arm.startswith("adamw_")]
     return steps.reindex(columns=list(lions)).min(axis=1) / steps[adamws].min(axis=1)
+
+
+def _test_losses(runs: pd.DataFrame, experiment: str, arm: str) -> pd.Series:
+    """Return the final test loss of a language model, by seed."""
+    return _of_arm(runs, experiment, arm, "loss_nats", "test")
+
+
+def _of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: str | None = None) -> pd.Series:
+    """Return one metric of one arm by seed; NaN where a run diverged."""
+    chosen = (runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["metric"] == metric)
+    rows = runs[chosen if split is None else chosen & (runs["split"] == split)]
+    return rows.set_index("seed")["value"].astype(float)
 
 
 def _by_arm(rows: pd.DataFrame, *levels: str) -> pd.DataFrame:

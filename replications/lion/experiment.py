@@ -1,118 +1,89 @@
-"""Lion against AdamW: the identities of the derivation, and a small language model tuned with equal budgets.
+"""Lion against AdamW: every study behind claims.yaml, one function each.
 
-C6 is judged on the test loss of a tiny GPT over State of the Union speeches. Both optimizers share model,
-initialisation, batches, schedule, clipping and decay mask; each gets the same number of trials from the same
-box of learning rate and weight decay, and two candidate pairs of betas.
+What is trained and measured stands in `tasks/`; here is who is compared, tuned with which budget, on which seeds.
+Every arm of a study gets the same number of trials from the same box of learning rate and weight decay; the
+validation loss at the reported horizon selects; the selected point is run again on fresh seeds, paired between arms.
 """
 
-import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
-from tokenizers import ByteLevelBPETokenizer
-from torch.nn import functional
 
 from paperkit.config import StrictModel
-from paperkit.datasets import read_table
-from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Measurement, Run, Runner
+from paperkit.runs import Measure, Run, Runner
 from paperkit.stage import Tables, main
-from paperkit.training import matrices_only_decay, train, warmup_cosine
-from paperkit.tuning import LogRange, draw_trials, ledger, select
-from replications.lion.derivation import CHECKS
-from replications.lion.optimizer import Lion
+from paperkit.tuning import LogRange, Space, draw_trials, ledger, select
+from replications.lion.tasks.digits import Digits, measure_constraint, measure_digits, measure_flatness
+from replications.lion.tasks.embedding import ARMS as EMBEDDING_ARMS
+from replications.lion.tasks.embedding import Embedding, measure_embedding
+from replications.lion.tasks.identities import (
+    CHECKS,
+    NOISES,
+    measure_drift,
+    measure_identity,
+    measure_noise,
+    measure_portrait,
+)
+from replications.lion.tasks.language_model import LanguageModel, measure_language_model
+from replications.lion.tasks.updates import LION_BETAS, measure_digits_updates, measure_language_model_updates
 
-Arm = Literal["adamw", "lion"]
-ARMS: tuple[Arm, ...] = ("adamw", "lion")
-Split = Literal["train", "validation", "test"]
+ARMS = ("adamw", "lion")
+DRIFT_RHOS = (0.03, 0.1, 0.3, 1.0, 3.0)
+# A minimum outside the box in one weight and inside it in the other.
+PORTRAIT = {
+    "curvatures": [1.0, 20.0],
+    "minimum": [2.0, 0.5],
+    "start": [-1.5, 1.8],
+    "lr": 0.1,
+    "weight_decay": 1.0,
+    "steps": 40,
+}
+VARIANTS = ("adamw", "lion", "cautious_lion", "signum", "tiger")
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class LanguageModel(StrictModel):
-    """The task: model, text windows, horizon. The same for both arms.
-
-    Attributes:
-        vocabulary: Size of the byte-level BPE, trained on the training speeches.
-        width: Model width.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        context: Tokens a window.
-        batch: Windows a step.
-        steps: Optimizer steps.
-        warmup_steps: Steps of the linear rise; half a cosine follows.
-        max_gradient_norm: Clipping threshold, in the L2 norm of all gradients.
-        evaluation_windows: Windows, evenly spaced over a split, in a final evaluation.
-        curve_windows: Windows in each evaluation of the learning curve.
-        curve_points: Evaluations along a run.
-    """
-
-    vocabulary: int = Field(ge=257, le=65_535)
-    width: int = Field(ge=1)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    context: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    steps: int = Field(ge=2)
-    warmup_steps: int = Field(ge=0)
-    max_gradient_norm: float = Field(gt=0)
-    evaluation_windows: int = Field(ge=1)
-    curve_windows: int = Field(ge=1)
-    curve_points: int = Field(ge=1, le=50)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.width % self.heads:
-            message = f"width {self.width} must be a multiple of heads {self.heads}"
-            raise ValueError(message)
-        if self.warmup_steps > self.steps - 2:
-            message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
-            raise ValueError(message)
-        if self.curve_points > self.steps:
-            message = f"curve_points {self.curve_points} must be at most steps = {self.steps}"
-            raise ValueError(message)
-        return self
+Betas = Annotated[list[Beta], Field(min_length=2, max_length=2)]
+Count = Annotated[int, Field(ge=1)]
+PowerOfTwo = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Rows = list[dict[str, Any]]
+Configuration = dict[str, Any]
+Outcomes = Sequence[tuple[Configuration, float]]
 
 
 class Search(StrictModel):
-    """The declared space and budget; the same for both arms but for the two candidate pairs of betas.
+    """The declared space; the same for all arms but for their candidate pairs of betas.
 
     Attributes:
-        num_trials: Trials of each arm.
         draw_seed: Seed of the Sobol sequence.
         run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
         lr: Range of the peak learning rate.
         weight_decay: Range of the decay coefficient λ (the step shrinks matrices by 1 - lr·λ).
-        betas: Candidate pairs of each arm.
+        betas: Candidate pairs of each arm; an arm with one beta has it twice.
     """
 
-    num_trials: int = Field(ge=1)
-    draw_seed: int = Field(ge=0)
-    run_seed: int = Field(ge=0)
+    draw_seed: Seed
+    run_seed: Seed
     lr: LogRange
     weight_decay: LogRange
-    betas: Mapping[Arm, list[Annotated[list[Beta], Field(min_length=2, max_length=2)]]]
+    betas: Mapping[str, list[Betas]]
 
     @model_validator(mode="after")
     def _fair(self) -> Self:
-        if self.num_trials & (self.num_trials - 1):
-            message = f"num_trials {self.num_trials} must be a power of two (1, 2, 4, 8, 16 …)"
-            raise ValueError(message)
-        candidates = {arm: len(self.betas.get(arm, [])) for arm in ARMS}
+        candidates = {arm: len(self.betas.get(arm, [])) for arm in VARIANTS}
         if 0 in candidates.values() or len(set(candidates.values())) > 1:
-            message = f"betas gives {candidates} candidate pairs; each of {ARMS} needs the same number, at least one"
+            message = f"betas gives {candidates} candidate pairs; each arm needs the same number, at least one"
             raise ValueError(message)
         return self
 
-    def space(self, arm: Arm) -> dict[str, Any]:
+    def space(self, arm: str) -> dict[str, Any]:
         """Return what `draw_trials` searches for one arm.
 
         Args:
-            arm: "adamw" or "lion".
+            arm: One of `VARIANTS`.
 
         Returns:
             A range or list of choices for each hyper-parameter.
@@ -120,227 +91,449 @@ class Search(StrictModel):
         return {"lr": self.lr, "weight_decay": self.weight_decay, "betas": self.betas[arm]}
 
 
+class Headline(StrictModel):
+    """The language model of the headline claim (C6), and what is asked about its verdict.
+
+    Attributes:
+        task: Model and horizon.
+        num_trials: Trials of each arm.
+        budgets: Smaller budgets at which the verdict is drawn again; the first trials of the same sequence.
+        num_budget_seeds: Seeds of each.
+        num_transfer_seeds: Seeds of Lion at AdamW's transferred point (X1).
+        window: Steps over which updates are summed for the measured ratio k.
+    """
+
+    task: LanguageModel
+    num_trials: PowerOfTwo
+    budgets: list[Count]
+    num_budget_seeds: Count
+    num_transfer_seeds: Count
+    window: Count
+
+
+class Variants(StrictModel):
+    """Lion's relatives on a smaller language model.
+
+    Attributes:
+        task: Model and horizon.
+        num_trials: Trials of each arm.
+        num_seeds: Seeds of each arm.
+        lr_factors: Factors on each arm's own best learning rate (C13); the arms are AdamW and Lion.
+        window: Steps between two looks at the updates.
+    """
+
+    task: LanguageModel
+    num_trials: PowerOfTwo
+    num_seeds: Count
+    lr_factors: list[Annotated[float, Field(gt=0)]]
+    window: Count
+
+
+class BatchSweep(StrictModel):
+    """Batch size against quality and learning rate, on digits (C4, C5).
+
+    Attributes:
+        task: Model, samples, batch sizes.
+        num_trials: Trials of each arm at each batch size.
+        num_seeds: Seeds of each arm at its selected points.
+        rates: Ends of the grid of learning rates, without decay, for C4.
+        num_rates: Its points.
+        num_rate_seeds: Seeds at each point.
+        window: Steps over which updates are summed for the measured ratio k.
+    """
+
+    task: Digits
+    num_trials: PowerOfTwo
+    num_seeds: Count
+    rates: LogRange
+    num_rates: Annotated[int, Field(ge=5)]
+    num_rate_seeds: Count
+    window: Count
+
+
+class Ablation(StrictModel):
+    """Betas, box and flatness on digits at one batch size.
+
+    Attributes:
+        batch: One of the sweep's.
+        num_trials: Trials of each pair of betas.
+        num_seeds: Seeds of each.
+        betas: Pairs compared (C12).
+        box_decays: λ of the box (C7).
+        train_nll: Training loss at which both arms stop before they are disturbed (C14).
+        every: Steps between two looks at it.
+        perturbations: Relative sizes of the disturbance.
+        draws: Disturbances averaged at each size.
+    """
+
+    batch: Count
+    num_trials: PowerOfTwo
+    num_seeds: Count
+    betas: list[Betas]
+    box_decays: list[Annotated[float, Field(gt=0)]]
+    train_nll: Annotated[float, Field(gt=0)]
+    every: Count
+    perturbations: list[Annotated[float, Field(ge=0)]]
+    draws: Count
+
+
+class EmbeddingRows(StrictModel):
+    """Rows of rare tokens (C8 to C10).
+
+    Attributes:
+        task: Model, horizon, total decay.
+        num_trials: Trials of each arm, over two learning rates: of the embedding and of everything else.
+        num_seeds: Seeds of each arm.
+    """
+
+    task: Embedding
+    num_trials: PowerOfTwo
+    num_seeds: Count
+
+
 class Config(StrictModel):
     """One profile of params.yaml.
 
     Attributes:
-        language_model: The task of C6.
-        search: How both arms are tuned.
-        seeds: Fresh seeds of the report, one pair of runs each.
+        search: The space that all arms share.
+        seeds: Fresh seeds of the reports; a study takes the first so many.
+        headline: The headline claim.
+        variants: Lion's relatives.
+        batch_sweep: Batch sizes.
+        ablation: Betas, box, flatness.
+        embedding: Rows of rare tokens.
+        num_noise_seeds: Seeds of the simulated noise (X8).
     """
 
-    language_model: LanguageModel
     search: Search
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+    headline: Headline
+    variants: Variants
+    batch_sweep: BatchSweep
+    ablation: Ablation
+    embedding: EmbeddingRows
+    num_noise_seeds: Count
 
     @model_validator(mode="after")
-    def _fresh_seeds(self) -> Self:
+    def _fits_together(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds) or self.search.run_seed in self.seeds:
             message = f"seeds {self.seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
+            raise ValueError(message)
+        if self.ablation.batch not in self.batch_sweep.task.batches:
+            message = f"ablation.batch {self.ablation.batch} must be one of {self.batch_sweep.task.batches}"
+            raise ValueError(message)
+        for path, study in (
+            ("headline", self.headline), ("variants", self.variants), ("batch_sweep", self.batch_sweep),
+            ("ablation", self.ablation), ("embedding", self.embedding),
+        ):  # fmt: skip
+            _check_study(path, study, len(self.seeds))
+        if max(self.headline.budgets, default=1) > self.headline.num_trials:
+            message = f"headline.budgets {self.headline.budgets} must be at most num_trials {self.headline.num_trials}"
             raise ValueError(message)
         return self
 
 
+def _check_study(path: str, study: StrictModel, num_seeds: int) -> None:
+    for name, value in study:
+        if name == "num_trials" and value & (value - 1):
+            message = f"{path}.num_trials {value} must be a power of two (1, 2, 4, 8, 16 …)"
+            raise ValueError(message)
+        if name.startswith("num_") and name.endswith("seeds") and value > num_seeds:
+            message = f"{path}.{name} {value} must be at most the number of seeds, {num_seeds}"
+            raise ValueError(message)
+
+
 def run(config: Config, runner: Runner) -> Tables:
-    """Tune both arms, re-run the selected points on fresh seeds, and check the identities.
+    """Run every study.
 
     Args:
         config: One profile.
         runner: Executes runs in worker processes.
 
     Returns:
-        Measurements and the ledger of the search.
+        Measurements of all studies, and the ledgers of all searches.
     """
-    selected, trials = tune(config, runner)
-    pairs = [Run("lm_quality", arm, seed, selected[arm]) for seed in config.seeds for arm in ARMS]
-    report = runner(measure_language_model, pairs)
-    # Last: loky takes a worker that has grown since its first runs, here by the corpus, for one that leaks.
-    identities = runner(measure_identity, [Run("identities", name, 0, {}) for name in CHECKS])
-    return Tables(runs=[*chain.from_iterable(identities), *chain.from_iterable(report)], trials=trials)
+    studies = (
+        run_headline, run_batch_sweep, run_variants, run_embedding, run_ablation,
+        # Last: loky takes a worker that has grown since its first runs, here by the corpus, for one that leaks.
+        run_derivation,
+    )  # fmt: skip
+    tables = [study(config, runner) for study in studies]
+    return Tables(
+        runs=[row for table in tables for row in table.runs], trials=[row for table in tables for row in table.trials]
+    )
 
 
-def tune(config: Config, runner: Runner) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Search both arms with the same budget; the validation loss at the reported horizon selects.
+def run_headline(config: Config, runner: Runner) -> Tables:
+    """Tune and report the language model; draw its verdict at smaller budgets; transfer AdamW's point to Lion.
 
     Args:
         config: One profile.
         runner: Executes runs in worker processes.
 
     Returns:
-        The selected configuration of each arm, and the rows of the ledger.
+        Experiments lm_quality, lm_budget_<n>, lm_updates and lm_transfer.
     """
-    search, task = config.search, config.language_model.model_dump()
-    points = {arm: draw_trials(search.space(arm), num_trials=search.num_trials, seed=search.draw_seed) for arm in ARMS}
-    grid = [Run("lm_search", arm, search.run_seed, {**task, **point}) for arm in ARMS for point in points[arm]]
-    losses = map(_final_validation_loss, runner(measure_language_model, grid))
-    outcomes = {arm: [(point, next(losses)) for point in points[arm]] for arm in ARMS}
-    rows = ledger(
-        profile=runner.profile,
-        experiment="lm_quality",
-        metric="loss_nats",
-        seed=search.run_seed,
-        space={"lr": search.lr, "weight_decay": search.weight_decay},
-        trials=outcomes,
-    )
-    selected = {arm: {**task, **points[arm][select([loss for _, loss in outcomes[arm]])]} for arm in ARMS}
-    return selected, rows
+    study, search = config.headline, config.search
+    task = study.task.model_dump()
+    tuning = Tuning(runner, measure_language_model, "loss_nats", search, study.num_trials)
+    outcomes, trials = tuning.tune("lm_quality", {**task, "curve_points": 1}, {arm: search.space(arm) for arm in ARMS})
+    best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
+    # The probe first, since the transferred point depends on it; the reports then are one grid.
+    probe = Run("lm_updates", "adamw", search.run_seed, {**best["adamw"], "window": study.window})
+    (updates,) = runner(measure_language_model_updates, [probe])
+    ratio = float(np.median([row["value"] for row in updates if row["metric"] == "update_ratio"]))
+    grid = pairs("lm_quality", best, config.seeds)
+    for budget in study.budgets:
+        early = {arm: {**task, **best_of(outcomes[arm][:budget])} for arm in ARMS}
+        grid += pairs(f"lm_budget_{budget}", early, config.seeds[: study.num_budget_seeds])
+    transferred = {"lion": {**best["adamw"], **transfer(best["adamw"], ratio)}}
+    grid += pairs("lm_transfer", transferred, config.seeds[: study.num_transfer_seeds])
+    return Tables([*updates, *execute(runner, measure_language_model, grid)], trials)
 
 
-def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check of the derivation, and its negative control.
+def transfer(adamw: Mapping[str, Any], ratio: float) -> Configuration:
+    """Map AdamW's tuned pair to Lion: (η / k, k λ), which keeps η λ.
 
     Args:
-        run: Its arm names the check.
-
-    Yields:
-        The check's error, and the error of the deliberately wrong variant.
-    """
-    check = CHECKS[run.arm]()
-    yield Measurement("none", 0, "max_error", check.max_error)
-    yield Measurement("none", 0, "control_error", check.control_error)
-
-
-def measure_language_model(run: Run) -> Iterator[Measurement]:
-    """Train a tiny GPT from scratch and measure its loss per token.
-
-    Args:
-        run: Arm, seed, and the task with its hyper-parameters.
-
-    Yields:
-        The validation loss along the run, and validation and test loss at its end, in nats a token.
-    """
-    task = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
-    initialisation, order = np.random.SeedSequence(run.seed).generate_state(2)
-    torch.manual_seed(int(initialisation))
-    model = TinyGPT(
-        vocabulary=task.vocabulary, width=task.width, layers=task.layers, heads=task.heads, context=task.context
-    )  # fmt: skip
-    optimizer = make_optimizer(run.arm, model, run.config)
-    steps = train(
-        model, batches(token_stream("train", task.vocabulary), task, int(order)), next_token_loss, optimizer,
-        schedule=warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps),
-        max_gradient_norm=task.max_gradient_norm,
-    )  # fmt: skip
-    curve = {round(task.steps * point / task.curve_points) for point in range(1, task.curve_points)}
-    for step in steps:
-        if not math.isfinite(step.loss):
-            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in ("validation", "test"))
-            return
-        if step.number in curve:
-            loss = evaluate(model, task, "validation", task.curve_windows)
-            yield Measurement("validation", step.number, "loss_nats", loss)
-    for split in ("validation", "test"):
-        yield Measurement(split, task.steps, "loss_nats", evaluate(model, task, split, task.evaluation_windows))
-
-
-def make_optimizer(arm: str, model: torch.nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Make the optimizer of an arm; both decay matrices only.
-
-    Args:
-        arm: "adamw" or "lion".
-        model: Its parameters are optimized.
-        config: Holds lr, betas and weight_decay.
+        adamw: Holds lr η and weight_decay λ.
+        ratio: k, how much further Lion's updates go.
 
     Returns:
-        A torch optimizer.
+        lr, weight_decay, and Lion's default betas.
+
+    Example:
+        >>> transfer({"lr": 0.01, "weight_decay": 0.1}, 5.0)
+        {'lr': 0.002, 'weight_decay': 0.5, 'betas': [0.9, 0.99]}
     """
-    groups = matrices_only_decay(model, config["weight_decay"])
-    first, second = config["betas"]
-    if arm == "adamw":
-        return torch.optim.AdamW(groups, lr=config["lr"], betas=(first, second), eps=1e-8, fused=True)
-    return Lion(groups, lr=config["lr"], betas=(first, second))
+    return {"lr": adamw["lr"] / ratio, "weight_decay": adamw["weight_decay"] * ratio, "betas": list(LION_BETAS)}
 
 
-def next_token_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy in nats a token.
+def run_variants(config: Config, runner: Runner) -> Tables:
+    """Tune and report all relatives on the smaller model; move the learning rate off each optimum; look at updates.
 
     Args:
-        logits_BTV: Unnormalised log-probabilities, shape (B, T, V).
-        targets_BT: Next tokens, shape (B, T).
+        config: One profile.
+        runner: Executes runs in worker processes.
 
     Returns:
-        Scalar.
+        Experiments variants, cautious_untuned, lr_factor_<f> and updates.
     """
-    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+    study, search, seeds = config.variants, config.search, config.seeds[: config.variants.num_seeds]
+    task = study.task.model_dump()
+    tuning = Tuning(runner, measure_language_model, "loss_nats", search, study.num_trials)
+    spaces = {arm: search.space(arm) for arm in VARIANTS}
+    outcomes, trials = tuning.tune("variants", {**task, "curve_points": 1}, spaces)
+    best = {arm: {**task, **best_of(outcomes[arm])} for arm in VARIANTS}
+    grid = pairs("variants", best, seeds) + pairs("cautious_untuned", {"cautious_lion": best["lion"]}, seeds)
+    for factor in study.lr_factors:
+        moved = {arm: {**best[arm], "lr": factor * best[arm]["lr"]} for arm in ARMS}
+        grid += pairs(f"lr_factor_{factor:g}", moved, seeds)
+    looked_at = {arm: {**best[arm], "window": study.window} for arm in ("adamw", "cautious_lion")}
+    updates = execute(runner, measure_language_model_updates, pairs("updates", looked_at, seeds))
+    return Tables([*execute(runner, measure_language_model, grid), *updates], trials)
 
 
-@functools.cache
-def token_stream(split: Split, vocabulary: int) -> torch.Tensor:
-    """Encode the speeches of a split, joined by one separator token (id 0).
+def run_batch_sweep(config: Config, runner: Runner) -> Tables:
+    """Tune and report both arms at every batch size; learning-rate curves; the measured ratio k at each batch.
 
     Args:
-        split: Which speeches; the BPE is always trained on the training ones.
-        vocabulary: Number of tokens.
+        config: One profile.
+        runner: Executes runs in worker processes.
 
     Returns:
-        Token ids, shape (tokens,), int64.
+        Experiments batch_sweep, learning_rate_sweep and batch_updates.
     """
-    tokenizer = _tokenizer(vocabulary)
-    # One speech at a time: what the tokenizer notes beside the ids of a whole split takes most of a gigabyte.
-    return torch.cat([torch.tensor([0, *tokenizer.encode(speech).ids]) for speech in _speeches(split)])
+    study, search = config.batch_sweep, config.search
+    tuning = Tuning(runner, measure_digits, "nll_nats", search, study.num_trials)
+    rates = [study.rates.at(fraction) for fraction in np.linspace(0, 1, study.num_rates).tolist()]
+    rate_seeds = config.seeds[: study.num_rate_seeds]
+    grid, probes, trials = [], [], []
+    for batch in study.task.batches:
+        task = study.task.at(batch)
+        outcomes, rows = tuning.tune("batch_sweep", task, {arm: search.space(arm) for arm in ARMS}, batch=batch)
+        trials += rows
+        best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
+        grid += pairs("batch_sweep", best, config.seeds[: study.num_seeds])
+        for lr in rates:
+            point = {**task, "lr": lr, "weight_decay": 0.0, "betas": list(LION_BETAS)}
+            grid += pairs("learning_rate_sweep", dict.fromkeys(ARMS, point), rate_seeds)
+        probes += pairs("batch_updates", {"adamw": {**best["adamw"], "window": study.window}}, rate_seeds)
+    return Tables([*execute(runner, measure_digits, grid), *execute(runner, measure_digits_updates, probes)], trials)
 
 
-@functools.cache
-def _tokenizer(vocabulary: int) -> ByteLevelBPETokenizer:
-    tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(
-        _speeches("train"), vocab_size=vocabulary, special_tokens=["<|speech|>"], show_progress=False
-    )
-    return tokenizer
-
-
-def _speeches(split: Split) -> list[str]:
-    return list(read_table("sotu", columns=["text"], split=split)["text"])
-
-
-def batches(stream: torch.Tensor, task: LanguageModel, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Draw windows uniformly with replacement; the same seed gives both arms the same windows.
+def run_ablation(config: Config, runner: Runner) -> Tables:
+    """Compare betas, each pair tuned; walk along λ with Lion's best learning rate; disturb the weights.
 
     Args:
-        stream: Token ids.
-        task: Gives number of steps, windows a step, tokens a window.
-        seed: Seed of the draws.
-
-    Yields:
-        Inputs and targets (one token later), each of shape (batch, context).
-    """
-    starts = np.random.default_rng(seed).integers(len(stream) - task.context, size=(task.steps, task.batch))
-    for row in starts:
-        yield _windows(stream, row, task.context)
-
-
-@torch.no_grad()
-def evaluate(model: torch.nn.Module, task: LanguageModel, split: Split, windows: int) -> float:
-    """Return the loss over evenly spaced windows of a split, the same windows for every run.
-
-    Args:
-        model: Left in evaluation mode.
-        task: Gives tokens a window and windows a batch.
-        split: Which speeches.
-        windows: Number of windows.
+        config: One profile.
+        runner: Executes runs in worker processes.
 
     Returns:
-        Mean cross-entropy in nats a token.
+        Experiments betas_<b1>_<b2>, constraint, constraint_control and flatness.
     """
-    model.eval()
-    stream = token_stream(split, task.vocabulary)
-    starts = np.linspace(0, len(stream) - task.context - 1, windows).astype(np.int64)
-    total = 0.0
-    for part in np.array_split(starts, math.ceil(windows / 64)):
-        inputs, targets = _windows(stream, part, task.context)
-        total += next_token_loss(model(inputs), targets).item() * len(part)
-    return total / windows
+    study, search, seeds = config.ablation, config.search, config.seeds[: config.ablation.num_seeds]
+    task = config.batch_sweep.task.at(study.batch)
+    tuning = Tuning(runner, measure_digits, "nll_nats", search, study.num_trials)
+    grid, trials = [], []
+    for betas in study.betas:
+        name = f"betas_{betas[0]:g}_{betas[1]:g}"
+        outcomes, rows = tuning.tune(name, task, {"lion": {**search.space("lion"), "betas": [betas]}})
+        grid += pairs(name, {"lion": {**task, **best_of(outcomes["lion"])}}, seeds)
+        trials += rows
+    outcomes, rows = tuning.tune("flatness", task, {arm: search.space(arm) for arm in ARMS})
+    best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
+    walls = []
+    for decay in study.box_decays:
+        # The control applies no decay and is held against the same box.
+        for experiment, applied in (("constraint", decay), ("constraint_control", 0.0)):
+            point = {**best["lion"], "weight_decay": applied, "box_decay": decay}
+            walls += pairs(experiment, {"lion": point}, seeds)
+    disturbance = {name: getattr(study, name) for name in ("train_nll", "every", "perturbations", "draws")}
+    stopped = pairs("flatness", {arm: {**best[arm], **disturbance} for arm in ARMS}, seeds)
+    runs = [
+        *execute(runner, measure_digits, grid),
+        *execute(runner, measure_constraint, walls),
+        *execute(runner, measure_flatness, stopped),
+    ]
+    return Tables(runs, [*trials, *rows])
 
 
-def _windows(stream: torch.Tensor, starts: np.ndarray, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-    index = torch.from_numpy(starts)[:, None] + torch.arange(context + 1)
-    tokens = stream[index]
-    return tokens[:, :-1], tokens[:, 1:]
+def run_embedding(config: Config, runner: Runner) -> Tables:
+    """Tune and report every remedy at equal η λ T.
+
+    Args:
+        config: One profile.
+        runner: Executes runs in worker processes.
+
+    Returns:
+        Experiment lm_embedding.
+    """
+    study, search = config.embedding, config.search
+    task = {**study.task.language_model.model_dump(), "total_decay": study.task.total_decay}
+    tuning = Tuning(runner, measure_embedding, "loss_nats", search, study.num_trials)
+    space = {"lr": search.lr, "embedding_lr": search.lr}
+    outcomes, trials = tuning.tune("lm_embedding", task, dict.fromkeys(EMBEDDING_ARMS, space))
+    best = {arm: {**task, **best_of(outcomes[arm])} for arm in EMBEDDING_ARMS}
+    grid = pairs("lm_embedding", best, config.seeds[: study.num_seeds])
+    return Tables(execute(runner, measure_embedding, grid), trials)
 
 
-def _final_validation_loss(rows: list[dict[str, Any]]) -> float:
-    last = max((row for row in rows if row["split"] == "validation"), key=lambda row: row["step"])
-    return math.nan if last["value"] is None else last["value"]
+def run_derivation(config: Config, runner: Runner) -> Tables:
+    """Execute every check of the derivation, and simulate what its figures show.
+
+    Args:
+        config: One profile.
+        runner: Executes runs in worker processes.
+
+    Returns:
+        Experiments identities, noise, drift and portrait.
+    """
+    checks = [Run("identities", name, 0, {}) for name in CHECKS]
+    shapes = [Run("noise", noise, seed, {}) for seed in config.seeds[: config.num_noise_seeds] for noise in NOISES]
+    drifts = [Run("drift", "gaussian", 0, {"rho": rho}) for rho in DRIFT_RHOS]
+    runs = [
+        *execute(runner, measure_identity, checks),
+        *execute(runner, measure_noise, shapes),
+        *execute(runner, measure_drift, drifts),
+        *execute(runner, measure_portrait, [Run("portrait", arm, 0, PORTRAIT) for arm in ARMS]),
+    ]
+    return Tables(runs)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search with one budget for every arm.
+
+    Attributes:
+        runner: Executes runs in worker processes.
+        measure: What a trial measures.
+        metric: Name of the validation loss that selects.
+        search: Seeds and ranges.
+        num_trials: Trials of each arm.
+    """
+
+    runner: Runner
+    measure: Measure
+    metric: str
+    search: Search
+    num_trials: int
+
+    def tune(
+        self, experiment: str, task: Configuration, spaces: Mapping[str, Space], **label: Any
+    ) -> tuple[dict[str, Outcomes], Rows]:
+        """Run the trials of all arms.
+
+        Args:
+            experiment: What the search is for.
+            task: Configuration that all trials share.
+            spaces: What is searched, by arm.
+            label: Part of the task to write into the ledger, where searches of one name differ in it.
+
+        Returns:
+            Outcomes by arm, in the order drawn, and the rows of the ledger.
+        """
+        seed = self.search.run_seed
+        points = {
+            arm: draw_trials(space, num_trials=self.num_trials, seed=self.search.draw_seed)
+            for arm, space in spaces.items()
+        }
+        grid = [Run(f"{experiment}_search", arm, seed, {**task, **point}) for arm in spaces for point in points[arm]]
+        losses = map(self._final_loss, self.runner(self.measure, grid))
+        outcomes = {arm: [(point, next(losses)) for point in points[arm]] for arm in spaces}
+        rows: Rows = []
+        for arm, space in spaces.items():
+            named = [({**point, **label}, loss) for point, loss in outcomes[arm]]
+            rows += ledger(
+                profile=self.runner.profile, experiment=experiment, metric=self.metric, seed=seed, space=space,
+                trials={arm: named},
+            )  # fmt: skip
+        return outcomes, rows
+
+    def _final_loss(self, rows: Rows) -> float:
+        chosen = (row for row in rows if row["split"] == "validation" and row["metric"] == self.metric)
+        last = max(chosen, key=lambda row: row["step"])
+        return math.nan if last["value"] is None else last["value"]
+
+
+def best_of(outcomes: Outcomes) -> Configuration:
+    """Return the point with the least validation loss.
+
+    Args:
+        outcomes: Points and their losses.
+
+    Returns:
+        The point.
+    """
+    return outcomes[select([loss for _, loss in outcomes])][0]
+
+
+def pairs(experiment: str, points: Mapping[str, Configuration], seeds: Sequence[int]) -> list[Run]:
+    """List the runs of a report: all arms on the same seeds.
+
+    Args:
+        experiment: Name in runs.csv.
+        points: Configuration of each arm.
+        seeds: Seeds, paired between arms.
+
+    Returns:
+        One run for each arm and seed.
+    """
+    return [Run(experiment, arm, seed, point) for seed in seeds for arm, point in points.items()]
+
+
+def execute(runner: Runner, measure: Measure, grid: Sequence[Run]) -> Rows:
+    """Execute runs and put their rows in one list.
+
+    Args:
+        runner: Executes runs in worker processes.
+        measure: What a run measures.
+        grid: The runs.
+
+    Returns:
+        Rows of runs.csv.
+    """
+    return list(chain.from_iterable(runner(measure, grid)))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paperkit.results import read_json, read_runs, read_trials
+from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing
 
 RESULTS, FIGURES = Path("results/lion"), Path("figures/lion")
 COLOUR = {"adamw": COLOURS[0], "lion": COLOURS[1]}
 NAME = {"adamw": "AdamW", "lion": "Lion"}
+# Derivation step 8: AdamW's learning rate over Lion's for equal drift under small, Gaussian-noisy gradients.
+GAUSSIAN_RATIO = 6.73
 
 
 def draw(results: Path, figures: Path) -> None:
@@ -24,30 +27,120 @@ def draw(results: Path, figures: Path) -> None:
     """
     runs, trials = read_runs(results / "runs.csv"), read_trials(results / "trials.csv")
     verdicts = read_json(results / "verdicts.json")
+    tests = {claim["id"]: claim["tests"] for claim in verdicts["claims"]}
+    timings = read_runs(results / "timings.csv")
+    headline = trials[trials["experiment"] == "lm_quality"]
+    draw_portrait(runs, figures / "portrait.svg")
+    draw_drift(runs, figures / "drift.svg")
     draw_loss_curves(runs, figures / "loss_curves.svg")
-    draw_paired_gap(
-        next(c for c in verdicts["claims"] if c["id"] == "C6")["tests"][0], runs, figures / "paired_gap.svg"
-    )
-    draw_search(trials, figures / "search.svg")
-    draw_verdict_against_budget(trials, figures / "verdict_against_budget.svg")
-    draw_step_time(read_runs(results / "timings.csv"), figures / "timing_step.svg")
+    draw_paired_gap(tests["C6"][0], runs, figures / "paired_gap.svg")
+    draw_search(headline, figures / "search.svg")
+    draw_verdict_against_budget(headline, tests, figures / "verdict_against_budget.svg")
+    draw_batch_sweep(runs, figures / "batch_sweep.svg")
+    draw_variants(runs, figures / "variants.svg")
+    draw_update_sizes(runs, figures / "update_sizes.svg")
+    draw_rows(runs, figures / "embedding_rows.svg")
+    draw_box(runs, figures / "box.svg")
+    draw_flatness(runs, figures / "flatness.svg")
+    draw_step_time(timings, figures / "timing_step.svg")
+    draw_roofline(timings, figures / "timing_roofline.svg")
+
+
+def draw_portrait(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the paths of both optimizers on a quadratic of two weights, with the box that decay gives Lion.
+
+    Args:
+        runs: `runs.csv`; experiment "portrait", metrics "x" and "y", and the settings in the config.
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "portrait"]
+    with drawing(path, height_in=3.4) as (_, (axes,)):
+        for arm, of_arm in rows.groupby("arm"):
+            points = of_arm.pivot(index="step", columns="metric", values="value")
+            axes.plot(points["x"], points["y"], "o-", markersize=2, linewidth=0.8, color=COLOUR[arm], label=NAME[arm])
+        settings = json.loads(rows["config"].iloc[0])
+        wall = 1 / settings["weight_decay"]
+        corners = wall * np.array([(1, 1), (1, -1), (-1, -1), (-1, 1), (1, 1)])
+        axes.plot(*corners.T, color="black", linewidth=1, label="box of half-width 1/λ")
+        axes.plot(*settings["minimum"], "*", color=COLOURS[2], markersize=11, label="minimum without decay")
+        axes.set(xlabel="first weight", ylabel="second weight", aspect="equal")
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+def draw_drift(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the mean step against the signal, formula and simulation, and the ratio for noise of several shapes.
+
+    Args:
+        runs: `runs.csv`; experiments "drift" and "noise".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "drift"]
+    drift = rows.assign(rho=_configured(rows, "rho")).pivot(index="rho", columns="metric", values="value")
+    shapes = runs[runs["experiment"] == "noise"].pivot(index="seed", columns="arm", values="value")
+    with drawing(path, columns=2) as (_, (left, right)):
+        for arm, colour in COLOUR.items():
+            left.plot(drift.index, drift[f"{arm}_predicted"], color=colour, label=f"{NAME[arm]}, formula")
+            left.plot(drift.index, drift[f"{arm}_simulated"], "o", color=colour, markersize=4, label="simulated")
+        left.set(xscale="log", yscale="log", xlabel="mean / standard deviation ρ", ylabel="mean step / learning rate")
+        left.legend()
+        for position, shape in enumerate(shapes.mean().sort_values().index):
+            right.plot(np.full(len(shapes), position), shapes[shape], "o", color=COLOURS[1], alpha=0.6)
+        names = [shape.replace("_", "\n") for shape in shapes.mean().sort_values().index]
+        right.axhline(GAUSSIAN_RATIO, color=NEUTRAL, linewidth=0.8)
+        right.set_xticks(range(len(names)), names)
+        right.set(ylabel="ratio of mean steps, Lion / AdamW", ylim=(0, None))
 
 
 def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
-    """Draw validation loss along training: one thin line a seed, one thick mean line an arm.
+    """Draw validation loss along training, and how many steps each optimizer needs to AdamW's loss at 3/4 of them.
 
     Args:
         runs: `runs.csv`.
         path: SVG file to write.
     """
     rows = runs[(runs["experiment"] == "lm_quality") & (runs["split"] == "validation")]
-    with drawing(path) as (_, (axes,)):
-        for arm, of_arm in rows.groupby("arm"):
-            table = of_arm.pivot(index="step", columns="seed", values="value")
-            axes.plot(table.index, table, color=COLOUR[arm], alpha=0.25, linewidth=0.7)
-            axes.plot(table.index, table.mean(axis=1), color=COLOUR[arm], linewidth=2, label=NAME[arm])
-        axes.set(xlabel="optimizer steps", ylabel="validation loss (nats a token)")
-        axes.legend(title=f"{rows['seed'].nunique()} seeds each")
+    curves = {arm: of_arm.pivot(index="step", columns="seed", values="value") for arm, of_arm in rows.groupby("arm")}
+    steps = curves["adamw"].index.to_numpy()
+    target = curves["adamw"].loc[steps[3 * len(steps) // 4 - 1]].median()
+    with drawing(path, columns=2) as (_, (left, right)):
+        for arm, table in curves.items():
+            left.plot(table.index, table, color=COLOUR[arm], alpha=0.25, linewidth=0.7)
+            left.plot(table.index, table.mean(axis=1), color=COLOUR[arm], linewidth=2, label=NAME[arm])
+        left.axhline(target, color=NEUTRAL, linewidth=0.8, linestyle=":")
+        left.set(xlabel="optimizer steps", ylabel="validation loss (nats a token)")
+        left.legend(title=f"{rows['seed'].nunique()} seeds each")
+        for position, (arm, table) in enumerate(curves.items()):
+            reached = [steps_to(table[seed], target) for seed in table]
+            right.plot(np.full(len(reached), position), reached, "o", color=COLOUR[arm], alpha=0.6)
+            never = sum(np.isnan(reached))
+            right.annotate(f"not reached: {never}", (position, 0.02), xycoords=("data", "axes fraction"), ha="center")
+        right.set_xticks(range(len(curves)), [NAME[arm] for arm in curves])
+        right.set(ylabel="steps to the dotted loss", xlim=(-0.6, 1.6), ylim=(0, steps[-1] * 1.05))
+
+
+def steps_to(curve: pd.Series, target: float) -> float:
+    """Return the step at which a falling curve first meets a target, between two points by a straight line.
+
+    Args:
+        curve: Loss by step.
+        target: Loss.
+
+    Returns:
+        Step, or NaN if the curve stays above.
+
+    Example:
+        >>> steps_to(pd.Series([4.0, 3.0, 2.0], index=[0, 10, 20]), 2.5)
+        15.0
+    """
+    below = np.flatnonzero(curve.to_numpy() <= target)
+    if not len(below):
+        return float("nan")
+    first = below[0]
+    if first == 0:
+        return float(curve.index[0])
+    high, low = curve.iloc[first - 1], curve.iloc[first]
+    start, end = curve.index[first - 1], curve.index[first]
+    return float(start + (end - start) * (high - target) / (high - low))
 
 
 def draw_paired_gap(test: dict, runs: pd.DataFrame, path: Path) -> None:
@@ -96,23 +189,34 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
         figure.colorbar(points, ax=panels, label="validation loss (nats a token)", extend="max")
 
 
-def draw_verdict_against_budget(trials: pd.DataFrame, path: Path) -> None:
-    """Draw the expected best validation loss of n trials, for every n: would another budget turn the order?
+def draw_verdict_against_budget(trials: pd.DataFrame, tests: dict, path: Path) -> None:
+    """Draw the expected best validation loss of n trials, and the difference on fresh seeds at smaller budgets.
 
     The expectation is exact over all subsets of the trials made (Dodge et al. 2019, without replacement).
 
     Args:
-        trials: `trials.csv`.
+        trials: `trials.csv` of the headline claim.
+        tests: Judged tests by claim; X10 holds the smaller budgets, C6 the whole one.
         path: SVG file to write.
     """
-    with drawing(path) as (_, (axes,)):
+    with drawing(path, columns=2) as (_, (left, right)):
         for arm, rows in trials.groupby("arm"):
             expected = expected_best(rows["value"].fillna(np.inf).to_numpy())
             budgets = np.arange(1, len(expected) + 1)
-            axes.plot(budgets, expected, "o-", markersize=3, color=COLOUR[arm], label=NAME[arm])
-        _limit_to_finite(axes, trials["value"])
-        axes.set(xlabel="trials of each arm", ylabel="expected best validation loss (nats)", xscale="log")
-        axes.legend()
+            left.plot(budgets, expected, "o-", markersize=3, color=COLOUR[arm], label=NAME[arm])
+        _limit_to_finite(left, trials["value"])
+        left.set(xlabel="trials of each arm", ylabel="expected best validation loss (nats)", xscale="log")
+        left.legend()
+        judged = {int(test["estimand"].rpartition("_")[2]): test for test in tests["X10"]}
+        judged[trials.groupby("arm").size().max()] = tests["C6"][0]
+        for budget, test in judged.items():
+            if test["low"] is not None:
+                reach = [[test["estimate"] - test["low"]], [test["high"] - test["estimate"]]]
+                right.errorbar([budget], [test["estimate"]], yerr=reach, fmt="s", color="black", capsize=4)
+        right.axhline(0, color=NEUTRAL, linewidth=0.8)
+        right.set(xscale="log", xlabel="trials of each arm", ylabel="AdamW - Lion on fresh seeds (nats)")
+        right.set_xticks(sorted(judged), [str(budget) for budget in sorted(judged)], minor=False)
+        right.minorticks_off()
 
 
 def expected_best(losses: np.ndarray) -> np.ndarray:
@@ -144,6 +248,178 @@ def expected_best(losses: np.ndarray) -> np.ndarray:
     return np.array(expected)
 
 
+def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the quality gap, and the ratio of best learning rates beside the measured ratio k, against the batch.
+
+    Args:
+        runs: `runs.csv`; experiments "batch_sweep", "learning_rate_sweep" and "batch_updates".
+        path: SVG file to write.
+    """
+    rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
+    losses = rows.assign(batch=_configured(rows, "batch")).pivot(
+        index=["batch", "seed"], columns="arm", values="value"
+    )
+    with drawing(path, columns=2) as (_, (left, right)):
+        _draw_by_batch(left, np.exp(np.log(losses["lion"] / losses["adamw"])), COLOURS[2], "tuned at each batch")
+        left.axhline(1, color=NEUTRAL, linewidth=0.8)
+        left.set(yscale="log", ylabel="test loss, Lion / AdamW")
+        curves = runs[(runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")]
+        curves = curves[curves["metric"] == "nll_nats"]
+        curves = curves.assign(batch=_configured(curves, "batch"), lr=_configured(curves, "lr"))
+        means = np.exp(np.log(curves["value"]).groupby([curves["arm"], curves["batch"], curves["lr"]]).mean())
+        for arm, colour in COLOUR.items():
+            best = means[arm].groupby("batch").idxmin().map(lambda key: key[1])
+            right.plot(
+                best.index, best, "s--", color=colour, markersize=4, linewidth=0.8, label=f"best rate, {NAME[arm]}"
+            )
+        updates = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
+        measured = updates.assign(batch=_configured(updates, "batch")).groupby(["batch", "seed"])["value"].median()
+        right.set(xscale="log", yscale="log", xlabel="batch size", ylabel="learning rate")
+        right.legend()
+        twin = left.inset_axes([0.55, 0.62, 0.42, 0.34])
+        _draw_by_batch(twin, measured, COLOURS[3], "")
+        twin.set(title="measured k", xlabel="", ylim=(0, None))
+
+
+def _draw_by_batch(axes: Axes, values: pd.Series, colour: str, label: str) -> None:
+    """Draw one point a seed and the mean, against the batch; values are indexed by batch and seed."""
+    batches = values.index.get_level_values("batch")
+    axes.plot(batches, values, "o", color=colour, alpha=0.35, markersize=4)
+    means = values.groupby("batch").mean()
+    axes.plot(means.index, means, "-", color=colour, label=label)
+    axes.set(xscale="log", xlabel="batch size")
+
+
+def draw_variants(runs: pd.DataFrame, path: Path) -> None:
+    """Draw each relative's test loss, and how the loss rises off the best learning rate.
+
+    Args:
+        runs: `runs.csv`; experiments "variants", "cautious_untuned" and "lr_factor_<f>".
+        path: SVG file to write.
+    """
+    finals = runs[(runs["split"] == "test") & (runs["metric"] == "loss_nats")]
+    tuned = finals[finals["experiment"] == "variants"].pivot(index="seed", columns="arm", values="value")
+    untuned = finals[finals["experiment"] == "cautious_untuned"].set_index("seed")["value"]
+    table = tuned.assign(cautious_at_lions_point=untuned)
+    with drawing(path, columns=2) as (_, (left, right)):
+        order = table.mean().sort_values().index
+        for position, arm in enumerate(order):
+            left.plot(table[arm], np.full(len(table), position), "o", color=COLOUR.get(arm, COLOURS[2]), alpha=0.5)
+            left.plot(table[arm].mean(), position, "|", color="black", markersize=14)
+        left.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
+        left.set(xlabel="test loss (nats a token)")
+        for arm, colour in COLOUR.items():
+            points = {1.0: np.zeros(len(tuned))}
+            for experiment in finals["experiment"].unique():
+                if experiment.startswith("lr_factor_"):
+                    chosen = finals[(finals["experiment"] == experiment) & (finals["arm"] == arm)]
+                    points[float(experiment.rpartition("_")[2])] = chosen.set_index("seed")["value"] - tuned[arm]
+            factors = sorted(points)
+            right.plot(factors, [np.mean(points[f]) for f in factors], "-", color=colour, label=NAME[arm])
+            for factor in factors:
+                right.plot(np.full(len(tuned), factor), points[factor], "o", color=colour, alpha=0.4, markersize=4)
+        right.set(xscale="log", xlabel="learning rate / own best", ylabel="rise of the test loss (nats)")
+        right.set_xticks([0.5, 1, 2], ["½", "1", "2"])
+        right.minorticks_off()
+        right.legend()
+
+
+def draw_update_sizes(runs: pd.DataFrame, path: Path) -> None:
+    """Draw how AdamW's mean update shrinks from sign descent, and the measured ratio k along the headline run.
+
+    Args:
+        runs: `runs.csv`; experiments "updates" and "lm_updates".
+        path: SVG file to write.
+    """
+    small, headline = runs[runs["experiment"] == "updates"], runs[runs["experiment"] == "lm_updates"]
+    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+        sizes = small[small["metric"] == "adamw_mean_abs"].pivot(index="step", columns="seed", values="value")
+        left.plot(sizes.index, sizes, "o-", color=COLOUR["adamw"], alpha=0.4, markersize=3)
+        left.set(xscale="log", xlabel="optimizer steps", ylabel="mean |u| of AdamW", ylim=(0, 1.05))
+        ratios = headline[headline["metric"] == "update_ratio"]
+        right.plot(ratios["step"], ratios["value"], "o-", color=COLOURS[3], label="language model")
+        right.axhline(GAUSSIAN_RATIO, color=NEUTRAL, linewidth=0.8, label="Gaussian noise")
+        right.set(xlabel="optimizer steps", ylabel="measured ratio k", ylim=(0, None))
+        right.legend()
+
+
+def draw_rows(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the size of embedding and head rows by how often their token came.
+
+    Args:
+        runs: `runs.csv`; experiment "lm_embedding".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "lm_embedding"]
+    classes = ["0", "1_9", "10_29", "30_99", "100"]
+    names = ["0", "1-9", "10-29", "30-99", "100+"]
+    arms = sorted(rows["arm"].unique())
+    with drawing(path, columns=2) as (figure, panels):
+        for axes, matrix in zip(panels, ("embedding", "head"), strict=True):
+            for number, arm in enumerate(arms):
+                of_arm = rows[rows["arm"] == arm]
+                reach = of_arm[of_arm["metric"] == f"{matrix}_reach"]["value"]
+                if reach.empty:
+                    continue
+                sizes = [of_arm[of_arm["metric"] == f"{matrix}_{label}_rms"]["value"].mean() for label in classes]
+                axes.plot(
+                    range(5), np.array(sizes) / reach.mean(), "o-", color=COLOURS[number], label=arm.replace("_", " ")
+                )
+            axes.axhline(1, color="black", linewidth=0.8)
+            axes.set_xticks(range(5), names)
+            axes.set(xlabel="times the token came", title=f"{matrix} rows", yscale="log")
+        panels[0].set_ylabel("RMS of a row / farthest it can go")
+        figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+
+
+def draw_box(runs: pd.DataFrame, path: Path) -> None:
+    """Draw where the weights stand in the box: on digits for each λ, and in the language model.
+
+    Args:
+        runs: `runs.csv`; experiments "constraint" and "lm_quality", metrics "box_share_<lower end>".
+        path: SVG file to write.
+    """
+    shares = runs[runs["metric"].str.startswith("box_share_")]
+    shares = shares.assign(place=shares["metric"].str.rpartition("_")[2].astype(float) + 0.05)
+    digits = shares[shares["experiment"] == "constraint"]
+    digits = digits.assign(decay=_configured(digits, "weight_decay"))
+    with drawing(path, columns=2) as (_, (left, right)):
+        for number, (decay, of_decay) in enumerate(digits.groupby("decay")):
+            mean = of_decay.groupby("place")["value"].mean()
+            left.plot(mean.index, mean, "o-", markersize=3, color=COLOURS[number], label=f"λ = {decay:g}")
+        model = shares[shares["experiment"] == "lm_quality"]
+        for arm, of_arm in model.groupby("arm"):
+            mean = of_arm.groupby("place")["value"].mean()
+            right.plot(mean.index, mean, "o-", markersize=3, color=COLOUR[arm], label=NAME[arm])
+        for axes, title in ((left, "Lion on digits"), (right, "language model, tuned")):
+            axes.set(xlabel="|λ θ|, the wall being at 1", yscale="log", ylim=(1e-6, 1.2), title=title)
+            axes.legend()
+        left.set_ylabel("share of weights in a tenth of the box")
+
+
+def draw_flatness(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the rise of the test loss when all weights are disturbed, from equal training loss.
+
+    Args:
+        runs: `runs.csv`; experiment "flatness".
+        path: SVG file to write.
+    """
+    rows = runs[(runs["experiment"] == "flatness") & (runs["split"] == "test")]
+    with drawing(path, height_in=2.6) as (_, (axes,)):
+        for arm, of_arm in rows.groupby("arm"):
+            table = of_arm.pivot(index="seed", columns="metric", values="value").dropna()
+            sizes = sorted(float(name.split("_")[1]) for name in table if name.startswith("perturbed_"))
+            rises = table[[f"perturbed_{size:g}_nll_nats" for size in sizes]].sub(table["nll_nats"], axis=0)
+            intervals = [paired_interval(rises[name]) for name in rises] if len(rises) > 1 else []
+            axes.plot(sizes, rises.mean(), "o-", color=COLOUR[arm], label=f"{NAME[arm]}, {len(rises)} seeds")
+            for size, interval in zip(sizes, intervals, strict=False):
+                if interval is not None:
+                    axes.plot([size, size], [interval.low, interval.high], color=COLOUR[arm], linewidth=3, alpha=0.3)
+        axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+        axes.set(xlabel="relative size of the disturbance ε", ylabel="rise of the test loss (nats)")
+        axes.legend()
+
+
 def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
     """Draw the time of one step of every implementation: one point a round.
 
@@ -151,15 +427,58 @@ def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
         timings: `timings.csv`.
         path: SVG file to write.
     """
-    table = timings.pivot(index="seed", columns="arm", values="value") * 1e3
+    table = _by_round(timings, "step_time", "step_s") * 1e3
     order = table.median().sort_values().index
     with drawing(path, height_in=2.6) as (_, (axes,)):
         for position, arm in enumerate(order):
-            colour = COLOUR[arm.split("_")[0]]
-            axes.plot(table[arm], np.full(len(table), position), "o", color=colour, alpha=0.5)
-            axes.plot(table[arm].median(), position, "|", color="black", markersize=14)
+            _draw_rounds(axes, table[arm], position, COLOUR[arm.split("_")[0]])
         axes.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
         axes.set(xlabel="time of one step (ms), one thread", xlim=(0, None))
+
+
+def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
+    """Draw the bandwidth each implementation achieves at its least traffic, beside that of plain memory sweeps.
+
+    One point a round. The line is the roof: the median over rounds of the fastest sweep, its band their range.
+
+    Args:
+        timings: `timings.csv`; experiments "step_time" and "bandwidth".
+        path: SVG file to write.
+    """
+    moved = _by_round(timings, "step_time", "minimal_bytes")
+    achieved = moved / _by_round(timings, "step_time", "step_s") / 1e9
+    sweeps = _by_round(timings, "bandwidth", "bytes_per_s") / 1e9
+    roof = sweeps.max(axis=1)
+    order = [*achieved.median().sort_values().index, *sweeps.median().sort_values().index]
+    with drawing(path, height_in=3.4) as (_, (axes,)):
+        axes.axvspan(roof.min(), roof.max(), color=NEUTRAL, alpha=0.12, linewidth=0)
+        axes.axvline(roof.median(), color=NEUTRAL, linewidth=1, label="fastest sweep: median, range")
+        for position, arm in enumerate(order):
+            colour = NEUTRAL if arm in sweeps else COLOUR[arm.split("_")[0]]
+            _draw_rounds(axes, sweeps[arm] if arm in sweeps else achieved[arm], position, colour)
+        axes.set_yticks(range(len(order)), [_row_name(arm, arm in sweeps) for arm in order])
+        axes.set(xlabel="least bytes moved / time (GB/s), one thread", xlim=(0, None))
+        axes.set_title("How near does a step come to the memory's bandwidth?")
+        axes.legend(loc="lower right")
+
+
+def _by_round(timings: pd.DataFrame, experiment: str, metric: str) -> pd.DataFrame:
+    """Arrange one metric: index round, one column an arm."""
+    rows = timings[(timings["experiment"] == experiment) & (timings["metric"] == metric)]
+    return rows.pivot(index="seed", columns="arm", values="value")
+
+
+def _draw_rounds(axes: Axes, values: pd.Series, position: int, colour: str) -> None:
+    axes.plot(values, np.full(len(values), position), "o", color=colour, alpha=0.5)
+    axes.plot(values.median(), position, "|", color="black", markersize=14)
+
+
+def _row_name(arm: str, is_sweep: bool) -> str:
+    return f"sweep: {arm.replace('_', ' ')}" if is_sweep else arm.replace("_", " ")
+
+
+def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
+    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)
 
 
 def _limit_to_finite(axes: Axes, values: pd.Series) -> None:

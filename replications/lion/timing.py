@@ -1,23 +1,32 @@
-"""How long one optimizer step takes: every implementation of AdamW and Lion, in turn, on one thread.
+"""How long a step takes, alone and within training, beside the memory bandwidth of the same minute; on one thread.
 
 Clock readings differ from run to run; they go to `timings.csv`, outside the byte-for-byte guarantee. A round
-visits every implementation with fresh tensors, and gives one number for each, the median of its repetitions:
-one round is one "seed".
+visits every arm of every experiment with fresh tensors, and gives one number for each, the median of its
+repetitions: one round is one "seed".
+
+An optimizer step does a few operations on each number it loads, so memory bounds it: no implementation can take less
+than its least traffic divided by the bandwidth. Experiment "bandwidth" measures that, on arrays as many bytes long in
+all as those of a Lion step. Where a cache holds them, it measures the cache, and the bound is still the right one.
 """
 
 import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Self
 
 import lion_pytorch
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
+from torch.nn import functional
 
 from paperkit.config import StrictModel
+from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, Runner
 from paperkit.stage import TIMING, Tables, main
+from paperkit.training import matrices_only_decay, train
 from replications.lion.optimizer import Lion
 
 IMPLEMENTATIONS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -30,39 +39,168 @@ IMPLEMENTATIONS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     # Ours rounds every product and sum on its own, which costs time; the common implementation need not.
     "lion_pytorch": functools.partial(lion_pytorch.Lion, decoupled_weight_decay=False),
 }
+TRAINED = ("adamw_fused", "lion_fused", "lion_for_loop")
+
+FLOAT32_BYTES = 4
+# What any float32 implementation must move: AdamW reads θ, g, m, v and writes θ, m, v; Lion has no v. Nothing is
+# added for lines fetched only to be overwritten (write-allocate): whatever is written was read just before.
+MINIMAL_BYTES_PER_PARAMETER = {"adamw": (4 + 3) * FLOAT32_BYTES, "lion": (3 + 2) * FLOAT32_BYTES}
+LION_ARRAYS = 3  # θ, g, m: the memory that a Lion step and every sweep go through
+
+Tensors = list[torch.Tensor]
 
 
-class Config(StrictModel):
-    """One profile of timing.yaml.
+def _scale(a: Tensors) -> None:
+    for each in a:
+        each.mul_(-1.0)  # any number of times without overflow
+
+
+def _axpy(y: Tensors, x: Tensors) -> None:
+    for target, source in zip(y, x, strict=True):
+        target.add_(source, alpha=1e-4)
+
+
+def _sgd_momentum(parameters: Tensors, gradients: Tensors, momenta: Tensors) -> None:
+    torch._fused_sgd_(
+        parameters, gradients, momenta, weight_decay=0.0, momentum=0.9, lr=1e-4, dampening=0.0, nesterov=False,
+        maximize=False, is_first_step=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One way to go through memory in place, once.
+
+    Attributes:
+        reads: Number of arrays, all of them read.
+        writes: How many of them are written as well.
+        action: Takes the arrays, each a list of tensors.
+    """
+
+    reads: int
+    writes: int
+    action: Callable[..., None]
+
+
+# The last is another's compiled loop over the same arrays as Lion's, with the same traffic.
+SWEEPS = {"scale": Sweep(1, 1, _scale), "axpy": Sweep(2, 1, _axpy), "sgd_momentum": Sweep(3, 2, _sgd_momentum)}
+
+
+class OptimizerStep(StrictModel):
+    """The optimizer alone, and the sweeps over as much memory.
 
     Attributes:
         tensors: Number of parameter tensors, all of one size.
         entries: Entries of each tensor.
-        rounds: Visits of every implementation.
         warmup_steps: Steps before the clock starts (allocation of the state, compilation of the kernel).
         repetitions: Steps whose median is a round's number.
     """
 
     tensors: int = Field(ge=1)
     entries: int = Field(ge=1)
-    rounds: int = Field(ge=1)
     warmup_steps: int = Field(ge=1)
     repetitions: int = Field(ge=1)
 
 
+class TrainingStep(StrictModel):
+    """Forward, backward, clipping and optimizer, on one sequence: the fewer tokens, the more the optimizer weighs.
+
+    Attributes:
+        vocabulary: Number of token ids.
+        width: Model width.
+        layers: Transformer blocks.
+        heads: Attention heads.
+        context: Tokens of the sequence.
+        max_gradient_norm: Clipping threshold, in the L2 norm of all gradients.
+        warmup_steps: Steps before the clock starts.
+        repetitions: Steps whose median is a round's number.
+    """
+
+    vocabulary: int = Field(ge=2)
+    width: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    context: int = Field(ge=1)
+    max_gradient_norm: float = Field(gt=0)
+    warmup_steps: int = Field(ge=1)
+    repetitions: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            message = f"width {self.width} must be a multiple of heads {self.heads}"
+            raise ValueError(message)
+        return self
+
+
+class Config(StrictModel):
+    """One profile of timing.yaml.
+
+    Attributes:
+        rounds: Visits of every arm.
+        optimizer_step: Experiments "step_time" and "bandwidth".
+        training_step: Experiment "training_step".
+    """
+
+    rounds: int = Field(ge=1)
+    optimizer_step: OptimizerStep
+    training_step: TrainingStep
+
+
 def run(config: Config, runner: Runner) -> Tables:
-    """Time all implementations, round after round, in one process that has the machine to itself.
+    """Time all arms, round after round, in one process that has the machine to itself.
 
     Args:
         config: One profile.
-        runner: Executes rounds in one worker process, in the order given.
+        runner: Executes visits in one worker process, in the order given.
 
     Returns:
         Clock readings; nothing is tuned.
     """
-    settings = config.model_dump()
-    visits = [Run("step_time", arm, number, settings) for number in range(config.rounds) for arm in IMPLEMENTATIONS]
-    return Tables(runs=list(chain.from_iterable(runner(measure_step_time, visits))))
+    alone, training = config.optimizer_step.model_dump(), config.training_step.model_dump()
+    # What is compared within a round stands close together: the sweeps follow the fused Lion by one arm.
+    arms = [
+        *(("step_time", arm, alone) for arm in IMPLEMENTATIONS),
+        *(("bandwidth", arm, alone) for arm in SWEEPS),
+        *(("training_step", arm, training) for arm in TRAINED),
+    ]
+    visits = [Run(experiment, arm, number, how) for number in range(config.rounds) for experiment, arm, how in arms]
+    return Tables(runs=list(chain.from_iterable(runner(measure, visits))))
+
+
+def measure(run: Run) -> Iterator[Measurement]:
+    """Make one visit: one function for all experiments, so that the runner can alternate them within a round.
+
+    Args:
+        run: Its experiment is "bandwidth", "step_time" or "training_step".
+
+    Returns:
+        The visit's numbers.
+    """
+    by_experiment = {
+        "bandwidth": measure_bandwidth,
+        "step_time": measure_step_time,
+        "training_step": measure_training_step,
+    }
+    return by_experiment[run.experiment](run)
+
+
+def measure_bandwidth(run: Run) -> Iterator[Measurement]:
+    """Time one way to go through as much memory as a Lion step does.
+
+    Args:
+        run: Its arm names the sweep.
+
+    Yields:
+        Bytes read plus bytes written, a second.
+    """
+    settings, sweep = OptimizerStep(**run.config), SWEEPS[run.arm]
+    entries = LION_ARRAYS * settings.entries // sweep.reads
+    generator = torch.Generator().manual_seed(run.seed)
+    arrays = [_normal_tensors(settings.tensors, entries, generator) for _ in range(sweep.reads)]
+    seconds = _median_seconds(lambda: sweep.action(*arrays), settings)
+    moved = (sweep.reads + sweep.writes) * settings.tensors * entries * FLOAT32_BYTES
+    yield Measurement("none", 0, "bytes_per_s", moved / seconds)
 
 
 def measure_step_time(run: Run) -> Iterator[Measurement]:
@@ -72,19 +210,56 @@ def measure_step_time(run: Run) -> Iterator[Measurement]:
         run: Its arm names the implementation.
 
     Yields:
-        Median time of a step in seconds.
+        Median time of a step in seconds, and the bytes that a step of this optimizer moves at least.
     """
-    config = Config(**run.config)
+    settings = OptimizerStep(**run.config)
     generator = torch.Generator().manual_seed(run.seed)
-    parameters = [torch.randn(config.entries, generator=generator).requires_grad_() for _ in range(config.tensors)]
-    for parameter in parameters:
-        parameter.grad = torch.randn(config.entries, generator=generator)
+    parameters = _normal_tensors(settings.tensors, settings.entries, generator)
+    gradients = _normal_tensors(settings.tensors, settings.entries, generator)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_().grad = gradient
     optimizer = IMPLEMENTATIONS[run.arm](parameters, lr=1e-4, weight_decay=0.1)
-    for _ in range(config.warmup_steps):
-        optimizer.step()
-    yield Measurement(
-        "none", 0, "step_s", statistics.median(_seconds(optimizer.step) for _ in range(config.repetitions))
-    )
+    yield Measurement("none", 0, "step_s", _median_seconds(optimizer.step, settings))
+    per_parameter = MINIMAL_BYTES_PER_PARAMETER[run.arm.split("_")[0]]
+    yield Measurement("none", 0, "minimal_bytes", per_parameter * settings.tensors * settings.entries)
+
+
+def measure_training_step(run: Run) -> Iterator[Measurement]:
+    """Time whole training steps of a small GPT on one sequence of random tokens.
+
+    Args:
+        run: Its arm names the implementation of the optimizer.
+
+    Yields:
+        Median time of a training step in seconds.
+    """
+    settings = TrainingStep(**run.config)
+    torch.manual_seed(run.seed)
+    model = TinyGPT(
+        vocabulary=settings.vocabulary, width=settings.width, layers=settings.layers, heads=settings.heads,
+        context=settings.context,
+    )  # fmt: skip
+    tokens = torch.randint(settings.vocabulary, (1, settings.context + 1))
+    steps = train(
+        model, repeat((tokens[:, :-1], tokens[:, 1:])), _next_token_loss,
+        IMPLEMENTATIONS[run.arm](matrices_only_decay(model, 0.1), lr=1e-4),
+        max_gradient_norm=settings.max_gradient_norm,
+    )  # fmt: skip
+    yield Measurement("none", 0, "training_step_s", _median_seconds(lambda: next(steps), settings))
+
+
+def _normal_tensors(number: int, entries: int, generator: torch.Generator) -> Tensors:
+    return [torch.randn(entries, generator=generator) for _ in range(number)]
+
+
+def _next_token_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+
+
+def _median_seconds(action: Callable[[], object], settings: OptimizerStep | TrainingStep) -> float:
+    for _ in range(settings.warmup_steps):
+        action()
+    return statistics.median(_seconds(action) for _ in range(settings.repetitions))
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -1,0 +1,435 @@
+"""Lion against AdamW at the source's own scale, on GPUs: the profile `paper`, through Lightning Fabric.
+
+    python -m replications.lion.paper --out results/lion_paper
+
+GPT-2 small from scratch on WikiText-103, and ViT-Ti on CIFAR-100 at four batch sizes with a fixed number of samples
+seen. Each arm gets the same number of trials from one box, at the reported horizon and separately at each batch size;
+fresh seeds are reported. Rows have the form of the other profiles, so the same estimands judge them.
+
+**Cost, an estimate:** about 110 hours of one A100-class GPU: 48 language runs of 1.25 h (6e17 operations at 40 % of
+the peak in bf16), and 48 sweeps over the batch sizes of 1.1 h, most of it at batch 64 (131,072 steps of 20 ms). No GPU
+was available to us: the tests execute this code at a tiny size on the CPU, and nothing is measured.
+
+**Determinism.** Initialisation, batches, crops and flips are drawn on the CPU from the seed of a run, so they are the
+same for both arms and for any number of devices. Kernels are the deterministic ones: the same bits on one kind of GPU
+with the same `devices` and `micro_batch`. These two change rounding only, so a killed study may go on with others.
+
+**Differences from the source:** GPT-2 small instead of its own models, initialised by fan-in (see TinyGPT); ViT-Ti on
+CIFAR-100 instead of ViT-B/16 on ImageNet, with crops and flips only; no dropout, no label smoothing.
+"""
+
+import argparse
+import hashlib
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from paperkit.config import StrictModel, read_profile
+from paperkit.provenance import Provenance
+from paperkit.results import ResultsError, read_json, write_json, write_runs, write_trials
+from paperkit.runs import Measurement, Run, code_hashes, import_closure, module_file, run_key
+from paperkit.stage import Tables
+from paperkit.training import warmup_cosine
+from paperkit.tuning import LogRange, draw_trials, ledger, select
+from replications.lion.tasks.arms import make_optimizer, seeds_of
+from replications.lion.tasks.full_scale import FILES, LanguageModel, LanguageTask, Split, Vision, VisionTask
+
+MODULE = "replications.lion.paper"
+LOCK = Path("requirements.lock")
+# What is run with the block `tiny` shows that the code works; its rows must not be judged at the paper's scale.
+PROFILES = {"paper": "paper", "tiny": "smoke"}
+
+Arm = Literal["adamw", "lion"]
+ARMS: tuple[Arm, ...] = ("adamw", "lion")
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Task = LanguageTask | VisionTask
+
+
+class Hardware(StrictModel):
+    """Arguments of Fabric.
+
+    Attributes:
+        accelerator: Where to compute.
+        devices: Processes, one device each.
+        strategy: "ddp" for several processes.
+        precision: Of the forward pass; weights and optimizer state are float32.
+    """
+
+    accelerator: Literal["cuda", "cpu"]
+    devices: int = Field(ge=1)
+    strategy: Literal["auto", "ddp"]
+    precision: Literal["32-true", "bf16-mixed"]
+
+
+class Search(StrictModel):
+    """The declared space and budget; the same for both arms but for the candidate pairs of betas.
+
+    Attributes:
+        num_trials: Trials of each arm, a power of two.
+        draw_seed: Seed of the Sobol sequence.
+        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
+        lr: Range of the peak learning rate.
+        weight_decay: Range of the decay coefficient.
+        betas: Candidate pairs of each arm, as many for one as for the other.
+    """
+
+    num_trials: int = Field(ge=1)
+    draw_seed: int = Field(ge=0)
+    run_seed: int = Field(ge=0)
+    lr: LogRange
+    weight_decay: LogRange
+    betas: Mapping[Arm, list[Annotated[list[Beta], Field(min_length=2, max_length=2)]]]
+
+    @model_validator(mode="after")
+    def _fair(self) -> Self:
+        if self.num_trials & (self.num_trials - 1):
+            message = f"num_trials {self.num_trials} must be a power of two (1, 2, 4, 8, 16 …)"
+            raise ValueError(message)
+        candidates = {arm: len(self.betas.get(arm, [])) for arm in ARMS}
+        if 0 in candidates.values() or len(set(candidates.values())) > 1:
+            message = f"betas gives {candidates} candidate pairs; each of {ARMS} needs the same number, at least one"
+            raise ValueError(message)
+        return self
+
+    def points(self, arm: Arm) -> list[dict[str, Any]]:
+        """Draw the trials of one arm.
+
+        Args:
+            arm: "adamw" or "lion".
+
+        Returns:
+            Learning rate, weight decay and betas of each trial.
+        """
+        space = {"lr": self.lr, "weight_decay": self.weight_decay, "betas": self.betas[arm]}
+        return draw_trials(space, num_trials=self.num_trials, seed=self.draw_seed)
+
+
+class Settings(StrictModel):
+    """One block of paper.yaml.
+
+    Attributes:
+        hardware: Where to compute.
+        language_model: The task of lm_search and lm_quality.
+        language_model_search: How both arms are tuned for it.
+        vision: The task of batch_search and batch_sweep.
+        vision_search: How both arms are tuned for it, at each batch size.
+        seeds: Fresh seeds of the report, one pair of runs each (at each batch size).
+    """
+
+    hardware: Hardware
+    language_model: LanguageModel
+    language_model_search: Search
+    vision: Vision
+    vision_search: Search
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        used = {self.language_model_search.run_seed, self.vision_search.run_seed}
+        if len(set(self.seeds)) < len(self.seeds) or used & set(self.seeds):
+            message = f"seeds {self.seeds} must differ from each other and from the run_seed {used} of the searches"
+            raise ValueError(message)
+        for task in (self.language_model, self.vision):
+            for batch in task.batches:
+                local, rest = divmod(batch, self.hardware.devices)
+                if rest or local % min(local, task.micro_batch):
+                    message = (
+                        f"batch {batch} cannot be dealt to devices {self.hardware.devices} in equal parts of "
+                        f"micro_batch {task.micro_batch}, or of one smaller part each"
+                    )
+                    raise ValueError(message)
+        return self
+
+
+@dataclass(frozen=True)
+class Session:
+    """Executes runs, one after the other, on all devices at once, and keeps each finished one.
+
+    Attributes:
+        fabric: Launched.
+        profile: Written into every row.
+        kept: Folder of finished runs.
+        common: What the key of a kept run holds beside the run.
+    """
+
+    fabric: Fabric
+    profile: str
+    kept: Path
+    common: Mapping[str, Any]
+
+    def __call__(self, task: Task, run: Run) -> list[dict[str, Any]]:
+        """Execute a run that is not kept yet; rank 0 alone reads and writes files.
+
+        Args:
+            task: What it trains on.
+            run: One unit of work.
+
+        Returns:
+            Its rows of `runs.csv`.
+        """
+        file = self.kept / f"{run_key(run, self.common)}.json"
+        measured = self.fabric.broadcast(_finished(file) if self.fabric.is_global_zero else None)
+        if measured is None:
+            self.fabric.print(f"{run.experiment} {run.arm} seed {run.seed} batch {run.config['batch']}", flush=True)
+            measured = [
+                {**asdict(m), "value": m.value if math.isfinite(m.value) else None}
+                for m in measure(self.fabric, task, run)
+            ]
+            if self.fabric.is_global_zero:
+                write_json(file, measured)
+        head = {"profile": self.profile, **asdict(run)}
+        return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in measured]
+
+
+def run(settings: Settings, fabric: Fabric, *, profile: str, kept: Path) -> Tables:
+    """Tune both arms and re-run the selected points on fresh seeds: language model first, then the batch sizes.
+
+    Args:
+        settings: One block of paper.yaml.
+        fabric: Launched, with the settings' hardware.
+        profile: Written into every row.
+        kept: Folder of finished runs.
+
+    Returns:
+        Measurements of trials and reported runs, and the ledger of the searches.
+    """
+    lock = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    session = Session(fabric, profile, kept, {"code": code_hashes(MODULE), "lock": lock, "profile": profile})
+    precision = settings.hardware.precision
+    language = LanguageTask.load(settings.language_model, fabric.device)
+    vision = VisionTask.load(settings.vision, fabric.device)
+    parts = [
+        *study(session, language, settings.language_model_search, settings.seeds, precision),
+        *study(session, vision, settings.vision_search, settings.seeds, precision),
+    ]
+    return Tables(
+        runs=list(chain.from_iterable(part.runs for part in parts)),
+        trials=list(chain.from_iterable(part.trials for part in parts)),
+    )
+
+
+def study(session: Session, task: Task, search: Search, seeds: Sequence[int], precision: str) -> Iterator[Tables]:
+    """Compare the arms at each batch size of a task, each tuned for it with the same budget.
+
+    Args:
+        session: Executes runs.
+        task: What to train on.
+        search: Space and budget.
+        seeds: Fresh seeds of the report.
+        precision: Noted in each run's configuration.
+
+    Yields:
+        Measurements and ledger of one batch size.
+    """
+    size = task.settings.model_dump(exclude={"batches", "micro_batch"})
+    for batch in task.settings.batches:
+        shared = {**size, "batch": batch, "precision": precision}
+        points = {arm: search.points(arm) for arm in ARMS}
+        trials = {
+            arm: [session(task, Run(task.search, arm, search.run_seed, {**shared, **point})) for point in points[arm]]
+            for arm in ARMS
+        }
+        losses = {arm: [_selection_loss(task, rows) for rows in trials[arm]] for arm in ARMS}
+        best = {arm: points[arm][select(losses[arm])] for arm in ARMS}
+        report = [
+            session(task, Run(task.report, arm, seed, {**shared, **best[arm]})) for seed in seeds for arm in ARMS
+        ]
+        rows = ledger(
+            profile=session.profile,
+            experiment=task.report,
+            metric=task.metrics[0],
+            seed=search.run_seed,
+            space={"lr": search.lr, "weight_decay": search.weight_decay},
+            trials={
+                arm: [({**point, "batch": batch}, loss) for point, loss in zip(points[arm], losses[arm], strict=True)]
+                for arm in ARMS
+            },
+        )
+        yield Tables(runs=list(chain(*trials["adamw"], *trials["lion"], *report)), trials=rows)
+
+
+def measure(fabric: Fabric, task: Task, run: Run) -> Iterator[Measurement]:
+    """Train from scratch; a trial of a search never looks at the test split.
+
+    Args:
+        fabric: Launched.
+        task: What to train on.
+        run: Arm, seed, and batch, lr, weight_decay and betas.
+
+    Yields:
+        The validation loss along the run where the task asks for it, and the metrics at its end.
+    """
+    initialisation, order = seeds_of(run.seed)
+    torch.manual_seed(initialisation)
+    model = task.new_model()
+    optimizer = make_optimizer(run.arm, model, run.config)
+    draws = task.draws(order, run.config["batch"])
+    steps = len(draws)
+    warmup_steps = int(task.settings.warmup_share * steps)
+    schedule = warmup_cosine(optimizer, steps=steps, warmup_steps=warmup_steps)
+    model, optimizer = fabric.setup(model, optimizer)
+    splits: tuple[Split, ...] = ("validation",) if run.experiment == task.search else ("validation", "test")
+    for step, rows in enumerate(draws, start=1):
+        # The norm is that of the averaged gradient, the same on all devices: they stop together.
+        if not math.isfinite(take_step(fabric, task, model, optimizer, rows)):
+            yield from (Measurement(split, steps, metric, math.nan) for split in splits for metric in task.metrics)
+            return
+        schedule.step()
+        if step in task.evaluated_at(steps):
+            loss, _ = evaluate(fabric, task, model, "validation")
+            yield Measurement("validation", step, task.metrics[0], loss)
+    for split in splits:
+        for metric, value in zip(task.metrics, evaluate(fabric, task, model, split), strict=False):
+            yield Measurement(split, steps, metric, value)
+
+
+def take_step(fabric: Fabric, task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, rows: Tensor) -> float:
+    """Take one optimizer step on a batch that is dealt to all devices and accumulated in equal parts.
+
+    Args:
+        fabric: Launched.
+        task: Turns rows into examples.
+        model: Set up by Fabric.
+        optimizer: Set up by Fabric.
+        rows: Draw of the whole batch, the same on all devices, shape (batch, columns).
+
+    Returns:
+        L2 norm of the batch's gradient before clipping.
+    """
+    part = min(task.settings.micro_batch, len(rows) // fabric.world_size)
+    parts = rows.view(-1, fabric.world_size, part, rows.shape[1])[:, fabric.global_rank].to(fabric.device)
+    model.train()
+    optimizer.zero_grad()
+    for number, own in enumerate(parts, start=1):
+        inputs, targets = task.examples("train", own)
+        # Devices exchange gradients once a step, in the backward pass of the last part.
+        with fabric.no_backward_sync(model, enabled=number < len(parts)):
+            loss = functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+            fabric.backward(loss / len(parts))
+    norm = fabric.clip_gradients(model, optimizer, max_norm=task.settings.max_gradient_norm, error_if_nonfinite=False)
+    optimizer.step()
+    return norm.item()
+
+
+@torch.no_grad()
+def evaluate(fabric: Fabric, task: Task, model: nn.Module, split: Split) -> tuple[float, float]:
+    """Measure a whole split, dealt to all devices.
+
+    Args:
+        fabric: Launched.
+        task: Turns rows into examples.
+        model: Set up by Fabric; left in evaluation mode.
+        split: What to measure on.
+
+    Returns:
+        Mean cross-entropy in nats, and share of right predictions, both a token or an image.
+    """
+    model.eval()
+    own = task.everything(split)[fabric.global_rank :: fabric.world_size].to(fabric.device)
+    sums = torch.zeros(3, dtype=torch.float64, device=fabric.device)
+    for rows in own.split(task.settings.micro_batch):
+        inputs, targets = task.examples(split, rows)
+        logits, targets = model(inputs).flatten(0, -2), targets.flatten()
+        loss = functional.cross_entropy(logits, targets, reduction="sum")
+        right = (logits.argmax(dim=1) == targets).sum()
+        sums += torch.stack([loss.double(), right.double(), torch.full_like(loss, len(targets)).double()])
+    loss, right, count = fabric.all_reduce(sums, reduce_op="sum").tolist()
+    return loss / count, right / count
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study from its command line (`--out`, `--settings`); several devices start copies of this process.
+
+    Settings, devices and files are checked before anything is trained; results are written after the last run.
+
+    Args:
+        arguments: Command line; None for the process's own.
+
+    Raises:
+        SystemExit: If settings, devices or files are not there; the message names the thing and the remedy.
+    """
+    options = _parse(arguments)
+    params = module_file(MODULE).with_name("paper.yaml")
+    try:
+        settings = read_profile(Settings, params, options.settings)
+        require_devices(settings.hardware)
+        for file in FILES:
+            file.path()
+    except (ValueError, OSError) as error:
+        message = f"lion_paper: {error}"
+        raise SystemExit(message) from error
+    profile, kept = PROFILES[options.settings], Path(f".paperkit/runs/lion_{options.settings}")
+    provenance = Provenance("lion_paper", ["python", *sys.orig_argv[1:]], profile)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
+    torch.use_deterministic_algorithms(True)
+    fabric = Fabric(**settings.hardware.model_dump())
+    fabric.launch()
+    tables = run(settings, fabric, profile=profile, kept=kept)
+    if not fabric.is_global_zero:
+        return
+    write_trials(options.out / "trials.csv", tables.trials)
+    write_runs(options.out / "runs.csv", tables.runs)
+    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(MODULE)]
+    provenance.write(
+        options.out / "provenance.json",
+        workers=fabric.world_size,
+        threads=torch.get_num_threads(),
+        isa={},
+        lock=LOCK,
+        deps=[*code, params.relative_to(Path.cwd())],
+    )
+    shutil.rmtree(kept)
+
+
+def require_devices(hardware: Hardware) -> None:
+    """Refuse to start where there are fewer GPUs than asked for.
+
+    Args:
+        hardware: What is asked for.
+
+    Raises:
+        OSError: If torch sees fewer CUDA devices.
+    """
+    found = torch.cuda.device_count()
+    if hardware.accelerator == "cuda" and found < hardware.devices:
+        message = (
+            f"the settings ask for {hardware.devices} CUDA device(s), and torch {torch.__version__} sees {found}; run "
+            "it where there are GPUs, with a CUDA build of torch, or pass --settings tiny to try the code on a CPU"
+        )
+        raise OSError(message)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lion_paper", description="Lion against AdamW at the source's scale.")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
+    parser.add_argument("--settings", default="paper", choices=PROFILES, help="block of paper.yaml")
+    return parser.parse_args(arguments)
+
+
+def _finished(file: Path) -> list[dict[str, Any]] | None:
+    """Read a finished run; a file that a crash of the machine damaged counts as missing."""
+    try:
+        return read_json(file)
+    except ResultsError:
+        return None
+
+
+def _selection_loss(task: Task, rows: Sequence[Mapping[str, Any]]) -> float:
+    value = next(row["value"] for row in reversed(rows) if row["metric"] == task.metrics[0])
+    return math.nan if value is None else value
+
+
+if __name__ == "__main__":
+    main()

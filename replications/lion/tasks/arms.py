@@ -1,0 +1,73 @@
+"""The optimizers under comparison, by the name of their arm, on equal terms: matrices decay, vectors do not."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from paperkit.training import matrices_only_decay
+from replications.lion.optimizer import Lion
+from replications.lion.variants import CautiousLion, LazyLion, Signum, Tiger
+
+Groups = list[dict[str, Any]]
+
+
+def _adamw(groups: Groups, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=1e-8, fused=True)
+
+
+def _signum(groups: Groups, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    return Signum(groups, lr=lr, beta=_only(betas))
+
+
+def _tiger(groups: Groups, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    return Tiger(groups, lr=lr, beta=_only(betas))
+
+
+OPTIMIZERS: dict[str, Callable[[Groups, float, tuple[float, float]], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "lion": Lion,
+    "cautious_lion": CautiousLion,
+    "lazy_lion": LazyLion,
+    "signum": _signum,
+    "tiger": _tiger,
+}
+
+
+def make_optimizer(arm: str, model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Make the optimizer of an arm.
+
+    Args:
+        arm: One of `OPTIMIZERS`.
+        model: Its parameters are optimized.
+        config: Holds lr, betas and weight_decay; an arm with one beta has it twice.
+
+    Returns:
+        A torch optimizer.
+    """
+    groups = matrices_only_decay(model, config["weight_decay"])
+    first, second = config["betas"]
+    return OPTIMIZERS[arm](groups, config["lr"], (first, second))
+
+
+def seeds_of(seed: int) -> tuple[int, int]:
+    """Derive the two seeds of a run, so that arms of one seed share both.
+
+    Args:
+        seed: Seed of the run.
+
+    Returns:
+        Seed of the initialisation and seed of the data order.
+    """
+    initialisation, order = np.random.SeedSequence(seed).generate_state(2)
+    return int(initialisation), int(order)
+
+
+def _only(betas: tuple[float, float]) -> float:
+    first, second = betas
+    if first != second:
+        message = f"betas are {betas}; this optimizer has one beta, given twice"
+        raise ValueError(message)
+    return first

@@ -1,0 +1,148 @@
+"""Rows of rare tokens in the embedding, under optimizers and remedies, at one and the same total decay.
+
+A small GPT with a vocabulary so large that many tokens come a few times only. Every arm decays every matrix by
+the same factor over a run, q^T = (1 - η λ)^T with η λ T given: λ follows from the learning rate, so that the wall
+at 1/λ and the reach of an update, η T, stand in one proportion everywhere.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from paperkit.config import StrictModel
+from paperkit.models.tiny_gpt import TinyGPT
+from paperkit.runs import Measurement, Run
+from paperkit.training import train
+from replications.lion.tasks.arms import OPTIMIZERS, seeds_of
+from replications.lion.tasks.language_model import LanguageModel, batches, evaluate, next_token_loss, token_stream
+
+CLASSES = {"0": (0, 0), "1_9": (1, 9), "10_29": (10, 29), "30_99": (30, 99), "100": (100, None)}
+NEAR_WALL = 0.8
+LION_BETAS, ADAMW_BETAS = (0.9, 0.99), (0.9, 0.99)
+# What moves the embedding, whether the output head is the same matrix, and what moves everything else.
+ARMS = {
+    "adamw": ("adamw", None, "adamw"),
+    "lion": ("lion", None, "lion"),
+    "lion_lazy_rows": ("lazy_lion", None, "lion"),
+    "lion_tied": ("lion", "tied", "lion"),
+    "lion_half_swapped": ("lion", "half_swapped", "lion"),
+    "lion_adamw_embedding": ("adamw", None, "lion"),
+}
+
+
+class Embedding(StrictModel):
+    """The task, and the decay that all arms share.
+
+    Attributes:
+        language_model: Model and horizon; a large vocabulary, no warm-up: the learning rate is constant.
+        total_decay: η λ T of every matrix.
+    """
+
+    language_model: LanguageModel
+    total_decay: float = Field(gt=0)
+
+
+def measure_embedding(run: Run) -> Iterator[Measurement]:
+    """Train, and look at the rows of the token embedding and of the output head by how often their token came.
+
+    Args:
+        run: Arm, seed, the task, total_decay, lr and embedding_lr.
+
+    Yields:
+        Validation and test loss; for each class of counts the root mean square of its rows and the share of their
+        entries beyond 0.8 (q^T |θ₀| + (1 - q^T) / λ), for embedding and head; the half-width that a row pushed one
+        way all the time would reach.
+    """
+    task = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
+    moves_embedding, tying, moves_rest = ARMS[run.arm]
+    initialisation, order = seeds_of(run.seed)
+    torch.manual_seed(initialisation)
+    model = TinyGPT(
+        vocabulary=task.vocabulary, width=task.width, layers=task.layers, heads=task.heads, context=task.context,
+        tied=tying is not None,
+    )  # fmt: skip
+    if tying == "half_swapped":
+        # One matrix, but as output its two halves have changed places: here the input of the head does instead.
+        model.final_norm.register_forward_hook(_swap_halves)
+    embedding, head = model.token_embedding.weight, model.head.weight
+    starts = embedding.detach().clone(), head.detach().clone()
+    rest = [p for p in model.parameters() if p is not embedding]
+    optimizer = OptimizerPair(
+        _optimizer(moves_embedding, [embedding], run.config["embedding_lr"], run),
+        _optimizer(moves_rest, rest, run.config["lr"], run),
+    )
+    data = list(batches(token_stream("train", task.vocabulary), task, order))
+    for step in train(model, data, next_token_loss, optimizer, max_gradient_norm=task.max_gradient_norm):  # pyright: ignore[reportArgumentType]
+        if not math.isfinite(step.loss):
+            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in ("validation", "test"))
+            return
+    for split in ("validation", "test"):
+        yield Measurement(split, task.steps, "loss_nats", evaluate(model, task, split, task.evaluation_windows))
+    inputs, targets = (torch.cat([pair[side].flatten() for pair in data]) for side in (0, 1))
+    yield from _rows("embedding", embedding, starts[0], inputs, run, run.config["embedding_lr"])
+    if tying is None:
+        yield from _rows("head", head, starts[1], targets, run, run.config["lr"])
+
+
+class OptimizerPair:
+    """Two optimizers that step together, as `paperkit.training.train` calls them."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        """Keep them; their parameters are disjoint."""
+        self.optimizers = optimizers
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of both."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Step both."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def decay_of(config: dict[str, Any], lr: float) -> float:
+    """Return the λ that gives a learning rate the run's total decay.
+
+    Args:
+        config: Holds total_decay η λ T and steps T.
+        lr: η.
+
+    Returns:
+        λ.
+    """
+    return config["total_decay"] / (lr * config["steps"])
+
+
+def _optimizer(arm: str, parameters: list[nn.Parameter], lr: float, run: Run) -> torch.optim.Optimizer:
+    decay = decay_of(dict(run.config), lr)
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return OPTIMIZERS[arm](groups, lr, ADAMW_BETAS if arm == "adamw" else LION_BETAS)
+
+
+def _swap_halves(_module: nn.Module, _inputs: Any, hidden_BTD: Tensor) -> Tensor:
+    return hidden_BTD.roll(hidden_BTD.shape[-1] // 2, dims=-1)
+
+
+def _rows(name: str, now: Tensor, start: Tensor, tokens: Tensor, run: Run, lr: float) -> Iterator[Measurement]:
+    steps, decay = run.config["steps"], decay_of(dict(run.config), lr)
+    shrinkage = (1 - lr * decay) ** steps
+    reach = (1 - shrinkage) / decay
+    counts = torch.bincount(tokens, minlength=len(now))
+    beyond = now.detach().abs() > NEAR_WALL * (shrinkage * start.abs() + reach)
+    for label, (least, most) in CLASSES.items():
+        chosen = (counts >= least) & (counts <= (math.inf if most is None else most))
+        rows = now.detach()[chosen].double()
+        yield Measurement("none", steps, f"{name}_{label}_rms", math.sqrt(float(rows.square().mean())))
+        yield Measurement("none", steps, f"{name}_{label}_share", float(beyond[chosen].double().mean()))
+        yield Measurement("none", steps, f"{name}_{label}_rows", float(chosen.sum()))
+    yield Measurement("none", steps, f"{name}_reach", reach)

@@ -1,0 +1,82 @@
+"""The derivation as runs: each check with its control, and the simulated drift under noise of several shapes."""
+
+from collections.abc import Iterator
+
+import torch
+
+from paperkit.runs import Measurement, Run
+from replications.lion.derivation import CHECKS
+from replications.lion.noise import NOISES, adamw_drift, lion_drift, simulated_drifts
+from replications.lion.tasks.arms import OPTIMIZERS
+
+__all__ = ["CHECKS", "NOISES", "measure_drift", "measure_identity", "measure_noise", "measure_portrait"]
+
+# Mean over standard deviation: small enough that Lion's sign is still linear in it.
+SMALL_RHO = 0.02
+BETAS = (0.9, 0.99)
+
+
+def measure_identity(run: Run) -> Iterator[Measurement]:
+    """Execute one check of the derivation, and its negative control.
+
+    Args:
+        run: Its arm names the check.
+
+    Yields:
+        The check's error, and the error of the deliberately wrong variant.
+    """
+    check = CHECKS[run.arm]()
+    yield Measurement("none", 0, "max_error", check.max_error)
+    yield Measurement("none", 0, "control_error", check.control_error)
+
+
+def measure_noise(run: Run) -> Iterator[Measurement]:
+    """Simulate both optimizers' mean steps under a small constant gradient in noise.
+
+    Args:
+        run: Its arm names the noise; seed.
+
+    Yields:
+        The ratio of mean steps Lion / AdamW at equal learning rates.
+    """
+    lion, adamw = simulated_drifts(run.arm, SMALL_RHO, num_coordinates=500, num_steps=1000, seed=run.seed)
+    yield Measurement("none", 0, "drift_ratio", lion / adamw)
+
+
+def measure_drift(run: Run) -> Iterator[Measurement]:
+    """Hold both mean steps in Gaussian noise against their formulas.
+
+    Args:
+        run: Configuration `rho`, mean over standard deviation of the gradient; seed.
+
+    Yields:
+        Simulated and predicted mean step of both optimizers, in learning rates.
+    """
+    rho = run.config["rho"]
+    simulated = simulated_drifts("gaussian", rho, num_coordinates=500, num_steps=500, seed=run.seed)
+    predicted = lion_drift(rho, BETAS), adamw_drift(rho)
+    for arm, seen, expected in zip(("lion", "adamw"), simulated, predicted, strict=True):
+        yield Measurement("none", 0, f"{arm}_simulated", seen)
+        yield Measurement("none", 0, f"{arm}_predicted", float(expected))
+
+
+def measure_portrait(run: Run) -> Iterator[Measurement]:
+    """Follow one optimizer on f(x, y) = (a (x - x₀)² + b (y - y₀)²) / 2.
+
+    Args:
+        run: Arm, and curvatures, minimum, start, lr, weight_decay and steps.
+
+    Yields:
+        The two weights, "x" and "y", after each step.
+    """
+    config = run.config
+    point = torch.nn.Parameter(torch.tensor(config["start"], dtype=torch.float64))
+    groups = [{"params": [point], "weight_decay": config["weight_decay"]}]
+    optimizer = OPTIMIZERS[run.arm](groups, config["lr"], BETAS)
+    curvatures, minimum = (torch.tensor(config[name], dtype=torch.float64) for name in ("curvatures", "minimum"))
+    for step in range(config["steps"] + 1):
+        x, y = point.tolist()
+        yield Measurement("none", step, "x", x)
+        yield Measurement("none", step, "y", y)
+        point.grad = curvatures * (point.detach() - minimum)
+        optimizer.step()

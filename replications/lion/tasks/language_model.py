@@ -1,0 +1,229 @@
+"""A tiny GPT over State of the Union speeches: the task of the headline claim.
+
+Dimension letters: B batch, T time (context), V vocabulary.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from tokenizers import ByteLevelBPETokenizer
+from torch.nn import functional
+
+from paperkit.config import StrictModel
+from paperkit.datasets import read_table
+from paperkit.models.tiny_gpt import TinyGPT
+from paperkit.runs import Measurement, Run
+from paperkit.training import Step, train, warmup_cosine
+from replications.lion.tasks.arms import make_optimizer, seeds_of
+from replications.lion.tasks.box import places_in_box
+
+Split = Literal["train", "validation", "test"]
+
+
+class LanguageModel(StrictModel):
+    """The task: model, text windows, horizon. The same for both arms.
+
+    Attributes:
+        vocabulary: Size of the byte-level BPE, trained on the training speeches.
+        width: Model width.
+        layers: Transformer blocks.
+        heads: Attention heads.
+        context: Tokens a window.
+        batch: Windows a step.
+        steps: Optimizer steps.
+        warmup_steps: Steps of the linear rise; half a cosine follows.
+        max_gradient_norm: Clipping threshold, in the L2 norm of all gradients.
+        evaluation_windows: Windows, evenly spaced over a split, in a final evaluation.
+        curve_windows: Windows in each evaluation of the learning curve.
+        curve_points: Evaluations along a run.
+    """
+
+    vocabulary: int = Field(ge=257, le=65_535)
+    width: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    context: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    steps: int = Field(ge=2)
+    warmup_steps: int = Field(ge=0)
+    max_gradient_norm: float = Field(gt=0)
+    evaluation_windows: int = Field(ge=1)
+    curve_windows: int = Field(ge=1)
+    curve_points: int = Field(ge=1, le=50)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads:
+            message = f"width {self.width} must be a multiple of heads {self.heads}"
+            raise ValueError(message)
+        if self.warmup_steps > self.steps - 2:
+            message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
+            raise ValueError(message)
+        if self.curve_points > self.steps:
+            message = f"curve_points {self.curve_points} must be at most steps = {self.steps}"
+            raise ValueError(message)
+        return self
+
+
+def measure_language_model(run: Run) -> Iterator[Measurement]:
+    """Train a tiny GPT from scratch and measure its loss per token.
+
+    Args:
+        run: Arm, seed, and the task with its hyper-parameters.
+
+    Yields:
+        The validation loss along the run; at its end validation and test loss in nats a token, and the shares of
+        weights by their place in the box of half-width 1/λ.
+    """
+    task = task_of(run)
+    model = make_model(run)
+    curve = {round(task.steps * point / task.curve_points) for point in range(1, task.curve_points)}
+    for step in training(run, model, make_optimizer(run.arm, model, run.config)):
+        if not math.isfinite(step.loss):
+            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in ("validation", "test"))
+            return
+        if step.number in curve:
+            loss = evaluate(model, task, "validation", task.curve_windows)
+            yield Measurement("validation", step.number, "loss_nats", loss)
+    for split in ("validation", "test"):
+        yield Measurement(split, task.steps, "loss_nats", evaluate(model, task, split, task.evaluation_windows))
+    yield from places_in_box(model, run.config["weight_decay"], task.steps)
+
+
+def task_of(run: Run) -> LanguageModel:
+    """Return the part of a run's configuration that is the task.
+
+    Args:
+        run: Its configuration holds the task and hyper-parameters.
+
+    Returns:
+        The task, checked.
+    """
+    return LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
+
+
+def make_model(run: Run) -> TinyGPT:
+    """Make the model of a run; arms of one seed start from the same weights.
+
+    Args:
+        run: Seed and task.
+
+    Returns:
+        The model, with input and output embeddings of their own.
+    """
+    task, (initialisation, _) = task_of(run), seeds_of(run.seed)
+    torch.manual_seed(initialisation)
+    return TinyGPT(
+        vocabulary=task.vocabulary, width=task.width, layers=task.layers, heads=task.heads, context=task.context
+    )  # fmt: skip
+
+
+def training(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Step]:
+    """Train: warm-up and half a cosine, clipped gradients; arms of one seed see the same windows.
+
+    Args:
+        run: Seed and task.
+        model: Trained in place.
+        optimizer: Its learning rates are the peaks.
+
+    Yields:
+        The step just taken.
+    """
+    task, (_, order) = task_of(run), seeds_of(run.seed)
+    yield from train(
+        model, batches(token_stream("train", task.vocabulary), task, order), next_token_loss, optimizer,
+        schedule=warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps),
+        max_gradient_norm=task.max_gradient_norm,
+    )  # fmt: skip
+
+
+def next_token_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy in nats a token.
+
+    Args:
+        logits_BTV: Unnormalised log-probabilities, shape (B, T, V).
+        targets_BT: Next tokens, shape (B, T).
+
+    Returns:
+        Scalar.
+    """
+    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+
+
+@functools.cache
+def token_stream(split: Split, vocabulary: int) -> torch.Tensor:
+    """Encode the speeches of a split, joined by one separator token (id 0).
+
+    Args:
+        split: Which speeches; the BPE is always trained on the training ones.
+        vocabulary: Number of tokens.
+
+    Returns:
+        Token ids, shape (tokens,), int64.
+    """
+    tokenizer = _tokenizer(vocabulary)
+    # One speech at a time: what the tokenizer notes beside the ids of a whole split takes most of a gigabyte.
+    return torch.cat([torch.tensor([0, *tokenizer.encode(speech).ids]) for speech in _speeches(split)])
+
+
+@functools.cache
+def _tokenizer(vocabulary: int) -> ByteLevelBPETokenizer:
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(
+        _speeches("train"), vocab_size=vocabulary, special_tokens=["<|speech|>"], show_progress=False
+    )
+    return tokenizer
+
+
+def _speeches(split: Split) -> list[str]:
+    return list(read_table("sotu", columns=["text"], split=split)["text"])
+
+
+def batches(stream: torch.Tensor, task: LanguageModel, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Draw windows uniformly with replacement; the same seed gives both arms the same windows.
+
+    Args:
+        stream: Token ids.
+        task: Gives number of steps, windows a step, tokens a window.
+        seed: Seed of the draws.
+
+    Yields:
+        Inputs and targets (one token later), each of shape (batch, context).
+    """
+    starts = np.random.default_rng(seed).integers(len(stream) - task.context, size=(task.steps, task.batch))
+    for row in starts:
+        yield _windows(stream, row, task.context)
+
+
+@torch.no_grad()
+def evaluate(model: torch.nn.Module, task: LanguageModel, split: Split, windows: int) -> float:
+    """Return the loss over evenly spaced windows of a split, the same windows for every run.
+
+    Args:
+        model: Left in evaluation mode.
+        task: Gives tokens a window and windows a batch.
+        split: Which speeches.
+        windows: Number of windows.
+
+    Returns:
+        Mean cross-entropy in nats a token.
+    """
+    model.eval()
+    stream = token_stream(split, task.vocabulary)
+    starts = np.linspace(0, len(stream) - task.context - 1, windows).astype(np.int64)
+    total = 0.0
+    for part in np.array_split(starts, math.ceil(windows / 64)):
+        inputs, targets = _windows(stream, part, task.context)
+        total += next_token_loss(model(inputs), targets).item() * len(part)
+    return total / windows
+
+
+def _windows(stream: torch.Tensor, starts: np.ndarray, context: int) -> tuple[torch.Tensor, torch.Tensor]:
+    index = torch.from_numpy(starts)[:, None] + torch.arange(context + 1)
+    tokens = stream[index]
+    return tokens[:, :-1], tokens[:, 1:]

@@ -1,0 +1,111 @@
+"""AdamW's and Lion's updates side by side along one training run, from the same gradients.
+
+The optimizer of the run moves the weights; Lion's update is computed beside it and moves nothing. The ratio of the
+two displacements, on the gradients of a real task, takes the place of the constant that holds for Gaussian noise
+(derivation step 8).
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from paperkit.runs import Measurement, Run
+from paperkit.training import Step
+from replications.lion.optimizer import lion_update
+from replications.lion.tasks import digits, language_model
+from replications.lion.tasks.arms import make_optimizer
+
+LION_BETAS = (0.9, 0.99)
+EARLY_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100, 140, 200)
+
+
+def measure_language_model_updates(run: Run) -> Iterator[Measurement]:
+    """Compare updates along a run of the language model.
+
+    Args:
+        run: Arm "adamw" or "cautious_lion", seed, task, hyper-parameters, and `window` in steps.
+
+    Returns:
+        See `compare_updates`.
+    """
+    model = language_model.make_model(run)
+    optimizer = make_optimizer(run.arm, model, run.config)
+    return compare_updates(model, optimizer, language_model.training(run, model, optimizer), run.config["window"])
+
+
+def measure_digits_updates(run: Run) -> Iterator[Measurement]:
+    """Compare updates along a run on digits.
+
+    Args:
+        run: Arm "adamw", seed, task, hyper-parameters, and `window` in steps.
+
+    Returns:
+        See `compare_updates`.
+    """
+    model = digits.make_model(run)
+    optimizer = make_optimizer(run.arm, model, run.config)
+    return compare_updates(model, optimizer, digits.training(run, model, optimizer), run.config["window"])
+
+
+def compare_updates(
+    model: nn.Module, optimizer: torch.optim.Optimizer, steps: Iterator[Step], window: int
+) -> Iterator[Measurement]:
+    """Sum both updates over windows of steps and compare their sizes.
+
+    Over a window of W steps the displacement of a coordinate is S = Σ u_t, in units of the learning rate. The ratio
+    k = √(Σ S²_Lion / Σ S²_AdamW), over all entries of the matrices, holds drift and diffusion alike. The first window
+    is left out: there both averages still fill.
+
+    Args:
+        model: Its matrices are measured.
+        optimizer: The one that moves them; without AdamW there is no ratio, only the mask.
+        steps: Its training.
+        window: W, some multiple of the momentum's memory.
+
+    Yields:
+        "update_ratio" k at the end of each window but the first; "adamw_mean_abs", the mean |u| of AdamW over entries
+        that have had a gradient, at early steps; "masked_share", the share of entries where sign(c) does not agree
+        with the gradient's sign, at the end of each window.
+    """
+    adamw = isinstance(optimizer, torch.optim.AdamW)
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    momenta = [torch.zeros_like(p) for p in matrices]
+    sums = [torch.zeros(2, *p.shape, dtype=torch.float64) for p in matrices]
+    for step in steps:
+        if not math.isfinite(step.loss):
+            yield Measurement("none", step.number, "update_ratio", math.nan)
+            return
+        mean_abs, opposed, with_gradient = 0.0, 0, 0
+        for index, p in enumerate(matrices):
+            assert p.grad is not None
+            direction, momenta[index] = lion_update(p.grad, momenta[index], beta1=LION_BETAS[0], beta2=LION_BETAS[1])
+            sums[index][0] += direction
+            opposed += int((direction * p.grad < 0).sum())
+            if adamw:
+                update = _adamw_update(optimizer, p)
+                sums[index][1] += update
+                mean_abs += float(update.abs().sum())
+            with_gradient += int((momenta[index] != 0).sum())
+        if adamw and step.number in EARLY_STEPS:
+            yield Measurement("none", step.number, "adamw_mean_abs", mean_abs / with_gradient)
+        if step.number % window == 0:
+            yield Measurement("none", step.number, "masked_share", opposed / with_gradient)
+            if adamw and step.number > window:
+                lion_size, adamw_size = sum(
+                    (s.square().sum(dim=tuple(range(1, s.ndim))) for s in sums), torch.zeros(2)
+                )
+                yield Measurement("none", step.number, "update_ratio", math.sqrt(lion_size / adamw_size))
+            for total in sums:
+                total.zero_()
+
+
+def _adamw_update(optimizer: torch.optim.Optimizer, p: Tensor) -> Tensor:
+    """Return m̂ / (√v̂ + ε) of the step just taken."""
+    (group,) = (g for g in optimizer.param_groups if any(p is each for each in g["params"]))
+    state, (beta1, beta2) = optimizer.state[p], group["betas"]
+    number = float(state["step"])
+    mean = state["exp_avg"] / (1 - beta1**number)
+    square = state["exp_avg_sq"] / (1 - beta2**number)
+    return mean / (square.sqrt() + group["eps"])

@@ -1,0 +1,242 @@
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from replications.lion import noise
+from replications.lion.noise import NOISES
+from replications.lion.optimizer import Lion
+
+PAIRS = [(0.9, 0.99), (0.95, 0.98), (0.9, 0.9), (0.965, 0.965), (0.0, 0.99), (0.99, 0.0)]
+betas_strategy = st.tuples(st.floats(0, 0.99), st.floats(0, 0.99))
+rho_strategy = st.floats(-5, 5)
+
+
+def weights(betas, num=5000):
+    """Weights of Lion's direction, by running its recursion on one unit gradient."""
+    direction, momentum = [], 0.0
+    for gradient in [1.0] + [0.0] * num:
+        direction.append(betas[0] * momentum + (1 - betas[0]) * gradient)
+        momentum = betas[1] * momentum + (1 - betas[1]) * gradient
+    return np.array(direction)
+
+
+# --- Closed forms ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("betas", PAIRS)
+def test_deviation_and_autocorrelation_are_the_sums_over_lions_weights(betas) -> None:
+    w = weights(betas)
+    assert w.sum() == pytest.approx(1)
+    assert noise.deviation_factor(betas) ** 2 == pytest.approx(np.square(w).sum())
+    for lag in (1, 2, 50):
+        direct = (w[:-lag] * w[lag:]).sum() / np.square(w).sum()
+        assert noise.autocorrelation(np.array(lag), betas) == pytest.approx(direct, abs=1e-12)
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.3, 1.0])
+def test_lions_drift_is_the_mean_sign_of_a_normal_number(rho) -> None:
+    deviation = noise.deviation_factor((0.9, 0.99))
+    positive, _ = integrate.quad(lambda c: stats.norm.pdf(c, rho, deviation), 0, rho + 20 * deviation, points=[rho])
+    assert noise.lion_drift(rho, (0.9, 0.99)) == pytest.approx(2 * positive - 1, abs=1e-9)
+
+
+@given(rho_strategy, rho_strategy, betas_strategy)
+def test_drifts_are_odd_and_increase_between_minus_one_and_one(first, second, betas) -> None:
+    low, high = sorted((first, second))
+    for drift in (lambda rho: noise.lion_drift(rho, betas), noise.adamw_drift):
+        assert -1 <= drift(low) <= drift(high) <= 1
+        assert drift(-high) == -drift(high)
+
+
+def test_the_ratio_of_drifts_falls_from_its_gaussian_limit_to_one() -> None:
+    rhos = np.geomspace(1e-4, 1e3, 200)
+    ratios = np.divide(noise.lion_drift(rhos, (0.9, 0.99)), noise.adamw_drift(rhos))
+    assert ratios[0] == pytest.approx(noise.gaussian_drift_ratio((0.9, 0.99)), rel=1e-5)
+    assert (np.diff(ratios) < 1e-15).all()
+    assert ratios[-1] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.95, 0.98), (0.9, 0.9)])
+def test_the_general_ratio_of_drifts_contains_the_gaussian_one(betas) -> None:
+    assert noise.drift_ratio("gaussian", betas) == pytest.approx(noise.gaussian_drift_ratio(betas), rel=1e-9)
+
+
+def test_the_limits_of_the_card_hold_for_gaussian_noise() -> None:
+    ratios = [noise.gaussian_drift_ratio(betas) for betas in PAIRS[:4]]
+    assert ratios == pytest.approx([6.73, 7.40, 3.48, 5.98], abs=5e-3)
+    diffusions = [noise.diffusion(betas) for betas in PAIRS[:4]]
+    assert diffusions == pytest.approx([45.9, 58.1, 13.3, 39.0], abs=0.05)
+
+
+def test_the_ratio_of_rare_gradients_is_the_mean_over_what_the_memory_holds() -> None:
+    w, share = weights((0.9, 0.99), 2000), noise.SPARSE_SHARE
+    present = np.random.default_rng(0).random((20_000, len(w)), dtype=np.float32) < share
+    sums, root_squares = present @ w, np.sqrt(present @ np.square(w))
+    sparse = math.sqrt(2 / (math.pi * share)) * (sums / root_squares).mean()
+    impulsive = math.sqrt(2 * share / math.pi) * (1 / root_squares).mean()
+    assert noise.drift_ratio("sparse", (0.9, 0.99)) == pytest.approx(sparse, rel=0.01)
+    assert noise.drift_ratio("impulsive", (0.9, 0.99)) == pytest.approx(impulsive, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "density"), [("laplace", stats.laplace(scale=0.5**0.5)), ("student_t3", stats.t(3, scale=3**-0.5))]
+)
+def test_the_characteristic_functions_belong_to_densities_of_variance_one(name, density) -> None:
+    assert density.var() == pytest.approx(1)
+    for t in (0.3, 1.0, 4.0):
+        direct, _ = integrate.quad(lambda x, t=t: 2 * density.pdf(x) * math.cos(t * x), 0, 200, limit=2000)
+        assert noise.CHARACTERISTIC_FUNCTIONS[name](np.array(t)) == pytest.approx(direct, abs=1e-5)
+
+
+def test_the_ratio_is_infinite_where_the_memory_may_hold_no_impulse() -> None:
+    assert math.isinf(noise.drift_ratio("impulsive", (0.95, 0.98)))
+    assert math.isfinite(noise.drift_ratio("sparse", (0.95, 0.98)))
+
+
+@pytest.mark.parametrize("lag", [1, 10, 100])
+def test_the_arcsine_law_is_an_orthant_probability(lag) -> None:
+    correlation = float(noise.autocorrelation(np.array(lag), (0.9, 0.99)))
+    cov = np.array([[1, correlation], [correlation, 1]])
+    both_negative = stats.multivariate_normal.cdf([0, 0], cov=cov)  # pyright: ignore[reportArgumentType]
+    expected = 4 * both_negative - 1
+    assert noise.sign_autocorrelation(np.array(lag), (0.9, 0.99)) == pytest.approx(expected, abs=1e-6)
+
+
+@given(betas_strategy)
+def test_diffusion_lies_between_independence_and_that_of_the_interpolation(betas) -> None:
+    # asin(x) <= pi x / 2 for x >= 0, and 1 + 2 sum rho_k = 1 / s^2
+    assert 1 <= noise.diffusion(betas) <= noise.deviation_factor(betas) ** -2 * (1 + 1e-12)
+
+
+def test_without_memory_in_the_direction_signs_are_independent() -> None:
+    assert noise.diffusion((0.0, 0.99)) == 1
+    assert noise.equilibrium_rms(1e-3, 0.5, (0.0, 0.99)) == pytest.approx(1e-3 / math.sqrt(1 - (1 - 5e-4) ** 2))
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.9, 0.9)])
+def test_equilibrium_is_the_quadratic_form_of_the_covariances(betas) -> None:
+    lr, weight_decay, num_terms = 0.1, 0.5, 600
+    lags = np.abs(np.subtract.outer(np.arange(num_terms), np.arange(num_terms)))
+    covariances = np.where(lags == 0, 1.0, noise.sign_autocorrelation(np.maximum(lags, 1), betas))
+    shrinkages = (1 - lr * weight_decay) ** np.arange(num_terms)
+    direct = lr * math.sqrt(shrinkages @ covariances @ shrinkages)
+    assert noise.equilibrium_rms(lr, weight_decay, betas) == pytest.approx(direct, rel=1e-9)
+
+
+def test_the_approximate_equilibrium_is_the_limit_of_slow_decay() -> None:
+    for lr, tolerance in ((1e-5, 0.01), (1e-7, 1e-4)):
+        exact = noise.equilibrium_rms(lr, 0.5, (0.9, 0.99))
+        assert noise.approximate_equilibrium_rms(lr, 0.5, (0.9, 0.99)) == pytest.approx(exact, rel=tolerance)
+
+
+@settings(max_examples=30)
+@given(st.floats(1e-3, 0.5), st.floats(0.1, 1.9), betas_strategy)
+def test_the_equilibrium_lies_inside_the_box(lr, weight_decay, betas) -> None:
+    assert 0 < noise.equilibrium_rms(lr, weight_decay, betas) <= 1 / weight_decay * (1 + 1e-12)
+
+
+@given(st.floats(-5, 5), st.floats(0, 0.99))
+def test_the_update_is_at_least_as_large_as_its_mean_and_at_most_one(rho, beta1) -> None:
+    assert abs(noise.adamw_drift(rho)) <= noise.adamw_update_rms(rho, beta1) <= 1
+
+
+def test_the_batch_law_is_lions_drift_without_momentum() -> None:
+    sizes = np.array([1, 10, 100])
+    signs = noise.mean_sign_of_batch(0.05, sizes)
+    np.testing.assert_allclose(signs, noise.lion_drift(0.05 * np.sqrt(sizes), (0.0, 0.99)))
+
+
+# --- Simulations -----------------------------------------------------------------------------------------------
+
+
+def steps_of(optimizer, gradients):
+    """What each step of an optimizer with learning rate 1 subtracts; shape (coordinates, steps)."""
+    (param,) = optimizer.param_groups[0]["params"]
+    steps = []
+    for gradient in torch.from_numpy(gradients).T:
+        before, param.grad = param.detach().clone(), gradient.clone()
+        optimizer.step()
+        steps.append(before - param.detach())
+    return torch.stack(steps, dim=1).numpy()
+
+
+def test_the_simulated_updates_are_those_of_the_optimizers() -> None:
+    gradients = np.random.default_rng(0).standard_normal((5, 200))
+    params = [torch.nn.Parameter(torch.zeros(5, dtype=torch.float64)) for _ in range(2)]
+    lion = Lion(params[:1], lr=1.0, betas=(0.95, 0.98), fused=False)
+    adamw = torch.optim.AdamW(params[1:], lr=1.0, betas=(0.9, 0.99), eps=0.0, weight_decay=0.0)
+    np.testing.assert_array_equal(np.sign(noise._interpolations(gradients, (0.95, 0.98))), steps_of(lion, gradients))
+    np.testing.assert_allclose(noise._adamw_updates(gradients, (0.9, 0.99)), steps_of(adamw, gradients), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_gradients_have_the_mean_they_should_and_deviations_of_variance_one(name) -> None:
+    mean, deviation = noise._sample(name, 0.3, (1000, 1000), np.random.default_rng(1))
+    assert np.mean(mean) == pytest.approx(0.3, rel=0.03)
+    assert abs(deviation.mean()) < 0.005
+    assert np.square(deviation).mean() == pytest.approx(1, rel=0.05)
+    if name == "sparse":
+        assert ((mean != 0) == (deviation != 0)).all()
+        assert np.mean(mean != 0) == pytest.approx(noise.SPARSE_SHARE, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("gaussian", 0.01), ("laplace", 0.01), ("student_t3", 0.03), ("sparse", 0.06)]
+)
+def test_small_means_drift_at_the_ratio_of_the_closed_form(name, tolerance) -> None:
+    rho = 0.005  # and AdamW with b2 = 0.999 falls short of its limit by up to 4 %, for sparse gradients
+    lion, adamw = noise.simulated_drifts(name, rho, num_steps=8000)
+    assert lion / rho == pytest.approx(noise.drift_ratio(name, (0.9, 0.99)), rel=tolerance)
+    assert lion / adamw == pytest.approx(noise.drift_ratio(name, (0.9, 0.99)), rel=tolerance + 0.01)
+
+
+def test_clear_signals_drift_alike_unless_gradients_are_rare() -> None:
+    for name in ("gaussian", "laplace", "student_t3", "impulsive"):
+        lion, adamw = noise.simulated_drifts(name, 10.0, num_coordinates=100, num_steps=1000)
+        assert lion / adamw == pytest.approx(1, abs=0.02)
+    lion, adamw = noise.simulated_drifts("sparse", 10.0, num_coordinates=400, num_steps=1000)
+    assert lion / adamw == pytest.approx(noise.SPARSE_SHARE**-0.5, rel=0.05)
+
+
+def test_a_second_moment_of_short_memory_slows_adamw_on_sparse_gradients() -> None:
+    _, long = noise.simulated_drifts("sparse", 0.03, num_coordinates=300)
+    _, short = noise.simulated_drifts("sparse", 0.03, adamw_betas=(0.9, 0.99), num_coordinates=300)
+    assert short < 0.85 * long
+
+
+def test_simulations_are_deterministic_and_follow_their_seed() -> None:
+    def drifts(seed):
+        return noise.simulated_drifts("laplace", 0.1, num_coordinates=10, num_steps=100, seed=seed)
+
+    assert drifts(1) == drifts(1) != drifts(2)
+
+
+def test_an_odd_number_of_blocks_changes_no_count(monkeypatch) -> None:
+    # Signs all positive: any miscounted block would show as a mean other than 1.
+    monkeypatch.setattr(noise, "BLOCK_ELEMENTS", 3 * 1300)
+    lion, _ = noise.simulated_drifts("gaussian", 10.0, num_coordinates=10, num_steps=300)
+    assert lion == 1.0
+    np.testing.assert_array_equal(noise.simulated_mean_signs(10.0, [1, 2, 8], num_batches=1000), 1.0)
+
+
+def test_a_simulation_stays_below_200_megabytes() -> None:
+    tracemalloc.start()
+    try:
+        noise.simulated_drifts("sparse", 0.1)
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "function", [lambda: noise.drift_ratio("cauchy", (0.9, 0.99)), lambda: noise.simulated_drifts("cauchy", 0.1)]
+)
+def test_unknown_noise_is_refused_by_name(function) -> None:
+    with pytest.raises(ValueError, match="no noise 'cauchy'; choose one of gaussian"):
+        function()

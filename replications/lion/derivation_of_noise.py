@@ -103,7 +103,7 @@ def equilibrium() -> Check:
 
 def _num_coordinates(lr: float, weight_decay: float, _betas: tuple[float, float]) -> int:
     """As many coordinates as cost a fixed number of steps: short memories of the weights allow more."""
-    return min(5000, int(2e6 * lr * weight_decay))
+    return min(5000, int(1.5e6 * lr * weight_decay))
 
 
 def batch_size() -> Check:

@@ -17,6 +17,7 @@ from lion_pytorch import Lion as LionPytorch
 from torch import Tensor
 from torch.nn import Parameter
 
+from replications.lion import kernel as kernel_module
 from replications.lion import optimizer as module
 from replications.lion.optimizer import Lion, lion_update
 
@@ -111,7 +112,7 @@ def test_all_implementations_give_the_same_bits_for_200_steps(dtype, betas, maxi
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_updated_one_by_one_and_takes_no_kernel(dtype, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_load_kernel", lambda _: pytest.fail("the kernel was asked for"))
+    monkeypatch.setattr(kernel_module, "_load_kernel", lambda _: pytest.fail("the kernel was asked for"))
     outcomes = []
     for options in ({}, FOR_LOOP):
         params = random_parameters(dtype=dtype)
@@ -674,7 +675,7 @@ def test_the_representation_shows_the_options() -> None:
 def calls(monkeypatch) -> list[str]:
     """Names of the implementations that ran."""
     names: list[str] = []
-    for name in ("_step_in_kernel", "_step_in_foreach", "_step_one"):
+    for name in ("step_in_kernel", "_step_in_foreach", "_step_one"):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, n=name, f=original: (names.append(n), f(*args)))
     return names
@@ -683,9 +684,9 @@ def calls(monkeypatch) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, "_step_in_kernel"),
-        ({"foreach": False}, "_step_in_kernel"),
-        ({"fused": True}, "_step_in_kernel"),
+        ({}, "step_in_kernel"),
+        ({"foreach": False}, "step_in_kernel"),
+        ({"fused": True}, "step_in_kernel"),
         ({"foreach": True}, "_step_in_foreach"),
         ({"foreach": True, "fused": False}, "_step_in_foreach"),
         ({"fused": False}, "_step_one"),
@@ -766,7 +767,11 @@ def test_fused_true_where_the_kernel_cannot_run_says_why_and_moves_nothing(make,
 
 
 def forget_kernels() -> None:
-    for cached in (module._load_kernel, module._warn_of_missing_kernel, module._give_meaning_to_stand_ins):
+    for cached in (
+        kernel_module._load_kernel,
+        kernel_module._warn_of_missing_kernel,
+        kernel_module._give_meaning_to_stand_ins,
+    ):
         cached.cache_clear()
 
 
@@ -838,8 +843,8 @@ print("numba" in sys.modules)
 def test_the_kernel_is_vectorised() -> None:
     import numba
 
-    module._give_meaning_to_stand_ins()
-    kernel = numba.njit(module._lion_kernel)
+    kernel_module._give_meaning_to_stand_ins()
+    kernel = numba.njit(kernel_module._lion_kernel)
     kernel.compile(numba.void(numba.int64[:, ::1], numba.float32[::1]))
     assembly = "".join(kernel.inspect_asm().values())
     packed = {"x86_64": "mulps", "AMD64": "mulps", "aarch64": "fmul\tv", "arm64": "fmul\tv"}

@@ -154,6 +154,20 @@ def test_selection_takes_the_trial_of_least_final_validation_loss_at_each_batch(
     assert best["selected"].all()
 
 
+def test_what_is_reported_was_run_with_the_selected_trial(tables):
+    selected = [trial for trial in tables.trials if trial["selected"]]
+    reported = [row for row in tables.runs if row["experiment"] in {"lm_quality", "batch_sweep"}]
+    for row in reported:
+        (trial,) = (
+            trial
+            for trial in selected
+            if (trial["experiment"], trial["arm"], trial["config"]["batch"])
+            == (row["experiment"], row["arm"], row["config"]["batch"])
+        )
+        assert trial["config"].items() <= row["config"].items()
+    assert any(trial["trial"] != 0 for trial in selected)  # else the first trial would do as well
+
+
 def test_a_killed_study_goes_on_with_the_runs_that_are_left_and_ends_with_the_same_numbers(
     tables, tiny, fabric, tmp_path, monkeypatch
 ):

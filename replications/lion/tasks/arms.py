@@ -49,7 +49,21 @@ def make_optimizer(arm: str, model: nn.Module, config: Mapping[str, Any]) -> tor
     """
     groups = matrices_only_decay(model, config["weight_decay"])
     first, second = config["betas"]
-    return OPTIMIZERS[arm](groups, config["lr"], (first, second))
+    optimizer = OPTIMIZERS[arm](groups, config["lr"], (first, second))
+    if isinstance(optimizer, Tiger):
+        _give_embeddings_row_wise_rms(optimizer, model)
+    return optimizer
+
+
+def _give_embeddings_row_wise_rms(tiger: Tiger, model: nn.Module) -> None:
+    """Move embeddings to a group of their own: the source's code scales their steps row by row."""
+    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices = tiger.param_groups[0]
+    matrices["params"] = [p for p in matrices["params"] if p not in embeddings]
+    if embeddings:
+        options = {name: value for name, value in matrices.items() if name != "params"}
+        rows = [p for p in model.parameters() if p in embeddings]
+        tiger.add_param_group({**options, "params": rows, "row_wise_rms": True})
 
 
 def seeds_of(seed: int) -> tuple[int, int]:

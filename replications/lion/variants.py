@@ -1,0 +1,544 @@
+"""Relatives of Lion, each a class of its own in plain torch, one tensor at a time: Signum, Tiger, cautious, lazy Lion.
+
+Letters as in optimizer.py: theta parameter, g gradient, m momentum (zero at the start), eta step size, lambda weight
+decay, b1 and b2 the betas (b where there is only one), u direction. The conventions are Lion's too (`SignOptimizer`),
+but complex parameters are refused, because rows and root mean squares of pairs of reals would be another thing.
+
+Every product and every sum is rounded on its own, as in optimizer.py, where the docstring says why. Only Tiger's root
+mean square is a long sum, whose last bit depends on the instruction set.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from replications.lion.kernel import TensorTriple
+from replications.lion.optimizer import SignOptimizer, lion_update, sign_
+
+__all__ = [
+    "CautiousLion",
+    "LazyLion",
+    "Signum",
+    "Tiger",
+    "cautious_lion_update",
+    "lazy_lion_step",
+    "signum_update",
+    "tiger_step",
+    "tiger_step_size",
+]
+
+NAN_SHRINKAGE = 0.99  # s of Tiger's rule for gradients with NaN
+VECTOR_LR_FACTOR = 0.5  # Tiger's eta / lr for biases and gains
+
+
+class _OneByOne(SignOptimizer):
+    """Walks over the tensors of a group and asks the subclass for the new value and momentum of each."""
+
+    def step_group(self, group: dict[str, Any]) -> None:
+        """Replace parameter and momentum of each tensor by what `stepped` gives."""
+        self.warn_if_decay_flips_signs(group)
+        for param, gradient, momentum in self.gather(group):
+            following = self.stepped(param, gradient, momentum, group)
+            for tensor, value in zip((param, momentum), following, strict=True):
+                if value is not tensor:  # a copy onto itself would tell autograd of a change
+                    tensor.copy_(value)
+
+    def gather(self, group: dict[str, Any]) -> list[TensorTriple]:
+        """Parameter, gradient and momentum of each tensor to update, none of them complex."""
+        if any(param.is_complex() for param in group["params"]):
+            message = f"{type(self).__name__} does not support complex parameters"
+            raise RuntimeError(message)
+        return super().gather(group)
+
+    def stepped(
+        self, param: Tensor, gradient: Tensor, momentum: Tensor, group: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """The new parameter and the new momentum; changes neither."""
+        raise NotImplementedError
+
+
+def _moved(theta: Tensor, direction: Tensor, eta: float | Tensor, weight_decay: float) -> Tensor:
+    """Value after a step with decoupled decay: (1 - eta lambda) theta - eta u."""
+    return theta.mul(1 - eta * weight_decay).add_(direction.mul(-eta))
+
+
+# --- Signum ----------------------------------------------------------------------------------------------------
+
+
+def signum_update(gradient: Tensor, momentum: Tensor, *, beta: float) -> tuple[Tensor, Tensor]:
+    """Direction of a Signum step and the momentum that it is the sign of.
+
+    Implements Signum of Bernstein et al., arXiv 1802.04434: m' = b m + (1 - b) g and u = sign(m').
+    This is Lion with b1 = b2.
+
+    Args:
+        gradient: g, real, any shape.
+        momentum: m, shape and dtype of `gradient`.
+        beta: b in [0, 1); 0 is signSGD.
+
+    Returns:
+        The direction u, every element -1, 0, 1 or NaN, and the new momentum m'; shapes of `gradient`.
+
+    Example:
+        >>> direction, momentum = signum_update(torch.tensor([-1.0]), torch.tensor([0.5]), beta=0.75)
+        >>> direction.item(), momentum.item()
+        (1.0, 0.125)
+    """
+    following = momentum.mul(beta).add_(gradient.mul(1 - beta))
+    return sign_(following.clone()), following
+
+
+class Signum(_OneByOne):
+    """Signum, the sign of a moving average of gradients, with decoupled weight decay.
+
+    m = b m + (1 - b) g, then theta = (1 - eta lambda) theta - eta sign(m): the sign is that of the updated average,
+    Bernstein et al., arXiv 1802.04434 (in our letters). State: `exp_avg`, one tensor.
+
+    Differences from the source: decoupled weight decay is added (their algorithm has none); lr is constant unless a
+    schedule changes it (their theorems let it fall); one machine, no majority vote.
+
+    Args:
+        params: As for `Lion`.
+        lr: eta >= 0, a float or a tensor of one element.
+        beta: b in [0, 1).
+        weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
+
+    Raises:
+        ValueError: If an option is outside its range, or `params` is empty.
+        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
+        RuntimeError: In `step`, if a gradient is sparse or a parameter complex.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+        >>> optimizer = Signum([weight], lr=0.25)
+        >>> (3 * weight).sum().backward()
+        >>> optimizer.step()
+        >>> weight.tolist()
+        [0.75, -1.25]
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: float | Tensor, beta: float | Tensor = 0.9, weight_decay: float = 0.0
+    ) -> None:
+        """Check the options and register the parameters; the class says what each means."""
+        defaults = {"lr": lr, "beta": beta, "weight_decay": weight_decay}
+        self.check_options(defaults)
+        super().__init__(params, defaults)
+
+    def stepped(
+        self, param: Tensor, gradient: Tensor, momentum: Tensor, group: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """One Signum step."""
+        direction, following = signum_update(gradient, momentum, beta=float(group["beta"]))
+        return _moved(param, direction, float(group["lr"]), group["weight_decay"]), following
+
+
+# --- Tiger -----------------------------------------------------------------------------------------------------
+
+
+def tiger_step_size(theta: Tensor, *, lr: float, row_wise_rms: bool = False) -> float | Tensor:
+    """Tiger's step size: relative to the size of a matrix, absolute for a vector.
+
+    Implements eqs. (2) and (3) of kexue.fm/archives/9512: eta = alpha RMS(theta) with RMS^2 = mean of theta_i^2 for
+    matrices, eta = alpha / 2 for biases and gains.
+
+    Args:
+        theta: Parameter, real. Two dimensions or more count as a matrix, fewer as a bias or gain.
+        lr: alpha >= 0, the global relative learning rate.
+        row_wise_rms: Whether each row (index of the first dimension) of a matrix has an RMS of its own, as the
+            source's code does for embeddings.
+
+    Returns:
+        eta >= 0: a float for a vector; for a matrix a tensor that broadcasts to it, in float32 at least (squares of
+        float16 weights below 1.7e-4 would vanish). It is 0 for a matrix or row of zeros.
+
+    Example:
+        >>> weight = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+        >>> tiger_step_size(weight, lr=2.0).item(), tiger_step_size(weight[0], lr=2.0)
+        (5.0, 1.0)
+        >>> tiger_step_size(torch.tensor([[3.0, 3.0], [0.0, 0.0]]), lr=2.0, row_wise_rms=True).tolist()
+        [[6.0], [0.0]]
+    """
+    if theta.dim() < 2:
+        return VECTOR_LR_FACTOR * lr
+    squares = theta.to(torch.promote_types(theta.dtype, torch.float32)).square()
+    mean = squares.mean(dim=tuple(range(1, theta.dim())), keepdim=True) if row_wise_rms else squares.mean()
+    return mean.sqrt() * lr
+
+
+def tiger_step(
+    theta: Tensor,
+    gradient: Tensor,
+    momentum: Tensor,
+    *,
+    lr: float,
+    beta: float = 0.965,
+    weight_decay: float = 0.01,
+    micro_step: int = 0,
+    accumulation_steps: int = 1,
+    row_wise_rms: bool = False,
+    center: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Parameter and momentum after one micro-step of Tiger.
+
+    Implements eqs. (1) to (5) of kexue.fm/archives/9512. With chi_first and chi_last being 1 in the first and in the
+    last of k micro-steps and 0 in the others::
+
+        m     = [(b - 1) chi_first + 1] m + (1 - b) / k g
+        theta = theta - chi_last eta [sign(m) + lambda theta]
+
+    eta is that of `tiger_step_size`; lambda is 0 for biases and gains. And eq. (6), if any element of g is NaN::
+
+        m     = m
+        theta = (theta - c) s + c                     s = 0.99
+
+    Args:
+        theta: Parameter, real, any shape.
+        gradient: g of this micro-batch (mean loss), shape and dtype of `theta`.
+        momentum: m, shape and dtype of `theta`.
+        lr: alpha >= 0.
+        beta: b in [0, 1).
+        weight_decay: lambda >= 0 of matrices.
+        micro_step: 0 for the first micro-step of k, k - 1 for the last.
+        accumulation_steps: k >= 1.
+        row_wise_rms: See `tiger_step_size`.
+        center: c, the value at which theta was initialised: 1 for gains, else 0.
+
+    Returns:
+        theta itself before the last micro-step, else its new value; and the new momentum, m itself if g has a NaN.
+
+    Example:
+        >>> theta, momentum = tiger_step(torch.eye(2), torch.ones(2, 2), torch.zeros(2, 2), lr=0.5, weight_decay=0.0)
+        >>> theta
+        tensor([[ 0.6464, -0.3536],
+                [-0.3536,  0.6464]])
+    """
+    if gradient.isnan().any():
+        return theta.sub(center).mul_(NAN_SHRINKAGE).add_(center), momentum
+    kept = beta if micro_step == 0 else 1.0
+    following = momentum.mul(kept).add_(gradient.mul((1 - beta) / accumulation_steps))
+    if micro_step + 1 < accumulation_steps:
+        return theta, following
+    eta = tiger_step_size(theta, lr=lr, row_wise_rms=row_wise_rms)
+    moved = _moved(theta, sign_(following.clone()), eta, weight_decay if theta.dim() >= 2 else 0.0)
+    return moved.to(theta.dtype), following
+
+
+class Tiger(_OneByOne):
+    """Tiger, "tight-fisted optimizer": Signum whose steps are relative to the weights, with built-in accumulation.
+
+    Source: Su Jianlin, kexue.fm/archives/9512, and his code bojone/tiger at 43fb6b69. `tiger_step` has the
+    equations. `step` is called once for each micro-batch, with the gradient of that one alone (`zero_grad` between
+    them) of the mean loss, not divided by k. State: `exp_avg`, which serves as the buffer of accumulation as well, and
+    the integer `micro_step`. In torch `.grad` could be that buffer, so memory is won only if gradients are freed.
+
+    What to doubt:
+        * A matrix of zeros (the B of LoRA) never moves, because its RMS is 0; with `row_wise_rms` neither does a
+          row of zeros. The source is the same. Start such a matrix elsewhere, or use another optimizer for it.
+        * A gradient of NaN shrinks its tensor, whatever lr, in any micro-step; other tensors go on. In the last
+          micro-step the whole step of its tensor is lost, in the first the momentum misses its factor b. So does the
+          source's code. Infinite gradients do propagate: a momentum of inf stays, and inf - inf is NaN.
+        * `center` defaults to 0: without a group of their own with `center=1.0`, gains shrink towards 0.
+        * Weights settle where |theta| = 1 / lambda if the sign stays, as with Lion. lr * weight_decay > 1 needs no
+          warning: signs flip only if RMS(theta) > 1 / (lr * weight_decay).
+
+    Differences from the source:
+        1. Bias, gain or matrix is told by the number of dimensions, in the source's code by the variable's name
+           (bias, beta, gamma). Row-wise RMS and c are options of a group. The row-wise RMS of embeddings is in the
+           source's code only; eq. (2) of its text takes one RMS of the whole matrix.
+        2. Micro-steps are counted for each tensor, by the gradients it received, and not once for all: a tensor
+           without gradient (None) in some micro-step falls behind the others. Give it zeros to keep them together.
+        3. Sparse gradients are refused. No schedule of lr is built in. s = 0.99 is no option.
+        4. RMS is computed in float32 at least, and (1 - eta lambda) theta is one product.
+
+    Args:
+        params: As for `Lion`.
+        lr: alpha >= 0, relative to the size of the weights: the source takes 0.001 to 0.002 at the peak.
+        beta: b in [0, 1). The source advises 0.945 for vision, 0.965 for language.
+        weight_decay: lambda >= 0 of matrices; biases and gains have none.
+        accumulation_steps: k, integer >= 1: micro-steps for one step.
+        row_wise_rms: Whether each row of a matrix has its own RMS; meant for a group of embeddings.
+        center: c, finite: the value towards which a gradient of NaN shrinks the parameters of a group.
+
+    Raises:
+        ValueError: If an option is outside its range, or `params` is empty.
+        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
+        RuntimeError: In `step`, if a gradient is sparse or a parameter complex.
+
+    Example:
+        >>> layer, norm = torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)
+        >>> groups = [{"params": [*layer.parameters(), norm.bias]}, {"params": [norm.weight], "center": 1.0}]
+        >>> optimizer = Tiger(groups, lr=0.5, accumulation_steps=2)
+        >>> for micro_batch in torch.ones(2, 3, 4):
+        ...     optimizer.zero_grad()
+        ...     norm(layer(micro_batch)).sum().backward()
+        ...     optimizer.step()
+        >>> norm.bias.tolist()
+        [-0.25, -0.25, -0.25, -0.25]
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        beta: float | Tensor = 0.965,
+        weight_decay: float = 0.01,
+        accumulation_steps: int = 1,
+        *,
+        row_wise_rms: bool = False,
+        center: float = 0.0,
+    ) -> None:
+        """Check the options and register the parameters; the class says what each means."""
+        defaults = {
+            "lr": lr,
+            "beta": beta,
+            "weight_decay": weight_decay,
+            "accumulation_steps": accumulation_steps,
+            "row_wise_rms": row_wise_rms,
+            "center": center,
+        }
+        self.check_options(defaults)
+        super().__init__(params, defaults)
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Refuse options outside their range.
+
+        Args:
+            options: Those of a group, defaults filled in.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        super().check_options(options)
+        steps, center = options["accumulation_steps"], options["center"]
+        if not isinstance(steps, int) or steps < 1:
+            message = f"Invalid accumulation_steps value: {steps}; pass an integer of at least 1 (1: no accumulation)"
+            raise ValueError(message)
+        if not math.isfinite(center):
+            message = f"Invalid center value: {center}; pass the value at which the weights start: 1 for gains, else 0"
+            raise ValueError(message)
+
+    def warn_if_decay_flips_signs(self, options: dict[str, Any]) -> None:
+        """Say nothing: the decay of a step is lr * weight_decay * RMS(theta), not lr * weight_decay."""
+
+    def stepped(
+        self, param: Tensor, gradient: Tensor, momentum: Tensor, group: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """One micro-step of Tiger, counted."""
+        state, num_steps = self.state[param], group["accumulation_steps"]
+        micro_step = state.get("micro_step", 0)
+        state["micro_step"] = micro_step + 1 if micro_step + 1 < num_steps else 0
+        return tiger_step(
+            param,
+            gradient,
+            momentum,
+            lr=float(group["lr"]),
+            beta=float(group["beta"]),
+            weight_decay=group["weight_decay"],
+            micro_step=micro_step,
+            accumulation_steps=num_steps,
+            row_wise_rms=group["row_wise_rms"],
+            center=group["center"],
+        )
+
+
+# --- Cautious Lion ---------------------------------------------------------------------------------------------
+
+
+def cautious_lion_update(gradient: Tensor, momentum: Tensor, *, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
+    """Direction of a cautious Lion step and the momentum that follows it.
+
+    Implements the C-Lion of Liang et al., arXiv 2411.16085: with v = sign(b1 m + (1 - b1) g) and the mask
+    k = 1[v g > 0], the direction is u = v k d / (nnz(k) + 1), d being the number of elements of this tensor; and
+    m' = b2 m + (1 - b2) g.
+
+    Args:
+        gradient: g, real, any shape.
+        momentum: m, shape and dtype of `gradient`.
+        beta1: b1 in [0, 1).
+        beta2: b2 in [0, 1).
+
+    Returns:
+        The direction u, every element 0, NaN or of the one magnitude d / (nnz(k) + 1), and the new momentum m'; shapes
+        of `gradient`.
+
+    Example:
+        >>> gradient, momentum = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.tensor([1.0, -9.0, 9.0, -1.0])
+        >>> cautious_lion_update(gradient, momentum, beta1=0.5, beta2=0.5)[0].abs()
+        tensor([1.3333, 0.0000, 0.0000, 1.3333])
+    """
+    direction, following = lion_update(gradient, momentum, beta1=beta1, beta2=beta2)
+    agrees = direction * gradient > 0
+    scale = direction.numel() / (int(agrees.count_nonzero()) + 1)
+    return direction.mul_(agrees).mul_(scale), following  # a direction of NaN stays NaN: 0 * NaN
+
+
+class CautiousLion(_OneByOne):
+    """Lion that moves only where its direction and the gradient have the same sign, and further there.
+
+    theta = (1 - eta lambda) theta - eta u with the u of `cautious_lion_update`: C-Lion of Liang et al.,
+    arXiv 2411.16085. Decay is not masked. State: `exp_avg`, one tensor.
+
+    What to doubt: others scale otherwise, so learning rates do not carry over exactly. The formula d / (nnz + 1) is
+    also that of the authors' code kyleliang919/C-Optim; the listing in their paper divides by mean(k) + eps, timm by
+    mean(k) clamped to at least 1e-3, lion-pytorch to at least 1e-5, which is d / nnz short of the clamp. So ours is
+    smaller by the factor nnz / (nnz + 1): nothing in a large tensor, half in one of a single element, which moves by
+    eta / 2. A survivor alone among d elements moves by eta d / 2.
+
+    Differences from the source: none in exact arithmetic; the decay is one product with theta.
+
+    Args:
+        params: As for `Lion`.
+        lr: eta >= 0, a float or a tensor of one element.
+        betas: (b1, b2), each in [0, 1).
+        weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
+
+    Raises:
+        ValueError: If an option is outside its range, or `params` is empty.
+        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
+        RuntimeError: In `step`, if a gradient is sparse or a parameter complex.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.zeros(3))
+        >>> optimizer = CautiousLion([weight], lr=1.0)
+        >>> (3 * weight).sum().backward()
+        >>> optimizer.step()
+        >>> weight.tolist()
+        [-0.75, -0.75, -0.75]
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Check the options and register the parameters; the class says what each means."""
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        self.check_options(defaults)
+        super().__init__(params, defaults)
+
+    def stepped(
+        self, param: Tensor, gradient: Tensor, momentum: Tensor, group: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """One cautious step."""
+        beta1, beta2 = map(float, group["betas"])
+        direction, following = cautious_lion_update(gradient, momentum, beta1=beta1, beta2=beta2)
+        return _moved(param, direction, float(group["lr"]), group["weight_decay"]), following
+
+
+# --- Lazy Lion -------------------------------------------------------------------------------------------------
+
+
+def lazy_lion_step(
+    theta: Tensor,
+    gradient: Tensor,
+    momentum: Tensor,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    weight_decay: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Parameter and momentum after one Lion step on the rows that have a gradient.
+
+    A row is an index of the first dimension. Where all of its g is 0, theta' = theta and m' = m, bit for bit;
+    elsewhere both are Lion's (arXiv 2302.06675). The lazy rows are those of kexue.fm/archives/9736.
+
+    Args:
+        theta: Parameter, real. With fewer than two dimensions it has no rows, and the step is Lion's.
+        gradient: g, shape and dtype of `theta`; a row with a NaN is not zero.
+        momentum: m, shape and dtype of `theta`.
+        lr: eta >= 0.
+        beta1: b1 in [0, 1).
+        beta2: b2 in [0, 1).
+        weight_decay: lambda >= 0.
+
+    Returns:
+        The new parameter and the new momentum; shapes of `theta`.
+
+    Example:
+        >>> theta, gradient = torch.ones(2, 2), torch.tensor([[0.0, 0.0], [0.0, 3.0]])
+        >>> lazy_lion_step(theta, gradient, torch.ones(2, 2), lr=0.5, beta1=0.9, beta2=0.99)[0].tolist()
+        [[1.0, 1.0], [0.5, 0.5]]
+    """
+    direction, following = lion_update(gradient, momentum, beta1=beta1, beta2=beta2)
+    moved = _moved(theta, direction, lr, weight_decay)
+    if theta.dim() < 2:
+        return moved, following
+    occurs = gradient.ne(0).any(dim=tuple(range(1, theta.dim())), keepdim=True)
+    return torch.where(occurs, moved, theta), torch.where(occurs, following, momentum)
+
+
+class LazyLion(_OneByOne):
+    """Lion for embeddings: a row whose gradient is entirely zero is left as it is: no decay, no step, same momentum.
+
+    Lion goes on moving the row of a token that no longer occurs, by a full step in the direction of its last momentum,
+    up to |theta| = 1 / lambda; kexue.fm/archives/9736 explains the embeddings of +-100 it found that way (lambda
+    0.01). State: `exp_avg`, one tensor. `lazy_lion_step` has the equations.
+
+    The source proposes three remedies: (1) lazy updates, i.e. a row is updated only if its token occurs, judged by the
+    token ids or, where they are unknown, by whether the norm of the row's gradient is not zero; (2) tied embeddings
+    (with the two halves of the channels swapped), so that no gradient is sparse; (3) Adam for the embeddings, which
+    the authors of Lion told him they use. This class is (1).
+
+    What to doubt: it helps input embeddings only. Rows of an output layer, tied or not, get a gradient from every
+    softmax, so nothing is lazy there. Rare rows take fewer steps, so lr may have to rise.
+
+    Differences from the source: it does not say what becomes of momentum and decay of an absent row. In
+    kexue.fm/archives/6869, to which it refers, the author's Keras code goes on updating the momentum, unlike the
+    standard lazy optimizer, as he says, and cites tests that found this better; here momentum rests too, as in the
+    standard one. A row counts as absent if every element of its gradient is 0: no norm that could underflow.
+
+    Args:
+        params: As for `Lion`. All matrices among them are lazy; put other layers in a Lion of their own if need be.
+        lr: eta >= 0, a float or a tensor of one element.
+        betas: (b1, b2), each in [0, 1).
+        weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
+
+    Raises:
+        ValueError: If an option is outside its range, or `params` is empty.
+        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
+        RuntimeError: In `step`, if a gradient is sparse (pass `sparse=False` to the embedding) or a parameter complex.
+
+    Example:
+        >>> embedding = torch.nn.Embedding.from_pretrained(torch.zeros(3, 2), freeze=False)
+        >>> optimizer = LazyLion(embedding.parameters(), lr=0.25)
+        >>> for token in (0, 2, 2):
+        ...     optimizer.zero_grad()
+        ...     embedding(torch.tensor([token])).sum().backward()
+        ...     optimizer.step()
+        >>> embedding.weight.tolist()
+        [[-0.25, -0.25], [0.0, 0.0], [-0.5, -0.5]]
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Check the options and register the parameters; the class says what each means."""
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        self.check_options(defaults)
+        super().__init__(params, defaults)
+
+    def stepped(
+        self, param: Tensor, gradient: Tensor, momentum: Tensor, group: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """One lazy step."""
+        beta1, beta2 = map(float, group["betas"])
+        return lazy_lion_step(
+            param,
+            gradient,
+            momentum,
+            lr=float(group["lr"]),
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+        )

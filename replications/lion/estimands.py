@@ -56,12 +56,11 @@ def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
         One row, columns max_error and control_error, in half-widths of the box; never below 0.
     """
     rows = runs[runs["metric"] == "box_excess"]
-    largest = rows.groupby("experiment")["value"].agg(lambda values: values.max(skipna=False)).clip(lower=0)
-    if largest.empty:
+    if rows.empty:
         return pd.DataFrame(columns=["max_error", "control_error"])
-    return pd.DataFrame(
-        {"max_error": [largest["constraint"]], "control_error": [largest["constraint_control"]]}, index=["box_excess"]
-    )
+    excess = {name: of_name["value"].to_numpy() for name, of_name in rows.groupby("experiment")}
+    errors = {"max_error": max(0, excess["constraint"].max()), "control_error": excess["constraint_control"].min()}
+    return pd.DataFrame(errors, index=["box_excess"])
 
 
 def lm_gap(runs: pd.DataFrame, experiment: str = "lm_quality") -> pd.Series:
@@ -141,7 +140,7 @@ def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
         Least-squares slope of the log of the median k on log batch, by seed; negative where k falls.
     """
     rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
-    medians = rows.assign(batch=_configured(rows, "batch")).groupby(["seed", "batch"])["value"].median()
+    medians = rows.assign(batch=_configured(rows, "batch")).groupby(["seed", "batch"])["value"].agg(_median)
     return _slope_on_log_batch(np.log(medians))
 
 
@@ -262,7 +261,9 @@ def masked_share(runs: pd.DataFrame) -> pd.Series:
         Mean over the run, by seed.
     """
     rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "cautious_lion")]
-    return rows[rows["metric"] == "masked_share"].groupby("seed")["value"].mean()
+    return (
+        rows[rows["metric"] == "masked_share"].groupby("seed")["value"].agg(lambda shares: shares.mean(skipna=False))
+    )
 
 
 def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
@@ -275,8 +276,9 @@ def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
     Returns:
         Mean of |u| over entries that have had a gradient, by seed.
     """
-    rows = runs[(runs["experiment"] == "updates") & (runs["metric"] == "adamw_mean_abs") & (runs["step"] == step)]
-    return rows.set_index("seed")["value"]
+    rows = runs[(runs["experiment"] == "updates") & (runs["metric"] == "adamw_mean_abs")]
+    sizes = rows.pivot(index="seed", columns="step", values="value")
+    return sizes[step] if step in sizes else sizes.sum(axis=1, min_count=1) * np.nan
 
 
 first_update_size = partial(update_size, step=1)
@@ -414,6 +416,10 @@ def _of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: s
     chosen = (runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["metric"] == metric)
     rows = runs[chosen if split is None else chosen & (runs["split"] == split)]
     return rows.set_index("seed")["value"].astype(float)
+
+
+def _median(values: pd.Series) -> float:
+    return values.median(skipna=False)
 
 
 def _by_arm(rows: pd.DataFrame, *levels: str) -> pd.DataFrame:

@@ -284,12 +284,17 @@ def run_headline(config: Config, runner: Runner) -> Tables:
     (updates,) = runner(measure_language_model_updates, [probe])
     ratio = float(np.median([row["value"] for row in updates if row["metric"] == "update_ratio"]))
     grid = pairs("lm_quality", best, config.seeds)
-    for budget in study.budgets:
-        early = {arm: {**task, **best_of(outcomes[arm][:budget])} for arm in ARMS}
-        grid += pairs(f"lm_budget_{budget}", early, config.seeds[: study.num_budget_seeds])
     transferred = {"lion": {**best["adamw"], **transfer(best["adamw"], ratio)}}
     grid += pairs("lm_transfer", transferred, config.seeds[: study.num_transfer_seeds])
-    return Tables([*updates, *execute(runner, measure_language_model, grid)], trials)
+    runs = [*updates, *execute(runner, measure_language_model, grid)]
+    for budget in study.budgets:
+        early = {arm: {**task, **best_of(outcomes[arm][:budget])} for arm in ARMS}
+        # Under one name, since several budgets may have selected one point: it is run once.
+        rows = execute(
+            runner, measure_language_model, pairs("lm_budget", early, config.seeds[: study.num_budget_seeds])
+        )
+        runs += [{**row, "experiment": f"lm_budget_{budget}"} for row in rows]
+    return Tables(runs, trials)
 
 
 def transfer(adamw: Mapping[str, Any], ratio: float) -> Configuration:

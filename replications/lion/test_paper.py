@@ -337,6 +337,22 @@ def test_several_processes_give_the_numbers_of_one(tables, hub, tmp_path):
     np.testing.assert_allclose(two, one.loc[two.index], rtol=1e-3)
 
 
+def test_only_rank_0_writes(tables, tasks, tmp_path, monkeypatch):
+    class SecondRank(Fabric):
+        is_global_zero = False
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # main sets it for its process: undone after the test
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
+    monkeypatch.setattr(paper, "Fabric", lambda **_: SecondRank(accelerator="cpu", devices=1))
+    monkeypatch.setattr(paper, "run", lambda *_, **__: tables)
+    paper.main(["--settings", "tiny", "--out", "results"])
+    session = paper.Session(SecondRank(accelerator="cpu", devices=1), "smoke", tmp_path / "kept", {})
+    rows = session(tasks["vision"], Run("batch_sweep", "lion", 0, {"batch": 4, **POINT}))
+    assert len(rows) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_network_nothing_is_written_and_the_message_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(SystemExit, match=r"tokenizer\.json of the model openai-community/gpt2.*hf download") as stop:

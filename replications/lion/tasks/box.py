@@ -15,7 +15,7 @@ def places_in_box(model: nn.Module, weight_decay: float, step: int) -> Iterator[
 
     Args:
         model: Its matrices are measured.
-        weight_decay: λ; without decay there is no box, and nothing is measured.
+        weight_decay: λ; without decay there is no box, and nothing is measured; nor is it for a diverged model.
         step: Optimizer steps taken.
 
     Yields:
@@ -24,6 +24,8 @@ def places_in_box(model: nn.Module, weight_decay: float, step: int) -> Iterator[
     if weight_decay == 0:
         return
     fractions = torch.cat([p.detach().abs().flatten() for p in model.parameters() if p.ndim >= 2]) * weight_decay
+    if not fractions.isfinite().all():
+        return  # diverged in the last step: the loss says so
     bins = (fractions * NUM_BINS).long().clamp(max=NUM_BINS - 1)
     shares = torch.bincount(bins, minlength=NUM_BINS).double() / len(fractions)
     for number, share in enumerate(shares.tolist()):

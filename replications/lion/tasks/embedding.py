@@ -79,6 +79,8 @@ def measure_embedding(run: Run) -> Iterator[Measurement]:
     for step in train(model, data, next_token_loss, optimizer, max_gradient_norm=task.max_gradient_norm):  # pyright: ignore[reportArgumentType]
         if not math.isfinite(step.loss):
             yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in ("validation", "test"))
+            rows = (f"embedding_{label}_{measured}" for label in CLASSES for measured in ("rms", "share"))
+            yield from (Measurement("none", task.steps, metric, math.nan) for metric in rows)
             return
     for split in ("validation", "test"):
         yield Measurement(split, task.steps, "loss_nats", evaluate(model, task, split, task.evaluation_windows))

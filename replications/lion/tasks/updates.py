@@ -66,23 +66,27 @@ def compare_updates(
 
     Yields:
         "update_ratio" k at the end of each window but the first; "adamw_mean_abs", the mean |u| of AdamW over entries
-        that have had a gradient, at early steps; "masked_share", the share of entries where sign(c) does not agree
-        with the gradient's sign, at the end of each window.
+        that have had a gradient, at early steps; "masked_share", the share of entries that have had a
+        gradient whose direction and gradient are not of one sign (a zero gradient is of none), at the end of each
+        window. A diverged run yields NaN for all three.
     """
     adamw = isinstance(optimizer, torch.optim.AdamW)
+    # Lion's direction beside AdamW is that of its default betas; under the cautious rule, that of the run's own.
+    beta1, beta2 = LION_BETAS if adamw else optimizer.param_groups[0]["betas"]
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     momenta = [torch.zeros_like(p) for p in matrices]
     sums = [torch.zeros(2, *p.shape, dtype=torch.float64) for p in matrices]
     for step in steps:
         if not math.isfinite(step.loss):
-            yield Measurement("none", step.number, "update_ratio", math.nan)
+            metrics = ("update_ratio", "masked_share", "adamw_mean_abs")
+            yield from (Measurement("none", step.number, metric, math.nan) for metric in metrics)
             return
-        mean_abs, opposed, with_gradient = 0.0, 0, 0
+        mean_abs, masked, with_gradient = 0.0, 0, 0
         for index, p in enumerate(matrices):
             assert p.grad is not None
-            direction, momenta[index] = lion_update(p.grad, momenta[index], beta1=LION_BETAS[0], beta2=LION_BETAS[1])
+            direction, momenta[index] = lion_update(p.grad, momenta[index], beta1=beta1, beta2=beta2)
             sums[index][0] += direction
-            opposed += int((direction * p.grad < 0).sum())
+            masked += int(((direction * p.grad <= 0) & (momenta[index] != 0)).sum())
             if adamw:
                 update = _adamw_update(optimizer, p)
                 sums[index][1] += update
@@ -91,7 +95,7 @@ def compare_updates(
         if adamw and step.number in EARLY_STEPS:
             yield Measurement("none", step.number, "adamw_mean_abs", mean_abs / with_gradient)
         if step.number % window == 0:
-            yield Measurement("none", step.number, "masked_share", opposed / with_gradient)
+            yield Measurement("none", step.number, "masked_share", masked / with_gradient)
             if adamw and step.number > window:
                 lion_size, adamw_size = sum(
                     (s.square().sum(dim=tuple(range(1, s.ndim))) for s in sums), torch.zeros(2)

@@ -259,34 +259,31 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
     losses = rows.assign(batch=_configured(rows, "batch")).pivot(
         index=["batch", "seed"], columns="arm", values="value"
     )
-    with drawing(path, columns=2) as (_, (left, right)):
-        _draw_by_batch(left, np.exp(np.log(losses["lion"] / losses["adamw"])), COLOURS[2], "tuned at each batch")
+    updates = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
+    measured = updates.assign(batch=_configured(updates, "batch")).groupby(["batch", "seed"])["value"].median()
+    curves = runs[(runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")]
+    curves = curves[curves["metric"] == "nll_nats"]
+    curves = curves.assign(batch=_configured(curves, "batch"), lr=_configured(curves, "lr"))
+    means = np.log(curves["value"]).groupby([curves["arm"], curves["batch"], curves["lr"]]).mean()
+    with drawing(path, columns=3, height_in=2.8) as (_, (left, middle, right)):
+        _draw_by_batch(left, losses["lion"] / losses["adamw"], COLOURS[2])
         left.axhline(1, color=NEUTRAL, linewidth=0.8)
         left.set(yscale="log", ylabel="test loss, Lion / AdamW")
-        curves = runs[(runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")]
-        curves = curves[curves["metric"] == "nll_nats"]
-        curves = curves.assign(batch=_configured(curves, "batch"), lr=_configured(curves, "lr"))
-        means = np.exp(np.log(curves["value"]).groupby([curves["arm"], curves["batch"], curves["lr"]]).mean())
+        _draw_by_batch(middle, measured, COLOURS[3])
+        middle.axhline(GAUSSIAN_RATIO, color=NEUTRAL, linewidth=0.8)
+        middle.set(ylabel="measured ratio k", ylim=(0, None))
         for arm, colour in COLOUR.items():
             best = means[arm].groupby("batch").idxmin().map(lambda key: key[1])
-            right.plot(
-                best.index, best, "s--", color=colour, markersize=4, linewidth=0.8, label=f"best rate, {NAME[arm]}"
-            )
-        updates = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
-        measured = updates.assign(batch=_configured(updates, "batch")).groupby(["batch", "seed"])["value"].median()
-        right.set(xscale="log", yscale="log", xlabel="batch size", ylabel="learning rate")
+            right.plot(best.index, best, "s--", color=colour, markersize=4, linewidth=0.8, label=NAME[arm])
+        right.set(xscale="log", yscale="log", xlabel="batch size", ylabel="best learning rate")
         right.legend()
-        twin = left.inset_axes([0.55, 0.62, 0.42, 0.34])
-        _draw_by_batch(twin, measured, COLOURS[3], "")
-        twin.set(title="measured k", xlabel="", ylim=(0, None))
 
 
-def _draw_by_batch(axes: Axes, values: pd.Series, colour: str, label: str) -> None:
+def _draw_by_batch(axes: Axes, values: pd.Series, colour: str) -> None:
     """Draw one point a seed and the mean, against the batch; values are indexed by batch and seed."""
-    batches = values.index.get_level_values("batch")
-    axes.plot(batches, values, "o", color=colour, alpha=0.35, markersize=4)
+    axes.plot(values.index.get_level_values("batch"), values, "o", color=colour, alpha=0.35, markersize=4)
     means = values.groupby("batch").mean()
-    axes.plot(means.index, means, "-", color=colour, label=label)
+    axes.plot(means.index, means, "-", color=colour)
     axes.set(xscale="log", xlabel="batch size")
 
 

@@ -1,19 +1,121 @@
-"""The experiment compares what it says it compares."""
+"""Every study compares what it says it compares; a made-up runner stands in for all training."""
 
+import copy
+import json
+import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from paperkit.claims import load_estimands, read_claims
 from paperkit.config import ConfigError, parse, read_profile
-from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Run
-from replications.lion import experiment
-from replications.lion.estimands import step_1_magnitude
-from replications.lion.optimizer import Lion
+from paperkit.results import canonical_json, read_runs, read_trials, write_runs, write_trials
+from replications.lion import estimands, experiment
+from replications.lion.tasks.embedding import ARMS as EMBEDDING_ARMS
+from replications.lion.tasks.embedding import CLASSES
+from replications.lion.tasks.updates import EARLY_STEPS
 
-PARAMS = Path(__file__).with_name("params.yaml")
+FOLDER = Path(__file__).parent
+PARAMS = FOLDER / "params.yaml"
+CLAIMS = read_claims(FOLDER / "claims.yaml")
+RATIOS = [2.0, 3.0, 40.0]  # of displacements in successive windows: median 3, mean 15
+# Rows (split, step, metric, value) of what is not tuned.
+FIXED_ROWS = {
+    "measure_constraint": [("none", 0, "box_excess", 0.0), ("test", 0, "nll_nats", 1.0)],
+    "measure_identity": [("none", 0, "max_error", 0.0), ("none", 0, "control_error", 1.0)],
+    "measure_noise": [("none", 0, "drift_ratio", 7.0)],
+    "measure_drift": [("none", 0, "lion_simulated", 0.1)],
+    "measure_portrait": [("none", 0, "x", 1.0)],
+}
+SEARCHED = ("lr", "weight_decay", "betas", "embedding_lr")
+
+
+# Of the made-up loss; inside the grids of all searches.
+BEST_RATES = {"adamw": 1e-2, "lion": 1e-3, "cautious_lion": 4e-3}
+
+
+def made_up_loss(run):
+    """Least near the best rate of the arm, and never the same twice."""
+    wiggle = zlib.crc32(canonical_json([run.arm, run.seed, run.config]).encode()) / 2**32
+    return 1 + math.log(run.config["lr"] / BEST_RATES.get(run.arm, 2e-3)) ** 2 + wiggle / 100
+
+
+class MadeUpRunner:
+    """Keeps the runs it is asked for, and makes up their rows.
+
+    Only the validation loss at the end is `loss_of` the run. What could be taken for it, the test loss, the loss
+    half-way, another metric, is least where it is largest.
+    """
+
+    profile = "cpu"
+
+    def __init__(self, loss_of=made_up_loss):
+        self.loss_of, self.asked = loss_of, []
+
+    def __call__(self, measure, runs):
+        self.asked += [(measure.__name__, run) for run in runs]
+        rows = getattr(self, measure.__name__, lambda _: FIXED_ROWS[measure.__name__])
+        return [[self._row(run, *measured) for measured in rows(run)] for run in runs]
+
+    def runs(self, name):
+        return [run for _, run in self.asked if run.experiment == name]
+
+    def best(self, name, arm, *, first=None, **task):
+        """Return the searched part of the trial that has the least validation loss."""
+        trials = [run for run in self.runs(f"{name}_search") if run.arm == arm and task.items() <= run.config.items()]
+        return point_of(min(trials[:first], key=self.loss_of).config)
+
+    def measure_language_model(self, run):
+        steps, (final, *others) = run.config["steps"], self._losses(run, "loss_nats", run.config["steps"])
+        half_way = ("validation", steps // 2, "loss_nats", others[0][-1])
+        return [final, half_way, *others]
+
+    def measure_digits(self, run):
+        return self._losses(run, "nll_nats", run.config["samples_seen"] // run.config["batch"])
+
+    def measure_embedding(self, run):
+        metrics = [f"{name}_{label}_{metric}" for name in ("embedding", "head") for label in CLASSES
+                   for metric in ("rms", "share")]  # fmt: skip
+        of_rows = [("none", run.config["steps"], metric, 0.5) for metric in metrics]
+        return [*self._losses(run, "loss_nats", run.config["steps"]), *of_rows]
+
+    def measure_language_model_updates(self, run):
+        return self._updates(run, run.config["steps"])
+
+    def measure_digits_updates(self, run):
+        return self._updates(run, run.config["samples_seen"] // run.config["batch"])
+
+    def measure_flatness(self, run):
+        perturbed = [("test", 0, f"perturbed_{size:g}_nll_nats", 2.0) for size in run.config["perturbations"]]
+        return [("train", 0, "nll_nats", 0.1), ("test", 0, "nll_nats", 1.0), *perturbed]
+
+    def _row(self, run, split, step, metric, value):
+        head = {"profile": self.profile, "experiment": run.experiment, "arm": run.arm, "seed": run.seed}
+        status = "diverged" if value is None else "ok"
+        return {**head, "config": run.config, "split": split, "step": step, "metric": metric, "value": value,
+                "status": status}  # fmt: skip
+
+    def _losses(self, run, metric, steps):
+        loss = self.loss_of(run)
+        opposite = None if loss is None else 10 / loss
+        return [
+            ("validation", steps, metric, loss),
+            ("validation", steps, "error_share", opposite),
+            ("test", steps, metric, opposite),
+        ]
+
+    def _updates(self, run, steps):
+        ends = range(2 * run.config["window"], steps + 1, run.config["window"])
+        ratios = [("none", step, "update_ratio", RATIOS[number % 3]) for number, step in enumerate(ends)]
+        masked = [("none", step, "masked_share", 0.4) for step in ends]
+        sizes = [("none", step, "adamw_mean_abs", 0.5) for step in EARLY_STEPS if step <= steps]
+        return [*ratios, *masked, *(sizes if run.arm == "adamw" else [])]
+
+
+def point_of(config):
+    return {name: config[name] for name in SEARCHED if name in config}
 
 
 @pytest.fixture(scope="module")
@@ -21,94 +123,399 @@ def smoke():
     return read_profile(experiment.Config, PARAMS, "smoke")
 
 
-@pytest.fixture
-def language_run(smoke):
-    def make(arm, seed, **changes):
-        task = smoke.language_model.model_dump()
-        point = {"lr": 3e-3, "weight_decay": 0.1, "betas": [0.9, 0.99]}
-        return Run("lm_quality", arm, seed, {**task, **point, **changes})
-
-    return make
+@pytest.fixture(scope="module")
+def cpu():
+    return read_profile(experiment.Config, PARAMS, "cpu")
 
 
-def test_the_same_run_gives_the_same_numbers_and_another_seed_others(language_run):
-    first = list(experiment.measure_language_model(language_run("lion", 0)))
-    assert first == list(experiment.measure_language_model(language_run("lion", 0)))
-    assert first != list(experiment.measure_language_model(language_run("lion", 1)))
+@pytest.fixture(scope="module")
+def runner():
+    return MadeUpRunner()
 
 
-def test_arms_of_a_seed_share_initialisation_and_batches(language_run):
-    frozen = {"lr": 0.0}  # nothing is learnt, so any difference would come from initialisation or windows
-    losses = {arm: list(experiment.measure_language_model(language_run(arm, 5, **frozen))) for arm in experiment.ARMS}
-    assert losses["adamw"] == losses["lion"]
+@pytest.fixture(scope="module")
+def tables(cpu, runner):
+    return experiment.run(cpu, runner)
 
 
-def test_a_run_learns(language_run):
-    measured = list(experiment.measure_language_model(language_run("adamw", 0, steps=60)))
-    final = {m.split: m.value for m in measured if m.step == 60}
-    assert final["test"] < np.log(512) - 0.5
+@pytest.fixture(scope="module")
+def runs(tables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("lion") / "runs.csv"
+    write_runs(path, tables.runs)
+    return read_runs(path)
 
 
-def test_a_diverged_run_reports_no_number_for_both_splits(language_run):
-    measured = list(experiment.measure_language_model(language_run("adamw", 0, lr=1e30)))
-    final = [m for m in measured if m.step == 20]
-    assert {m.split for m in final} == {"validation", "test"}
-    assert all(np.isnan(m.value) for m in final)
+@pytest.fixture(scope="module")
+def trials(tables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("lion") / "trials.csv"
+    write_trials(path, tables.trials)
+    return read_trials(path)
 
 
-def test_both_arms_decay_the_same_tensors():
-    model = TinyGPT(vocabulary=300, width=8, layers=1, heads=2, context=4)
-    config = {"lr": 1e-3, "weight_decay": 0.1, "betas": [0.9, 0.99]}
-    adamw, lion = (experiment.make_optimizer(arm, model, config) for arm in experiment.ARMS)
-    assert isinstance(lion, Lion)
-    for one, other in zip(adamw.param_groups, lion.param_groups, strict=True):
-        assert one["weight_decay"] == other["weight_decay"]
-        assert [id(p) for p in one["params"]] == [id(p) for p in other["params"]]
+# --- Settings --------------------------------------------------------------------------------------------------
 
 
-def test_the_cpu_profile_gives_both_arms_one_box_and_reports_seeds_that_did_not_select():
-    config = read_profile(experiment.Config, PARAMS, "cpu")
-    spaces = [config.search.space(arm) for arm in experiment.ARMS]
-    assert spaces[0]["lr"] == spaces[1]["lr"]
-    assert spaces[0]["weight_decay"] == spaces[1]["weight_decay"]
-    assert len(spaces[0]["betas"]) == len(spaces[1]["betas"])
-    assert config.search.run_seed not in config.seeds
-    assert len(set(config.seeds)) == len(config.seeds) >= 8
+def changed(config, path, value):
+    content = copy.deepcopy(config.model_dump())
+    *folders, name = path.split(".")
+    block = content
+    for folder in folders:
+        block = block[folder]
+    block[name] = value
+    return content
 
 
-def test_windows_of_a_split_stay_inside_it(smoke):
-    stream = experiment.token_stream("test", 512)
-    inputs, targets = next(experiment.batches(stream, smoke.language_model, seed=0))
-    assert inputs.shape == targets.shape == (smoke.language_model.batch, smoke.language_model.context)
-    assert torch.equal(inputs[:, 1:], targets[:, :-1])
-    assert int(stream.max()) < 512
+PAIR = [0.9, 0.99]
 
 
 @pytest.mark.parametrize(
-    ("block", "changes", "told"),
+    ("path", "value", "told"),
     [
-        ("language_model", {"heads": 0}, "heads"),
-        ("language_model", {"heads": 3}, "width 32 must be a multiple of heads 3"),
-        ("language_model", {"warmup_steps": 19}, "warmup_steps 19 must be at most steps - 2 = 18"),
-        ("language_model", {"curve_points": 21}, "curve_points 21 must be at most steps = 20"),
-        ("search", {"num_trials": 3}, "num_trials 3 must be a power of two"),
-        ("search", {"betas": {"adamw": [[0.9, 0.95]]}}, "each of .* needs the same number"),
-        ("search", {"betas": {"adamw": [[0.9]], "lion": [[0.9, 0.99]]}}, "betas.adamw"),
-        ("search", {"betas": {"adamw": [[0.9, 1.0]], "lion": [[0.9, 0.99]]}}, "betas.adamw"),
-        ("search", {"run_seed": 2}, "must differ from each other and from search.run_seed 2"),
+        ("seeds", [], "seeds"),
+        ("seeds", [0, 1, 1], "must differ from each other"),
+        ("search.run_seed", 2, "from search.run_seed 2"),
+        ("search.draw_seed", -1, "search.draw_seed"),
+        ("search.lr", {"low": 1e-2, "high": 1e-3}, "search.lr.*low 0.01 must be less than high 0.001"),
+        ("search.weight_decay", {"low": 0.0, "high": 1.0}, "search.weight_decay.low"),
+        ("search.weight_decay", {"low": math.nan, "high": 1.0}, "search.weight_decay.low"),
+        ("search.betas", {"adamw": [PAIR], "lion": [PAIR]}, "each arm needs the same number"),
+        ("search.betas", {arm: [PAIR] * (1 + (arm == "lion")) for arm in experiment.VARIANTS}, "'lion': 2"),
+        ("search.betas", {arm: [] for arm in experiment.VARIANTS}, "at least one"),
+        ("search.betas.tiger", [[0.9]], "betas.tiger"),
+        ("search.betas.lion", [[0.9, 1.0], PAIR], "betas.lion"),
+        ("search.warmup", 3, "search.warmup.* unknown"),
+        ("headline.task.heads", 0, "headline.task.heads"),
+        ("headline.task.heads", 3, "width 32 must be a multiple of heads 3"),
+        ("headline.task.warmup_steps", 19, "warmup_steps 19 must be at most steps - 2 = 18"),
+        ("headline.task.curve_points", 21, "curve_points 21 must be at most steps = 20"),
+        ("headline.task.vocabulary", 256, "headline.task.vocabulary"),
+        ("headline.num_trials", 3, "headline.num_trials 3 must be a power of two"),
+        ("headline.budgets", [1, 4], "budgets .* must be at most num_trials 2"),
+        ("headline.budgets", [0], "headline.budgets"),
+        ("headline.num_budget_seeds", 4, "headline.num_budget_seeds 4 must be at most the number of seeds, 3"),
+        ("headline.num_transfer_seeds", 4, "headline.num_transfer_seeds 4"),
+        ("headline.window", 0, "headline.window"),
+        ("variants.num_trials", 6, "variants.num_trials 6 must be a power of two"),
+        ("variants.num_seeds", 4, "variants.num_seeds 4 must be at most"),
+        ("variants.lr_factors", [0.0], "variants.lr_factors"),
+        ("variants.task.heads", 5, "width 32 must be a multiple of heads 5"),
+        ("batch_sweep.task.batches", [16], "batch_sweep.task.batches"),
+        ("batch_sweep.task.batches", [48, 64], "batch 48 must divide samples_seen 1280"),
+        ("batch_sweep.task.batches", [64, 1280], "into at least 2 steps"),
+        ("batch_sweep.task.batches", [0, 64], "batch 0 must divide"),
+        ("batch_sweep.num_trials", 12, "batch_sweep.num_trials 12 must be a power of two"),
+        ("batch_sweep.num_seeds", 4, "batch_sweep.num_seeds 4"),
+        ("batch_sweep.num_rate_seeds", 4, "batch_sweep.num_rate_seeds 4"),
+        ("batch_sweep.num_rates", 4, "batch_sweep.num_rates"),
+        ("ablation.batch", 32, r"ablation.batch 32 must be one of \[16, 64\]"),
+        ("ablation.num_trials", 10, "ablation.num_trials 10 must be a power of two"),
+        ("ablation.num_seeds", 4, "ablation.num_seeds 4"),
+        ("ablation.betas", [[0.9, 0.99, 0.999]], "ablation.betas"),
+        ("ablation.box_decays", [1.0, 0.0], "ablation.box_decays"),
+        ("ablation.train_nll", 0.0, "ablation.train_nll"),
+        ("ablation.perturbations", [-0.1], "ablation.perturbations"),
+        ("ablation.draws", 0, "ablation.draws"),
+        ("embedding.num_trials", 7, "embedding.num_trials 7 must be a power of two"),
+        ("embedding.num_seeds", 4, "embedding.num_seeds 4"),
+        ("embedding.task.total_decay", 0.0, "embedding.task.total_decay"),
+        ("embedding.task.language_model.steps", 1, "embedding.task.language_model.steps"),
+        ("num_noise_seeds", 0, "num_noise_seeds"),
     ],
 )
-def test_settings_out_of_range_are_refused_before_anything_runs(smoke, block, changes, told):
-    content = smoke.model_dump()
+def test_settings_out_of_range_are_refused_by_name(smoke, path, value, told):
     with pytest.raises(ConfigError, match=told):
-        parse(experiment.Config, {**content, block: {**content[block], **changes}}, source="params.yaml")
+        parse(experiment.Config, changed(smoke, path, value), source="params.yaml")
 
 
-def test_every_check_has_an_estimand():
-    names = {
-        name
-        for name in experiment.CHECKS
-        if not hasattr(__import__("replications.lion.estimands", fromlist=["x"]), name)
+def test_the_cpu_profile_gives_all_arms_one_box_and_as_many_pairs_of_betas(cpu):
+    spaces = [cpu.search.space(arm) for arm in experiment.VARIANTS]
+    for space in spaces[1:]:
+        assert (space["lr"], space["weight_decay"]) == (spaces[0]["lr"], spaces[0]["weight_decay"])
+        assert len(space["betas"]) == len(spaces[0]["betas"]) > 1
+
+
+def test_the_cpu_profile_trains_on_digits_for_400_steps_at_the_largest_batch(cpu):
+    task = cpu.batch_sweep.task
+    assert task.samples_seen // max(task.batches) >= 400
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu"])
+def test_no_step_can_jump_over_the_narrowest_box(profile):
+    # The bound of derivation step 6 holds for η λ up to 1.
+    config = read_profile(experiment.Config, PARAMS, profile)
+    assert config.search.lr.high * max(config.ablation.box_decays) <= 1
+
+
+# --- Claims ----------------------------------------------------------------------------------------------------
+
+
+def test_every_estimand_that_a_claim_names_exists_and_every_check_has_one():
+    assert load_estimands("replications.lion.estimands", CLAIMS)
+    for name in experiment.CHECKS:
+        assert getattr(estimands, name).keywords == {"check": name}
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.kind != "timing"], ids=lambda claim: claim.id)
+def test_the_cpu_profile_runs_at_least_the_seeds_that_a_claim_asks_for(claim, runs):
+    for test in (*claim.tests, *(claim.correction.tests if claim.correction else ())):
+        values = getattr(estimands, test.estimand)(runs)
+        if test.rule == "identity":
+            assert values[["max_error", "control_error"]].notna().all(axis=None)
+            assert len(values) == 1
+        else:
+            assert values.notna().sum() >= claim.min_seeds
+
+
+# --- Searches --------------------------------------------------------------------------------------------------
+
+
+def searches(runner):
+    """Give the trials of each search and batch size, by arm."""
+    found = {}
+    for _, run in runner.asked:
+        if run.experiment.endswith("_search"):
+            name = run.experiment, run.config["batch"]
+            found.setdefault(name, {}).setdefault(run.arm, []).append(run)
+    return found
+
+
+def test_every_arm_of_a_search_gets_the_same_trials_of_the_same_box_on_the_seed_that_is_not_reported(
+    cpu, runner, tables
+):
+    found = searches(runner)
+    assert len(found) == 1 + len(cpu.batch_sweep.task.batches) + 1 + 1 + len(cpu.ablation.betas) + 1
+    for by_arm in found.values():
+        points = [
+            [tuple(run.config.get(name) for name in ("lr", "weight_decay", "embedding_lr")) for run in of_arm]
+            for of_arm in by_arm.values()
+        ]
+        assert all(of_arm == points[0] for of_arm in points)
+        assert len(set(points[0])) == len(points[0])
+        assert {run.seed for of_arm in by_arm.values() for run in of_arm} == {cpu.search.run_seed}
+    assert cpu.search.run_seed not in cpu.seeds
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "arms"),
+    [
+        ("lm_quality", "headline", experiment.ARMS),
+        ("variants", "variants", experiment.VARIANTS),
+        ("batch_sweep", "batch_sweep", experiment.ARMS),
+        ("flatness", "ablation", experiment.ARMS),
+        ("betas_0.9_0.99", "ablation", ("lion",)),
+        ("betas_0.965_0.965", "ablation", ("lion",)),
+        ("betas_0.95_0.98", "ablation", ("lion",)),
+        ("betas_0.99_0.9", "ablation", ("lion",)),
+        ("lm_embedding", "embedding", tuple(EMBEDDING_ARMS)),
+    ],
+)
+def test_the_ledger_keeps_every_trial_and_one_selected_of_each_arm(cpu, trials, name, study, arms):
+    rows = trials[trials["experiment"] == name]
+    batches = rows["config"].map(lambda text: json.loads(text).get("batch", 0))
+    assert batches.nunique() == (len(cpu.batch_sweep.task.batches) if name == "batch_sweep" else 1)
+    groups = rows.groupby([batches.rename("batch"), "arm"])
+    assert {arm for _, arm in groups.groups} == set(arms)
+    assert set(groups.size()) == {getattr(cpu, study).num_trials}
+    assert set(groups["selected"].sum()) == {1}
+    least = rows.loc[groups["value"].idxmin()]
+    assert least["selected"].all()
+
+
+def test_the_points_of_an_arm_take_the_pairs_of_betas_of_that_arm_in_one_order(cpu, runner, tables):
+    by_arm = searches(runner)["variants_search", cpu.variants.task.batch]
+    places = [[cpu.search.betas[arm].index(run.config["betas"]) for run in of_arm] for arm, of_arm in by_arm.items()]
+    assert all(of_arm == places[0] for of_arm in places)
+    assert set(places[0]) == {0, 1}
+
+
+def reported(runner, name, arm, **task):
+    """Give the searched part of what was run under a name; one point on all seeds."""
+    runs = [run for run in runner.runs(name) if run.arm == arm and task.items() <= run.config.items()]
+    points = [point_of(run.config) for run in runs]
+    assert points
+    assert all(point == points[0] for point in points)
+    return points[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "arms"),
+    [
+        ("lm_quality", experiment.ARMS),
+        ("variants", experiment.VARIANTS),
+        ("flatness", experiment.ARMS),
+        ("betas_0.99_0.9", ("lion",)),
+        ("lm_embedding", EMBEDDING_ARMS),
+    ],
+)
+def test_the_final_validation_loss_selects_what_is_reported(runner, tables, name, arms):
+    for arm in arms:
+        assert reported(runner, name, arm) == runner.best(name, arm)
+
+
+def test_each_batch_size_reports_what_its_own_search_selected(cpu, runner, tables):
+    for batch in cpu.batch_sweep.task.batches:
+        for arm in experiment.ARMS:
+            best = runner.best("batch_sweep", arm, batch=batch)
+            assert reported(runner, "batch_sweep", arm, batch=batch) == best
+        assert reported(runner, "batch_updates", "adamw", batch=batch) == runner.best(
+            "batch_sweep", "adamw", batch=batch
+        )
+
+
+def test_a_diverged_trial_is_kept_in_the_ledger_and_never_selected(smoke):
+    def loss_of(run):
+        return None if run.config["lr"] > 5e-3 else made_up_loss(run)
+
+    runner = MadeUpRunner(loss_of)
+    config = parse(experiment.Config, changed(smoke, "variants.num_trials", 8), source="test")
+    tables = experiment.run_variants(config, runner)
+    rows = [row for row in tables.trials if row["config"]["lr"] > 5e-3]
+    assert rows
+    assert {(row["status"], row["selected"]) for row in rows} == {("diverged", False)}
+    assert all(run.config["lr"] <= 5e-3 for run in runner.runs("variants"))
+
+
+# --- Reports ---------------------------------------------------------------------------------------------------
+
+
+def test_all_arms_of_a_report_run_on_the_same_fresh_seeds(cpu, runs):
+    head, ablation, sweep = cpu.headline, cpu.ablation, cpu.batch_sweep
+    both, lion, adamw = {"adamw", "lion"}, {"lion"}, {"adamw"}
+    expected = {
+        "lm_quality": (both, len(cpu.seeds)),
+        **{f"lm_budget_{budget}": (both, head.num_budget_seeds) for budget in head.budgets},
+        "lm_transfer": (lion, head.num_transfer_seeds),
+        "variants": (set(experiment.VARIANTS), cpu.variants.num_seeds),
+        "cautious_untuned": ({"cautious_lion"}, cpu.variants.num_seeds),
+        **{f"lr_factor_{factor:g}": (both, cpu.variants.num_seeds) for factor in cpu.variants.lr_factors},
+        "updates": ({"adamw", "cautious_lion"}, cpu.variants.num_seeds),
+        "batch_sweep": (both, sweep.num_seeds),
+        "learning_rate_sweep": (both, sweep.num_rate_seeds),
+        "batch_updates": (adamw, sweep.num_rate_seeds),
+        **{f"betas_{first:g}_{second:g}": (lion, ablation.num_seeds) for first, second in ablation.betas},
+        "constraint": (lion, ablation.num_seeds),
+        "constraint_control": (lion, ablation.num_seeds),
+        "flatness": (both, ablation.num_seeds),
+        "lm_embedding": (set(EMBEDDING_ARMS), cpu.embedding.num_seeds),
+        "noise": (set(experiment.NOISES), cpu.num_noise_seeds),
     }
-    assert not names
-    assert step_1_magnitude.keywords == {"check": "step_1_magnitude"}
+    seeds = {
+        name: {arm: sorted(of_arm["seed"].unique()) for arm, of_arm in of_name.groupby("arm")}
+        for name, of_name in runs.groupby("experiment")
+    }
+    for name, (arms, number) in expected.items():
+        assert seeds.pop(name) == dict.fromkeys(arms, cpu.seeds[:number])
+    assert seeds.pop("lm_updates") == {"adamw": [cpu.search.run_seed]}
+    assert seeds.pop("identities") == {name: [0] for name in experiment.CHECKS}
+    assert set(seeds) == {"drift", "portrait"}
+
+
+def test_a_budget_of_n_trials_selects_among_the_first_n(cpu, runner, runs):
+    rows = runs[(runs["experiment"].str.startswith("lm_budget_")) & (runs["seed"] == 0)]
+    budgets = cpu.headline.budgets
+    chosen = {budget: [runner.best("lm_quality", arm, first=budget) for arm in experiment.ARMS] for budget in budgets}
+    assert len({canonical_json(points) for points in chosen.values()}) > 1
+    for budget, points in chosen.items():
+        of_budget = rows[rows["experiment"] == f"lm_budget_{budget}"].groupby("arm")["config"].first()
+        assert [point_of(json.loads(of_budget[arm])) for arm in experiment.ARMS] == points
+
+
+def test_the_transferred_point_divides_by_the_median_ratio_and_keeps_the_product_of_rate_and_decay(runner, tables):
+    adamw, moved = runner.best("lm_quality", "adamw"), reported(runner, "lm_transfer", "lion")
+    (probe,) = runner.runs("lm_updates")
+    assert point_of(probe.config) == adamw
+    assert moved["lr"] == pytest.approx(adamw["lr"] / 3)
+    assert moved["lr"] * moved["weight_decay"] == pytest.approx(adamw["lr"] * adamw["weight_decay"])
+    assert moved["betas"] == [0.9, 0.99]
+
+
+def test_the_reports_of_a_language_model_differ_in_nothing_but_what_was_searched(cpu, runner, tables):
+    names = ("lm_quality", "lm_transfer", "lm_budget")
+    tasks = [
+        {key: value for key, value in run.config.items() if key not in SEARCHED}
+        for name in names for run in runner.runs(name)
+    ]  # fmt: skip
+    assert all(task == cpu.headline.task.model_dump() for task in tasks)
+
+
+def test_sensitivity_moves_the_learning_rate_alone_off_each_arms_own_best(cpu, runner, tables):
+    assert 1.0 not in cpu.variants.lr_factors
+    for factor in cpu.variants.lr_factors:
+        for arm in experiment.ARMS:
+            best = runner.best("variants", arm)
+            moved = reported(runner, f"lr_factor_{factor:g}", arm)
+            assert moved == {**best, "lr": pytest.approx(factor * best["lr"])}
+
+
+def test_untuned_caution_runs_at_lions_point(runner, tables):
+    assert reported(runner, "cautious_untuned", "cautious_lion") == runner.best("variants", "lion")
+    assert runner.best("variants", "lion") != runner.best("variants", "cautious_lion")
+
+
+def test_updates_are_looked_at_along_each_arms_own_best_run(runner, tables):
+    for arm in ("adamw", "cautious_lion"):
+        assert reported(runner, "updates", arm) == runner.best("variants", arm)
+
+
+def test_learning_rate_curves_share_a_grid_over_the_declared_range_without_decay(cpu, runner, tables):
+    sweep = cpu.batch_sweep
+    for batch in sweep.task.batches:
+        runs = [run for run in runner.runs("learning_rate_sweep") if run.config["batch"] == batch]
+        grids = {
+            arm: sorted({run.config["lr"] for run in runs if run.arm == arm}) for arm in experiment.ARMS
+        }  # fmt: skip
+        assert grids["adamw"] == grids["lion"]
+        assert grids["lion"] == pytest.approx(np.geomspace(1e-4, 1e-1, sweep.num_rates), rel=1e-3)
+        assert {run.config["weight_decay"] for run in runs} == {0.0}
+
+
+def test_each_pair_of_betas_is_tuned_with_that_pair(cpu, runner, tables):
+    for pair in cpu.ablation.betas:
+        name = f"betas_{pair[0]:g}_{pair[1]:g}"
+        trials = runner.runs(f"{name}_search")
+        assert all(run.config["betas"] == pair for run in [*trials, *runner.runs(name)])
+        assert {run.arm for run in trials} == {"lion"}
+
+
+def test_the_walk_along_the_decay_keeps_lions_rate_and_its_control_applies_none_in_the_same_box(cpu, runner, tables):
+    best = runner.best("flatness", "lion")
+    walls = {name: runner.runs(name) for name in ("constraint", "constraint_control")}
+    for name, runs in walls.items():
+        assert {run.config["box_decay"] for run in runs} == set(cpu.ablation.box_decays)
+        assert {run.config["lr"] for run in runs} == {best["lr"]}
+        assert len(runs) == len(cpu.ablation.box_decays) * cpu.ablation.num_seeds, name
+    assert all(run.config["weight_decay"] == run.config["box_decay"] for run in walls["constraint"])
+    assert all(run.config["weight_decay"] == 0 for run in walls["constraint_control"])
+
+
+def test_both_arms_are_stopped_and_disturbed_alike(cpu, runner, tables):
+    ablation = cpu.ablation
+    expected = (ablation.train_nll, ablation.every, ablation.perturbations, ablation.draws)
+    disturbed = [
+        tuple(run.config[name] for name in ("train_nll", "every", "perturbations", "draws"))
+        for run in runner.runs("flatness")
+    ]
+    assert all(each == expected for each in disturbed)
+
+
+def test_every_study_measures_what_its_name_says(runner, tables):
+    measures = {}
+    for measure, run in runner.asked:
+        measures.setdefault(measure, set()).add(run.experiment.removesuffix("_search"))
+    pairs = {"betas_0.9_0.99", "betas_0.965_0.965", "betas_0.95_0.98", "betas_0.99_0.9"}
+    relatives = {"variants", "cautious_untuned", "lr_factor_0.5", "lr_factor_2"}
+    # What flatness disturbs is tuned like everything else on digits.
+    digits = {"batch_sweep", "learning_rate_sweep", "flatness", *pairs}
+    assert measures == {
+        "measure_language_model": {"lm_quality", "lm_budget", "lm_transfer", *relatives},
+        "measure_language_model_updates": {"lm_updates", "updates"},
+        "measure_digits": digits,
+        "measure_digits_updates": {"batch_updates"},
+        "measure_constraint": {"constraint", "constraint_control"},
+        "measure_flatness": {"flatness"},
+        "measure_embedding": {"lm_embedding"},
+        "measure_identity": {"identities"},
+        "measure_noise": {"noise"},
+        "measure_drift": {"drift"},
+        "measure_portrait": {"portrait"},
+    }

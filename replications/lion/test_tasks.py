@@ -1,0 +1,640 @@
+"""The tasks train and measure what they say; made-up text and few steps keep them cheap."""
+
+import copy
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from paperkit.models.tiny_gpt import TinyGPT
+from paperkit.runs import Run
+from paperkit.training import Step, train
+from replications.lion.derivation import box_bound
+from replications.lion.noise import gaussian_drift_ratio
+from replications.lion.optimizer import Lion
+from replications.lion.tasks import arms, box, digits, embedding, identities, language_model, updates
+from replications.lion.variants import LazyLion, Tiger
+
+POINT = {"lr": 1e-2, "weight_decay": 0.1, "betas": [0.9, 0.9]}  # equal betas: some arms have one only
+TEXT = {
+    "vocabulary": 300, "width": 16, "layers": 1, "heads": 2, "context": 16, "batch": 4, "steps": 12,
+    "warmup_steps": 2, "max_gradient_norm": 1.0, "evaluation_windows": 32, "curve_windows": 8, "curve_points": 3,
+}  # fmt: skip
+ROWS = {**TEXT, "warmup_steps": 0, "total_decay": 1.2, "embedding_lr": 3e-2, "lr": 1e-2}
+IMAGES = {"hidden": 8, "samples_seen": 960, "batch": 32}
+TASKS = {
+    "language_model": (language_model.measure_language_model, {**TEXT, **POINT}),
+    "digits": (digits.measure_digits, {**IMAGES, **POINT}),
+    "embedding": (embedding.measure_embedding, ROWS),
+    "constraint": (digits.measure_constraint, {**IMAGES, **POINT, "box_decay": 0.1}),
+}
+
+token_stream = language_model.token_stream
+
+
+def made_up_stream(split, vocabulary):
+    """Tokens as frequent as words are, the k-th in proportion to 1/k, independent of each other."""
+    frequency = 1 / np.arange(1, vocabulary + 1)
+    draw = np.random.default_rng(len(split)).choice(vocabulary, size=3000, p=frequency / frequency.sum())
+    return torch.from_numpy(draw)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_up_text():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (language_model, embedding):
+            patch.setattr(module, "token_stream", made_up_stream)
+        yield
+
+
+def measured(task, arm, seed=0, **changes):
+    measure, config = TASKS[task]
+    return list(measure(Run(task, arm, seed, {**config, **changes})))
+
+
+def values(measurements):
+    return {(each.split, each.metric): each.value for each in measurements}
+
+
+# --- Every task ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_run_gives_the_same_numbers_and_another_seed_others(task):
+    first = measured(task, "lion")
+    assert first == measured(task, "lion")
+    assert first != measured(task, "lion", seed=1)
+    assert all(math.isfinite(each.value) for each in first)
+
+
+@pytest.mark.parametrize(("task", "module"), [("language_model", language_model), ("digits", digits)])
+def test_arms_of_a_seed_share_initialisation_and_batches(task, module):
+    losses = {}
+    for arm, seed in [*((arm, 5) for arm in arms.OPTIMIZERS), ("lion", 6)]:
+        # Nothing is learnt: the loss of a step is that of the first weights on the batch of the step.
+        run = Run(task, arm, seed, {**TASKS[task][1], "lr": 0.0})
+        model = module.make_model(run)
+        losses[arm, seed] = [
+            step.loss for step in module.training(run, model, arms.make_optimizer(arm, model, run.config))
+        ]
+    other = losses.pop(("lion", 6))
+    assert all(of_arm == losses["adamw", 5] for of_arm in losses.values())
+    assert other != losses["adamw", 5]
+    assert len(set(other)) == len(other)
+
+
+def test_a_run_learns():
+    text = values(measured("language_model", "adamw", steps=60))
+    assert text["test", "loss_nats"] < math.log(300) - 0.5
+    for arm in ("adamw", "lion"):
+        images = values(measured("digits", arm, samples_seen=6400, lr=3e-3))
+        assert images["test", "error_share"] < 0.5
+        assert images["test", "nll_nats"] < math.log(10) - 0.5
+
+
+@pytest.mark.parametrize("task", ["language_model", "digits", "embedding"])
+def test_a_diverged_run_reports_no_number_for_both_splits_at_the_end(task):
+    found = measured(task, "adamw", lr=1e30, weight_decay=0.0)
+    losses = [each for each in found if each.metric in ("loss_nats", "nll_nats")]
+    assert [each.split for each in losses] == ["validation", "test"]
+    assert {each.step for each in losses} == {30 if task == "digits" else 12}
+    assert all(math.isnan(each.value) for each in found)
+
+
+def test_the_validation_loss_is_measured_along_the_run_and_at_its_end():
+    found = [each for each in measured("language_model", "lion") if each.metric == "loss_nats"]
+    assert [(each.split, each.step) for each in found] == [
+        ("validation", 4), ("validation", 8), ("validation", 12), ("test", 12),
+    ]  # fmt: skip
+
+
+# --- Arms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", arms.OPTIMIZERS)
+def test_every_arm_decays_all_matrices_alike_and_no_vector(arm):
+    model = TinyGPT(vocabulary=300, width=8, layers=1, heads=2, context=4)
+    optimizer = arms.make_optimizer(arm, model, POINT)
+    decays = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decays == {p: POINT["weight_decay"] if p.ndim >= 2 else 0.0 for p in model.parameters()}
+    assert {group["lr"] for group in optimizer.param_groups} == {POINT["lr"]}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(decays)
+
+
+def test_tiger_scales_embeddings_row_by_row_and_nothing_else():
+    model = TinyGPT(vocabulary=300, width=8, layers=1, heads=2, context=4)
+    tiger = arms.make_optimizer("tiger", model, POINT)
+    assert isinstance(tiger, Tiger)
+    row_wise = {p for group in tiger.param_groups if group["row_wise_rms"] for p in group["params"]}
+    assert row_wise == {model.token_embedding.weight, model.position_embedding.weight}
+
+
+@pytest.mark.parametrize("arm", ["signum", "tiger"])
+def test_an_arm_with_one_beta_refuses_two_different_ones(arm):
+    with pytest.raises(ValueError, match=r"betas are \(0.9, 0.99\); this optimizer has one beta"):
+        arms.make_optimizer(arm, nn.Linear(2, 2), {**POINT, "betas": [0.9, 0.99]})
+
+
+def test_initialisation_and_data_order_have_seeds_of_their_own():
+    seeds = [seed for run in range(20) for seed in arms.seeds_of(run)]
+    assert len(set(seeds)) == len(seeds)
+
+
+# --- Digits ----------------------------------------------------------------------------------------------------
+
+
+def test_the_splits_are_all_images_once_and_each_holds_every_class_in_proportion():
+    pixels, labels = load_digits(return_X_y=True)
+    splits = {split: digits.images(split) for split in ("train", "validation", "test")}
+    together = np.concatenate([np.column_stack([8 * (x.numpy() + 1), y]) for x, y in splits.values()])
+    everything = np.column_stack([pixels, labels])
+    assert np.array_equal(np.unique(together, axis=0, return_counts=True)[0], np.unique(everything, axis=0))
+    assert len(together) == len(everything) == len(np.unique(everything, axis=0))
+    for x, y in splits.values():
+        expected = np.bincount(labels) * len(y) / len(labels)
+        assert np.abs(np.bincount(y) - expected).max() < 1
+        assert x.abs().max() == 1
+    assert [len(splits[split][1]) for split in ("validation", "test")] == [359, 359]
+
+
+def test_every_training_image_comes_at_its_nine_shifts_with_background_at_the_border():
+    pixels, labels = digits.images("train")
+    square = pixels.numpy().reshape(-1, 8, 8)
+    shifted, their_labels = digits.shifted_images()
+    blocks = shifted.numpy().reshape(9, -1, 8, 8)
+    assert torch.equal(their_labels.view(9, -1), labels.expand(9, -1))
+    found = []
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            expected = np.roll(square, (down, right), axis=(1, 2))
+            if down:  # np.roll wraps the other side around
+                expected[:, 0 if down > 0 else -1, :] = -1
+            if right:
+                expected[:, :, 0 if right > 0 else -1] = -1
+            found.append([number for number, block in enumerate(blocks) if np.array_equal(block, expected)])
+    assert sorted(found) == [[number] for number in range(9)]
+
+
+def test_the_same_samples_come_in_the_same_order_at_each_batch_size():
+    num_images = len(digits.shifted_images()[1])
+    seen = num_images // 64 * 64 + 64  # a little more than an epoch
+    orders = [
+        torch.cat([
+            torch.cat([x, y[:, None]], dim=1) for x, y in digits.batches({"samples_seen": seen, "batch": b}, 3)
+        ])
+        for b in (16, 64)
+    ]
+    assert len(orders[0]) == seen
+    assert torch.equal(*orders)
+    other = next(digits.batches({"samples_seen": seen, "batch": 64}, 4))[0]
+    assert not torch.equal(other, orders[0][:64, :-1])
+
+
+def test_an_epoch_goes_through_every_shifted_image_once():
+    pixels, _ = digits.shifted_images()
+    num_images = len(pixels)
+    ((epoch, _),) = digits.batches({"samples_seen": num_images, "batch": num_images}, 0)
+    assert torch.equal(epoch.sum(0, dtype=torch.float64), pixels.sum(0, dtype=torch.float64))
+    assert torch.equal(torch.sort(epoch @ torch.arange(64.0)).values, torch.sort(pixels @ torch.arange(64.0)).values)
+
+
+# --- The box ---------------------------------------------------------------------------------------------------
+
+
+def matrix(entries):
+    model = nn.Linear(len(entries[0]), len(entries), bias=True).double()
+    model.weight.data = torch.tensor(entries, dtype=torch.float64)
+    model.bias.data.fill_(1e9)  # vectors do not decay, and have no box
+    return model
+
+
+def test_the_bound_is_that_of_the_derivation_at_a_constant_rate():
+    lr, decay = 0.1, 2.0
+    starts = torch.randn(3, 4, dtype=torch.float64)
+    model = matrix(starts.tolist())
+    bound = box.BoxBound(model, decay)
+    bounds = box_bound(starts.flatten(), torch.arange(6.0, dtype=torch.float64), lr=lr, weight_decay=decay)
+    for step in range(1, 6):
+        model.weight.data.normal_()
+        excess = (model.weight.detach().flatten().abs() - bounds[step]).max()
+        assert bound.excess(lr) == pytest.approx(decay * float(excess), abs=1e-12)
+
+
+def test_the_bound_follows_a_schedule_step_by_step():
+    decay, rates = 3.0, [0.05, 0.3, 0.01, 0.0, 0.2]
+    starts = torch.randn(3, 4, dtype=torch.float64)
+    model = matrix(starts.tolist())
+    bound, farthest = box.BoxBound(model, decay), starts.abs()
+    for lr in rates:
+        farthest = (1 - lr * decay) * farthest + lr  # as far out as one step can go
+        model.weight.data.normal_()
+        excess = (model.weight.detach().abs() - farthest).max()
+        assert bound.excess(lr) == pytest.approx(decay * float(excess), abs=1e-12)
+
+
+@pytest.mark.parametrize("decay", [1.0, 30.0])
+def test_training_stays_within_the_bound_and_its_control_breaks_it(decay):
+    changes = {"lr": 3e-2, "betas": [0.9, 0.99], "box_decay": decay}
+    kept = values(measured("constraint", "lion", weight_decay=decay, **changes))
+    broken = values(measured("constraint", "lion", weight_decay=0.0, **changes))
+    assert kept["none", "box_excess"] <= 1e-12
+    assert broken["none", "box_excess"] > 1e-3
+    assert math.isfinite(kept["test", "nll_nats"])
+
+
+def test_a_diverged_run_has_no_excess():
+    found = measured("constraint", "adamw", lr=1e200, weight_decay=0.0)
+    assert [each.metric for each in found] == ["box_excess"]
+    assert math.isnan(found[0].value)
+
+
+def test_places_are_shares_of_the_tenths_of_the_box_and_the_last_holds_the_outside():
+    model = matrix([[0.0, 0.04, -0.06, 0.49], [-0.51, 0.5, 7.0, 0.449]])
+    shares = {each.metric: each.value for each in box.places_in_box(model, weight_decay=2.0, step=3)}
+    expected = dict.fromkeys([f"box_share_0.{tenth}" for tenth in range(10)], 0.0)
+    expected |= {"box_share_0.0": 2 / 8, "box_share_0.1": 1 / 8, "box_share_0.8": 1 / 8, "box_share_0.9": 4 / 8}
+    assert shares == expected
+
+
+@pytest.mark.parametrize("task", ["language_model", "constraint"])
+def test_a_run_reports_all_its_places(task):
+    shares = [each.value for each in measured(task, "lion") if each.metric.startswith("box_share_")]
+    assert len(shares) == 10
+    assert sum(shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("weight", "decay"), [(1.0, 0.0), (math.nan, 1.0), (math.inf, 1.0)])
+def test_without_decay_or_after_divergence_there_are_no_places(weight, decay):
+    assert not list(box.places_in_box(matrix([[weight, 1.0]]), decay, step=1))
+
+
+# --- Flatness --------------------------------------------------------------------------------------------------
+
+DISTURBANCE = {"train_nll": 2.2, "every": 5, "perturbations": [0.0, 0.5], "draws": 3}
+
+
+def flatness(**changes):
+    config = {**IMAGES, **POINT, **DISTURBANCE, **changes}
+    return digits.measure_flatness(Run("flatness", "adamw", 0, config))
+
+
+def test_a_run_that_does_not_reach_the_loss_has_no_number():
+    found = list(flatness(train_nll=1e-9))
+    assert len(found) == 2 + len(DISTURBANCE["perturbations"])
+    assert all(math.isnan(each.value) for each in found)
+
+
+def test_no_disturbance_raises_nothing_and_a_large_one_does():
+    found = values(flatness())
+    assert found["train", "nll_nats"] <= DISTURBANCE["train_nll"]
+    assert found["test", "perturbed_0_nll_nats"] == pytest.approx(found["test", "nll_nats"], abs=1e-12)
+    assert found["test", "perturbed_0.5_nll_nats"] > found["test", "nll_nats"]
+
+
+def test_training_stops_at_the_first_look_that_finds_the_loss(monkeypatch):
+    looks = []
+
+    def watched(model, split):
+        looks.append((split, evaluate(model, split)[0]))
+        return evaluate(model, split)
+
+    evaluate = digits.evaluate
+    monkeypatch.setattr(digits, "evaluate", watched)
+    list(flatness())
+    on_train = [nll for split, nll in looks if split == "train"]
+    assert len(on_train) > 1
+    assert [nll <= DISTURBANCE["train_nll"] for nll in on_train] == [False] * (len(on_train) - 1) + [True]
+
+
+def test_every_weight_is_disturbed_in_proportion_to_its_size(monkeypatch):
+    models = []
+    make_model = digits.make_model
+    monkeypatch.setattr(digits, "make_model", lambda run: models.append(make_model(run)) or models[0])
+    disturbed = flatness(perturbations=[0.5], draws=1)
+    next(disturbed)  # the loss on train: training has stopped
+    before = copy.deepcopy(models[0])
+    list(disturbed)
+    z = torch.cat([
+        ((now - then) / (0.5 * then.abs())).detach().flatten()
+        for now, then in zip(models[0].parameters(), before.parameters(), strict=True)
+    ])
+    assert float(z.mean()) == pytest.approx(0, abs=0.15)
+    assert float(z.std()) == pytest.approx(1, abs=0.1)
+    assert len(z.unique()) > 0.9 * len(z)
+
+
+# --- Language model --------------------------------------------------------------------------------------------
+
+
+def test_windows_are_runs_of_the_stream_and_their_targets_come_one_token_later():
+    task = language_model.LanguageModel(**TEXT)
+    stream = torch.arange(100)
+    drawn = list(language_model.batches(stream, task, seed=0))
+    assert len(drawn) == task.steps
+    for inputs, targets in drawn:
+        assert inputs.shape == targets.shape == (task.batch, task.context)
+        assert torch.equal(targets, inputs + 1)
+        assert torch.equal(inputs, inputs[:, :1] + torch.arange(task.context))
+
+
+def test_an_evaluation_is_the_mean_over_all_its_windows():
+    task = language_model.LanguageModel(**{**TEXT, "evaluation_windows": 70})  # more than are evaluated at once
+    model = TinyGPT(vocabulary=300, width=16, layers=1, heads=2, context=16)
+    stream = made_up_stream("test", 300)
+    starts = np.linspace(0, len(stream) - 17, 70).astype(int)
+    losses = []
+    for start in starts:
+        window = stream[start : start + 17]
+        log_p = model(window[None, :-1]).log_softmax(-1)[0]
+        losses.append(-log_p[torch.arange(16), window[1:]].mean().item())
+    assert language_model.evaluate(model, task, "test", 70) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.fixture
+def speeches(monkeypatch):
+    texts = {"train": ["the state of the union " * 30, "my fellow citizens " * 30], "test": ["the citizens ", "Ünïön"]}
+    monkeypatch.setattr(language_model, "_speeches", texts.__getitem__)
+    monkeypatch.setattr(language_model, "_tokenizer", language_model._tokenizer.__wrapped__)
+    return texts
+
+
+def test_the_stream_is_the_speeches_each_after_a_separator(speeches):
+    stream = token_stream.__wrapped__("test", 280).tolist()
+    tokenizer = language_model._tokenizer(280)
+    first, second = stream.index(0), stream.index(0, 1)
+    assert first == 0
+    assert stream.count(0) == len(speeches["test"])
+    assert [tokenizer.decode(stream[1:second]), tokenizer.decode(stream[second + 1 :])] == speeches["test"]
+    assert max(stream) < 280
+
+
+def test_the_vocabulary_is_learnt_from_the_training_speeches_alone(speeches):
+    before = language_model._tokenizer(280).get_vocab()
+    speeches["test"][:] = ["zzzzzz " * 100]
+    assert language_model._tokenizer(280).get_vocab() == before
+    speeches["train"][:] = ["zzzzzz " * 100]
+    assert language_model._tokenizer(280).get_vocab() != before
+
+
+# --- Embedding rows --------------------------------------------------------------------------------------------
+
+
+def watched_run(arm):
+    """Measure an arm, and keep model, data and optimizers of its training."""
+    seen = {}
+
+    def watched(model, data, loss, optimizer, **options):
+        starts = [model.token_embedding.weight.detach().clone(), model.head.weight.detach().clone()]
+        seen.update(model=model, data=data, optimizers=optimizer.optimizers, starts=starts)
+        yield from train(model, data, loss, optimizer, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "train", watched)
+        seen["values"] = {metric: value for (_, metric), value in values(measured("embedding", arm)).items()}
+    return seen
+
+
+@pytest.fixture(scope="module")
+def watched(made_up_text):
+    return {arm: watched_run(arm) for arm in embedding.ARMS}
+
+
+def test_every_arm_shrinks_every_matrix_by_one_and_the_same_factor_over_a_run(watched):
+    expected = (1 - ROWS["total_decay"] / ROWS["steps"]) ** ROWS["steps"]
+    for seen in watched.values():
+        groups = [group for optimizer in seen["optimizers"] for group in optimizer.param_groups]
+        decays = {p: group["lr"] * group["weight_decay"] for group in groups for p in group["params"]}
+        assert set(decays) == set(seen["model"].parameters())
+        assert sum(len(group["params"]) for group in groups) == len(decays)
+        for p, decay in decays.items():
+            assert (1 - decay) ** ROWS["steps"] == pytest.approx(expected if p.ndim >= 2 else 1)
+
+
+def test_the_embedding_has_the_optimizer_and_the_rate_of_its_arm(watched):
+    kinds = {"adamw": torch.optim.AdamW, "lion": Lion, "lazy_lion": LazyLion}
+    for arm, (moves_embedding, _, moves_rest) in embedding.ARMS.items():
+        of_embedding, of_rest = watched[arm]["optimizers"]
+        assert type(of_embedding) is kinds[moves_embedding]
+        assert type(of_rest) is kinds[moves_rest]
+        (group,) = of_embedding.param_groups
+        assert [id(p) for p in group["params"]] == [id(watched[arm]["model"].token_embedding.weight)]
+        assert (group["lr"], group["betas"]) == (ROWS["embedding_lr"], (0.9, 0.99))
+        assert {(g["lr"], g["betas"]) for g in of_rest.param_groups} == {(ROWS["lr"], (0.9, 0.99))}
+
+
+def test_all_arms_start_from_the_same_embedding_and_see_the_same_windows(watched):
+    first = watched["adamw"]
+    for seen in watched.values():
+        assert torch.equal(seen["starts"][0], first["starts"][0])
+        assert all(torch.equal(*pair) for pair in zip(tokens_of(seen, 0), tokens_of(first, 0), strict=True))
+
+
+def tokens_of(seen, side):
+    return [pair[side] for pair in seen["data"]]
+
+
+def test_only_tied_arms_have_one_matrix_and_they_report_no_head(watched):
+    for arm, (_, tying, _) in embedding.ARMS.items():
+        model = watched[arm]["model"]
+        assert (model.head.weight is model.token_embedding.weight) == (tying is not None)
+        assert ("head_1_9_share" in watched[arm]["values"]) == (tying is None)
+
+
+def test_swapped_halves_are_an_output_matrix_whose_halves_have_changed_places(watched):
+    model = watched["lion_half_swapped"]["model"]
+    plain = TinyGPT(vocabulary=300, width=16, layers=1, heads=2, context=16, tied=True)
+    plain.load_state_dict(model.state_dict())
+    hidden = []
+    plain.final_norm.register_forward_hook(lambda *call: hidden.append(call[-1]))
+    tokens = torch.arange(32).view(2, 16)
+    logits = plain(tokens)
+    left, right = plain.token_embedding.weight.split(8, dim=1)
+    torch.testing.assert_close(model(tokens), hidden[0] @ torch.cat([right, left], dim=1).T)
+    assert not torch.allclose(model(tokens), logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("arm", embedding.ARMS)
+def test_rows_are_classed_by_how_often_their_token_came_and_measured_class_by_class(watched, arm):
+    seen = watched[arm]
+    matrices = [("embedding", seen["model"].token_embedding.weight, seen["starts"][0], 0, ROWS["embedding_lr"])]
+    if embedding.ARMS[arm][1] is None:
+        matrices.append(("head", seen["model"].head.weight, seen["starts"][1], 1, ROWS["lr"]))
+    for name, weight, start, side, lr in matrices:
+        tokens, counts = np.concatenate([t.numpy().ravel() for t in tokens_of(seen, side)]), np.zeros(300, dtype=int)
+        np.add.at(counts, tokens, 1)
+        decay, q, reach = ROWS["total_decay"] / (lr * 12), 1 - ROWS["total_decay"] / 12, 0.0
+        for _ in range(12):
+            reach = q * reach + lr  # pushed one way all the time
+        wall = 0.8 * (q**12 * np.abs(start.numpy()) + (1 - q**12) / decay)
+        for label, low, high in (
+            ("0", 0, 0),
+            ("1_9", 1, 9),
+            ("10_29", 10, 29),
+            ("30_99", 30, 99),
+            ("100", 100, 10**9),
+        ):
+            rows = np.flatnonzero((low <= counts) & (counts <= high))
+            entries = weight.detach().numpy().astype(np.float64)[rows]
+            assert len(rows)
+            found = {metric: seen["values"][f"{name}_{label}_{metric}"] for metric in ("rms", "share", "rows")}
+            expected = {
+                "rms": np.sqrt((entries**2).mean()), "share": (np.abs(entries) > wall[rows]).mean(), "rows": len(rows),
+            }  # fmt: skip
+            assert found == pytest.approx(expected)
+        assert seen["values"][f"{name}_reach"] == pytest.approx(reach)
+    shares = [
+        value for metric, value in seen["values"].items() if metric.startswith("embedding_") and "share" in metric
+    ]
+    assert len(shares) == 5
+
+
+def test_lazy_rows_leave_tokens_that_never_came_untouched_where_lion_lets_them_decay(watched):
+    def unseen(seen):
+        never = torch.ones(300, dtype=torch.bool)
+        never[torch.cat([t.flatten() for t in tokens_of(seen, 0)])] = False
+        return seen["model"].token_embedding.weight.detach()[never], seen["starts"][0][never]
+
+    now, start = unseen(watched["lion_lazy_rows"])
+    assert len(start) > 10
+    assert torch.equal(now, start)
+    now, start = unseen(watched["lion"])
+    torch.testing.assert_close(now, (1 - ROWS["total_decay"] / 12) ** 12 * start)
+
+
+# --- Updates ---------------------------------------------------------------------------------------------------
+
+
+class Fixed:
+    """Steps of an optimizer on given gradients of one matrix; keeps the matrix before and after each."""
+
+    def __init__(self, arm, gradients, **changes):
+        self.config = {**POINT, "betas": [0.9, 0.99], **changes}
+        self.gradients = torch.tensor(np.array(gradients), dtype=torch.float64)
+        self.model = nn.Linear(self.gradients.shape[-1], 1, bias=False).double()
+        self.optimizer = arms.make_optimizer(arm, self.model, self.config)
+        self.weights = [self.model.weight.detach().clone()]
+
+    def steps(self):
+        for number, gradient in enumerate(self.gradients, start=1):
+            self.model.weight.grad = gradient.clone()[None]
+            self.optimizer.step()
+            self.weights.append(self.model.weight.detach().clone())
+            yield Step(number, 1.0, None)
+
+    def compare(self, window):
+        """Give the measured values by metric and step."""
+        found = {}
+        for each in updates.compare_updates(self.model, self.optimizer, self.steps(), window):
+            found.setdefault(each.metric, {})[each.step] = each.value
+        return found
+
+    def updates(self):
+        """Give (θ (1 - η λ) - θ') / η of every step."""
+        lr, decay = self.config["lr"], self.config["weight_decay"]
+        return [((1 - lr * decay) * then - now)[0].numpy() / lr for then, now in pairwise(self.weights)]
+
+
+def lion_signs(gradients):
+    momentum, signs = np.zeros(len(gradients[0])), []
+    for g in gradients:
+        signs.append(np.sign(0.9 * momentum + 0.1 * g))
+        momentum = 0.99 * momentum + 0.01 * g
+    return signs
+
+
+def test_adamws_update_is_what_torchs_adamw_has_moved_apart_from_decay():
+    gradients = np.random.default_rng(0).normal(0.3, 1, size=(12, 7))
+    run = Fixed("adamw", gradients, weight_decay=0.5)
+    found, moved, signs = run.compare(window=4), run.updates(), lion_signs(gradients)
+    early = {step: np.abs(moved[step - 1]).mean() for step in (1, 2, 3, 5, 10)}
+    assert found["adamw_mean_abs"] == pytest.approx(early, rel=1e-9)
+    ratios = {}
+    for end in (8, 12):  # the first window is left out
+        lion, adamw = (np.square(np.sum(each[end - 4 : end], axis=0)).sum() for each in (signs, moved))
+        ratios[end] = np.sqrt(lion / adamw)
+    assert found["update_ratio"] == pytest.approx(ratios, rel=1e-9)
+
+
+def test_constant_gradients_move_both_alike_and_a_first_update_is_of_size_one():
+    found = Fixed("adamw", [[0.5, -2.0, 1e-3]] * 12).compare(window=4)
+    assert list(found["update_ratio"]) == [8, 12]
+    assert found["update_ratio"] == pytest.approx({8: 1, 12: 1}, rel=1e-4)
+    assert found["adamw_mean_abs"][1] == pytest.approx(1, rel=1e-4)
+
+
+def test_an_entry_is_masked_where_direction_and_gradient_are_not_of_one_sign():
+    # After two steps: pushed back by its memory, agreeing, never a gradient, a memory but no gradient now.
+    found = Fixed("adamw", [[1, 1, 0, 1], [-0.01, 1, 0, 0]]).compare(window=2)
+    assert found["masked_share"] == {2: pytest.approx(2 / 3)}
+    # An entry without any gradient is not counted in the mean of AdamW's updates either.
+    assert found["adamw_mean_abs"][1] == pytest.approx(1)
+
+
+def test_the_masked_share_is_that_of_the_entries_the_cautious_rule_leaves_in_place():
+    rng = np.random.default_rng(1)
+    gradients = rng.normal(0.2, 1, size=(20, 500)) * (rng.random((20, 500)) < 0.7)
+    betas = (0.95, 0.6)  # far from Lion's own
+    run = Fixed("cautious_lion", gradients, weight_decay=0.0, betas=list(betas))
+    found, moved = run.compare(window=1), run.updates()
+    assert set(found) == {"masked_share"}
+    had_gradient = np.cumsum(gradients != 0, axis=0) > 0
+    shares = {step: (moved[step - 1] == 0)[had_gradient[step - 1]].mean() for step in range(1, 21)}
+    assert found["masked_share"] == pytest.approx(shares)
+    assert 0.1 < shares[20] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("measure", "task"),
+    [(updates.measure_language_model_updates, TEXT), (updates.measure_digits_updates, IMAGES)],
+)
+def test_updates_are_compared_along_a_run_and_a_diverged_one_has_none(measure, task):
+    config = {**task, **POINT, "window": 4}
+    found = list(measure(Run("updates", "adamw", 0, config)))
+    assert {each.metric for each in found} == {"update_ratio", "masked_share", "adamw_mean_abs"}
+    assert all(each.value > 0 for each in found)
+    first = next(each for each in found if (each.metric, each.step) == ("adamw_mean_abs", 1))
+    assert 0.95 < first.value <= 1
+    diverged = list(measure(Run("updates", "adamw", 0, {**config, "lr": 1e30, "weight_decay": 0.0})))
+    nothing = [each for each in diverged if math.isnan(each.value)]
+    assert {each.metric for each in nothing} == {"update_ratio", "masked_share", "adamw_mean_abs"}
+    assert len(nothing) == 3
+
+
+# --- The derivation as runs ------------------------------------------------------------------------------------
+
+
+def test_a_check_reports_its_error_and_its_controls():
+    found = values(identities.measure_identity(Run("identities", "state_bytes", 0, {})))
+    check = identities.CHECKS["state_bytes"]()
+    assert found == {("none", "max_error"): check.max_error, ("none", "control_error"): check.control_error}
+    assert check.max_error < 1e-3 < check.control_error
+
+
+def test_the_simulated_ratio_in_gaussian_noise_is_about_the_formulas():
+    (ratio,) = (each.value for each in identities.measure_noise(Run("noise", "gaussian", 0, {})))
+    (other,) = (each.value for each in identities.measure_noise(Run("noise", "gaussian", 1, {})))
+    assert ratio != other
+    assert [ratio, other] == pytest.approx([gaussian_drift_ratio((0.9, 0.99))] * 2, rel=0.3)
+
+
+def test_simulated_and_predicted_drifts_agree():
+    found = values(identities.measure_drift(Run("drift", "gaussian", 0, {"rho": 1.0})))
+    for arm in ("lion", "adamw"):
+        assert found["none", f"{arm}_simulated"] == pytest.approx(found["none", f"{arm}_predicted"], rel=0.05)
+
+
+def test_the_portrait_starts_where_told_and_lion_ends_at_the_wall_of_the_box():
+    config = {
+        "curvatures": [1.0, 20.0], "minimum": [2.0, 0.5], "start": [-1.5, 1.8], "lr": 0.1, "weight_decay": 1.0,
+        "steps": 60,
+    }  # fmt: skip
+    found = list(identities.measure_portrait(Run("portrait", "lion", 0, config)))
+    path = {(each.metric, each.step): each.value for each in found}
+    assert (path["x", 0], path["y", 0]) == (-1.5, 1.8)
+    assert sorted(step for metric, step in path if metric == "x") == list(range(61))
+    assert path["x", 60] == pytest.approx(1, abs=0.01)  # the free minimum is at 2
+    assert abs(path["y", 1] - (1.8 * 0.9 - 0.1)) < 1e-12

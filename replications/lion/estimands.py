@@ -121,13 +121,23 @@ def lr_ratio_slope(runs: pd.DataFrame) -> pd.Series:
     Returns:
         Least-squares slope by seed; negative where the ratio falls.
     """
-    chosen = (runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")
-    rows = runs[chosen & (runs["metric"] == "nll_nats")]
-    rows = rows.assign(batch=_configured(rows, "batch"), log_lr=np.log(_configured(rows, "lr")))
-    vertices = {key: _vertex(curve) for key, curve in rows.groupby(["seed", "batch", "arm"])}
-    best = pd.Series(vertices, index=pd.MultiIndex.from_tuples(vertices, names=["seed", "batch", "arm"]), dtype=float)
-    ratios = best.unstack("arm").reindex(columns=["adamw", "lion"])
-    return _slope_on_log_batch(ratios["adamw"] - ratios["lion"])
+    best = _parabolas(runs)["vertex"].unstack("arm").reindex(columns=["adamw", "lion"])
+    return _slope_on_log_batch(best["adamw"] - best["lion"])
+
+
+def digits_sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
+    """Return how much more Lion's log loss rises than AdamW's at half and twice the best learning rate (C13b).
+
+    From the parabolas of `lr_ratio_slope`: with curvature a the rise is a (log 2)², on both sides.
+
+    Args:
+        runs: `runs.csv`; experiment "learning_rate_sweep".
+
+    Returns:
+        Lion minus AdamW, mean over batch sizes, by seed; negative where Lion is the less sensitive one.
+    """
+    rises = _parabolas(runs)["curvature"].unstack("arm").reindex(columns=["adamw", "lion"]) * np.log(2) ** 2
+    return (rises["lion"] - rises["adamw"]).groupby(level="seed").agg(lambda gaps: gaps.mean(skipna=False))
 
 
 def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
@@ -438,14 +448,25 @@ def _slope_on_log_batch(values: pd.Series) -> pd.Series:
     return by_seed.apply(lambda y: np.polyfit(np.log(y.index.get_level_values("batch")), y, 1)[0]).astype(float)
 
 
-def _vertex(curve: pd.DataFrame) -> float:
-    """Return the log learning rate of least loss, or NaN where the minimum lies at the end of the grid."""
+def _parabolas(runs: pd.DataFrame) -> pd.DataFrame:
+    """Fit each curve of log loss against log learning rate; index seed, batch, arm."""
+    chosen = (runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")
+    rows = runs[chosen & (runs["metric"] == "nll_nats")]
+    rows = rows.assign(batch=_configured(rows, "batch"), log_lr=np.log(_configured(rows, "lr")))
+    keys = ["seed", "batch", "arm"]
+    fits = {key: _parabola(curve) for key, curve in rows.groupby(keys)}
+    index = pd.MultiIndex.from_tuples(fits, names=keys)
+    return pd.DataFrame(list(fits.values()), index=index, columns=["vertex", "curvature"], dtype=float)
+
+
+def _parabola(curve: pd.DataFrame) -> tuple[float, float]:
+    """Return the log learning rate of least loss and the curvature there, or NaN at the end of the grid."""
     ordered = curve.sort_values("log_lr")
     log_lr, log_loss = ordered["log_lr"].to_numpy(), np.log(ordered["value"].to_numpy())
     least = int(np.nanargmin(log_loss)) if np.isfinite(log_loss).any() else 0
     near = slice(max(0, least - 2), least + 3)
     x, y = log_lr[near], log_loss[near]
     if least in (0, len(log_loss) - 1) or np.isnan(y).any():
-        return float("nan")
+        return float("nan"), float("nan")
     curvature, slope, _ = np.polyfit(x, y, 2)
-    return float(-slope / (2 * curvature)) if curvature > 0 else float("nan")
+    return (float(-slope / (2 * curvature)), float(curvature)) if curvature > 0 else (float("nan"), float("nan"))

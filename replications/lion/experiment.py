@@ -18,9 +18,15 @@ from paperkit.config import StrictModel
 from paperkit.runs import Measure, Run, Runner
 from paperkit.stage import Tables, main
 from paperkit.tuning import LogRange, Space, draw_trials, ledger, select
-from replications.lion.tasks.digits import Digits, measure_constraint, measure_digits, measure_flatness
+from replications.lion.tasks.digits import (
+    Digits,
+    measure_constraint,
+    measure_digits,
+    measure_digits_trial,
+    measure_flatness,
+)
 from replications.lion.tasks.embedding import ARMS as EMBEDDING_ARMS
-from replications.lion.tasks.embedding import Embedding, measure_embedding
+from replications.lion.tasks.embedding import Embedding, measure_embedding, measure_embedding_trial
 from replications.lion.tasks.identities import (
     CHECKS,
     NOISES,
@@ -29,7 +35,12 @@ from replications.lion.tasks.identities import (
     measure_noise,
     measure_portrait,
 )
-from replications.lion.tasks.language_model import LanguageModel, measure_language_model
+from replications.lion.tasks.language_model import (
+    LanguageModel,
+    measure_language_model,
+    measure_language_model_and_box,
+    measure_language_model_trial,
+)
 from replications.lion.tasks.updates import LION_BETAS, measure_digits_updates, measure_language_model_updates
 
 ARMS = ("adamw", "lion")
@@ -54,21 +65,29 @@ Configuration = dict[str, Any]
 Outcomes = Sequence[tuple[Configuration, float]]
 
 
+class Box(StrictModel):
+    """The declared ranges of a study; the same for all its arms.
+
+    Attributes:
+        lr: Range of the peak learning rate.
+        weight_decay: Range of the decay coefficient λ (the step shrinks matrices by 1 - lr·λ).
+    """
+
+    lr: LogRange
+    weight_decay: LogRange
+
+
 class Search(StrictModel):
-    """The declared space; the same for all arms but for their candidate pairs of betas.
+    """What all searches share.
 
     Attributes:
         draw_seed: Seed of the Sobol sequence.
         run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
-        lr: Range of the peak learning rate.
-        weight_decay: Range of the decay coefficient λ (the step shrinks matrices by 1 - lr·λ).
         betas: Candidate pairs of each arm; an arm with one beta has it twice.
     """
 
     draw_seed: Seed
     run_seed: Seed
-    lr: LogRange
-    weight_decay: LogRange
     betas: Mapping[str, list[Betas]]
 
     @model_validator(mode="after")
@@ -79,16 +98,17 @@ class Search(StrictModel):
             raise ValueError(message)
         return self
 
-    def space(self, arm: str) -> dict[str, Any]:
+    def space(self, arm: str, box: Box) -> dict[str, Any]:
         """Return what `draw_trials` searches for one arm.
 
         Args:
             arm: One of `VARIANTS`.
+            box: Ranges of the study.
 
         Returns:
             A range or list of choices for each hyper-parameter.
         """
-        return {"lr": self.lr, "weight_decay": self.weight_decay, "betas": self.betas[arm]}
+        return {"lr": box.lr, "weight_decay": box.weight_decay, "betas": self.betas[arm]}
 
 
 class Headline(StrictModel):
@@ -96,6 +116,7 @@ class Headline(StrictModel):
 
     Attributes:
         task: Model and horizon.
+        box: Ranges of the search.
         num_trials: Trials of each arm.
         budgets: Smaller budgets at which the verdict is drawn again; the first trials of the same sequence.
         num_budget_seeds: Seeds of each.
@@ -104,6 +125,7 @@ class Headline(StrictModel):
     """
 
     task: LanguageModel
+    box: Box
     num_trials: PowerOfTwo
     budgets: list[Count]
     num_budget_seeds: Count
@@ -116,6 +138,7 @@ class Variants(StrictModel):
 
     Attributes:
         task: Model and horizon.
+        box: Ranges of the search.
         num_trials: Trials of each arm.
         num_seeds: Seeds of each arm.
         lr_factors: Factors on each arm's own best learning rate (C13); the arms are AdamW and Lion.
@@ -123,6 +146,7 @@ class Variants(StrictModel):
     """
 
     task: LanguageModel
+    box: Box
     num_trials: PowerOfTwo
     num_seeds: Count
     lr_factors: list[Annotated[float, Field(gt=0)]]
@@ -134,6 +158,7 @@ class BatchSweep(StrictModel):
 
     Attributes:
         task: Model, samples, batch sizes.
+        box: Ranges of the search.
         num_trials: Trials of each arm at each batch size.
         num_seeds: Seeds of each arm at its selected points.
         rates: Ends of the grid of learning rates, without decay, for C4.
@@ -143,6 +168,7 @@ class BatchSweep(StrictModel):
     """
 
     task: Digits
+    box: Box
     num_trials: PowerOfTwo
     num_seeds: Count
     rates: LogRange
@@ -156,10 +182,12 @@ class Ablation(StrictModel):
 
     Attributes:
         batch: One of the sweep's.
+        box: Ranges of the search.
         num_trials: Trials of each pair of betas.
         num_seeds: Seeds of each.
         betas: Pairs compared (C12).
         box_decays: λ of the box (C7).
+        num_box_seeds: Seeds of each.
         train_nll: Training loss at which both arms stop before they are disturbed (C14).
         every: Steps between two looks at it.
         perturbations: Relative sizes of the disturbance.
@@ -167,10 +195,12 @@ class Ablation(StrictModel):
     """
 
     batch: Count
+    box: Box
     num_trials: PowerOfTwo
     num_seeds: Count
     betas: list[Betas]
     box_decays: list[Annotated[float, Field(gt=0)]]
+    num_box_seeds: Count
     train_nll: Annotated[float, Field(gt=0)]
     every: Count
     perturbations: list[Annotated[float, Field(ge=0)]]
@@ -182,11 +212,13 @@ class EmbeddingRows(StrictModel):
 
     Attributes:
         task: Model, horizon, total decay.
+        lr: Range of both learning rates.
         num_trials: Trials of each arm, over two learning rates: of the embedding and of everything else.
         num_seeds: Seeds of each arm.
     """
 
     task: Embedding
+    lr: LogRange
     num_trials: PowerOfTwo
     num_seeds: Count
 
@@ -195,8 +227,10 @@ class Config(StrictModel):
     """One profile of params.yaml.
 
     Attributes:
-        search: The space that all arms share.
-        seeds: Fresh seeds of the reports; a study takes the first so many.
+        search: What all searches share.
+        seeds: Fresh seeds of the headline's report.
+        study_seeds: Fresh seeds of the other studies, each of which takes the first so many; none of them was in the
+            pilot run.
         headline: The headline claim.
         variants: Lion's relatives.
         batch_sweep: Batch sizes.
@@ -207,6 +241,7 @@ class Config(StrictModel):
 
     search: Search
     seeds: list[Seed] = Field(min_length=1)
+    study_seeds: list[Seed] = Field(min_length=1)
     headline: Headline
     variants: Variants
     batch_sweep: BatchSweep
@@ -216,17 +251,16 @@ class Config(StrictModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds) or self.search.run_seed in self.seeds:
-            message = f"seeds {self.seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
-            raise ValueError(message)
+        for name, seeds in (("seeds", self.seeds), ("study_seeds", self.study_seeds)):
+            if len(set(seeds)) < len(seeds) or self.search.run_seed in seeds:
+                message = f"{name} {seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
+                raise ValueError(message)
         if self.ablation.batch not in self.batch_sweep.task.batches:
             message = f"ablation.batch {self.ablation.batch} must be one of {self.batch_sweep.task.batches}"
             raise ValueError(message)
-        for path, study in (
-            ("headline", self.headline), ("variants", self.variants), ("batch_sweep", self.batch_sweep),
-            ("ablation", self.ablation), ("embedding", self.embedding),
-        ):  # fmt: skip
-            _check_study(path, study, len(self.seeds))
+        _check_study("headline", self.headline, len(self.seeds))
+        for path in ("variants", "batch_sweep", "ablation", "embedding"):
+            _check_study(path, getattr(self, path), len(self.study_seeds))
         if max(self.headline.budgets, default=1) > self.headline.num_trials:
             message = f"headline.budgets {self.headline.budgets} must be at most num_trials {self.headline.num_trials}"
             raise ValueError(message)
@@ -276,8 +310,9 @@ def run_headline(config: Config, runner: Runner) -> Tables:
     """
     study, search = config.headline, config.search
     task = study.task.model_dump()
-    tuning = Tuning(runner, measure_language_model, "loss_nats", search, study.num_trials)
-    outcomes, trials = tuning.tune("lm_quality", {**task, "curve_points": 1}, {arm: search.space(arm) for arm in ARMS})
+    tuning = Tuning(runner, measure_language_model_trial, "loss_nats", search, study.num_trials)
+    spaces = {arm: search.space(arm, study.box) for arm in ARMS}
+    outcomes, trials = tuning.tune("lm_quality", {**task, "curve_points": 1}, spaces)
     best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
     # The probe first, since the transferred point depends on it; the reports then are one grid.
     probe = Run("lm_updates", "adamw", search.run_seed, {**best["adamw"], "window": study.window})
@@ -286,7 +321,7 @@ def run_headline(config: Config, runner: Runner) -> Tables:
     grid = pairs("lm_quality", best, config.seeds)
     transferred = {"lion": {**best["adamw"], **transfer(best["adamw"], ratio)}}
     grid += pairs("lm_transfer", transferred, config.seeds[: study.num_transfer_seeds])
-    runs = [*updates, *execute(runner, measure_language_model, grid)]
+    runs = [*updates, *execute(runner, measure_language_model_and_box, grid)]
     for budget in study.budgets:
         early = {arm: {**task, **best_of(outcomes[arm][:budget])} for arm in ARMS}
         # Under one name, since several budgets may have selected one point: it is run once.
@@ -324,10 +359,10 @@ def run_variants(config: Config, runner: Runner) -> Tables:
     Returns:
         Experiments variants, cautious_untuned, lr_factor_<f> and updates.
     """
-    study, search, seeds = config.variants, config.search, config.seeds[: config.variants.num_seeds]
+    study, search, seeds = config.variants, config.search, config.study_seeds[: config.variants.num_seeds]
     task = study.task.model_dump()
-    tuning = Tuning(runner, measure_language_model, "loss_nats", search, study.num_trials)
-    spaces = {arm: search.space(arm) for arm in VARIANTS}
+    tuning = Tuning(runner, measure_language_model_trial, "loss_nats", search, study.num_trials)
+    spaces = {arm: search.space(arm, study.box) for arm in VARIANTS}
     outcomes, trials = tuning.tune("variants", {**task, "curve_points": 1}, spaces)
     best = {arm: {**task, **best_of(outcomes[arm])} for arm in VARIANTS}
     grid = pairs("variants", best, seeds) + pairs("cautious_untuned", {"cautious_lion": best["lion"]}, seeds)
@@ -350,16 +385,17 @@ def run_batch_sweep(config: Config, runner: Runner) -> Tables:
         Experiments batch_sweep, learning_rate_sweep and batch_updates.
     """
     study, search = config.batch_sweep, config.search
-    tuning = Tuning(runner, measure_digits, "nll_nats", search, study.num_trials)
+    tuning = Tuning(runner, measure_digits_trial, "nll_nats", search, study.num_trials)
     rates = [study.rates.at(fraction) for fraction in np.linspace(0, 1, study.num_rates).tolist()]
-    rate_seeds = config.seeds[: study.num_rate_seeds]
+    rate_seeds = config.study_seeds[: study.num_rate_seeds]
     grid, probes, trials = [], [], []
     for batch in study.task.batches:
         task = study.task.at(batch)
-        outcomes, rows = tuning.tune("batch_sweep", task, {arm: search.space(arm) for arm in ARMS}, batch=batch)
+        spaces = {arm: search.space(arm, study.box) for arm in ARMS}
+        outcomes, rows = tuning.tune("batch_sweep", task, spaces, batch=batch)
         trials += rows
         best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
-        grid += pairs("batch_sweep", best, config.seeds[: study.num_seeds])
+        grid += pairs("batch_sweep", best, config.study_seeds[: study.num_seeds])
         for lr in rates:
             point = {**task, "lr": lr, "weight_decay": 0.0, "betas": list(LION_BETAS)}
             grid += pairs("learning_rate_sweep", dict.fromkeys(ARMS, point), rate_seeds)
@@ -377,23 +413,23 @@ def run_ablation(config: Config, runner: Runner) -> Tables:
     Returns:
         Experiments betas_<b1>_<b2>, constraint, constraint_control and flatness.
     """
-    study, search, seeds = config.ablation, config.search, config.seeds[: config.ablation.num_seeds]
+    study, search, seeds = config.ablation, config.search, config.study_seeds[: config.ablation.num_seeds]
     task = config.batch_sweep.task.at(study.batch)
-    tuning = Tuning(runner, measure_digits, "nll_nats", search, study.num_trials)
+    tuning = Tuning(runner, measure_digits_trial, "nll_nats", search, study.num_trials)
     grid, trials = [], []
     for betas in study.betas:
         name = f"betas_{betas[0]:g}_{betas[1]:g}"
-        outcomes, rows = tuning.tune(name, task, {"lion": {**search.space("lion"), "betas": [betas]}})
+        outcomes, rows = tuning.tune(name, task, {"lion": {**search.space("lion", study.box), "betas": [betas]}})
         grid += pairs(name, {"lion": {**task, **best_of(outcomes["lion"])}}, seeds)
         trials += rows
-    outcomes, rows = tuning.tune("flatness", task, {arm: search.space(arm) for arm in ARMS})
+    outcomes, rows = tuning.tune("flatness", task, {arm: search.space(arm, study.box) for arm in ARMS})
     best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
     walls = []
     for decay in study.box_decays:
         # The control applies no decay and is held against the same box.
         for experiment, applied in (("constraint", decay), ("constraint_control", 0.0)):
             point = {**best["lion"], "weight_decay": applied, "box_decay": decay}
-            walls += pairs(experiment, {"lion": point}, seeds)
+            walls += pairs(experiment, {"lion": point}, seeds[: study.num_box_seeds])
     disturbance = {name: getattr(study, name) for name in ("train_nll", "every", "perturbations", "draws")}
     stopped = pairs("flatness", {arm: {**best[arm], **disturbance} for arm in ARMS}, seeds)
     runs = [
@@ -416,11 +452,11 @@ def run_embedding(config: Config, runner: Runner) -> Tables:
     """
     study, search = config.embedding, config.search
     task = {**study.task.language_model.model_dump(), "total_decay": study.task.total_decay}
-    tuning = Tuning(runner, measure_embedding, "loss_nats", search, study.num_trials)
-    space = {"lr": search.lr, "embedding_lr": search.lr}
+    tuning = Tuning(runner, measure_embedding_trial, "loss_nats", search, study.num_trials)
+    space = {"lr": study.lr, "embedding_lr": study.lr}
     outcomes, trials = tuning.tune("lm_embedding", task, dict.fromkeys(EMBEDDING_ARMS, space))
     best = {arm: {**task, **best_of(outcomes[arm])} for arm in EMBEDDING_ARMS}
-    grid = pairs("lm_embedding", best, config.seeds[: study.num_seeds])
+    grid = pairs("lm_embedding", best, config.study_seeds[: study.num_seeds])
     return Tables(execute(runner, measure_embedding, grid), trials)
 
 
@@ -435,7 +471,9 @@ def run_derivation(config: Config, runner: Runner) -> Tables:
         Experiments identities, noise, drift and portrait.
     """
     checks = [Run("identities", name, 0, {}) for name in CHECKS]
-    shapes = [Run("noise", noise, seed, {}) for seed in config.seeds[: config.num_noise_seeds] for noise in NOISES]
+    shapes = [
+        Run("noise", noise, seed, {}) for seed in config.study_seeds[: config.num_noise_seeds] for noise in NOISES
+    ]
     drifts = [Run("drift", "gaussian", 0, {"rho": rho}) for rho in DRIFT_RHOS]
     runs = [
         *execute(runner, measure_identity, checks),

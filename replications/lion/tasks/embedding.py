@@ -6,7 +6,7 @@ at 1/λ and the reach of an update, η T, stand in one proportion everywhere.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,15 @@ from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run
 from paperkit.training import train
 from replications.lion.tasks.arms import OPTIMIZERS, seeds_of
-from replications.lion.tasks.language_model import LanguageModel, batches, evaluate, next_token_loss, token_stream
+from replications.lion.tasks.language_model import (
+    LanguageModel,
+    Split,
+    batches,
+    evaluate,
+    next_token_loss,
+    task_of,
+    token_stream,
+)
 
 CLASSES = {"0": (0, 0), "1_9": (1, 9), "10_29": (10, 29), "30_99": (30, 99), "100": (100, None)}
 NEAR_WALL = 0.8
@@ -57,37 +65,90 @@ def measure_embedding(run: Run) -> Iterator[Measurement]:
         entries beyond 0.8 (q^T |θ₀| + (1 - q^T) / λ), for embedding and head; the half-width that a row pushed one
         way all the time would reach.
     """
-    task = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
-    moves_embedding, tying, moves_rest = ARMS[run.arm]
-    initialisation, order = seeds_of(run.seed)
-    torch.manual_seed(initialisation)
+    task, model = task_of(run), make_model(run)
+    embedding, head = model.token_embedding.weight, model.head.weight
+    starts = embedding.detach().clone(), head.detach().clone()
+    data = _data(run)
+    diverged = yield from _losses(run, model, data, ("validation", "test"))
+    if diverged:
+        metrics = (f"embedding_{label}_{measured}" for label in CLASSES for measured in ("rms", "share"))
+        yield from (Measurement("none", task.steps, metric, math.nan) for metric in metrics)
+        return
+    inputs, targets = (torch.cat([pair[side].flatten() for pair in data]) for side in (0, 1))
+    yield from _rows("embedding", embedding, starts[0], inputs, run, run.config["embedding_lr"])
+    if head is not embedding:
+        yield from _rows("head", head, starts[1], targets, run, run.config["lr"])
+
+
+def measure_embedding_trial(run: Run) -> Iterator[Measurement]:
+    """Train as `measure_embedding` does, and look only at what may select: never at the test split.
+
+    Args:
+        run: Arm, seed, the task, total_decay, lr and embedding_lr.
+
+    Yields:
+        Validation loss.
+    """
+    yield from _losses(run, make_model(run), _data(run), ("validation",))
+
+
+def make_model(run: Run) -> TinyGPT:
+    """Make the model of an arm, tied or not.
+
+    Args:
+        run: Arm, seed and task.
+
+    Returns:
+        The model; with swapped halves it has one matrix, whose two halves have changed places as output.
+    """
+    task, tying = task_of(run), ARMS[run.arm][1]
+    torch.manual_seed(seeds_of(run.seed)[0])
     model = TinyGPT(
         vocabulary=task.vocabulary, width=task.width, layers=task.layers, heads=task.heads, context=task.context,
         tied=tying is not None,
     )  # fmt: skip
     if tying == "half_swapped":
-        # One matrix, but as output its two halves have changed places: here the input of the head does instead.
+        # Instead of the matrix's halves, those of the head's input change places: the same product.
         model.final_norm.register_forward_hook(_swap_halves)
-    embedding, head = model.token_embedding.weight, model.head.weight
-    starts = embedding.detach().clone(), head.detach().clone()
+    return model
+
+
+def make_optimizer(run: Run, model: TinyGPT) -> "OptimizerPair":
+    """Make the two optimizers of an arm.
+
+    Args:
+        run: Arm, total_decay, lr and embedding_lr.
+        model: Its parameters are optimized.
+
+    Returns:
+        One for the token embedding (and what is tied to it), one for everything else.
+    """
+    moves_embedding, _, moves_rest = ARMS[run.arm]
+    embedding = model.token_embedding.weight
     rest = [p for p in model.parameters() if p is not embedding]
-    optimizer = OptimizerPair(
+    return OptimizerPair(
         _optimizer(moves_embedding, [embedding], run.config["embedding_lr"], run),
         _optimizer(moves_rest, rest, run.config["lr"], run),
     )
-    data = list(batches(token_stream("train", task.vocabulary), task, order))
+
+
+def _data(run: Run) -> list[tuple[Tensor, Tensor]]:
+    task = task_of(run)
+    return list(batches(token_stream("train", task.vocabulary), task, seeds_of(run.seed)[1]))
+
+
+def _losses(
+    run: Run, model: TinyGPT, data: list[tuple[Tensor, Tensor]], splits: Sequence[Split]
+) -> Generator[Measurement, None, bool]:
+    """Train and yield the losses of the splits; return whether the run diverged."""
+    task, optimizer = task_of(run), make_optimizer(run, model)
     for step in train(model, data, next_token_loss, optimizer, max_gradient_norm=task.max_gradient_norm):  # pyright: ignore[reportArgumentType]
         if not math.isfinite(step.loss):
-            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in ("validation", "test"))
-            rows = (f"embedding_{label}_{measured}" for label in CLASSES for measured in ("rms", "share"))
-            yield from (Measurement("none", task.steps, metric, math.nan) for metric in rows)
-            return
-    for split in ("validation", "test"):
+            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in splits)
+            return True
+    for split in splits:
         yield Measurement(split, task.steps, "loss_nats", evaluate(model, task, split, task.evaluation_windows))
-    inputs, targets = (torch.cat([pair[side].flatten() for pair in data]) for side in (0, 1))
-    yield from _rows("embedding", embedding, starts[0], inputs, run, run.config["embedding_lr"])
-    if tying is None:
-        yield from _rows("head", head, starts[1], targets, run, run.config["lr"])
+    return False
 
 
 class OptimizerPair:

@@ -5,7 +5,7 @@ Dimension letters: B batch, T time (context), V vocabulary.
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -76,23 +76,50 @@ def measure_language_model(run: Run) -> Iterator[Measurement]:
     Args:
         run: Arm, seed, and the task with its hyper-parameters.
 
-    Yields:
-        The validation loss along the run; at its end validation and test loss in nats a token, and the shares of
-        weights by their place in the box of half-width 1/λ.
+    Returns:
+        The validation loss along the run, and validation and test loss at its end, in nats a token.
     """
-    task = task_of(run)
+    return _losses(run, make_model(run), ("validation", "test"))
+
+
+def measure_language_model_and_box(run: Run) -> Iterator[Measurement]:
+    """Measure the loss as `measure_language_model` does, and where the weights stand in the box at the end.
+
+    Args:
+        run: Arm, seed, and the task with its hyper-parameters.
+
+    Yields:
+        The losses, then the shares of `places_in_box`.
+    """
     model = make_model(run)
+    yield from _losses(run, model, ("validation", "test"))
+    yield from places_in_box(model, run.config["weight_decay"], run.config["steps"])
+
+
+def measure_language_model_trial(run: Run) -> Iterator[Measurement]:
+    """Train as `measure_language_model` does, and look only at what may select: never at the test split.
+
+    Args:
+        run: Arm, seed, and the task with its hyper-parameters.
+
+    Returns:
+        The validation loss along the run and at its end, in nats a token.
+    """
+    return _losses(run, make_model(run), ("validation",))
+
+
+def _losses(run: Run, model: TinyGPT, splits: Sequence[Split]) -> Iterator[Measurement]:
+    task = task_of(run)
     curve = {round(task.steps * point / task.curve_points) for point in range(1, task.curve_points)}
     for step in training(run, model, make_optimizer(run.arm, model, run.config)):
         if not math.isfinite(step.loss):
-            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in ("validation", "test"))
+            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in splits)
             return
         if step.number in curve:
             loss = evaluate(model, task, "validation", task.curve_windows)
             yield Measurement("validation", step.number, "loss_nats", loss)
-    for split in ("validation", "test"):
+    for split in splits:
         yield Measurement(split, task.steps, "loss_nats", evaluate(model, task, split, task.evaluation_windows))
-    yield from places_in_box(model, run.config["weight_decay"], task.steps)
 
 
 def task_of(run: Run) -> LanguageModel:

@@ -59,6 +59,7 @@ EXPECTED = {
     "sensitivity_gap": (0.2 + 0.3) / 2 - (0.5 + 0.3) / 2, "masked_share": 0.4,
     "first_update_size": 0.99, "late_update_size": 0.3,
     "single_beta_cost": 0.2, "stable_betas_change": -0.1, "reversed_betas_cost": 0.5,
+    "digits_sensitivity_gap": (0.6 - 1.0) * np.log(2) ** 2,
     "narrow_box_cost": 0.7, "flatness_gap": 0.3 - 0.15,
 }  # fmt: skip
 
@@ -115,7 +116,9 @@ def learning_rate_rows(seed, best=lambda arm, batch: 1e-2 if arm == "adamw" else
     for batch in BATCHES:
         for arm in ("adamw", "lion"):
             for lr in np.geomspace(1e-4, 1e-1, 13):
-                nll, settings = np.exp(np.log(lr / best(arm, batch)) ** 2), {"batch": batch, "lr": lr}
+                curvature = 0.6 if arm == "lion" else 1.0
+                nll = (1 + seed) * np.exp(curvature * np.log(lr / best(arm, batch)) ** 2)
+                settings = {"batch": batch, "lr": lr}
                 for split, value in (("validation", nll), ("test", 1.0)):
                     yield row("learning_rate_sweep", arm, seed, "nll_nats", value, split=split, config=settings)
 
@@ -227,7 +230,9 @@ def test_a_run_too_short_for_the_late_update_has_no_number():
 
 def test_an_optimum_at_the_end_of_the_grid_is_no_number():
     rows = list(learning_rate_rows(0, best=lambda arm, _: 1e-2 if arm == "adamw" else 1e-4))
-    assert estimands.lr_ratio_slope(table(rows)).isna().all()
+    for found in (estimands.lr_ratio_slope(table(rows)), estimands.digits_sensitivity_gap(table(rows))):
+        assert list(found.index) == [0]
+        assert found.isna().all()
 
 
 @pytest.mark.parametrize(("from_lr", "number"), [(3e-2, True), (2e-2, False)])
@@ -236,9 +241,9 @@ def test_rates_that_diverged_matter_only_next_to_the_best_one(from_lr, number):
     rows = list(learning_rate_rows(0, best=lambda *_: 1e-2))
     limit = 4e-2 if number else from_lr
     rows = [{**each, "value": np.nan if each["config"]["lr"] > limit else each["value"]} for each in rows]
-    slope = estimands.lr_ratio_slope(table(rows))
-    assert slope.notna().all() == number
-    assert list(slope.index) == [0]
+    for found in (estimands.lr_ratio_slope(table(rows)), estimands.digits_sensitivity_gap(table(rows))):
+        assert list(found.index) == [0]
+        assert found.notna().all() == number
 
 
 # --- Identities ------------------------------------------------------------------------------------------------

@@ -28,8 +28,12 @@ ROWS = {**TEXT, "warmup_steps": 0, "total_decay": 1.2, "embedding_lr": 3e-2, "lr
 IMAGES = {"hidden": 8, "samples_seen": 960, "batch": 32}
 TASKS = {
     "language_model": (language_model.measure_language_model, {**TEXT, **POINT}),
+    "language_model_and_box": (language_model.measure_language_model_and_box, {**TEXT, **POINT}),
+    "language_model_trial": (language_model.measure_language_model_trial, {**TEXT, **POINT}),
     "digits": (digits.measure_digits, {**IMAGES, **POINT}),
+    "digits_trial": (digits.measure_digits_trial, {**IMAGES, **POINT}),
     "embedding": (embedding.measure_embedding, ROWS),
+    "embedding_trial": (embedding.measure_embedding_trial, ROWS),
     "constraint": (digits.measure_constraint, {**IMAGES, **POINT, "box_decay": 0.1}),
 }
 
@@ -103,6 +107,31 @@ def test_a_diverged_run_reports_no_number_for_both_splits_at_the_end(task):
     assert [each.split for each in losses] == ["validation", "test"]
     assert {each.step for each in losses} == {30 if task == "digits" else 12}
     assert all(math.isnan(each.value) for each in found)
+
+
+@pytest.mark.parametrize("task", ["language_model", "digits", "embedding"])
+def test_a_trial_is_the_same_run_and_never_looks_at_the_test_split(task, monkeypatch):
+    def refuses(evaluate):
+        def evaluate_but_for_test(*args):
+            assert "test" not in args, "a trial looks at the test split"
+            return evaluate(*args)
+
+        return evaluate_but_for_test
+
+    report = [each for each in measured(task, "lion") if each.split == "validation"]
+    for module in (language_model, digits, embedding):
+        monkeypatch.setattr(module, "evaluate", refuses(module.evaluate))
+    with pytest.raises(AssertionError, match="looks at the test split"):
+        measured(task, "lion")
+    assert measured(f"{task}_trial", "lion") == report
+    (diverged,) = measured(f"{task}_trial", "adamw", lr=1e30, weight_decay=0.0)
+    assert (diverged.split, math.isnan(diverged.value)) == ("validation", True)
+
+
+def test_the_box_is_looked_at_after_the_same_run():
+    losses, with_box = measured("language_model", "lion"), measured("language_model_and_box", "lion")
+    assert with_box[: len(losses)] == losses
+    assert all(each.metric.startswith("box_share_") for each in with_box[len(losses) :])
 
 
 def test_the_validation_loss_is_measured_along_the_run_and_at_its_end():
@@ -243,6 +272,8 @@ def test_training_stays_within_the_bound_and_its_control_breaks_it(decay):
     broken = values(measured("constraint", "lion", weight_decay=0.0, **changes))
     assert kept["none", "box_excess"] <= 1e-12
     assert broken["none", "box_excess"] > 1e-3
+    assert ("none", "box_share_0.0") in kept
+    assert ("none", "box_share_0.0") not in broken  # its own box, that of no decay, has no walls
     assert math.isfinite(kept["test", "nll_nats"])
 
 
@@ -260,7 +291,7 @@ def test_places_are_shares_of_the_tenths_of_the_box_and_the_last_holds_the_outsi
     assert shares == expected
 
 
-@pytest.mark.parametrize("task", ["language_model", "constraint"])
+@pytest.mark.parametrize("task", ["language_model_and_box", "constraint"])
 def test_a_run_reports_all_its_places(task):
     shares = [each.value for each in measured(task, "lion") if each.metric.startswith("box_share_")]
     assert len(shares) == 10

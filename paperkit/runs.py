@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import grimp
-from joblib.externals.loky import ProcessPoolExecutor, cpu_count, process_executor
+from joblib.externals.loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
 from paperkit.results import canonical_json, replace_text
@@ -84,7 +84,6 @@ class Measurement:
 
 
 Measure = Callable[[Run], Iterable[Measurement]]
-Task = tuple[Measure, Run]
 
 
 @dataclass(frozen=True)
@@ -126,25 +125,12 @@ class Runner:
         Returns:
             For each run of the grid, in its order, its rows of `runs.csv`.
         """
-        (rows,) = self.together([(measure, runs)])
-        return rows
-
-    def together(self, grids: Sequence[tuple[Measure, Sequence[Run]]]) -> list[list[list[dict[str, Any]]]]:
-        """Execute several grids as one, each spread evenly over the whole.
-
-        No core waits for the last run of a grid, and runs that need much memory bandwidth seldom meet each other.
-
-        Args:
-            grids: For each grid what a run measures, as for a call, and its runs.
-
-        Returns:
-            For each grid what a call returns.
-        """
-        keyed = [self._keyed(_importable(measure), runs) for measure, runs in grids]
-        tasks = {key: task for grid in keyed for key, task in grid}
-        missing = (key for key in _spread([[key for key, _ in grid] for grid in keyed]))
-        self._execute({key: tasks[key] for key in missing if _kept(self._file(key)) is None})
-        return [[self._rows(key, run) for key, (_, run) in grid] for grid in keyed]
+        measure = _importable(measure)
+        common = self._common_key(measure)
+        keys = [run_key(run, common) for run in runs]
+        grid = dict(zip(keys, runs, strict=True))
+        self._execute(measure, {key: run for key, run in grid.items() if _kept(self._file(key)) is None})
+        return [self._rows(key, grid[key]) for key in keys]
 
     def forget(self) -> None:
         """Remove the kept runs: the stage has ended well, and the next `--force` must really run."""
@@ -165,16 +151,12 @@ class Runner:
             initargs=(os.getpid(),),
         )
 
-    def _keyed(self, measure: Measure, runs: Sequence[Run]) -> list[tuple[str, Task]]:
-        common = self._common_key(measure)
-        return [(run_key(run, common), (measure, run)) for run in runs]
-
-    def _execute(self, missing: Mapping[str, Task]) -> None:
+    def _execute(self, measure: Measure, missing: Mapping[str, Run]) -> None:
         if not missing:
             return
         with tqdm(total=len(missing), desc=self.stage, unit="run") as bar:
             try:
-                for key, measurements in _finished(self._executor, missing, ahead=2 * self.workers):
+                for key, measurements in _finished(self._executor, measure, missing, ahead=2 * self.workers):
                     replace_text(self._file(key), canonical_json(measurements) + "\n")
                     bar.update()
             except BaseException:
@@ -290,14 +272,10 @@ def _importable(measure: Measure) -> Measure:
 
 def _prepare_worker(parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # A worker that has loaded a corpus since its first run has grown, and does not leak: loky would replace it.
-    process_executor._MAX_MEMORY_LEAK_SIZE = 1 << 33
     import torch  # not at the top: the parent process never computes
 
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
-    # Filling every new tensor costs a twentieth of a step, and only shows code that reads what it has not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _end_with(parent: int) -> None:
@@ -308,25 +286,19 @@ def _end_with(parent: int) -> None:
 
 
 def _finished(
-    executor: ProcessPoolExecutor, missing: Mapping[str, Task], *, ahead: int
+    executor: ProcessPoolExecutor, measure: Measure, missing: Mapping[str, Run], *, ahead: int
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield each run as it finishes; few are submitted ahead, for with a full queue loky fails to kill its workers."""
     waiting = iter(missing.items())
     submitted: dict[Future, str] = {}
     while True:
-        for key, (measure, run) in islice(waiting, ahead - len(submitted)):
+        for key, run in islice(waiting, ahead - len(submitted)):
             submitted[executor.submit(_measured, measure, run)] = key
         if not submitted:
             return
         done, _ = wait(submitted, return_when=FIRST_COMPLETED)
         for future in sorted(done, key=lambda each: each.exception() is not None):  # keep what is finished, then fail
             yield submitted.pop(future), future.result()
-
-
-def _spread(grids: Sequence[Sequence[str]]) -> list[str]:
-    """Merge the grids so that each is spread evenly over the whole; the first of each come first."""
-    places = [(place / len(keys), number, key) for number, keys in enumerate(grids) for place, key in enumerate(keys)]
-    return [key for _, _, key in sorted(places)]
 
 
 def _measured(measure: Measure, run: Run) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ validation loss at the reported horizon selects; the selected point is run again
 """
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -53,7 +54,7 @@ PORTRAIT = {
     "weight_decay": 1.0,
     "steps": 40,
 }
-VARIANTS = ("adamw", "lion", "cautious_lion", "tiger")
+VARIANTS = ("adamw", "lion", "cautious_lion", "signum", "tiger")
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[list[Beta], Field(min_length=2, max_length=2)]
 Count = Annotated[int, Field(ge=1)]
@@ -62,10 +63,6 @@ Seed = Annotated[int, Field(ge=0)]
 Rows = list[dict[str, Any]]
 Configuration = dict[str, Any]
 Outcomes = Sequence[tuple[Configuration, float]]
-Grid = tuple[Measure, Sequence[Run]]
-# A study yields the grids it needs, is sent the rows of each run of each grid, and returns its tables. Searches come
-# in the first round, reports in the third, so that those of all studies fall together.
-Study = Generator[Sequence[Grid], Any, Tables]
 
 
 class Box(StrictModel):
@@ -281,7 +278,7 @@ def _check_study(path: str, study: StrictModel, num_seeds: int) -> None:
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study, all of them at once.
+    """Run every study.
 
     Args:
         config: One profile.
@@ -290,73 +287,48 @@ def run(config: Config, runner: Runner) -> Tables:
     Returns:
         Measurements of all studies, and the ledgers of all searches.
     """
-    studies = (headline, batch_sweep, variants, embedding, ablation, derivation)
-    tables = run_together(runner, [study(config, runner.profile) for study in studies])
+    studies = (
+        run_headline, run_batch_sweep, run_variants, run_embedding, run_ablation,
+        # Last: loky takes a worker that has grown since its first runs, here by the corpus, for one that leaks.
+        run_derivation,
+    )  # fmt: skip
+    tables = [study(config, runner) for study in studies]
     return Tables(
         runs=[row for table in tables for row in table.runs], trials=[row for table in tables for row in table.trials]
     )
 
 
-def run_together(runner: Runner, studies: Sequence[Study]) -> list[Tables]:
-    """Execute in each round what all studies ask for, as one grid.
-
-    Args:
-        runner: Executes runs in worker processes.
-        studies: Generators: each yields grids, is sent their rows, and returns its tables.
-
-    Returns:
-        The tables of each study.
-    """
-    tables: dict[int, Tables] = {}
-    answers: dict[int, Any] = dict.fromkeys(range(len(studies)))
-    while answers:
-        requests: dict[int, Sequence[Grid]] = {}
-        for number, answer in answers.items():
-            try:
-                requests[number] = studies[number].send(answer)
-            except StopIteration as end:
-                tables[number] = end.value
-        rows = iter(runner.together([grid for grids in requests.values() for grid in grids]))
-        answers = {number: [next(rows) for _ in grids] for number, grids in requests.items()}
-    return [tables[number] for number in range(len(studies))]
-
-
-def headline(config: Config, profile: str) -> Study:
+def run_headline(config: Config, runner: Runner) -> Tables:
     """Tune and report the language model; draw its verdict at smaller budgets; transfer AdamW's point to Lion.
 
     Args:
         config: One profile.
-        profile: Its name.
-
-    Yields:
-        The search, the probe that measures k, the reports.
+        runner: Executes runs in worker processes.
 
     Returns:
         Experiments lm_quality, lm_budget_<n>, lm_updates and lm_transfer.
     """
     study, search = config.headline, config.search
     task = study.task.model_dump()
-    tuning = Tuning("lm_quality", measure_language_model_trial, "loss_nats", search, study.num_trials, profile)
+    tuning = Tuning(runner, measure_language_model_trial, "loss_nats", search, study.num_trials)
     spaces = {arm: search.space(arm, study.box) for arm in ARMS}
-    (found,) = yield [tuning.grid({**task, "curve_points": 1}, spaces)]
-    outcomes, trials = tuning.read(spaces, found)
+    outcomes, trials = tuning.tune("lm_quality", {**task, "curve_points": 1}, spaces)
     best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
+    # The probe first, since the transferred point depends on it; the reports then are one grid.
     probe = Run("lm_updates", "adamw", search.run_seed, {**best["adamw"], "window": study.window})
-    ((updates,),) = yield [(measure_language_model_updates, [probe])]
+    (updates,) = runner(measure_language_model_updates, [probe])
     ratio = float(np.median([row["value"] for row in updates if row["metric"] == "update_ratio"]))
+    grid = pairs("lm_quality", best, config.seeds)
     transferred = {"lion": {**best["adamw"], **transfer(best["adamw"], ratio)}}
-    reports = pairs("lm_quality", best, config.seeds)
-    reports += pairs("lm_transfer", transferred, config.seeds[: study.num_transfer_seeds])
-    grids: list[Grid] = [(measure_language_model_and_box, reports)]
+    grid += pairs("lm_transfer", transferred, config.seeds[: study.num_transfer_seeds])
+    runs = [*updates, *execute(runner, measure_language_model_and_box, grid)]
     for budget in study.budgets:
         early = {arm: {**task, **best_of(outcomes[arm][:budget])} for arm in ARMS}
         # Under one name, since several budgets may have selected one point: it is run once.
-        runs_of_budget = pairs("lm_budget", early, config.seeds[: study.num_budget_seeds])
-        grids.append((measure_language_model, runs_of_budget))
-    reported, *of_budgets = yield grids
-    runs = [*updates, *flat([reported])]
-    for budget, of_budget in zip(study.budgets, of_budgets, strict=True):
-        runs += [{**row, "experiment": f"lm_budget_{budget}"} for row in flat([of_budget])]
+        rows = execute(
+            runner, measure_language_model, pairs("lm_budget", early, config.seeds[: study.num_budget_seeds])
+        )
+        runs += [{**row, "experiment": f"lm_budget_{budget}"} for row in rows]
     return Tables(runs, trials)
 
 
@@ -377,162 +349,139 @@ def transfer(adamw: Mapping[str, Any], ratio: float) -> Configuration:
     return {"lr": adamw["lr"] / ratio, "weight_decay": adamw["weight_decay"] * ratio, "betas": list(LION_BETAS)}
 
 
-def variants(config: Config, profile: str) -> Study:
+def run_variants(config: Config, runner: Runner) -> Tables:
     """Tune and report all relatives on the smaller model; move the learning rate off each optimum; look at updates.
 
     Args:
         config: One profile.
-        profile: Its name.
-
-    Yields:
-        The search, the updates, the reports.
+        runner: Executes runs in worker processes.
 
     Returns:
         Experiments variants, cautious_untuned, lr_factor_<f> and updates.
     """
     study, search, seeds = config.variants, config.search, config.study_seeds[: config.variants.num_seeds]
     task = study.task.model_dump()
-    tuning = Tuning("variants", measure_language_model_trial, "loss_nats", search, study.num_trials, profile)
+    tuning = Tuning(runner, measure_language_model_trial, "loss_nats", search, study.num_trials)
     spaces = {arm: search.space(arm, study.box) for arm in VARIANTS}
-    (found,) = yield [tuning.grid({**task, "curve_points": 1}, spaces)]
-    outcomes, trials = tuning.read(spaces, found)
+    outcomes, trials = tuning.tune("variants", {**task, "curve_points": 1}, spaces)
     best = {arm: {**task, **best_of(outcomes[arm])} for arm in VARIANTS}
-    looked_at = {arm: {**best[arm], "window": study.window} for arm in ("adamw", "cautious_lion")}
-    updates = yield [(measure_language_model_updates, pairs("updates", looked_at, seeds))]
     grid = pairs("variants", best, seeds) + pairs("cautious_untuned", {"cautious_lion": best["lion"]}, seeds)
     for factor in study.lr_factors:
         moved = {arm: {**best[arm], "lr": factor * best[arm]["lr"]} for arm in ARMS}
         grid += pairs(f"lr_factor_{factor:g}", moved, seeds)
-    rows = yield [(measure_language_model, grid)]
-    return Tables(flat([*updates, *rows]), trials)
+    looked_at = {arm: {**best[arm], "window": study.window} for arm in ("adamw", "cautious_lion")}
+    updates = execute(runner, measure_language_model_updates, pairs("updates", looked_at, seeds))
+    return Tables([*execute(runner, measure_language_model, grid), *updates], trials)
 
 
-def batch_sweep(config: Config, profile: str) -> Study:
+def run_batch_sweep(config: Config, runner: Runner) -> Tables:
     """Tune and report both arms at every batch size; learning-rate curves; the measured ratio k at each batch.
 
     Args:
         config: One profile.
-        profile: Its name.
-
-    Yields:
-        The searches, the updates, the reports.
+        runner: Executes runs in worker processes.
 
     Returns:
         Experiments batch_sweep, learning_rate_sweep and batch_updates.
     """
     study, search = config.batch_sweep, config.search
-    tuning = Tuning("batch_sweep", measure_digits_trial, "nll_nats", search, study.num_trials, profile)
-    spaces = {arm: search.space(arm, study.box) for arm in ARMS}
-    tasks = {batch: study.task.at(batch) for batch in study.task.batches}
-    found = yield [tuning.grid(task, spaces) for task in tasks.values()]
+    tuning = Tuning(runner, measure_digits_trial, "nll_nats", search, study.num_trials)
     rates = [study.rates.at(fraction) for fraction in np.linspace(0, 1, study.num_rates).tolist()]
     rate_seeds = config.study_seeds[: study.num_rate_seeds]
     grid, probes, trials = [], [], []
-    for (batch, task), rows in zip(tasks.items(), found, strict=True):
-        outcomes, ledger_rows = tuning.read(spaces, rows, batch=batch)
-        trials += ledger_rows
+    for batch in study.task.batches:
+        task = study.task.at(batch)
+        spaces = {arm: search.space(arm, study.box) for arm in ARMS}
+        outcomes, rows = tuning.tune("batch_sweep", task, spaces, batch=batch)
+        trials += rows
         best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
         grid += pairs("batch_sweep", best, config.study_seeds[: study.num_seeds])
         for lr in rates:
             point = {**task, "lr": lr, "weight_decay": 0.0, "betas": list(LION_BETAS)}
             grid += pairs("learning_rate_sweep", dict.fromkeys(ARMS, point), rate_seeds)
         probes += pairs("batch_updates", {"adamw": {**best["adamw"], "window": study.window}}, rate_seeds)
-    updates = yield [(measure_digits_updates, probes)]
-    reports = yield [(measure_digits, grid)]
-    return Tables(flat([*updates, *reports]), trials)
+    return Tables([*execute(runner, measure_digits, grid), *execute(runner, measure_digits_updates, probes)], trials)
 
 
-def ablation(config: Config, profile: str) -> Study:
+def run_ablation(config: Config, runner: Runner) -> Tables:
     """Compare betas, each pair tuned; walk along λ with Lion's best learning rate; disturb the weights.
 
     Args:
         config: One profile.
-        profile: Its name.
-
-    Yields:
-        The searches, nothing, the reports.
+        runner: Executes runs in worker processes.
 
     Returns:
         Experiments betas_<b1>_<b2>, constraint, constraint_control and flatness.
     """
     study, search, seeds = config.ablation, config.search, config.study_seeds[: config.ablation.num_seeds]
     task = config.batch_sweep.task.at(study.batch)
-    names = [f"betas_{first:g}_{second:g}" for first, second in study.betas]
-    spaces = [{"lion": {**search.space("lion", study.box), "betas": [betas]}} for betas in study.betas]
-    names, spaces = [*names, "flatness"], [*spaces, {arm: search.space(arm, study.box) for arm in ARMS}]
-    tunings = [Tuning(name, measure_digits_trial, "nll_nats", search, study.num_trials, profile) for name in names]
-    found = yield [tuning.grid(task, space) for tuning, space in zip(tunings, spaces, strict=True)]
-    yield []
-    trials, best = [], {}
-    for tuning, space, rows in zip(tunings, spaces, found, strict=True):
-        outcomes, ledger_rows = tuning.read(space, rows)
-        trials += ledger_rows
-        best[tuning.experiment] = {arm: {**task, **best_of(outcomes[arm])} for arm in space}
-    grid = [run for name in names[:-1] for run in pairs(name, best[name], seeds)]
+    tuning = Tuning(runner, measure_digits_trial, "nll_nats", search, study.num_trials)
+    grid, trials = [], []
+    for betas in study.betas:
+        name = f"betas_{betas[0]:g}_{betas[1]:g}"
+        outcomes, rows = tuning.tune(name, task, {"lion": {**search.space("lion", study.box), "betas": [betas]}})
+        grid += pairs(name, {"lion": {**task, **best_of(outcomes["lion"])}}, seeds)
+        trials += rows
+    outcomes, rows = tuning.tune("flatness", task, {arm: search.space(arm, study.box) for arm in ARMS})
+    best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
     walls = []
     for decay in study.box_decays:
         # The control applies no decay and is held against the same box.
         for experiment, applied in (("constraint", decay), ("constraint_control", 0.0)):
-            point = {**best["flatness"]["lion"], "weight_decay": applied, "box_decay": decay}
+            point = {**best["lion"], "weight_decay": applied, "box_decay": decay}
             walls += pairs(experiment, {"lion": point}, seeds[: study.num_box_seeds])
     disturbance = {name: getattr(study, name) for name in ("train_nll", "every", "perturbations", "draws")}
-    stopped = pairs("flatness", {arm: {**best["flatness"][arm], **disturbance} for arm in ARMS}, seeds)
-    rows = yield [(measure_digits, grid), (measure_constraint, walls), (measure_flatness, stopped)]
-    return Tables(flat(rows), trials)
+    stopped = pairs("flatness", {arm: {**best[arm], **disturbance} for arm in ARMS}, seeds)
+    runs = [
+        *execute(runner, measure_digits, grid),
+        *execute(runner, measure_constraint, walls),
+        *execute(runner, measure_flatness, stopped),
+    ]
+    return Tables(runs, [*trials, *rows])
 
 
-def embedding(config: Config, profile: str) -> Study:
+def run_embedding(config: Config, runner: Runner) -> Tables:
     """Tune and report every remedy at equal η λ T.
 
     Args:
         config: One profile.
-        profile: Its name.
-
-    Yields:
-        The search, nothing, the report.
+        runner: Executes runs in worker processes.
 
     Returns:
         Experiment lm_embedding.
     """
     study, search = config.embedding, config.search
     task = {**study.task.language_model.model_dump(), "total_decay": study.task.total_decay}
-    tuning = Tuning("lm_embedding", measure_embedding_trial, "loss_nats", search, study.num_trials, profile)
-    spaces = {arm: {"lr": study.lr, "embedding_lr": study.lr} for arm in EMBEDDING_ARMS}
-    (found,) = yield [tuning.grid(task, spaces)]
-    yield []
-    outcomes, trials = tuning.read(spaces, found)
+    tuning = Tuning(runner, measure_embedding_trial, "loss_nats", search, study.num_trials)
+    space = {"lr": study.lr, "embedding_lr": study.lr}
+    outcomes, trials = tuning.tune("lm_embedding", task, dict.fromkeys(EMBEDDING_ARMS, space))
     best = {arm: {**task, **best_of(outcomes[arm])} for arm in EMBEDDING_ARMS}
     grid = pairs("lm_embedding", best, config.study_seeds[: study.num_seeds])
-    rows = yield [(measure_embedding, grid)]
-    return Tables(flat(rows), trials)
+    return Tables(execute(runner, measure_embedding, grid), trials)
 
 
-def derivation(config: Config, profile: str) -> Study:  # noqa: ARG001
+def run_derivation(config: Config, runner: Runner) -> Tables:
     """Execute every check of the derivation, and simulate what its figures show.
 
     Args:
         config: One profile.
-        profile: Its name.
-
-    Yields:
-        Nothing (the searches of the others fill the first round), then all.
+        runner: Executes runs in worker processes.
 
     Returns:
         Experiments identities, noise, drift and portrait.
     """
     checks = [Run("identities", name, 0, {}) for name in CHECKS]
-    seeds = config.study_seeds[: config.num_noise_seeds]
-    shapes = [Run("noise", noise, seed, {}) for seed in seeds for noise in NOISES]
-    drifts = [Run("drift", "gaussian", 0, {"rho": rho}) for rho in DRIFT_RHOS]
-    portraits = [Run("portrait", arm, 0, PORTRAIT) for arm in ARMS]
-    yield []
-    rows = yield [
-        (measure_identity, checks),
-        (measure_noise, shapes),
-        (measure_drift, drifts),
-        (measure_portrait, portraits),
+    shapes = [
+        Run("noise", noise, seed, {}) for seed in config.study_seeds[: config.num_noise_seeds] for noise in NOISES
     ]
-    return Tables(flat(rows))
+    drifts = [Run("drift", "gaussian", 0, {"rho": rho}) for rho in DRIFT_RHOS]
+    runs = [
+        *execute(runner, measure_identity, checks),
+        *execute(runner, measure_noise, shapes),
+        *execute(runner, measure_drift, drifts),
+        *execute(runner, measure_portrait, [Run("portrait", arm, 0, PORTRAIT) for arm in ARMS]),
+    ]
+    return Tables(runs)
 
 
 @dataclass(frozen=True)
@@ -540,61 +489,49 @@ class Tuning:
     """A search with one budget for every arm.
 
     Attributes:
-        experiment: What the search is for.
+        runner: Executes runs in worker processes.
         measure: What a trial measures.
         metric: Name of the validation loss that selects.
-        search: Seeds.
+        search: Seeds and ranges.
         num_trials: Trials of each arm.
-        profile: Name of the profile, for the ledger.
     """
 
-    experiment: str
+    runner: Runner
     measure: Measure
     metric: str
     search: Search
     num_trials: int
-    profile: str
 
-    def grid(self, task: Configuration, spaces: Mapping[str, Space]) -> Grid:
-        """List the trials of all arms.
+    def tune(
+        self, experiment: str, task: Configuration, spaces: Mapping[str, Space], **label: Any
+    ) -> tuple[dict[str, Outcomes], Rows]:
+        """Run the trials of all arms.
 
         Args:
+            experiment: What the search is for.
             task: Configuration that all trials share.
             spaces: What is searched, by arm.
-
-        Returns:
-            What to measure, and the runs.
-        """
-        name, seed = f"{self.experiment}_search", self.search.run_seed
-        points = [(arm, point) for arm, space in spaces.items() for point in self._points(space)]
-        return self.measure, [Run(name, arm, seed, {**task, **point}) for arm, point in points]
-
-    def read(
-        self, spaces: Mapping[str, Space], found: Sequence[Rows], **label: Any
-    ) -> tuple[dict[str, Outcomes], Rows]:
-        """Read what the trials have given.
-
-        Args:
-            spaces: As for `grid`.
-            found: Rows of each trial, in the grid's order.
             label: Part of the task to write into the ledger, where searches of one name differ in it.
 
         Returns:
             Outcomes by arm, in the order drawn, and the rows of the ledger.
         """
-        losses = map(self._final_loss, found)
-        outcomes = {arm: [(point, next(losses)) for point in self._points(space)] for arm, space in spaces.items()}
+        seed = self.search.run_seed
+        points = {
+            arm: draw_trials(space, num_trials=self.num_trials, seed=self.search.draw_seed)
+            for arm, space in spaces.items()
+        }
+        grid = [Run(f"{experiment}_search", arm, seed, {**task, **point}) for arm in spaces for point in points[arm]]
+        losses = map(self._final_loss, self.runner(self.measure, grid))
+        outcomes = {arm: [(point, next(losses)) for point in points[arm]] for arm in spaces}
         rows: Rows = []
         for arm, space in spaces.items():
             named = [({**point, **label}, loss) for point, loss in outcomes[arm]]
             rows += ledger(
-                profile=self.profile, experiment=self.experiment, metric=self.metric, seed=self.search.run_seed,
-                space=space, trials={arm: named},
+                profile=self.runner.profile, experiment=experiment, metric=self.metric, seed=seed, space=space,
+                trials={arm: named},
             )  # fmt: skip
         return outcomes, rows
-
-    def _points(self, space: Space) -> list[Configuration]:
-        return draw_trials(space, num_trials=self.num_trials, seed=self.search.draw_seed)
 
     def _final_loss(self, rows: Rows) -> float:
         chosen = (row for row in rows if row["split"] == "validation" and row["metric"] == self.metric)
@@ -628,16 +565,18 @@ def pairs(experiment: str, points: Mapping[str, Configuration], seeds: Sequence[
     return [Run(experiment, arm, seed, point) for seed in seeds for arm, point in points.items()]
 
 
-def flat(grids: Sequence[Sequence[Rows]]) -> Rows:
-    """Put the rows of all runs of all grids in one list.
+def execute(runner: Runner, measure: Measure, grid: Sequence[Run]) -> Rows:
+    """Execute runs and put their rows in one list.
 
     Args:
-        grids: For each grid the rows of each run.
+        runner: Executes runs in worker processes.
+        measure: What a run measures.
+        grid: The runs.
 
     Returns:
         Rows of runs.csv.
     """
-    return [row for grid in grids for rows in grid for row in rows]
+    return list(chain.from_iterable(runner(measure, grid)))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ PROTECTED = "nobody imports an experiment, a clock, pretrained arms, the paper's
 TASKS = "only what trains or reads a clock imports tasks"
 BREAKS = [
     ("paperkit/rules.py", "import replications", ["paperkit imports no replication"]),
-    ("paperkit/claims.py", "from replications.second import loss", ["paperkit imports no replication"]),
+    ("paperkit/ingest.py", "from replications.second import loss", ["paperkit imports no replication"]),
     ("replications/second/loss.py", "import paperkit", [NOTHING_OF_OURS]),
     ("replications/second/loss.py", "from paperkit import results", [NOTHING_OF_OURS]),
     ("replications/second/bound.py", "from paperkit.models import tiny_gpt", [NOTHING_OF_OURS]),

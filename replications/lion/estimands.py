@@ -59,7 +59,11 @@ def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=["max_error", "control_error"])
     excess = {name: of_name["value"].to_numpy() for name, of_name in rows.groupby("experiment")}
-    errors = {"max_error": max(0, excess["constraint"].max()), "control_error": excess["constraint_control"].min()}
+    # NumPy's maximum, since Python's would make a diverged run (NaN) one inside the box.
+    errors = {
+        "max_error": np.maximum(0, excess["constraint"].max()),
+        "control_error": excess["constraint_control"].min(),
+    }
     return pd.DataFrame(errors, index=["box_excess"])
 
 
@@ -286,7 +290,7 @@ def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
     Returns:
         Mean of |u| over entries that have had a gradient, by seed.
     """
-    rows = runs[(runs["experiment"] == "updates") & (runs["metric"] == "adamw_mean_abs")]
+    rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "adamw") & (runs["metric"] == "adamw_mean_abs")]
     sizes = rows.pivot(index="seed", columns="step", values="value")
     return sizes[step] if step in sizes else sizes.sum(axis=1, min_count=1) * np.nan
 

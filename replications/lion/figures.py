@@ -265,10 +265,11 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
     curves = curves[curves["metric"] == "nll_nats"]
     curves = curves.assign(batch=_configured(curves, "batch"), lr=_configured(curves, "lr"))
     means = np.log(curves["value"]).groupby([curves["arm"], curves["batch"], curves["lr"]]).mean()
+    batches = sorted(losses.index.get_level_values("batch").unique())
     with drawing(path, columns=3, height_in=2.8) as (_, (left, middle, right)):
         _draw_by_batch(left, losses["lion"] / losses["adamw"], COLOURS[2])
         left.axhline(1, color=NEUTRAL, linewidth=0.8)
-        left.set(yscale="log", ylabel="test loss, Lion / AdamW")
+        left.set(ylabel="test loss, Lion / AdamW")
         _draw_by_batch(middle, measured, COLOURS[3])
         middle.axhline(GAUSSIAN_RATIO, color=NEUTRAL, linewidth=0.8)
         middle.set(ylabel="measured ratio k", ylim=(0, None))
@@ -277,6 +278,9 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
             right.plot(best.index, best, "s--", color=colour, markersize=4, linewidth=0.8, label=NAME[arm])
         right.set(xscale="log", yscale="log", xlabel="batch size", ylabel="best learning rate")
         right.legend()
+        for axes in (left, middle, right):
+            axes.set_xticks(batches, [f"{batch:g}" for batch in batches])
+            axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 
 
 def _draw_by_batch(axes: Axes, values: pd.Series, colour: str) -> None:

@@ -79,7 +79,7 @@ class MadeUpRunner:
 
     def measure_digits_trial(self, run):
         steps, loss = run.config["samples_seen"] // run.config["batch"], self.loss_of(run)
-        return [("validation", steps, "nll_nats", loss), ("validation", steps, "error_share", opposite(loss))]
+        return [("validation", steps, "error_share", opposite(loss)), ("validation", steps, "nll_nats", loss)]
 
     def measure_digits(self, run):
         steps = run.config["samples_seen"] // run.config["batch"]

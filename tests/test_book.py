@@ -556,7 +556,7 @@ def open_page(browser):
         page.requested = []
         page.on("request", lambda request: page.requested.append(request.url))
         page.goto(address, wait_until="networkidle")
-        # On a busy machine the network falls idle before MathJax has started: window.MathJax is its settings till then.
+        # On a busy machine the network falls idle before MathJax has started: window.MathJax is settings till then.
         started = "!document.querySelector('script[src*=mathjax i]') || window.MathJax?.startup?.promise"
         page.wait_for_function(started, timeout=120_000)
         page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")

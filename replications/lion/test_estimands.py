@@ -94,7 +94,7 @@ def digits_rows(seed):
             yield row("batch_sweep", arm, seed, "nll_nats", nll, config={"batch": batch})
             yield row("batch_sweep", arm, seed, "nll_nats", batch, config={"batch": batch}, split="validation")
             yield row("batch_sweep", arm, seed, "error_share", batch, config={"batch": batch})
-        for step, factor in ((20, 0.5), (30, 1.0), (40, 10.0)):
+        for step, factor in ((20, 0.5), (30, 1.0), (40, 10.0 * batch)):
             k = factor * batch**-0.15
             yield row("batch_updates", "adamw", seed, "update_ratio", k, step=step, config={"batch": batch})
         yield row("batch_updates", "adamw", seed, "masked_share", batch, config={"batch": batch})
@@ -126,7 +126,7 @@ def learning_rate_rows(seed, best=lambda arm, batch: 1e-2 if arm == "adamw" else
 def update_rows(seed):
     for step, size in ((1, 0.99), (20, 0.6), (200, 0.3)):
         yield row("updates", "adamw", seed, "adamw_mean_abs", size, step=step)
-    for step, share in ((100, 0.3), (200, 0.5)):
+    for step, share in ((20, 0.3), (100, 0.5)):
         yield row("updates", "cautious_lion", seed, "masked_share", share, step=step)
         yield row("updates", "adamw", seed, "masked_share", 0.9, step=step)
 
@@ -187,6 +187,8 @@ def diverge(rows, experiment, arm, **settings):
         ("transfer_gap", "lm_transfer", "lion", {}),
         ("transfer_gap", "lm_quality", "lion", {}),
         ("batch_gap_slope", "batch_sweep", "lion", {"batch": 256}),
+        ("lr_ratio_slope", "learning_rate_sweep", "lion", {"batch": 64}),
+        ("digits_sensitivity_gap", "learning_rate_sweep", "lion", {"batch": 64}),
         ("update_ratio_slope", "batch_updates", "adamw", {"batch": 16}),
         ("rare_row_gap", "lm_embedding", "lion", {}),
         ("rare_row_gap", "lm_embedding", "adamw", {}),

@@ -373,6 +373,12 @@ def test_each_batch_size_reports_what_its_own_search_selected(cpu, runner, table
         )
 
 
+def test_both_rates_of_the_embedding_study_are_searched(cpu, runner, tables):
+    for run in runner.runs("lm_embedding_search"):
+        assert set(point_of(run.config)) == {"lr", "embedding_lr"}
+        assert all(cpu.embedding.lr.low <= rate <= cpu.embedding.lr.high for rate in point_of(run.config).values())
+
+
 def test_a_diverged_trial_is_kept_in_the_ledger_and_never_selected(smoke):
     def loss_of(run):
         return None if run.config["lr"] > 5e-3 else made_up_loss(run)

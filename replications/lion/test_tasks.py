@@ -14,7 +14,7 @@ from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Run
 from paperkit.training import Step, train
 from replications.lion.derivation import box_bound
-from replications.lion.noise import gaussian_drift_ratio
+from replications.lion.noise import gaussian_drift_ratio, lion_drift
 from replications.lion.optimizer import Lion
 from replications.lion.tasks import arms, box, digits, embedding, identities, language_model, updates
 from replications.lion.variants import LazyLion, Tiger
@@ -107,6 +107,13 @@ def test_a_diverged_run_reports_no_number_for_both_splits_at_the_end(task):
     assert [each.split for each in losses] == ["validation", "test"]
     assert {each.step for each in losses} == {30 if task == "digits" else 12}
     assert all(math.isnan(each.value) for each in found)
+
+
+def test_a_diverged_run_reports_no_number_for_the_rows_of_its_embedding():
+    found = values(measured("embedding", "adamw", lr=1e30))
+    for label in embedding.CLASSES:
+        for metric in ("rms", "share"):
+            assert math.isnan(found["none", f"embedding_{label}_{metric}"])
 
 
 @pytest.mark.parametrize("task", ["language_model", "digits", "embedding"])
@@ -656,6 +663,7 @@ def test_simulated_and_predicted_drifts_agree():
     found = values(identities.measure_drift(Run("drift", "gaussian", 0, {"rho": 1.0})))
     for arm in ("lion", "adamw"):
         assert found["none", f"{arm}_simulated"] == pytest.approx(found["none", f"{arm}_predicted"], rel=0.05)
+    assert found["none", "lion_predicted"] == pytest.approx(float(lion_drift(1.0, (0.9, 0.99))))
 
 
 def test_the_portrait_starts_where_told_and_lion_ends_at_the_wall_of_the_box():

@@ -141,7 +141,7 @@ def digits_sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
         Lion minus AdamW, mean over batch sizes, by seed; negative where Lion is the less sensitive one.
     """
     rises = _parabolas(runs)["curvature"].unstack("arm").reindex(columns=["adamw", "lion"]) * np.log(2) ** 2
-    return (rises["lion"] - rises["adamw"]).groupby(level="seed").agg(lambda gaps: gaps.mean(skipna=False))
+    return (rises["lion"] - rises["adamw"]).groupby(level="seed").agg(_mean)
 
 
 def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
@@ -275,9 +275,7 @@ def masked_share(runs: pd.DataFrame) -> pd.Series:
         Mean over the run, by seed.
     """
     rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "cautious_lion")]
-    return (
-        rows[rows["metric"] == "masked_share"].groupby("seed")["value"].agg(lambda shares: shares.mean(skipna=False))
-    )
+    return rows[rows["metric"] == "masked_share"].groupby("seed")["value"].agg(_mean)
 
 
 def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
@@ -291,8 +289,8 @@ def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
         Mean of |u| over entries that have had a gradient, by seed.
     """
     rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "adamw") & (runs["metric"] == "adamw_mean_abs")]
-    sizes = rows.pivot(index="seed", columns="step", values="value")
-    return sizes[step] if step in sizes else sizes.sum(axis=1, min_count=1) * np.nan
+    # A run that diverged before this step has no number there.
+    return rows.pivot(index="seed", columns="step", values="value").reindex(columns=[step])[step]
 
 
 first_update_size = partial(update_size, step=1)
@@ -430,6 +428,10 @@ def _of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: s
     chosen = (runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["metric"] == metric)
     rows = runs[chosen if split is None else chosen & (runs["split"] == split)]
     return rows.set_index("seed")["value"].astype(float)
+
+
+def _mean(values: pd.Series) -> float:
+    return values.mean(skipna=False)
 
 
 def _median(values: pd.Series) -> float:

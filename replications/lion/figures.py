@@ -159,8 +159,7 @@ def draw_paired_gap(test: dict, runs: pd.DataFrame, path: Path) -> None:
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         axes.plot(np.arange(len(gaps)), gaps, "o", color=COLOURS[2], label="one seed")
         if test["low"] is not None:
-            middle, reach = test["estimate"], [[test["estimate"] - test["low"]], [test["high"] - test["estimate"]]]
-            axes.errorbar([len(gaps)], [middle], yerr=reach, fmt="s", color="black", capsize=4, label="mean, 95 %")
+            _draw_interval(axes, len(gaps), test, label="mean, 95 %")
         axes.set_xticks([*range(len(gaps)), len(gaps)], [*map(str, gaps.index), "mean"])
         axes.set(xlabel="seed", ylabel="AdamW - Lion (nats)")
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -211,8 +210,7 @@ def draw_verdict_against_budget(trials: pd.DataFrame, tests: dict, path: Path) -
         judged[trials.groupby("arm").size().max()] = tests["C6"][0]
         for budget, test in judged.items():
             if test["low"] is not None:
-                reach = [[test["estimate"] - test["low"]], [test["high"] - test["estimate"]]]
-                right.errorbar([budget], [test["estimate"]], yerr=reach, fmt="s", color="black", capsize=4)
+                _draw_interval(right, budget, test)
         right.axhline(0, color=NEUTRAL, linewidth=0.8)
         right.set(xscale="log", xlabel="trials of each arm", ylabel="AdamW - Lion on fresh seeds (nats)")
         right.set_xticks(sorted(judged), [str(budget) for budget in sorted(judged)], minor=False)
@@ -305,8 +303,7 @@ def draw_variants(runs: pd.DataFrame, path: Path) -> None:
     with drawing(path, columns=2) as (_, (left, right)):
         order = table.mean().sort_values().index
         for position, arm in enumerate(order):
-            left.plot(table[arm], np.full(len(table), position), "o", color=COLOUR.get(arm, COLOURS[2]), alpha=0.5)
-            left.plot(table[arm].mean(), position, "|", color="black", markersize=14)
+            _draw_row(left, table[arm], table[arm].mean(), position, COLOUR.get(arm, COLOURS[2]))
         left.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
         left.set(xlabel="test loss (nats a token)")
         for arm, colour in COLOUR.items():
@@ -432,7 +429,7 @@ def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
     order = table.median().sort_values().index
     with drawing(path, height_in=2.6) as (_, (axes,)):
         for position, arm in enumerate(order):
-            _draw_rounds(axes, table[arm], position, COLOUR[arm.split("_")[0]])
+            _draw_row(axes, table[arm], table[arm].median(), position, COLOUR[arm.split("_")[0]])
         axes.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
         axes.set(xlabel="time of one step (ms), one thread", xlim=(0, None))
 
@@ -456,7 +453,8 @@ def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
         axes.axvline(roof.median(), color=NEUTRAL, linewidth=1, label="fastest sweep: median, range")
         for position, arm in enumerate(order):
             colour = NEUTRAL if arm in sweeps else COLOUR[arm.split("_")[0]]
-            _draw_rounds(axes, sweeps[arm] if arm in sweeps else achieved[arm], position, colour)
+            rounds = sweeps[arm] if arm in sweeps else achieved[arm]
+            _draw_row(axes, rounds, rounds.median(), position, colour)
         axes.set_yticks(range(len(order)), [_row_name(arm, arm in sweeps) for arm in order])
         axes.set(xlabel="least bytes moved / time (GB/s), one thread", xlim=(0, None))
         axes.set_title("How near does a step come to the memory's bandwidth?")
@@ -469,9 +467,16 @@ def _by_round(timings: pd.DataFrame, experiment: str, metric: str) -> pd.DataFra
     return rows.pivot(index="seed", columns="arm", values="value")
 
 
-def _draw_rounds(axes: Axes, values: pd.Series, position: int, colour: str) -> None:
+def _draw_row(axes: Axes, values: pd.Series, middle: float, position: int, colour: str) -> None:
+    """Draw one point a seed or round in a horizontal row, and mark the middle."""
     axes.plot(values, np.full(len(values), position), "o", color=colour, alpha=0.5)
-    axes.plot(values.median(), position, "|", color="black", markersize=14)
+    axes.plot(middle, position, "|", color="black", markersize=14)
+
+
+def _draw_interval(axes: Axes, x: float, test: dict, label: str | None = None) -> None:
+    """Draw the estimate of a judged test with its 95 % interval."""
+    reach = [[test["estimate"] - test["low"]], [test["high"] - test["estimate"]]]
+    axes.errorbar([x], [test["estimate"]], yerr=reach, fmt="s", color="black", capsize=4, label=label)
 
 
 def _row_name(arm: str, is_sweep: bool) -> str:

@@ -25,16 +25,18 @@ class Provenance:
         stage: Name of the stage.
         command: The command as typed.
         profile: Profile of the stage.
+        deps: Files the results depend on, relative to the repository; hashed now, since they may change while it runs.
 
     Example:
-        >>> provenance = Provenance("lion", ["python", "-m", "replications.lion.experiment"], "smoke")
+        >>> provenance = Provenance("lion", ["python", "-m", "replications.lion.experiment"], "smoke", deps=[])
         >>> provenance.stage
         'lion'
     """
 
-    def __init__(self, stage: str, command: Iterable[str], profile: str) -> None:
-        """Start the clocks and read the commit: the code that runs is the code at the start."""
+    def __init__(self, stage: str, command: Iterable[str], profile: str, *, deps: Iterable[Path]) -> None:
+        """Start the clocks, read the commit and hash the files: the code that runs is the code at the start."""
         self.stage = stage
+        self._deps = {dep.as_posix(): hashlib.md5(dep.read_bytes()).hexdigest() for dep in sorted(deps)}
         self._head = {
             "stage": stage,
             "command": " ".join(command),
@@ -53,7 +55,6 @@ class Provenance:
         threads: int,
         isa: Mapping[str, str],
         lock: Path,
-        deps: Iterable[Path],
     ) -> None:
         """Write the record.
 
@@ -63,7 +64,6 @@ class Provenance:
             threads: Threads in each.
             isa: Instruction-set pins in force.
             lock: File that pins the versions.
-            deps: Files the results depend on, relative to the repository.
         """
         record: dict[str, Any] = {
             **self._head,
@@ -76,7 +76,7 @@ class Provenance:
             "isa": dict(isa),
             "versions": pinned_versions(lock),
             "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
-            "deps": {dep.as_posix(): hashlib.md5(dep.read_bytes()).hexdigest() for dep in sorted(deps)},
+            "deps": self._deps,
         }
         write_json(path, record)
 

@@ -93,7 +93,8 @@ def main(
     except (ValueError, FileNotFoundError) as error:
         message = f"{stage}: {error}"
         raise SystemExit(message) from error
-    provenance = Provenance(stage, ["python", *sys.orig_argv[1:]], options.profile)
+    deps = _dependencies(module, params, tables)
+    provenance = Provenance(stage, ["python", *sys.orig_argv[1:]], options.profile, deps=deps)
     runner = Runner(
         stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set, kind.allocator
     )
@@ -106,7 +107,6 @@ def main(
         threads=THREADS,
         isa=kind.instruction_set,
         lock=runner.lock,
-        deps=_dependencies(module, params, tables),
     )
     runner.forget()
 

@@ -15,8 +15,8 @@ class Step:
     Attributes:
         number: Steps taken so far, from 1.
         loss: Loss of the batch before the step, in the loss function's unit.
-        gradient_norm: L2 norm of all gradients before clipping; None without clipping (it costs a small model a quarter
-            of its step).
+        gradient_norm: L2 norm of all gradients before clipping; None without clipping (it costs a small model a
+            quarter of its step).
     """
 
     number: int

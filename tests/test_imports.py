@@ -26,6 +26,7 @@ SECOND = {
     "bound.py": "import numpy\n",
     "experiment.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
     "tasks/__init__.py": "",
+    "settings.py": "from paperkit import config\n\nCONFIG = config\n",
     "tasks/digits.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
     "timing.py": "from paperkit.runs import Run\n",
     "paper.py": "from paperkit.runs import Run\nfrom replications.second.tasks import digits\n",
@@ -38,7 +39,7 @@ ONLY_THREE = "estimands and figures import only results, statistics and style"
 NO_TORCH = "estimands and figures need no torch"
 NOTHING_OF_OURS = "algorithms import nothing of paperkit"
 PROTECTED = "nobody imports an experiment, a clock, pretrained arms, the paper's scale or figures"
-TASKS = "only what trains or reads a clock imports tasks"
+TASKS = "only what trains or reads a clock imports tasks and settings"
 BREAKS = [
     ("paperkit/rules.py", "import replications", ["paperkit imports no replication"]),
     ("paperkit/ingest.py", "from replications.second import loss", ["paperkit imports no replication"]),
@@ -48,6 +49,7 @@ BREAKS = [
     ("replications/second/loss.py", "def late():\n    import paperkit.training", [NOTHING_OF_OURS]),
     ("replications/second/__init__.py", "from paperkit.runs import Run", [NOTHING_OF_OURS]),
     ("replications/second/loss.py", "from replications.second.tasks import digits", [TASKS]),
+    ("replications/second/loss.py", "from replications.second import settings", [TASKS]),
     ("replications/second/tasks/digits.py", "from replications.second import experiment", [PROTECTED]),
     ("replications/second/experiment.py", "from replications.second import paper", [PROTECTED]),
     ("replications/second/figures.py", "from paperkit.claims import read_claims", [ONLY_THREE]),

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -52,12 +53,11 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def record(**changes: Any) -> dict[str, Any]:
+def record(deps: Sequence[Path] = (Path("code.py"),), **changes: Any) -> dict[str, Any]:
     settings = {
         "workers": 2, "threads": 1, "isa": {"ONEDNN_MAX_CPU_ISA": "AVX2"}, "lock": Path("requirements.lock"),
-        "deps": [Path("code.py")],
     }  # fmt: skip
-    provenance = Provenance("toy", ["python", "-m", "toy", "--profile", "cpu"], "cpu")
+    provenance = Provenance("toy", ["python", "-m", "toy", "--profile", "cpu"], "cpu", deps=deps)
     provenance.write(Path("provenance.json"), **{**settings, **changes})
     return json.loads(Path("provenance.json").read_text())
 
@@ -87,13 +87,15 @@ def test_the_record_has_the_hashes_of_lock_and_dependencies(repository) -> None:
     }
 
 
-def test_the_commit_is_the_one_at_the_start(repository) -> None:
+def test_commit_and_hashes_are_those_at_the_start(repository) -> None:
     started = git(repository, "rev-parse", "HEAD")
-    provenance = Provenance("toy", ["python"], "cpu")
+    provenance = Provenance("toy", ["python"], "cpu", deps=[Path("code.py")])
     (repository / "code.py").write_text("x = 2\n")
     git(repository, "commit", "--quiet", "--all", "--message", "while it ran")
-    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"), deps=[])
-    assert json.loads(Path("p.json").read_text())["commit"] == started != git(repository, "rev-parse", "HEAD")
+    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"))
+    written = json.loads(Path("p.json").read_text())
+    assert written["commit"] == started != git(repository, "rev-parse", "HEAD")
+    assert written["deps"] == {"code.py": hashlib.md5(b"x = 1\n").hexdigest()}
 
 
 def test_a_clean_work_tree_is_not_dirty(repository) -> None:
@@ -132,12 +134,12 @@ def test_outside_a_repository_the_commit_is_null(repository, monkeypatch) -> Non
 
 def test_the_clocks_measure_this_stage(repository) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
-    provenance = Provenance("toy", ["python"], "cpu")
+    provenance = Provenance("toy", ["python"], "cpu", deps=[])
     time.sleep(0.2)
     end = time.process_time() + 0.2
     while time.process_time() < end:
         pass
-    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"), deps=[])
+    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"))
     written = json.loads(Path("p.json").read_text())
     assert written["wall_s"] >= 0.4
     assert 0.2 <= written["cpu_s"] <= written["wall_s"]
@@ -147,10 +149,10 @@ def test_the_clocks_measure_this_stage(repository) -> None:
 
 
 def test_the_time_of_ended_workers_counts(repository) -> None:
-    provenance = Provenance("toy", ["python"], "cpu")
+    provenance = Provenance("toy", ["python"], "cpu", deps=[])
     burn = "import time\nwhile time.process_time() < 0.4: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"), deps=[])
+    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"))
     assert json.loads(Path("p.json").read_text())["cpu_s"] >= 0.4
 
 

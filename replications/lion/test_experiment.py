@@ -237,6 +237,14 @@ PAIR = [0.9, 0.99]
         ("embedding.task.total_decay", 0.0, "embedding.task.total_decay"),
         ("embedding.task.language_model.steps", 1, "embedding.task.language_model.steps"),
         ("num_noise_seeds", 0, "num_noise_seeds"),
+        ("num_noise_seeds", 3, "num_noise_seeds 3 must be at most the number of study_seeds, 2"),
+        ("study_seeds", [2, 10], r"seeds and study_seeds share \[2\]"),
+        ("headline.budgets", [], "headline.budgets"),
+        ("variants.lr_factors", [], "variants.lr_factors"),
+        ("ablation.betas", [], "ablation.betas"),
+        ("ablation.box_decays", [], "ablation.box_decays"),
+        ("ablation.perturbations", [], "ablation.perturbations"),
+        ("embedding.embedding_lr", {"low": 1e-3, "high": 1e-3}, "embedding.embedding_lr"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(smoke, path, value, told):
@@ -376,7 +384,9 @@ def test_each_batch_size_reports_what_its_own_search_selected(cpu, runner, table
 def test_both_rates_of_the_embedding_study_are_searched(cpu, runner, tables):
     for run in runner.runs("lm_embedding_search"):
         assert set(point_of(run.config)) == {"lr", "embedding_lr"}
-        assert all(cpu.embedding.lr.low <= rate <= cpu.embedding.lr.high for rate in point_of(run.config).values())
+        for name, rate in point_of(run.config).items():
+            box = getattr(cpu.embedding, name)
+            assert box.low <= rate <= box.high
 
 
 def test_a_diverged_trial_is_kept_in_the_ledger_and_never_selected(smoke):

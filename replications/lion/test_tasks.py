@@ -109,11 +109,15 @@ def test_a_diverged_run_reports_no_number_for_both_splits_at_the_end(task):
     assert all(math.isnan(each.value) for each in found)
 
 
-def test_a_diverged_run_reports_no_number_for_the_rows_of_its_embedding():
+def test_a_diverged_run_reports_no_number_for_the_rows_of_its_embedding_and_of_a_head_of_its_own():
     found = values(measured("embedding", "adamw", lr=1e30))
+    tied = values(measured("embedding", "lion_tied", lr=1e30, embedding_lr=1e30))
     for label in embedding.CLASSES:
         for metric in ("rms", "share"):
             assert math.isnan(found["none", f"embedding_{label}_{metric}"])
+            assert math.isnan(found["none", f"head_{label}_{metric}"])
+            assert math.isnan(tied["none", f"embedding_{label}_{metric}"])
+            assert ("none", f"head_{label}_{metric}") not in tied
 
 
 @pytest.mark.parametrize("task", ["language_model", "digits", "embedding"])
@@ -284,8 +288,14 @@ def test_training_stays_within_the_bound_and_its_control_breaks_it(decay):
     assert math.isfinite(kept["test", "nll_nats"])
 
 
+def test_a_learning_rate_too_large_for_the_box_is_refused():
+    measured("constraint", "lion", lr=1e-2, weight_decay=100.0, box_decay=100.0)  # η λ = 1 is allowed
+    with pytest.raises(ValueError, match=r"0\.01 times box decay 101\.0 is 1\.01, above 1.*lower ablation"):
+        measured("constraint", "lion", lr=1e-2, weight_decay=101.0, box_decay=101.0)
+
+
 def test_a_diverged_run_has_no_excess():
-    found = measured("constraint", "adamw", lr=1e200, weight_decay=0.0)
+    found = measured("constraint", "adamw", lr=1e200, weight_decay=0.0, box_decay=1e-200)
     assert [each.metric for each in found] == ["box_excess"]
     assert math.isnan(found[0].value)
 

@@ -110,7 +110,17 @@ def measure_constraint(run: Run) -> Iterator[Measurement]:
 
     Yields:
         Largest excess over the bound in half-widths of the box, the loss, and the places in the box.
+
+    Raises:
+        ValueError: If the peak of η λ is above 1, where step 6 does not hold and a box means nothing.
     """
+    peak = run.config["lr"] * run.config["box_decay"]
+    if peak > 1:
+        message = (
+            f"learning rate {run.config['lr']} times box decay {run.config['box_decay']} is {peak:.3g}, above 1, "
+            "where the bound of step 6 does not hold; lower ablation.box_decays, or ablation.box.lr.high"
+        )
+        raise ValueError(message)
     model, decay = make_model(run).double(), run.config["box_decay"]
     optimizer = make_optimizer(run.arm, model, run.config)
     bound, largest = BoxBound(model, decay), -math.inf

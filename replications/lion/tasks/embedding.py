@@ -71,7 +71,10 @@ def measure_embedding(run: Run) -> Iterator[Measurement]:
     data = _data(run)
     diverged = yield from _losses(run, model, data, ("validation", "test"))
     if diverged:
-        metrics = (f"embedding_{label}_{measured}" for label in CLASSES for measured in ("rms", "share"))
+        names = ("embedding",) if head is embedding else ("embedding", "head")
+        metrics = (
+            f"{name}_{label}_{measured}" for name in names for label in CLASSES for measured in ("rms", "share")
+        )
         yield from (Measurement("none", task.steps, metric, math.nan) for metric in metrics)
         return
     inputs, targets = (torch.cat([pair[side].flatten() for pair in data]) for side in (0, 1))

@@ -1,0 +1,245 @@
+"""What a profile of params.yaml says: the studies, their boxes and budgets, and what must fit together.
+
+Every key is checked before anything is trained; what it means stands at its field.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from paperkit.config import StrictModel
+from paperkit.tuning import LogRange
+from replications.lion.tasks.digits import Digits
+from replications.lion.tasks.embedding import Embedding
+from replications.lion.tasks.language_model import LanguageModel
+
+VARIANTS = ("adamw", "lion", "cautious_lion", "signum", "tiger")
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[list[Beta], Field(min_length=2, max_length=2)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+PowerOfTwo = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Box(StrictModel):
+    """The declared ranges of a study; the same for all its arms.
+
+    Attributes:
+        lr: Range of the peak learning rate.
+        weight_decay: Range of the decay coefficient λ (the step shrinks matrices by 1 - lr·λ).
+    """
+
+    lr: LogRange
+    weight_decay: LogRange
+
+
+class Search(StrictModel):
+    """What all searches share.
+
+    Attributes:
+        draw_seed: Seed of the Sobol sequence.
+        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
+        betas: Candidate pairs of each arm; an arm with one beta has it twice.
+    """
+
+    draw_seed: Seed
+    run_seed: Seed
+    betas: Mapping[str, list[Betas]]
+
+    @model_validator(mode="after")
+    def _fair(self) -> Self:
+        candidates = {arm: len(self.betas.get(arm, [])) for arm in VARIANTS}
+        if 0 in candidates.values() or len(set(candidates.values())) > 1:
+            message = f"betas gives {candidates} candidate pairs; each arm needs the same number, at least one"
+            raise ValueError(message)
+        return self
+
+    def space(self, arm: str, box: Box) -> dict[str, Any]:
+        """Return what `draw_trials` searches for one arm.
+
+        Args:
+            arm: One of `VARIANTS`.
+            box: Ranges of the study.
+
+        Returns:
+            A range or list of choices for each hyper-parameter.
+        """
+        return {"lr": box.lr, "weight_decay": box.weight_decay, "betas": self.betas[arm]}
+
+
+class Headline(StrictModel):
+    """The language model of the headline claim (C6), and what is asked about its verdict.
+
+    Attributes:
+        task: Model and horizon.
+        box: Ranges of the search.
+        num_trials: Trials of each arm.
+        budgets: Smaller budgets at which the verdict is drawn again; the first trials of the same sequence.
+        num_budget_seeds: Seeds of each.
+        num_transfer_seeds: Seeds of Lion at AdamW's transferred point (X1).
+        window: Steps over which updates are summed for the measured ratio k.
+    """
+
+    task: LanguageModel
+    box: Box
+    num_trials: PowerOfTwo
+    budgets: list[Count] = Field(min_length=1)
+    num_budget_seeds: Count
+    num_transfer_seeds: Count
+    window: Count
+
+
+class Variants(StrictModel):
+    """Lion's relatives on a smaller language model.
+
+    Attributes:
+        task: Model and horizon.
+        box: Ranges of the search.
+        num_trials: Trials of each arm.
+        num_seeds: Seeds of each arm.
+        lr_factors: Factors on each arm's own best learning rate (C13); the arms are AdamW and Lion.
+        window: Steps between two looks at the updates.
+    """
+
+    task: LanguageModel
+    box: Box
+    num_trials: PowerOfTwo
+    num_seeds: Count
+    lr_factors: list[Positive] = Field(min_length=1)
+    window: Count
+
+
+class BatchSweep(StrictModel):
+    """Batch size against quality and learning rate, on digits (C4, C5).
+
+    Attributes:
+        task: Model, samples, batch sizes.
+        box: Ranges of the search.
+        num_trials: Trials of each arm at each batch size.
+        num_seeds: Seeds of each arm at its selected points.
+        rates: Ends of the grid of learning rates, without decay, for C4.
+        num_rates: Its points.
+        num_rate_seeds: Seeds at each point.
+        window: Steps over which updates are summed for the measured ratio k.
+    """
+
+    task: Digits
+    box: Box
+    num_trials: PowerOfTwo
+    num_seeds: Count
+    rates: LogRange
+    num_rates: Annotated[int, Field(ge=5)]
+    num_rate_seeds: Count
+    window: Count
+
+
+class Ablation(StrictModel):
+    """Betas, box and flatness on digits at one batch size.
+
+    Attributes:
+        batch: One of the sweep's.
+        box: Ranges of the search.
+        num_trials: Trials of each pair of betas.
+        num_seeds: Seeds of each.
+        betas: Pairs compared (C12).
+        box_decays: λ of the box (C7).
+        num_box_seeds: Seeds of each.
+        train_nll: Training loss at which both arms stop before they are disturbed (C14).
+        every: Steps between two looks at it.
+        perturbations: Relative sizes of the disturbance.
+        draws: Disturbances averaged at each size.
+    """
+
+    batch: Count
+    box: Box
+    num_trials: PowerOfTwo
+    num_seeds: Count
+    betas: list[Betas] = Field(min_length=1)
+    box_decays: list[Positive] = Field(min_length=1)
+    num_box_seeds: Count
+    train_nll: Positive
+    every: Count
+    perturbations: list[Positive] = Field(min_length=1)
+    draws: Count
+
+
+class EmbeddingRows(StrictModel):
+    """Rows of rare tokens (C8 to C10).
+
+    Attributes:
+        task: Model, horizon, total decay.
+        lr: Range of the learning rate of everything but the embedding.
+        embedding_lr: Range of the embedding's.
+        num_trials: Trials of each arm, over the two learning rates.
+        num_seeds: Seeds of each arm.
+    """
+
+    task: Embedding
+    lr: LogRange
+    embedding_lr: LogRange
+    num_trials: PowerOfTwo
+    num_seeds: Count
+
+
+class Config(StrictModel):
+    """One profile of params.yaml.
+
+    Attributes:
+        search: What all searches share.
+        seeds: Fresh seeds of the headline's report.
+        study_seeds: Fresh seeds of the other studies, each of which takes the first so many; none of them was in the
+            pilot run.
+        headline: The headline claim.
+        variants: Lion's relatives.
+        batch_sweep: Batch sizes.
+        ablation: Betas, box, flatness.
+        embedding: Rows of rare tokens.
+        num_noise_seeds: Seeds of the simulated noise (X8).
+    """
+
+    search: Search
+    seeds: list[Seed] = Field(min_length=1)
+    study_seeds: list[Seed] = Field(min_length=1)
+    headline: Headline
+    variants: Variants
+    batch_sweep: BatchSweep
+    ablation: Ablation
+    embedding: EmbeddingRows
+    num_noise_seeds: Count
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for name, seeds in (("seeds", self.seeds), ("study_seeds", self.study_seeds)):
+            if len(set(seeds)) < len(seeds) or self.search.run_seed in seeds:
+                message = f"{name} {seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
+                raise ValueError(message)
+        shared = sorted(set(self.seeds) & set(self.study_seeds))
+        if shared:
+            message = f"seeds and study_seeds share {shared}; give each study seeds of its own"
+            raise ValueError(message)
+        if self.ablation.batch not in self.batch_sweep.task.batches:
+            message = f"ablation.batch {self.ablation.batch} must be one of {self.batch_sweep.task.batches}"
+            raise ValueError(message)
+        _check_study("headline", self.headline, len(self.seeds))
+        for path in ("variants", "batch_sweep", "ablation", "embedding"):
+            _check_study(path, getattr(self, path), len(self.study_seeds))
+        if self.num_noise_seeds > len(self.study_seeds):
+            limit = len(self.study_seeds)
+            message = f"num_noise_seeds {self.num_noise_seeds} must be at most the number of study_seeds, {limit}"
+            raise ValueError(message)
+        if max(self.headline.budgets) > self.headline.num_trials:
+            message = f"headline.budgets {self.headline.budgets} must be at most num_trials {self.headline.num_trials}"
+            raise ValueError(message)
+        return self
+
+
+def _check_study(path: str, study: StrictModel, num_seeds: int) -> None:
+    for name, value in study:
+        if name == "num_trials" and value & (value - 1):
+            message = f"{path}.num_trials {value} must be a power of two (1, 2, 4, 8, 16 …)"
+            raise ValueError(message)
+        if name.startswith("num_") and name.endswith("seeds") and value > num_seeds:
+            message = f"{path}.{name} {value} must be at most the number of seeds, {num_seeds}"
+            raise ValueError(message)

@@ -10,12 +10,15 @@ Near t = 0 the score divides by a small σ, and so do the errors of its derivati
 Legend: B any leading shape, d dimension of the data.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 # ℓ runs from about 7 (t = 0.005) to −10 (t = 1) for the usual schedule; divided by this it is of the size of x.
 LOG_SNR_SCALE = 4.0
+NoisePrediction = Callable[[Tensor], Tensor]
 
 
 class ScoreNetwork(nn.Module):
@@ -33,7 +36,7 @@ class ScoreNetwork(nn.Module):
 
     Example:
         >>> network = ScoreNetwork(dimension=2, width=8, depth=2)
-        >>> network.score(torch.zeros(5, 2), torch.tensor(0.0)).shape
+        >>> network(torch.zeros(5, 3)).shape
         torch.Size([5, 2])
     """
 
@@ -61,19 +64,6 @@ class ScoreNetwork(nn.Module):
         """
         x, log_snr = inputs[..., :-1], inputs[..., -1:]
         return self.layers(torch.cat([x, log_snr / LOG_SNR_SCALE], dim=-1))
-
-    def score(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """Evaluate s = −ε_θ / σ.
-
-        Args:
-            x: Points, shape (*B, d).
-            log_snr: ℓ, of a shape that broadcasts to B.
-
-        Returns:
-            The score, shape (*B, d), in units of 1 / x.
-        """
-        log_snr = log_snr.expand(x.shape[:-1])[..., None]
-        return -self(torch.cat([x, log_snr], dim=-1)) / noise_level(log_snr)
 
 
 class SpectralScoreNetwork(ScoreNetwork):
@@ -128,11 +118,43 @@ def noised(x_0: Tensor, log_snr: Tensor, noise: Tensor) -> Tensor:
     return noise_level(-log_snr) * x_0 + noise_level(log_snr) * noise
 
 
-def score_and_jacobian(network: ScoreNetwork, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+def joined(x: Tensor, log_snr: Tensor) -> Tensor:
+    """Put ℓ beside x, as a network's input.
+
+    Args:
+        x: Points, shape (*B, d).
+        log_snr: ℓ, of a shape that broadcasts to B.
+
+    Returns:
+        Shape (*B, d + 1).
+    """
+    return torch.cat([x, log_snr.expand(x.shape[:-1])[..., None]], dim=-1)
+
+
+def score(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> Tensor:
+    """Evaluate s = −ε_θ / σ.
+
+    Args:
+        network: Predicts the noise ε_θ from `joined` inputs.
+        x: Points, shape (*B, d).
+        log_snr: ℓ, of a shape that broadcasts to B.
+
+    Returns:
+        The score, shape (*B, d), in units of 1 / x.
+
+    Example:
+        >>> exact = lambda inputs: inputs[..., :-1] / 2 ** 0.5  # for data N(0, 1) at ℓ = 0, where σ² = ½
+        >>> round(score(exact, torch.tensor([[3.0]]), torch.tensor(0.0)).item(), 5)
+        -3.0
+    """
+    return -network(joined(x, log_snr)) / noise_level(log_snr)[..., None]
+
+
+def score_and_jacobian(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
     """Evaluate s and ∂s_i/∂x_j exactly, by one backward pass a row i for all points at once.
 
     Args:
-        network: In evaluation mode, if that differs from training mode.
+        network: Predicts the noise; in evaluation mode, if that differs from training mode.
         x: Points, shape (*B, d).
         log_snr: ℓ, of a shape that broadcasts to B.
 
@@ -147,7 +169,7 @@ def score_and_jacobian(network: ScoreNetwork, x: Tensor, log_snr: Tensor) -> tup
         torch.Size([3, 2, 2])
     """
     x = x.detach().requires_grad_()
-    score = network.score(x, log_snr)
+    values = score(network, x, log_snr)
     # A point's score depends on that point alone, so that the sum over points separates them again.
-    rows = [torch.autograd.grad(each.sum(), x, retain_graph=True)[0] for each in score.unbind(-1)]
-    return score.detach(), torch.stack(rows, dim=-2)
+    rows = [torch.autograd.grad(each.sum(), x, retain_graph=True)[0] for each in values.unbind(-1)]
+    return values.detach(), torch.stack(rows, dim=-2)

@@ -263,7 +263,7 @@ def certified_score_slope(
         index = int(at_ends.argmax())
         if float(at_ends[index]) > best:
             best, point = float(at_ends[index]), float(torch.cat([low, high])[index])
-        open_cells = upper > max(best, done) + tolerance * (1 + abs(best))
+        open_cells = upper > max(best + tolerance * (1 + abs(best)), done)
         splits = open_cells & (high.abs() < FARTHEST) & (low.abs() < FARTHEST)
         done = max([done, *upper[~splits].tolist()])
         if not splits.any():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measure, Run, Runner
@@ -18,7 +18,7 @@ from replications.wasserstein_bound.tasks.dimensions import measure_dimension, m
 from replications.wasserstein_bound.tasks.discretisation import measure_discretisation
 from replications.wasserstein_bound.tasks.identities import IDENTITIES, measure_identity
 from replications.wasserstein_bound.tasks.learned_score import LearnedScore, measure_learned_score
-from replications.wasserstein_bound.tasks.learned_score_2d import ARMS, LearnedScore2D, measure_learned_score_2d
+from replications.wasserstein_bound.tasks.learned_score_2d import ARMS, PlaneScore, measure_plane_score
 from replications.wasserstein_bound.tasks.mixtures import measure_growth, measure_mixture, measure_slack
 from replications.wasserstein_bound.tasks.offset import measure_offset
 from replications.wasserstein_bound.tasks.stationary import measure_stationary_shift
@@ -26,8 +26,17 @@ from replications.wasserstein_bound.tasks.stationary import measure_stationary_s
 SAMPLERS = {"ode": 0.0, "sde": 1.0}
 # Data of the offset and of the time steps: N(1, 1/4).
 GAUSSIAN = {"mean": 1.0, "variance": 0.25}
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        message = f"{value} must be odd: a step spans two intervals of the grid"
+        raise ValueError(message)
+    return value
+
+
 Count = Annotated[int, Field(ge=1)]
-OddCount = Annotated[int, Field(ge=3)]
+OddCount = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
@@ -72,7 +81,8 @@ class Sweeps(StrictModel):
         rotation: Largest rate of rotation.
         dimensions: Of the Gaussians with random covariances.
         num_dimension_cases: In a block for each dimension.
-        num_matrix_times: Of their grids; odd.
+        num_plane_times: Of the grid of the cases in the plane; odd, and fine, since a shift attains the bound there.
+        num_dimension_times: Of the grid in several dimensions; odd.
         matrix_error: Size of the random error of their scores.
     """
 
@@ -84,7 +94,8 @@ class Sweeps(StrictModel):
     rotation: Positive
     dimensions: list[Count]
     num_dimension_cases: Count
-    num_matrix_times: OddCount
+    num_plane_times: OddCount
+    num_dimension_times: OddCount
     matrix_error: Positive
 
 
@@ -132,7 +143,7 @@ class Config(StrictModel):
     stationary_rates: Annotated[list[Positive], Field(max_length=50)]
     learned: LearnedScore
     learned_seeds: list[Seed] = Field(min_length=1)
-    learned_2d: LearnedScore2D
+    learned_2d: PlaneScore
     learned_2d_seeds: list[Seed] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -145,10 +156,10 @@ class Config(StrictModel):
             message = f"horizons {self.horizons} must increase"
             raise ValueError(message)
         if self.mixtures.num_slack_seeds > len(self.seeds):
-            message = f"mixtures.num_slack_seeds {self.mixtures.num_slack_seeds} must be at most {len(self.seeds)}, the number of seeds"
-            raise ValueError(message)
-        if self.sweeps.num_matrix_times % 2 == 0:
-            message = f"sweeps.num_matrix_times {self.sweeps.num_matrix_times} must be odd: a step spans two intervals"
+            message = (
+                f"mixtures.num_slack_seeds {self.mixtures.num_slack_seeds} must be at most {len(self.seeds)}, the "
+                "number of seeds"
+            )
             raise ValueError(message)
         return self
 
@@ -202,14 +213,14 @@ def run_sweeps(config: Config, runner: Runner) -> Rows:
         for seed in config.seeds
         for eta in sweeps.etas
     ]
-    grid = {"num_times": sweeps.num_matrix_times}
     rotation = [
-        Run("rotation", arm, config.seeds[0], {**grid, "case": case, "size": sweeps.rotation})
+        Run("rotation", arm, config.seeds[0], {"case": case, "size": sweeps.rotation, "num_times": sweeps.num_plane_times})
         for case in range(sweeps.num_rotations)
         for arm in SAMPLERS
     ]
+    random_matrix = {"size": sweeps.matrix_error, "num_times": sweeps.num_dimension_times}
     dimension = [
-        Run("dimension", arm, seed, {**grid, "case": case, "size": sweeps.matrix_error, "dimension": d})
+        Run("dimension", arm, seed, {**random_matrix, "case": case, "dimension": d})
         for d in sweeps.dimensions
         for seed in config.seeds
         for case in range(sweeps.num_dimension_cases)
@@ -300,7 +311,7 @@ def run_learned(config: Config, runner: Runner) -> Rows:
     ]
     # The longest runs first, so that no worker is idle at the end.
     return [
-        *execute(runner, measure_learned_score_2d, plane),
+        *execute(runner, measure_plane_score, plane),
         *execute(runner, measure_learned_score, line),
     ]
 

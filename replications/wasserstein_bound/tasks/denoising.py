@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from paperkit.training import Step, train, warmup_cosine
 from replications.wasserstein_bound.schedule import Schedule
-from replications.wasserstein_bound.score_network import NoisePrediction, joined, noised, score
+from replications.wasserstein_bound.score_network import joined, noised, score
 
 __all__ = [
     "WARMUP_STEPS",
@@ -31,6 +31,7 @@ Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Array]
 
 WARMUP_STEPS = 20
+MOST_POINTS = 8192  # evaluated at once
 
 
 def log_snr(schedule: Schedule, t: ArrayLike) -> Array:
@@ -115,24 +116,23 @@ def training(
     yield from train(network, batches(), functional.mse_loss, optimizer, schedule=schedule)
 
 
-def network_score(
-    network: NoisePrediction, schedule: Schedule, *, dtype: torch.dtype
-) -> Callable[[Array, float], Array]:
-    """Give a network the form that `samplers` takes.
+def network_score(network: nn.Module, schedule: Schedule) -> Callable[[Array, float], Array]:
+    """Give a network the form that `samplers` takes, on whatever device and in whatever precision it is.
 
     Args:
-        network: Predicts noise.
+        network: Predicts noise; in evaluation mode, if that differs from training mode.
         schedule: Gives ℓ(t).
-        dtype: Of the network's parameters.
 
     Returns:
         Function of points, shape (n, d), and a time, to the score there, float64.
     """
+    weight = next(network.parameters())
 
     @torch.no_grad()
     def evaluated(x: Array, t: float) -> Array:
-        level = torch.tensor(float(log_snr(schedule, t)), dtype=dtype)
-        return score(network, torch.from_numpy(x).to(dtype), level).double().numpy()
+        level = torch.tensor(float(log_snr(schedule, t)), dtype=torch.float64).to(weight)
+        parts = torch.from_numpy(x).split(MOST_POINTS)
+        return torch.cat([score(network, part.to(weight), level) for part in parts]).double().cpu().numpy()
 
     return evaluated
 

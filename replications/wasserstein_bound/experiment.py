@@ -1,7 +1,8 @@
 """The bound against distances that are known exactly: every study behind claims.yaml, one function each.
 
-What is computed or trained stands in `tasks/`; here is which cases, with which seeds. All but the networks is closed form or
-quadrature. A seed is a block of random cases, a draw of coupled pairs, or the initialisation and data order of a network.
+What is computed or trained stands in `tasks/`; here is which cases, with which seeds. All but the networks is closed
+form or quadrature. A seed is a block of random cases, a draw of coupled pairs, or the initialisation and data order of
+a network.
 """
 
 from collections.abc import Sequence
@@ -214,7 +215,12 @@ def run_sweeps(config: Config, runner: Runner) -> Rows:
         for eta in sweeps.etas
     ]
     rotation = [
-        Run("rotation", arm, config.seeds[0], {"case": case, "size": sweeps.rotation, "num_times": sweeps.num_plane_times})
+        Run(
+            "rotation",
+            arm,
+            config.seeds[0],
+            {"case": case, "size": sweeps.rotation, "num_times": sweeps.num_plane_times},
+        )
         for case in range(sweeps.num_rotations)
         for arm in SAMPLERS
     ]

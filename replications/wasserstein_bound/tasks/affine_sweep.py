@@ -1,7 +1,7 @@
 """Random Gaussian data with random affine scores on the line: bound and distance in closed form, for many cases.
 
-A case draws data N(m, v), a schedule, a prior, and a score that is wrong by a constant shift, by a scale, or by both with
-either of them swinging in time. Both samplers run each case, so that they are compared with the same score.
+A case draws data N(m, v), a schedule, a prior, and a score that is wrong by a constant shift, by a scale, or by both
+with either of them swinging in time. Both samplers run each case, so that they are compared with the same score.
 """
 
 from collections.abc import Iterator
@@ -99,8 +99,9 @@ def measure_affine_cases(run: Run) -> Iterator[Measurement]:
         run: Its arm names the sampler, its seed the block; configuration `num_cases` and `num_times`.
 
     Yields:
-        W2 and bound of each case (its number as step); then over the block: the largest excess over T4 with its control,
-        the largest shortfall of the corollary T2 below T4 with its control, and shares; for the SDE also its KL bound.
+        W2 and bound of each case (its number as step); then over the block: the largest excess over T4 with its
+        control, the largest shortfall of the corollary T2 below T4 with its control, and shares; for the SDE also its
+        KL bound.
     """
     eta, rng = ETA_OF[run.arm], np.random.default_rng(run.seed)
     cases = [random_case(rng, run.config["num_times"]) for _ in range(run.config["num_cases"])]
@@ -189,8 +190,8 @@ def measure_noise_family(run: Run) -> Iterator[Measurement]:
         run: Its seed names the block; configuration `eta` (0 has no T7), `num_cases` and `num_times`.
 
     Yields:
-        The largest excess over T4 with its control, the median of W2 / bound, and for η > 0 the excess over T7 with its
-        control, the factor of T7 left out of a divergence that attains it.
+        The largest excess over T4 with its control, the median of W2 / bound, and for η > 0 the excess over T7 with
+        its control, the factor of T7 left out of a divergence that attains it.
     """
     eta, rng = run.config["eta"], np.random.default_rng(run.seed)
     cases = [random_case(rng, run.config["num_times"]) for _ in range(run.config["num_cases"])]

@@ -35,7 +35,8 @@ def measure_dimension(run: Run) -> Iterator[Measurement]:
     entries, of variance size² / d in A and size² in b, so that each coordinate is as wrong in any d.
 
     Args:
-        run: Its arm names the sampler, its seed draws the case; configuration `dimension`, `case` (a number), `num_times` (odd) and
+        run: Its arm names the sampler, its seed draws the case; configuration `dimension`, `case` (a number),
+            `num_times` (odd) and
             `size` of the error.
 
     Yields:

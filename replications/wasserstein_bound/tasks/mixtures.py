@@ -33,7 +33,8 @@ def measure_mixture(run: Run) -> Iterator[Measurement]:
             (shift, amplitude, frequency) and `num_steps` of the sampler.
 
     Yields:
-        W2, its floor (the exact score's W2), the bound as a logarithm, the largest log10 I, the excess and its control.
+        W2, its floor (the exact score's W2), the bound as a logarithm, the largest log10 I, the excess and its
+        control.
     """
     eta, mixture, perturbation = _setting(run)
     distance = _sampled_distance(mixture, _perturbed(mixture, perturbation), eta, run.config["num_steps"])
@@ -54,8 +55,9 @@ def measure_mixture(run: Run) -> Iterator[Measurement]:
 def measure_slack(run: Run) -> Iterator[Measurement]:
     """Factor the slack of the bound: W2 <= R <= B_c <= B, by pairs of paths that share their noise.
 
-    R is the root mean square distance of the pairs at t = 0, B_c the bound whose L_s is replaced by the slope averaged over
-    the pairs. W2 / R is what the coupling costs, R / B_c what Cauchy and Schwarz cost, B_c / B what the supremum costs.
+    R is the root mean square distance of the pairs at t = 0, B_c the bound whose L_s is replaced by the slope
+    averaged over the pairs. W2 / R is what the coupling costs, R / B_c what Cauchy and Schwarz cost, B_c / B what the
+    supremum costs.
 
     Args:
         run: As `measure_mixture`, and `num_pairs`; the seed draws the pairs.

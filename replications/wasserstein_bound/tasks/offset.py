@@ -1,4 +1,4 @@
-"""What the prior's error leaves at the end: the offset I(T) W2(p_T, N(0, 1)) against the horizon, with the exact score."""
+"""What the prior's error leaves at the end: the offset I(T) W2(p_T, N(0, 1)) against T, with the exact score."""
 
 from collections.abc import Iterator
 
@@ -28,8 +28,7 @@ def measure_offset(run: Run) -> Iterator[Measurement]:
         run: Configuration `mean`, `variance` of the data, `horizon` T and `eta`.
 
     Yields:
-        Offset, the distance of the samples, T3's bound of the offset, T3 with the contraction counted twice (its control), and
-        the one-sided constant of the score at T.
+        Offset, the distance of the samples, T3's bound of the offset, and the one-sided constant of the score at T.
     """
     config = run.config
     mean, variance, eta = config["mean"], config["variance"], config["eta"]

@@ -1,10 +1,10 @@
 """The exact counterexamples to the post, most of them on data that the forward process leaves alone.
 
-Data N(0, 1), constant β and the score -x + c: p_t is N(0, 1) for all t, L_s is -1, and e is c. With y = β T / 2 the ODE ends c y
-away from the data, the SDE 2 c (1 - exp(-y)).
+Data N(0, 1), constant β and the score -x + c: p_t is N(0, 1) for all t, L_s is -1, and e is c. With y = β T / 2 the
+ODE ends c y away from the data, the SDE 2 c (1 - exp(-y)).
 
-Each check returns its largest error and that of its control. Where the statement is the post's, the error is by how much it
-is violated, and the control a second case that violates it.
+Each check returns its largest error and that of its control. Where the statement is the post's, the error is by how
+much it is violated, and the control a second case that violates it.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from scipy.optimize import brentq
 
 from paperkit.runs import Measurement, Run
 from replications.wasserstein_bound.bound import ode_lemma_bound, score_weight, wasserstein_upper_bound
+from replications.wasserstein_bound.check import Check
 from replications.wasserstein_bound.gaussian import exact_score_growth, gaussian_distance, reverse_moments
 from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
 from replications.wasserstein_bound.tasks.excess import excess
@@ -23,7 +24,6 @@ __all__ = ["STATIONARY_CHECKS", "measure_stationary_shift"]
 SHIFT = 0.3
 NUM_TIMES = 20_001
 RATES = (0.5, 1.0, 2.0, 5.0, 20.0)  # β, with T = 1
-Errors = tuple[float, float]
 
 
 def _distance(rate: float, eta: float) -> float:
@@ -38,32 +38,32 @@ def _bound(rate: float, eta: float) -> float:
     schedule = ConstantRate(rate=rate)
     t = time_grid(schedule, NUM_TIMES)
     bound = wasserstein_upper_bound(
-        t, diffusion_squared=schedule.beta(t), score_error=SHIFT, score_slope=-1.0, drift_slope=schedule.drift_slope(t),
-        eta=eta,
+        t, diffusion_squared=schedule.beta(t), score_error=SHIFT, score_slope=-1.0,
+        drift_slope=schedule.drift_slope(t), eta=eta,
     )  # fmt: skip
     return float(bound.value)
 
 
-def ode_with_full_weight() -> Errors:
+def ode_with_full_weight() -> Check:
     """The ODE's W2 against the bound with g², which is the SDE's (η = 1): violated at β T = 20, and at 5."""
     first, second = (float(excess(_distance(rate, 0.0), _bound(rate, 1.0))) for rate in (20.0, 5.0))
-    return first, second
+    return Check(first, second)
 
 
-def ode_with_half_weight() -> Errors:
+def ode_with_half_weight() -> Check:
     """The ODE's W2 against the bound with g² / 2: equal. Control: g²."""
     right = [abs(_distance(rate, 0.0) / _bound(rate, 0.0) - 1) for rate in RATES]
     wrong = [abs(_distance(rate, 0.0) / _bound(rate, 1.0) - 1) for rate in RATES]
-    return max(right), min(wrong)
+    return Check(max(right), min(wrong))
 
 
-def sde_is_nearer() -> Errors:
+def sde_is_nearer() -> Check:
     """By how much the SDE ends farther away than the ODE, at β T = 1, and at 0.5."""
     first, second = (float(excess(_distance(rate, 1.0), _distance(rate, 0.0))) for rate in (1.0, 0.5))
-    return first, second
+    return Check(first, second)
 
 
-def nearer_sampler_closed_form() -> Errors:
+def nearer_sampler_closed_form() -> Check:
     """C y and 2 c (1 - exp(-y)), and their equality at the root. Control: the two formulas exchanged."""
     right, wrong = [], []
     for rate in RATES:
@@ -72,7 +72,7 @@ def nearer_sampler_closed_form() -> Errors:
         right += [abs(_distance(rate, 0.0) / ode - 1), abs(_distance(rate, 1.0) / sde - 1)]
         wrong += [abs(_distance(rate, 0.0) / sde - 1), abs(_distance(rate, 1.0) / ode - 1)]
     root = 2 * brentq(lambda y: y + 2 * np.expm1(-y), 1.0, 3.0, xtol=1e-14)
-    return max(*right, abs(_distance(root, 0.0) / _distance(root, 1.0) - 1)), min(wrong)
+    return Check(max(*right, abs(_distance(root, 0.0) / _distance(root, 1.0) - 1)), min(wrong))
 
 
 def _lemma(constant: float) -> tuple[float, float]:
@@ -82,22 +82,22 @@ def _lemma(constant: float) -> tuple[float, float]:
     return gap, float(ode_lemma_bound(t, drift_error=push, reverse_slope=constant * rate).value)
 
 
-def constant_of_plus_drift() -> Errors:
+def constant_of_plus_drift() -> Check:
     """The gap against the bound with the constant of +g, which is -K, and with 0: both are violated."""
     first, second = (float(excess(*_lemma(constant))) for constant in (-1.0, 0.0))
-    return first, second
+    return Check(first, second)
 
 
-def constant_of_minus_drift() -> Errors:
+def constant_of_minus_drift() -> Check:
     """The gap equals the bound with the constant of -g, which is K. Control: that of +g."""
     errors = []
     for constant in (1.0, -1.0):
         gap, bound = _lemma(constant)
         errors.append(abs(bound / gap - 1))
-    return errors[0], errors[1]
+    return Check(errors[0], errors[1])
 
 
-def weight_increases() -> Errors:
+def weight_increases() -> Check:
     """By how much g² I falls below its largest earlier value, exact score of N(0, 1), and of N(0, ¼), SDE."""
     schedule = VariancePreserving()
     t = time_grid(schedule, NUM_TIMES)
@@ -105,10 +105,10 @@ def weight_increases() -> Errors:
     for variance in (1.0, 0.25):
         weight = schedule.beta(t) * np.exp(exact_score_growth(schedule, t, variance, eta=1.0))
         falls.append(float(np.max(1 - weight / np.maximum.accumulate(weight))))
-    return falls[0], falls[1]
+    return Check(falls[0], falls[1])
 
 
-def weight_derivative() -> Errors:
+def weight_derivative() -> Check:
     """(log w I)' = (log g²)' + l + w L_s, by central differences, three variances, SDE and ODE. Control: without l."""
     schedule, step = VariancePreserving(), 1e-5
     t = np.linspace(0.05, 0.999, 500)
@@ -125,7 +125,7 @@ def weight_derivative() -> Errors:
             without = (schedule.beta_max - schedule.beta_min) / beta - score_weight(beta, eta) / variance_t
             right.append(np.max(np.abs(measured - without - schedule.drift_slope(t))))
             wrong.append(np.max(np.abs(measured - without)))
-    return float(max(right)), float(min(wrong))
+    return Check(float(max(right)), float(min(wrong)))
 
 
 STATIONARY_CHECKS = {

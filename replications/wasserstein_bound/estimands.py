@@ -263,9 +263,8 @@ def slack_slope_on_dimension(runs: pd.DataFrame) -> pd.Series:
     """
     rows = runs[(runs["experiment"] == "dimension") & (runs["arm"] == "sde")]
     table = rows.pivot(index=["seed", "config"], columns="metric", values="value").reset_index("config")
-    table["log_d"] = np.log(_configured(table, "dimension"))
-    slack = np.log(table["bound_w2"] / table["distance_w2"]) if len(table) else pd.Series(dtype=float)
-    return _slopes(table["log_d"], slack)
+    slack = table.reindex(columns=["bound_w2", "distance_w2"]).astype(float)
+    return _slopes(np.log(_configured(table, "dimension")), np.log(slack["bound_w2"] / slack["distance_w2"]))
 
 
 def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:

@@ -67,11 +67,13 @@ class ScoreNetwork(nn.Module):
 
 
 class SpectralScoreNetwork(ScoreNetwork):
-    """A score network each of whose matrices is divided by its spectral norm (Miyato et al. 2018).
+    """A score network whose hidden matrices are divided by their spectral norms (Miyato et al. 2018).
 
-    Every layer then has the Lipschitz constant 1 or less, and SiLU at most 1.1; hence ε_θ has at most 1.1^depth in
-    (x, ℓ / 4), and the score 1.1^depth / σ in x. The norm is that of one power iteration per training step, so these
-    hold up to its error; in evaluation mode the network is a fixed function.
+    Each hidden layer has the Lipschitz constant 1 or less, and SiLU at most 1.1, so that ε_θ has at most 1.1^depth ‖W‖
+    in (x, ℓ / 4), W the last matrix, which alone sets the scale. With W normalised too the noise, which is x for large
+    t, is out of reach: SiLU's slope is one half on average. The authors' class has factors of its own for the scale.
+    The norm is that of one power iteration per training step, so these hold up to its error; in evaluation mode the
+    network is a fixed function.
 
     Args:
         dimension: d, at least 1.
@@ -82,7 +84,7 @@ class SpectralScoreNetwork(ScoreNetwork):
     def __init__(self, *, dimension: int, width: int, depth: int) -> None:
         """Draw the weights; raise ValueError for a size below 1."""
         super().__init__(dimension=dimension, width=width, depth=depth)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             if isinstance(layer, nn.Linear):
                 parametrizations.spectral_norm(layer)
 

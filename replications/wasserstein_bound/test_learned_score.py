@@ -27,7 +27,7 @@ SCHEDULE = VariancePreserving()
 
 
 class ExactNoise(nn.Module):
-    """The best prediction of the noise in the mixture, coordinate by coordinate, with a constant added to its score."""
+    """The best prediction of the noise in the mixture, by coordinate, with a constant added to its score."""
 
     def __init__(self, settings, shift=0.0):
         super().__init__()

@@ -22,7 +22,7 @@ NUM_BOUND_TIMES = 20_001
 NUM_LEVELS = 2001
 REACH = 9.0  # the cells' outer edge, in units of x
 NUM_CELLS = 1600
-NUM_CURVE_POINTS = 41
+NUM_CURVE_POINTS = 31
 
 
 def measure_mixture(run: Run) -> Iterator[Measurement]:

@@ -19,9 +19,9 @@ LINE = {
     "checkpoints": [5, 24], "num_times": 13, "flow_steps": 20, "diffusion_steps": 40, "num_pairs": 40,
 }  # fmt: skip
 PLANE = {
-    "mean": 1.0, "variance": 0.25, "t_min": 0.005, "width": 6, "depth": 1, "batch": 32, "lr": 0.01,
-    "weight_decay": 0.01, "checkpoints": [24], "num_times": 4, "sampler_steps": 10, "num_points": 30,
-    "num_probes": 10, "num_ascents": 2, "ascent_steps": 3,
+    "mean": 1.0, "variance": 0.25, "t_min": 0.005, "width": 6, "depth": 1, "batch": 32,
+    "lr": dict.fromkeys(learned_score_2d.ARMS, 0.01), "weight_decay": 0.01, "checkpoints": [24], "num_times": 4,
+    "sampler_steps": 10, "num_points": 30, "num_probes": 10, "num_ascents": 2, "ascent_steps": 3,
 }  # fmt: skip
 SCHEDULE = VariancePreserving()
 
@@ -214,9 +214,16 @@ def test_a_run_in_the_plane_repeats_itself_and_arms_differ_in_their_technique_al
     assert values(found, 24)["ascent_gain"] >= 0
 
 
-@pytest.mark.parametrize("run", [on_line, in_plane])
-def test_a_diverged_run_reports_a_loss_that_is_no_number(run):
-    found = [each for each in run(lr=1e200, checkpoints=[24]) if each.step]
+def test_each_arm_has_its_own_learning_rate():
+    rates = dict.fromkeys(learned_score_2d.ARMS, 0.01)
+    same, other = (values(in_plane("weight_decay", lr={**rates, arm: 0.1}), 24) for arm in ("plain", "weight_decay"))
+    assert same == values(in_plane("weight_decay"), 24)
+    assert other["score_loss"] != same["score_loss"]
+
+
+@pytest.mark.parametrize(("run", "lr"), [(on_line, 1e200), (in_plane, dict.fromkeys(learned_score_2d.ARMS, 1e200))])
+def test_a_diverged_run_reports_a_loss_that_is_no_number(run, lr):
+    found = [each for each in run(lr=lr, checkpoints=[24]) if each.step]
     assert [(each.step, each.metric) for each in found] == [(24, "score_loss")]
     assert math.isnan(found[0].value)
 

@@ -143,7 +143,7 @@ def test_the_slope_of_two_points_is_that_of_their_mixture(two_points, tiny, t):
         found = evaluation.slope_estimate(network, two_points, settings, t, np.random.default_rng(0))
     noise = noise_level(torch.tensor(float(log_snr(evaluation.SCHEDULE, t)), dtype=torch.float64)).item() ** 2
     exact = (1 - noise) / noise**2 - 1 / noise  # at the middle, along the line through both
-    assert exact * (1 + 1e-6) + 1e-6 >= found
+    assert found <= exact + 1e-6 * (1 + abs(exact))  # the level is rounded to float32 on its way
     assert found == pytest.approx(exact, rel=0.05, abs=0.05)
 
 

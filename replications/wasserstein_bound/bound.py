@@ -1,10 +1,10 @@
 """Upper bounds of the distance between data and samples of a diffusion model, from the error of its score.
 
-Kwon, Fan and Lee, arXiv 2212.06359 (here T1 to T3), Su Jianlin, archive 9467 of kexue.fm (T5) and 9509 (T6), Song et al.,
-arXiv 2101.09258 (T7); T4 contains T1 and T5 and is derived in `derivation`.
+Kwon, Fan and Lee, arXiv 2212.06359 (here T1 to T3), Su Jianlin, archive 9467 of kexue.fm (T5) and 9509 (T6), Song et
+al., arXiv 2101.09258 (T7); T4 contains T1 and T5 and is derived in `derivation`.
 
-Setting. Data p_0 are noised by dx = f dt + g dw, with marginals p_t, t in [0, T]. Samples are drawn from q_T and follow
-the reverse process dy = (f - w s) dt + sigma dw, from T to 0, with marginals q_t, where
+Setting. Data p_0 are noised by dx = f dt + g dw, with marginals p_t, t in [0, T]. Samples are drawn from q_T and
+follow the reverse process dy = (f - w s) dt + sigma dw, from T to 0, with marginals q_t, where
 
     s        model of the score grad log p_t;
     sigma    = eta g: eta = 1 is the reverse SDE, eta = 0 the probability-flow ODE;
@@ -16,8 +16,8 @@ the reverse process dy = (f - w s) dt + sigma dw, from T to 0, with marginals q_
     I(t)     = exp int_0^t (l_-f + w L_s), the growth of a distance on its way from t to 0.
 
 Integrals are trapezoidal sums on the grid of times that is given; I is kept as its logarithm, since log10 I reaches
-700 for data with separated clusters. Shapes: the last axis of every function of time runs over the n times; axes before
-it, written (...), are cases that broadcast. Distances carry the unit of x.
+700 for data with separated clusters. Shapes: the last axis of every function of time runs over the n times; axes
+before it, written (...), are cases that broadcast. Distances carry the unit of x.
 """
 
 import math
@@ -268,8 +268,8 @@ def wasserstein_corollary_bound(
 ) -> WassersteinBound:
     """Corollary T2: W_2(p_0, q_0) <= (2 J_lambda int w^2 I^2 / lambda dt)^(1/2) + I(T) W_2(p_T, q_T).
 
-    T4 with the Cauchy-Schwarz inequality; J_lambda = 1/2 int lambda e^2 dt is the training loss with weight lambda. Never
-    below T4; equal to it exactly if lambda e is proportional to w I.
+    T4 with the Cauchy-Schwarz inequality; J_lambda = 1/2 int lambda e^2 dt is the training loss with weight lambda.
+    Never below T4; equal to it exactly if lambda e is proportional to w I.
 
     Args:
         t: Times, shape (n,), increasing.
@@ -309,7 +309,8 @@ def offset_upper_bound(
 ) -> Array:
     """T3, variance preserving with prior N(0, 1): I(T) W_2(p_T, q_T) <= W_2(p_0, N(0, 1)) exp int w L_s dt.
 
-    Noising contracts W_2 to its own stationary law N(0, 1) by exp(-1/2 int beta), which cancels the drift's part of I(T).
+    Noising contracts W_2 to its own stationary law N(0, 1) by exp(-1/2 int beta), which cancels the drift's part of
+    I(T).
 
     Args:
         t: Times, shape (n,), increasing from 0.
@@ -334,8 +335,8 @@ def ode_lemma_bound(
 ) -> WassersteinBound:
     """Lemma T5: for x' = a_t(x) and y' = b_t(y) from T to 0, W_2(p_0, q_0) <= int I e dt + I(T) W_2(p_T, q_T).
 
-    Archive 9467, "W <= score matching", the two inequalities before the return to diffusion models (a and b are f and g
-    there). I = exp int_0^t L with L the one-sided constant of **-b_t**, since time runs backwards: the post asks for
+    Archive 9467, "W <= score matching", the two inequalities before the return to diffusion models (a and b are f and
+    g there). I = exp int_0^t L with L the one-sided constant of **-b_t**, since time runs backwards: the post asks for
     that of b_t, which is wrong (`derivation`, correction 2).
 
     Args:
@@ -377,7 +378,7 @@ def score_loss(t: ArrayLike, *, loss_weight: ArrayLike, score_error: ArrayLike) 
     t = grid_of_times(t)
     weight = nonnegative("loss_weight", on_grid("loss_weight", loss_weight, t))
     error = nonnegative("score_error", on_grid("score_error", score_error, t))
-    return np.trapezoid(_over_time(weight * error**2, t), t, axis=-1) / 2
+    return np.asarray(np.trapezoid(_over_time(weight * error**2, t), t, axis=-1) / 2)
 
 
 def kl_upper_bound(
@@ -391,8 +392,8 @@ def kl_upper_bound(
     """T7: KL(p_0 | q_0) <= (1 + eta^2)^2 / (4 eta^2) J + KL(p_T | q_T), with J = 1/2 int g^2 e^2 dt and eta > 0.
 
     Girsanov: the drifts differ by w (grad log p - s) and the noise is eta g, so that the paths' divergence is
-    1/2 int w^2 / (eta g)^2 e^2 dt, and marginals lose information. eta = 1, factor 1, is theorem 1 of arXiv 2101.09258. There is
-    no such bound for the ODE: the factor grows without limit as eta -> 0.
+    1/2 int w^2 / (eta g)^2 e^2 dt, and marginals lose information. eta = 1, factor 1, is theorem 1 of arXiv
+    2101.09258. There is no such bound for the ODE: the factor grows without limit as eta -> 0.
 
     Args:
         t: Times, shape (n,), increasing.
@@ -413,11 +414,12 @@ def kl_upper_bound(
 
 
 def score_matching_gap(noise_variance: ArrayLike, *, score_second_moment: ArrayLike, num_dimensions: int = 1) -> Array:
-    """T6: conditional minus plain score-matching loss, d / noise_variance - E_{p_t} |grad log p_t|^2, whatever the model.
+    """T6: conditional minus plain score-matching loss, d / v - E_{p_t} |grad log p_t|^2, the same for every model.
 
     Archive 9509; Vincent, 2011. With x_t = alpha x_0 + sqrt(v) eps the conditional score is -eps / sqrt(v), of second
-    moment d / v, and its mean given x_t is grad log p_t. The gap is therefore >= 0. As t -> 0 it grows like d / (beta t) for smooth
-    data, so that int g^2 gap dt diverges like d log(1 / t_0): the corollary T2 bounds nothing with the *trained* loss.
+    moment d / v, and its mean given x_t is grad log p_t. The gap is therefore >= 0. As t -> 0 it grows like d / (beta
+    t) for smooth data, so that int g^2 gap dt diverges like d log(1 / t_0): the corollary T2 bounds nothing with the
+    *trained* loss.
 
     Args:
         noise_variance: v = 1 - alpha_t^2 > 0, any shape.

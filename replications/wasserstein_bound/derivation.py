@@ -2,7 +2,8 @@
 
 Letters as in `bound`. The proof, for every eta >= 0 and without a lemma from optimal transport:
 
-S1  The reverse process with the exact score, dx = (f - w grad log p_t) dt + sigma dw from T to 0, has the marginals p_t for
+S1  The reverse process with the exact score, dx = (f - w grad log p_t) dt + sigma dw from T to 0, has the marginals
+p_t for
     every sigma, if w = (g^2 + sigma^2) / 2. Its Fokker-Planck equation is that of the forward process read backwards.
 S2  Couple x (exact score) and y (model) by the *same* noise, starting from an optimal pair (x_T, y_T). The noise
     cancels in D = x - y: dD/dt = f(x) - f(y) - w (grad log p(x) - s(y)).
@@ -44,7 +45,8 @@ def step_s1_marginals() -> Check:
     m' = (-beta / 2 + w / v_t) m - w mu_t / v_t and V' = 2 (-beta / 2 + w / v_t) V - sigma^2, integrated from T to 0.
     Tolerance 1e-8: the solver's, at relative 1e-11 per step.
 
-    Control: w = g^2 for every eta, as if the reverse SDE's factor held for all; taken at eta = 0, 1/2 and 2, the least.
+    Control: w = g^2 for every eta, as if the reverse SDE's factor held for all; taken at eta = 0, 1/2 and 2, the
+    least.
 
     Returns:
         Largest absolute error of mean and variance at 0.
@@ -88,8 +90,8 @@ def _pairs(
 def step_s2_noise_cancels() -> Check:
     """S2: under shared noise the difference of two paths has no quadratic variation; it is O(step) of the noise's own.
 
-    500 pairs, 1000 steps, perturbed score of two clusters, eta = 1. The sum of the squared increments of D, relative to
-    2 int sigma^2 dt, which is its value for independent noises. Tolerance 1e-2: it is of order 1 / steps.
+    500 pairs, 1000 steps, perturbed score of two clusters, eta = 1. The sum of the squared increments of D, relative
+    to 2 int sigma^2 dt, which is its value for independent noises. Tolerance 1e-2: it is of order 1 / steps.
 
     Control: independent noises.
 
@@ -144,7 +146,7 @@ def step_s3_pointwise() -> Check:
 
 
 def step_s4_growth() -> Check:
-    """S4: -dR/dt <= (l_-f + w L_s) R + w e, on pairs carried by shared noise; dR/dt from the pairs, not by differences.
+    """S4: -dR/dt <= (l_-f + w L_s) R + w e, on pairs carried by shared noise; dR/dt without differences.
 
     R dR/dt = E D.dD/dt is evaluated exactly on the points of the moment, and so is e; no step size enters. A constant
     shift of the score of one Gaussian gives equality: its error counts both sides. Perturbed scores of two clusters

@@ -1,7 +1,8 @@
 """Where the sources are wrong or say too little: each correction with its counterexample, executed.
 
-The post is archive 9467 of kexue.fm; letters as in `bound`. In each check the error is that of the corrected statement, and
-the control that of the statement as it stands in the source (or of a variant that fails where the corrected one holds).
+The post is archive 9467 of kexue.fm; letters as in `bound`. In each check the error is that of the corrected
+statement, and the control that of the statement as it stands in the source (or of a variant that fails where the
+corrected one holds).
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from replications.wasserstein_bound.bound import (
     log_growth,
@@ -40,8 +41,9 @@ NUM_TIMES = 20_001
 def correction_1_ode_weight() -> Check:
     """The ODE's weight is g^2 / 2 in both places; the post substitutes into its lemma and writes g^2.
 
-    Data N(0, 1), constant beta, s = -x + c: the samples end beta T c / 2 away, and the bound with g^2 / 2 is equal to that.
-    With g^2 it is 2 c (1 - exp(-beta T / 2)), too small beyond beta T = 3.187, the root of y = 2 (1 - exp(-y)), y = beta T / 2.
+    Data N(0, 1), constant beta, s = -x + c: the samples end beta T c / 2 away, and the bound with g^2 / 2 is equal to
+    that. With g^2 it is 2 c (1 - exp(-beta T / 2)), too small beyond beta T = 3.187, the root of y = 2 (1 - exp(-y)),
+    y = beta T / 2.
 
     Control: the bound with g^2, at beta T = 5 and 20; the smaller relative excess.
 
@@ -49,7 +51,7 @@ def correction_1_ode_weight() -> Check:
         Relative error of the equality, of the g^2 form's own closed form, and of W_2 at the root.
     """
     errors, controls = [], []
-    root = 2 * float(brentq(lambda y: y + 2 * np.expm1(-y), 1.0, 3.0, xtol=1e-14))
+    root = 2 * root_scalar(lambda y: y + 2 * np.expm1(-y), bracket=(1.0, 3.0), xtol=1e-14).root
     for rate in (1.0, root, 5.0, 20.0):
         schedule = ConstantRate(rate=rate)
         t = time_grid(schedule, NUM_TIMES)
@@ -72,9 +74,9 @@ def correction_1_ode_weight() -> Check:
 def correction_2_sign_of_time() -> Check:
     """A process run from T to 0 needs the one-sided constant of **-b**; that of b serves a process run from 0 to T.
 
-    The post assumes the constant of b and says that both signs of its estimate hold. They hold with a two-sided Lipschitz
-    constant. Nonlinear case, b = -2 y + sin(y) and a = b + 1/2: the constant of -b is 3, of b -1. The gap comes from an
-    ODE solver, in both directions of time. The linear case, with equality, is `theorem_t5_ode_lemma`.
+    The post assumes the constant of b and says that both signs of its estimate hold. They hold with a two-sided
+    Lipschitz constant. Nonlinear case, b = -2 y + sin(y) and a = b + 1/2: the constant of -b is 3, of b -1. The gap
+    comes from an ODE solver, in both directions of time. The linear case, with equality, is `theorem_t5_ode_lemma`.
 
     Control: the constants exchanged; the excess of the gap over the bound for time running back.
 
@@ -100,13 +102,13 @@ def correction_2_sign_of_time() -> Check:
 
 
 def correction_3_extra_term() -> Check:
-    """The post turns the SDEs into ODEs and is left with E D.(grad log p(x) - grad log q(y)) >= 0, which it cannot show.
+    """The SDE needs no detour through ODEs, whose extra term E D.(grad log p(x) - grad log q(y)) the post cannot sign.
 
     It need not: with shared noise the term never arises (S2). What is true of it, for Gaussians x = A z, y = B z: the
     term is tr M + tr M^-1 - 2 d with M = A^T B^-T. Under an optimal coupling M has positive eigenvalues and the term
     is >= 0 (displacement convexity of the entropy); on the line the flows are increasing maps, keep the coupling
-    optimal, and the post's proof goes through. In the plane y = rotated x has M a rotation, and the term is 4 (cos - 1) < 0:
-    the counterexample that the post mentions but does not give.
+    optimal, and the post's proof goes through. In the plane y = rotated x has M a rotation, and the term is 4 (cos -
+    1) < 0: the counterexample that the post mentions but does not give.
 
     Control: the rotation by 1 radian; minus the term.
 
@@ -151,11 +153,12 @@ def correction_4_weight_of_time() -> Check:
 
 
 def correction_5_trained_loss() -> Check:
-    """A bound by the *trained* loss, which is conditional, does not go to zero with the error, and T2's is infinite.
+    """A bound by the trained, conditional loss does not go to zero with the error, and T2's is infinite.
 
     Exact score of N(0, 1/4): W_2 = 0 and the score's error is 0, yet the conditional loss is the gap of T6, 6.59 at
-    t = 0.1. As t_0 -> 0, int g^2 gap dt grows like log(1 / t_0), for any smooth data: slope 1 in one dimension. T4 with
-    the root of the gap stays finite, since the root is integrable. Tolerance 1e-3 for the slope from t_0 = 1e-6 to 1e-8.
+    t = 0.1. As t_0 -> 0, int g^2 gap dt grows like log(1 / t_0), for any smooth data: slope 1 in one dimension. T4
+    with the root of the gap stays finite, since the root is integrable. Tolerance 1e-3 for the slope from t_0 = 1e-6
+    to 1e-8.
 
     Control: the weight g^2 (1 - alpha^2), that of the noise-prediction loss, under which it converges: slope 0.
 
@@ -185,11 +188,11 @@ def correction_5_trained_loss() -> Check:
 
 
 def kl_route_to_a_shift() -> Check:
-    """Transport through KL, (2 v_0 J)^(1/2) by Talagrand, and T2 are not equal for a shift: ratio (1 - I(T)^2 v_T / v_0)^(1/2).
+    """For a shift, T2 is (1 - I(T)^2 v_T / v_0)^(1/2) times the bound through KL, Talagrand's (2 v_0 J)^(1/2).
 
-    Since int g^2 I^2 dt = v_0 - I(T)^2 v_T for the exact score and eta = 1 (the variance that the noise leaves, and what is
-    left of the prior's). With the usual horizon the two agree to 1e-5, so that an equality on a screen is no proof. Short
-    horizon, T = 0.2.
+    Since int g^2 I^2 dt = v_0 - I(T)^2 v_T for the exact score and eta = 1 (the variance that the noise leaves, and
+    what is left of the prior's). With the usual horizon the two agree to 1e-5, so that an equality on a screen is no
+    proof. Short horizon, T = 0.2.
 
     Control: the ratio taken as 1.
 
@@ -211,10 +214,10 @@ def kl_route_to_a_shift() -> Check:
 
 
 def sde_is_not_always_nearer() -> Check:
-    """A comment under the post expects the SDE to end nearer to the data than the ODE, the score being the same: not always.
+    """With the same score the SDE need not end nearer to the data than the ODE, as a comment under the post expects.
 
-    Data N(0, 1), constant beta, s = -x + c: the SDE ends 2 c (1 - exp(-y)) away, the ODE c y, y = beta T / 2. So the ODE
-    is nearer for beta T < 3.187, for example twice as near as beta T -> 0. Relative errors of both closed forms.
+    Data N(0, 1), constant beta, s = -x + c: the SDE ends 2 c (1 - exp(-y)) away, the ODE c y, y = beta T / 2. So the
+    ODE is nearer for beta T < 3.187, for example twice as near as beta T -> 0. Relative errors of both closed forms.
 
     Control: the expectation; by how much the SDE's distance exceeds the ODE's at beta T = 1, relative.
 

@@ -1,11 +1,11 @@
-"""Closed forms for Gaussian data and scores affine in x, under a variance-preserving schedule: the exact W_2 and bounds.
+"""Gaussian data and scores affine in x under a variance-preserving schedule: closed forms, exact distances.
 
 One dimension, vectorised over cases: data N(m_0, v_0), so that p_t = N(mu, v) with mu = alpha m_0 and
-v = alpha^2 v_0 + 1 - alpha^2, score -(x - mu) / v, and a model s(x, t) = k(t) x + c(t), whose one-sided Lipschitz constant is
-exactly k. The exact score is k = -1 / v, c = mu / v. d dimensions likewise with a matrix K(t), symmetric or not.
+v = alpha^2 v_0 + 1 - alpha^2, score -(x - mu) / v, and a model s(x, t) = k(t) x + c(t), whose one-sided Lipschitz
+constant is exactly k. The exact score is k = -1 / v, c = mu / v. In d dimensions K(t) is a matrix, symmetric or not.
 
-The reverse process dy = (f - w s) dt + sigma dw with w = (1 + eta^2) beta / 2 and sigma^2 = eta^2 beta is affine too, hence its
-marginals are Gaussian; with rate = beta / 2 + w k and I = exp int_0^t rate,
+The reverse process dy = (f - w s) dt + sigma dw with w = (1 + eta^2) beta / 2 and sigma^2 = eta^2 beta is affine too,
+hence its marginals are Gaussian; with rate = beta / 2 + w k and I = exp int_0^t rate,
     mean at 0     = I(T) m_T + int I w c dt,
     variance at 0 = I(T)^2 v_T + int I^2 sigma^2 dt.
 Axes written (...) are cases; the last axis runs over the n times.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import hyp2f1
+from scipy.integrate import quad
 
 from replications.wasserstein_bound.arguments import (
     covariance,
@@ -119,8 +119,8 @@ def reverse_moments(
 ) -> tuple[Array, Array]:
     """Mean and variance of q at the first time of the grid, for an affine score, by the formulas of the module.
 
-    The integrals are trapezoidal sums on the grid, as in `bound`, so that an equality between W_2 and its bound holds to
-    rounding on any grid; both depend on the grid by O(n^-2).
+    The integrals are trapezoidal sums on the grid, as in `bound`, so that an equality between W_2 and its bound holds
+    to rounding on any grid; both depend on the grid by O(n^-2).
 
     Args:
         schedule: Gives beta.
@@ -229,11 +229,11 @@ def exact_score_growth(schedule: Schedule, t: ArrayLike, variance: ArrayLike, et
 def constant_shift_distance(schedule: Schedule, variance: float, shift: float, eta: float = 1.0) -> float:
     """W_2(p_0, q_0) for Gaussian data, the model grad log p_t + c and q_T = p_T: here the bound T4 is attained.
 
-    The samples are shifted by c int w I dt. With y = alpha / sqrt(v) and h = 1 - 1 / ... the integral is elementary:
-        int w I dt = (1 + eta^2) v_0^((1 + eta^2)/2) [F(y)],  y from alpha_T / sqrt(v_T) to 1 / sqrt(v_0),
-        F(y) = int y^(eta^2 - 1) (1 - (v_0 - 1) y^2)^(-1/2) dy.
-    F is y^p / p times a hypergeometric function, p = eta^2; for eta = 1 it is an arcsine (in alpha: an artanh), and for
-    eta = 0 it is log(y / (1 + (1 - (v_0 - 1) y^2)^(1/2))), which diverges like log(1 / alpha_T) with the horizon.
+    The samples are shifted by c int w I dt. With u = log(alpha / sqrt(v)) the integral is
+        int w I dt = (1 + eta^2) v_0^((1 + eta^2)/2) int exp(eta^2 u) (1 - (v_0 - 1) exp(2 u))^(-1/2) du,
+    from u at T to u at 0, elementary for eta = 1 (an arcsine; in alpha an artanh) and for eta = 0 (a logarithm, which
+    diverges like log(1 / alpha_T) with the horizon), and done by adaptive quadrature. A closed form through 2F1 exists
+    for eta > 0, but it cancels as eta -> 0.
 
     Args:
         schedule: Gives alpha at the horizon.
@@ -254,14 +254,14 @@ def constant_shift_distance(schedule: Schedule, variance: float, shift: float, e
     """
     positive("variance", variance)
     finite("shift", shift)
-    p, k = float(nonnegative("eta", eta)) ** 2, variance - 1
+    p = float(nonnegative("eta", eta)) ** 2
     _, last = forward_moments(schedule, np.array([schedule.horizon]), 0.0, variance)
-    ends = np.array([float(schedule.alpha(schedule.horizon)) / np.sqrt(last[0]), 1 / np.sqrt(variance)])
-    if p == 0:
-        values = np.log(ends / (1 + np.sqrt(1 - k * ends**2)))
-    else:
-        values = ends**p / p * hyp2f1(0.5, p / 2, p / 2 + 1, k * ends**2)
-    return float(abs(shift) * (1 + p) * variance ** ((1 + p) / 2) * (values[1] - values[0]))
+    late = -float(schedule.integrated_beta(schedule.horizon)) / 2 - np.log(last[0]) / 2
+    early = -np.log(variance) / 2
+    integral = quad(
+        lambda u: np.exp(p * u) / np.sqrt(1 - (variance - 1) * np.exp(2 * u)), late, early, epsabs=0, epsrel=1e-12
+    )[0]
+    return float(abs(shift) * (1 + p) * variance ** ((1 + p) / 2) * integral)
 
 
 # --- d dimensions ----------------------------------------------------------------------------------------------
@@ -280,6 +280,7 @@ class MatrixScore:
     intercepts: Array
 
     def __post_init__(self) -> None:
+        """Refuse NaN, inf and shapes that do not fit."""
         finite("matrices", self.matrices)
         finite("intercepts", self.intercepts)
         if self.matrices.shape[:-1] != self.intercepts.shape or self.matrices.shape[-1] != self.matrices.shape[-2]:
@@ -333,7 +334,7 @@ def matrix_exact_score(means_t: Array, covariances_t: Array) -> MatrixScore:
         ValueError: If a covariance is not symmetric positive definite.
     """
     inverse = np.linalg.inv(covariance("covariances_t", covariances_t))
-    return MatrixScore(-inverse, np.einsum("...ij,...j->...i", inverse, means_t))
+    return MatrixScore(np.asarray(-inverse, dtype=np.float64), np.einsum("...ij,...j->...i", inverse, means_t))
 
 
 def matrix_score_error(means_t: Array, covariances_t: Array, score: MatrixScore) -> Array:
@@ -360,7 +361,7 @@ def matrix_score_error(means_t: Array, covariances_t: Array, score: MatrixScore)
 def matrix_score_slope(score: MatrixScore) -> Array:
     """L_s of an affine score: the largest eigenvalue of (K + K^T) / 2, shape (..., n)."""
     symmetric = (score.matrices + np.swapaxes(score.matrices, -1, -2)) / 2
-    return np.linalg.eigvalsh(symmetric)[..., -1]
+    return np.asarray(np.linalg.eigvalsh(symmetric)[..., -1], dtype=np.float64)
 
 
 def matrix_reverse_moments(
@@ -379,8 +380,9 @@ def matrix_reverse_moments(
 
     Args:
         schedule: Gives beta.
-        t: Times, shape (n,), increasing, n odd, the even-numbered intervals equal to their successors to within a factor
-            of about 1 + 4 / n (`time_grid` in u is handled exactly: the step is taken in the index, by dt / di).
+        t: Times, shape (n,), increasing, n odd, the even-numbered intervals equal to their successors to within a
+            factor of about 1 + 4 / n (`time_grid` in u is handled exactly: the step is taken in the index, by dt /
+            di).
         score: The model on these times.
         prior_mean: Mean of q_T, shape (..., d).
         prior_covariance: Covariance of q_T, shape (..., d, d).
@@ -397,7 +399,7 @@ def matrix_reverse_moments(
         message = f"t has {len(t)} times and the score {score.matrices.shape[-3]}: pass the same odd number of both"
         raise ValueError(message)
     mean, matrix = finite("prior_mean", prior_mean), covariance("prior_covariance", prior_covariance)
-    beta, eta = schedule.beta(t), nonnegative("eta", eta)
+    beta = schedule.beta(t)
     w, noise = score_weight(beta, eta), eta**2 * beta
     identity = np.eye(matrix.shape[-1])
     pace = np.gradient(t, edge_order=2)  # dt / di, exact for times quadratic in the index

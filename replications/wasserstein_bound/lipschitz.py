@@ -1,15 +1,17 @@
 """One-sided Lipschitz constants of score networks: a certificate on the line, an estimate in d dimensions.
 
-On the line L_s = sup_x s'(x). For a multilayer perceptron with smooth activations the supremum is enclosed cell by cell:
-at its ends the derivative is known, within it s' changes by at most its length times max |s''|, and s'' is enclosed by
-interval arithmetic through the layers. Cells whose enclosure could still hold the supremum are halved, the others are done.
+On the line L_s = sup_x s'(x). For a multilayer perceptron with smooth activations the supremum is enclosed cell by
+cell: at its ends the derivative is known, within it s' changes by at most its length times max |s''|, and s'' is
+    enclosed by
+interval arithmetic through the layers. Cells whose enclosure could still hold the supremum are halved, the others are
+done.
 
 What is certified: the supremum over the whole line of the network with its weights as real numbers, up to the rounding
-of float64 (round to nearest, not outwards: of the order of 1e-12 of the sums involved). Not certified: what lies between
-two times of a grid, and the rounding of a network that is run in float32.
+of float64 (round to nearest, not outwards: of the order of 1e-12 of the sums involved). Not certified: what lies
+between two times of a grid, and the rounding of a network that is run in float32.
 
-In d dimensions L_s is the supremum of the largest eigenvalue of the Jacobian's symmetric part. There it is sought among
-probes and by ascent from the best of them: a lower bound of L_s, so that a "bound" made with it is an estimate.
+In d dimensions L_s is the supremum of the largest eigenvalue of the Jacobian's symmetric part. There it is sought
+among probes and by ascent from the best of them: a lower bound of L_s, so that a "bound" made with it is an estimate.
 """
 
 import warnings
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
@@ -73,15 +75,19 @@ def _silu_third(x: float) -> float:
     return -sigmoid * (1 - sigmoid) * (3 * tanh + x * (1 - 3 * tanh**2) / 2)
 
 
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    return float(root_scalar(function, bracket=(low, high), xtol=1e-14).root)
+
+
 def _symmetric(point: float) -> tuple[float, float]:
     return -point, point
 
 
 # Each activation with its first two derivatives; the turning points of one are the zeros of the next.
 _SILU = (
-    _Curve(nn.functional.silu, (-float(brentq(lambda x: 1 + np.exp(-x) - x, 1, 2)),)),
-    _Curve(_silu_first, _symmetric(float(brentq(lambda x: x * np.tanh(x / 2) - 2, 2, 3)))),
-    _Curve(_silu_second, (0.0, *_symmetric(float(brentq(_silu_third, 2, 6))))),
+    _Curve(nn.functional.silu, (-_root(lambda x: 1 + np.exp(-x) - x, 1, 2),)),
+    _Curve(_silu_first, _symmetric(_root(lambda x: x * np.tanh(x / 2) - 2, 2, 3))),
+    _Curve(_silu_second, (0.0, *_symmetric(_root(_silu_third, 2, 6)))),
 )
 _TANH = (
     _Curve(torch.tanh, ()),
@@ -132,9 +138,12 @@ class _Cells:
     def tightened(self, values: Interval, ends: Interval, change: Interval) -> Interval:
         """The values, cut down to what their derivative `change` allows, starting from the ends of each cell.
 
-        From the lower end v(x) >= v(low) + min(0, length change), and so on. If the derivative keeps its sign, this leaves
-        exactly the values at the two ends. The far end of a cell that reaches to infinity is not used, since the
-        rounding error of v there is not small.
+        From the lower end v(x) >= v(low) + min(0, length change), and so on. If the derivative keeps its sign, this
+        leaves exactly the values at the two ends. The far end of a cell that reaches to infinity is not used, since
+        the rounding error of v there is not small.
+
+        Returns:
+            Least and greatest value on each cell.
         """
         length = self.high - self.low
         fall, rise = (length * change[0]).clamp(max=0), (length * change[1]).clamp(min=0)
@@ -229,7 +238,8 @@ def certified_score_slope(
         The enclosure.
 
     Raises:
-        ValueError: If a layer is of another kind, shapes do not fit, there is more than one output, or a weight is NaN.
+        ValueError: If a layer is of another kind, shapes do not fit, there is more than one output, or a weight is
+        NaN.
 
     Example:
         >>> layer = nn.Linear(1, 1).double()
@@ -255,7 +265,7 @@ def certified_score_slope(
     positive("tolerance", tolerance)
     positive("length of the interval", interval[1] - interval[0])
     low, high = _first_cells(interval, num_cells)
-    best, point, done = -np.inf, 0.0, -np.inf
+    best, point, done, unfinished = -np.inf, 0.0, -np.inf, -np.inf
     for _ in range(MAX_ROUNDS):
         slopes, slope = _enclosures(layers, direction, offset, low, high)
         at_ends = linear + factor * torch.cat(slopes)
@@ -268,11 +278,12 @@ def certified_score_slope(
         done = max([done, *upper[~splits].tolist()])
         if not splits.any():
             break
-        low, high, upper = low[splits], high[splits], upper[splits]
+        unfinished = float(upper[splits].max())
+        low, high = low[splits], high[splits]
         middle = (low + high) / 2
         low, high = torch.cat([low, middle]), torch.cat([middle, high])
     else:
-        done = max([done, *upper.tolist()])
+        done = max(done, unfinished)
     return SlopeCertificate(max(done, best), best, point)
 
 
@@ -308,10 +319,10 @@ class SlopeEstimate:
 def estimated_score_slope(
     score: Callable[[Tensor], Tensor], probes: ArrayLike, *, num_ascents: int = 50, num_steps: int = 40
 ) -> SlopeEstimate:
-    """Estimate from below of L_s, the supremum of the largest eigenvalue of (J + J^T) / 2, J the Jacobian of the score.
+    """Estimate from below of L_s, the supremum of the largest eigenvalue of (J + J^T) / 2, J the score's Jacobian.
 
-    Evaluated at the probes; then gradient ascent from the best of them, within the box that the probes span, with steps
-    that double when they succeed and halve when they fail.
+    Evaluated at the probes; then gradient ascent from the best of them, within the box that the probes span, with
+    steps that double when they succeed and halve when they fail.
 
     Args:
         score: Differentiable score at one time, (n, d) -> (n, d), each row from the same row; in float64.

@@ -1,8 +1,8 @@
 """Data with two clusters: the symmetric mixture of two Gaussians on the line, its products, and perturbed scores.
 
 Data p_0 = N(mu, s^2) / 2 + N(-mu, s^2) / 2. Under a variance-preserving schedule p_t is the same with m = alpha mu and
-v = alpha^2 s^2 + 1 - alpha^2; its score is (m tanh(m x / v) - x) / v. The largest slope of the score lies at x = 0, between the
-clusters where there is next to no mass: L_s = (m / sqrt(v))^2 / v - 1 / v.
+v = alpha^2 s^2 + 1 - alpha^2; its score is (m tanh(m x / v) - x) / v. The largest slope of the score lies at
+x = 0, between the clusters where there is next to no mass: L_s = (m / sqrt(v))^2 / v - 1 / v.
 
 All functions of x act coordinate by coordinate: applied to points of d coordinates they describe the product of d such
 mixtures, with 2^d clusters, whose score has the *same* L_s, and whose second moments are d times as large.
@@ -48,6 +48,7 @@ class SymmetricMixture:
     variance: float
 
     def __post_init__(self) -> None:
+        """Refuse a negative mean and a variance that is not positive."""
         nonnegative("mean", self.mean)
         positive("variance", self.variance)
 
@@ -78,6 +79,9 @@ class SymmetricMixture:
         """The x below which there is as much of p_t as a standard normal has below z; shape of `z`.
 
         Levels are given by z, not by a probability, so that both tails keep their digits. Found by bisection.
+
+        Returns:
+            Quantiles, shape of `z`.
         """
         m, v = self.moments(t)
         z = finite("z", z)
@@ -123,6 +127,7 @@ class Perturbation:
     frequency: float = 1.0
 
     def __post_init__(self) -> None:
+        """Refuse NaN and inf."""
         for name in ("shift", "amplitude", "frequency"):
             finite(name, getattr(self, name))
 
@@ -142,6 +147,9 @@ class Perturbation:
         """e(t) = (E delta^2)^(1/2) of one coordinate, shape of `t`: c^2 + a^2 (1 - cos(2 k m) exp(-2 k^2 v)) / 2.
 
         The sine's own mean vanishes by symmetry.
+
+        Returns:
+            e, shape of `t`.
         """
         m, v = mixture.moments(t)
         k = self.frequency

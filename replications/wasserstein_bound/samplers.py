@@ -1,7 +1,7 @@
 """Samplers of the reverse process, without Monte Carlo on the line, and pairs of paths that share their noise.
 
-The reverse process dy = (f - w s) dt + sigma dw runs from T to 0 under a variance-preserving schedule: f = -beta x / 2,
-w = (1 + eta^2) beta / 2, sigma^2 = eta^2 beta. In tau = T - t its drift is beta x / 2 + w s.
+The reverse process dy = (f - w s) dt + sigma dw runs from T to 0 under a variance-preserving schedule: f = -beta x /
+2, w = (1 + eta^2) beta / 2, sigma^2 = eta^2 beta. In tau = T - t its drift is beta x / 2 + w s.
 
 A score is any callable (x, t) -> s with x an array, t a number, and s of the shape of x.
 """
@@ -77,9 +77,9 @@ def reverse_masses(
 ) -> Array:
     """Law of the reverse SDE at the first time, on cells of the line, from that at T.
 
-    Solves the Fokker-Planck equation dq/dtau = -((beta x / 2 + w s) q)' + sigma^2 / 2 q'' with the fluxes of Scharfetter and
-    Gummel and implicit Euler steps: the masses stay positive and keep their sum, no mass crosses the outer edges. The
-    error is O(cell width^2) + O(step); measure the floor by running the exact score.
+    Solves the Fokker-Planck equation dq/dtau = -((beta x / 2 + w s) q)' + sigma^2 / 2 q'' with the fluxes of
+    Scharfetter and Gummel and implicit Euler steps: the masses stay positive and keep their sum, no mass crosses the
+    outer edges. The error is O(cell width^2) + O(step); measure the floor by running the exact score.
 
     Args:
         schedule: Gives beta.
@@ -95,16 +95,14 @@ def reverse_masses(
     Raises:
         ValueError: If the cells are unequal, a mass is negative, eta is not positive or the score is not finite.
     """
-    t, edges, masses = grid_of_times(t), finite("edges", edges), nonnegative("masses", masses)
+    t, edges, mass = grid_of_times(t), finite("edges", edges), nonnegative("masses", masses)
     widths = np.diff(edges)
-    if edges.shape != (len(masses) + 1,) or widths.min() <= 0 or np.ptp(widths) > 1e-9 * widths.mean():
-        message = (
-            f"edges of shape {edges.shape} for {masses.shape} masses: pass k + 1 increasing, equally spaced edges"
-        )
+    if edges.shape != (len(mass) + 1,) or widths.min() <= 0 or np.ptp(widths) > 1e-9 * widths.mean():
+        message = f"edges of shape {edges.shape} for {mass.shape} masses: pass k + 1 increasing, equally spaced edges"
         raise ValueError(message)
     width, faces = widths.mean(), edges[1:-1]
     positive("eta", eta)
-    banded = np.zeros((3, len(masses)))
+    banded = np.zeros((3, len(mass)))
     for late, early in zip(t[:0:-1], t[-2::-1], strict=True):
         middle = (late + early) / 2
         beta = schedule.beta(middle)
@@ -117,8 +115,8 @@ def reverse_masses(
         banded[1] = 1.0
         banded[1, :-1] += up
         banded[1, 1:] += down
-        masses = solve_banded((1, 1), banded, masses, check_finite=False)
-    return masses
+        mass = np.asarray(solve_banded((1, 1), banded, mass, check_finite=False), dtype=np.float64)
+    return mass
 
 
 def euler_maruyama(
@@ -189,20 +187,21 @@ def coupled_paths(
     eta: float = 1.0,
     rng: np.random.Generator,
 ) -> CoupledPaths:
-    """Synchronous coupling: x with the true score and y with the model's, driven by the same noise (derivation, S2 to S5).
+    """Synchronous coupling: x with the true score and y with the model's, driven by the same noise.
 
-    The noise cancels in x - y. With l(t) = `slope` in place of the supremum L_s the derivation's inequality is
-    -dR/dt <= (l_-f + w l) R + w e, where only Cauchy-Schwarz is lossy; hence
-    R(0) <= wasserstein_upper_bound(t, score_slope=paths.slope, score_error=e, ...) for the same eta. It bounds W_2 by the
-    paths' own behaviour: it explains the slack of L_s, it does not predict. Euler-Maruyama, so that both sides carry an
-    error of O(step), and a sampling error of O(n^(-1/2)).
+    Steps S2 to S5 of the derivation: the noise cancels in x - y. With l(t) = `slope` in place of the supremum L_s the
+    derivation's inequality is -dR/dt <= (l_-f + w l) R + w e, where only Cauchy-Schwarz is lossy; hence
+    R(0) <= wasserstein_upper_bound(t, score_slope=paths.slope, score_error=e, ...) for the same eta. It bounds W_2 by
+    the paths' own behaviour: it explains the slack of L_s, it does not predict. Euler-Maruyama, so that both sides
+    carry an error of O(step), and a sampling error of O(n^(-1/2)).
 
     Args:
         schedule: Gives beta.
         true_score: grad log p_t.
         model_score: s.
         true_start: x_T, points of p_T, shape (n, d) or (n,).
-        model_start: y_T, points of q_T, same shape, coupled optimally: the same points when q_T = p_T, sorted on the line.
+        model_start: y_T, points of q_T, same shape, coupled optimally: the same points when q_T = p_T, sorted on the
+            line.
         t: Times, shape (k,), increasing; a step for each interval.
         eta: sigma / g >= 0.
         rng: Source of the noise.

@@ -27,7 +27,7 @@ class Schedule(Protocol):
         ...
 
     def beta(self, t: ArrayLike) -> Array:
-        """Rate beta(t) = g(t)^2."""
+        """Give the rate, the squared diffusion g(t)^2."""
         ...
 
     def integrated_beta(self, t: ArrayLike) -> Array:
@@ -57,7 +57,7 @@ class _VariancePreservingProcess:
         raise NotImplementedError
 
     def alpha(self, t: ArrayLike) -> Array:
-        """Factor of the signal: alpha(t) = exp(-1/2 int_0^t beta), in (0, 1]."""
+        """Give the factor of the signal, exp(-1/2 int_0^t beta), in (0, 1]."""
         return np.exp(-self.integrated_beta(t) / 2)
 
     def noise_variance(self, t: ArrayLike) -> Array:
@@ -93,13 +93,14 @@ class VariancePreserving(_VariancePreservingProcess):
     horizon: float = 1.0
 
     def __post_init__(self) -> None:
+        """Refuse a schedule that is not positive."""
         positive("horizon", self.horizon)
         positive("beta_min", self.beta_min)
         finite("beta_max", self.beta_max)
         positive("beta at the horizon, beta_min + (beta_max - beta_min) horizon", self.beta(self.horizon))
 
     def beta(self, t: ArrayLike) -> Array:
-        """Rate beta(t) = g(t)^2, shape of `t`."""
+        """Give the rate, the squared diffusion g(t)^2, shape of `t`."""
         return self.beta_min + (self.beta_max - self.beta_min) * np.asarray(t, dtype=np.float64)
 
     def integrated_beta(self, t: ArrayLike) -> Array:
@@ -124,11 +125,12 @@ class ConstantRate(_VariancePreservingProcess):
     horizon: float = 1.0
 
     def __post_init__(self) -> None:
+        """Refuse a schedule that is not positive."""
         positive("rate", self.rate)
         positive("horizon", self.horizon)
 
     def beta(self, t: ArrayLike) -> Array:
-        """Rate beta(t) = g(t)^2, shape of `t`."""
+        """Give the rate, the squared diffusion g(t)^2, shape of `t`."""
         return np.full_like(np.asarray(t, dtype=np.float64), self.rate)
 
     def integrated_beta(self, t: ArrayLike) -> Array:

@@ -1,8 +1,8 @@
 """Time of the distances and of a sweep of bounds, one thread: against POT's exact solver where there is one.
 
-Run by `make bench`. On the line W_2 is a sort, O(n log n), where the network simplex solves a transport problem with n^2
-costs; a Gaussian sweep is a few passes over arrays of cases times times. The ratio to the peer is taken within one run,
-in turns, since only such ratios survive a busy machine. The sweep's limit is one of processor time, for the same reason.
+Run by `make bench`. On the line W_2 is a sort, O(n log n), where the network simplex solves a transport problem with
+n^2 costs; a Gaussian sweep is a few passes over arrays of cases times times. The ratio to the peer is one of processor
+times within one run, since only such ratios survive a busy machine; the sweep's limit is processor time too.
 """
 
 import statistics
@@ -20,7 +20,7 @@ from replications.wasserstein_bound.distances import bures_distance, quantile_di
 NUM_POINTS = 4000
 NUM_CASES = 800
 NUM_TIMES = 4001
-ROUNDS = 3
+ROUNDS = 2
 MIN_SPEEDUP_OF_SORTING = 20
 MAX_SWEEP_S = 5.0
 
@@ -35,9 +35,9 @@ def network_simplex(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def sweep(cases: AffineCases) -> tuple[np.ndarray, np.ndarray]:

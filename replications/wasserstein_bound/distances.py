@@ -70,8 +70,8 @@ def normal_levels(num_levels: int) -> tuple[Array, Array]:
 
     Level u = Phi(z) for z uniform on [-8, 8], weight phi(z) dz: int_0^1 h(F^-1(u)) du becomes the trapezoidal sum of a
     function that dies out with all its derivatives, whose error falls faster than any power of the spacing. Levels
-    (i + 1/2) / n instead would cut the tails off. Where a quantile function jumps, between separated clusters, the error
-    is of the order of the spacing times the jump.
+    (i + 1/2) / n instead would cut the tails off. Where a quantile function jumps, between separated clusters, the
+    error is of the order of the spacing times the jump.
 
     Args:
         num_levels: At least 2.

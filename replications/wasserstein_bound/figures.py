@@ -199,7 +199,7 @@ def draw_slack(runs: pd.DataFrame, path: Path) -> None:
             axes.set_xticks(positions, [f"{value:.1f}" for value in of_arm.index])
             axes.set(xlabel="distance of the modes / sd", title=f"{NAME[arm]}, {seeds} draws of pairs")
         panels[0].set_ylabel("log₁₀ (B / W₂)")
-        panels[0].legend()
+        panels[0].legend(loc="upper left")
 
 
 def draw_dimensions(runs: pd.DataFrame, path: Path) -> None:
@@ -249,7 +249,14 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
     with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
         for arm in ("sde", "ode"):
             of_arm = offsets[offsets["arm"] == arm].pivot(index="x", columns="metric", values="value")
-            left.plot(of_arm.index, of_arm["offset_w2"], "s--", color=COLOUR[arm], label=f"{NAME[arm]}, bound")
+            left.plot(
+                of_arm.index,
+                of_arm["offset_w2"],
+                "s--",
+                color=COLOUR[arm],
+                fillstyle="none",
+                label=f"{NAME[arm]}, bound",
+            )
             left.plot(of_arm.index, of_arm["distance_w2"], "o", color=COLOUR[arm], markersize=3, label="W₂")
             of_arm = steps[steps["arm"] == arm].sort_values("x")
             right.plot(of_arm["x"], of_arm["value"], "o-", color=COLOUR[arm], label=NAME[arm])

@@ -236,7 +236,7 @@ def test_two_processes_give_the_numbers_of_one(tables, tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", paper.MODULE, "--settings", "tiny", "--out", "results"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["provenance.json", "runs.csv"]
     assert done.stdout.count("paper_digits") == 2  # rank 0 alone speaks

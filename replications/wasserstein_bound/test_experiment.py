@@ -142,6 +142,7 @@ def test_every_technique_in_the_plane_runs_on_the_same_seeds_with_the_same_setti
     runs = runner.runs("learned_2d")
     assert set(Counter((run.seed, str(run.config)) for run in runs).values()) == {len({run.arm for run in runs})}
     assert {run.seed for run in runs} == set(cpu.learned_2d_seeds)
+    assert {run.arm for run in runs} == {"plain", "spectral_norm", "weight_decay", "likelihood_weight"}
 
 
 def test_networks_on_the_line_have_at_least_eight_checkpoints_for_their_slopes(cpu):

@@ -72,6 +72,17 @@ def test_cases_are_of_several_schedules_priors_and_kinds():
     assert 5 < sum(swings) < sum(scaled)
 
 
+def test_a_score_is_wrong_by_a_shift_or_a_scale_or_both():
+    kinds = set()
+    for seed in range(40):
+        case = random_case(np.random.default_rng(seed), 101)
+        scaled = not np.allclose(case.slope * case.variance_t, -1)
+        # What is left of the score at the mean of p_t is the shift.
+        shifted = not np.allclose(case.slope * case.mean_t + case.intercept, 0, atol=1e-9)
+        kinds.add((scaled, shifted))
+    assert kinds == {(True, False), (False, True), (True, True)}
+
+
 @pytest.mark.parametrize("arm", ["sde", "ode"])
 def test_no_random_case_violates_the_bound_and_the_halved_bound_is_seen_to_fail(arm):
     found = numbers(measure_affine_cases, Run("affine", arm, 5, BLOCK))
@@ -199,6 +210,11 @@ def test_every_check_has_a_name_of_its_own():
 def test_a_statement_holds_where_its_control_fails(name):
     found = numbers(measure_identity, Run("identities", name, 0, {}))
     assert found["max_error"] < 1e-6 < found["control_error"]
+
+
+def test_the_gap_of_the_losses_is_a_matter_of_sampling_error_and_its_second_term_is_not():
+    found = numbers(measure_identity, Run("identities", "conditional_gap", 0, {}))
+    assert found["max_error"] < 4 < found["control_error"]
 
 
 @pytest.mark.parametrize("name", sorted(VIOLATED))

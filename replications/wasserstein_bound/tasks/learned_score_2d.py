@@ -56,8 +56,8 @@ ARMS = ("plain", "spectral_norm", "weight_decay", "likelihood_weight")
 ETAS = {"ode": 0.0, "sde": 1.0}
 REACH = 6.0  # of the grid for e(t), in units of x
 NUM_ERROR_POINTS = 81  # a side
-# Half-width of the square of probes beside points of p_t. The theorem's supremum is over the whole plane, and a network
-# is steepest where it extrapolates: probes within 4 miss it (most of the largest slopes found lay at that edge).
+# Half-width of the square of probes beside points of p_t. The theorem's supremum is over the whole plane; a network
+# is steepest where it extrapolates; probes within 4 miss it (many of the largest slopes lay at that edge).
 BOX = 12.0
 NUM_LEVELS = 501
 

@@ -28,6 +28,7 @@ rates = st.floats(-30, 30)
 
 
 @given(rates, st.floats(0.1, 5), st.floats(0, 3))
+@settings(deadline=None)
 def test_with_constant_coefficients_the_bound_is_gronwalls_closed_form(rate, error, prior) -> None:
     t = np.linspace(0, 1, 4001)
     bound = ode_lemma_bound(t, drift_error=error, reverse_slope=rate, prior_distance=prior)
@@ -36,6 +37,7 @@ def test_with_constant_coefficients_the_bound_is_gronwalls_closed_form(rate, err
 
 
 @given(st.floats(0, 3), st.floats(0.1, 9), rates, rates)
+@settings(deadline=None)
 def test_t4_is_the_ode_lemma_for_the_drift_when_eta_is_zero_and_has_the_full_weight_when_it_is_one(
     prior, squared, score_slope, drift_slope
 ) -> None:
@@ -56,7 +58,7 @@ def test_t4_is_the_ode_lemma_for_the_drift_when_eta_is_zero_and_has_the_full_wei
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=201, max_size=201), rates)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_the_bound_grows_with_the_error_and_with_the_slope(errors, slope) -> None:
     small, slopes = np.array(errors), np.full(201, slope)
     values = [
@@ -67,7 +69,7 @@ def test_the_bound_grows_with_the_error_and_with_the_slope(errors, slope) -> Non
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=201, max_size=201), st.floats(0, 3))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_the_corollary_is_never_below_the_theorem_on_any_grid(errors, eta) -> None:
     weight = 0.1 + np.sin(9 * T) ** 2
     arguments = {**GOOD, "score_error": np.array(errors), "eta": eta, "prior_distance": 0.2}
@@ -117,7 +119,7 @@ def test_the_bound_of_a_growth_of_ten_to_the_691_is_a_finite_logarithm() -> None
 
 
 @given(st.lists(st.floats(-2000, 2000), min_size=201, max_size=201))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_the_logarithm_of_an_integral_is_scipys_weighted_logsumexp(logs) -> None:
     weights = np.gradient(T)
     weights[[0, -1]] /= 2

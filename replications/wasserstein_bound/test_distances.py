@@ -39,6 +39,7 @@ def test_the_quantile_distance_is_pots_also_for_unequal_sizes(x, y) -> None:
 
 
 @given(samples, values)
+@settings(deadline=None)
 def test_a_translation_is_as_far_as_it_goes_and_order_does_not_matter(x, shift) -> None:
     assert quantile_distance(x, (x + shift)[::-1]) == pytest.approx(abs(shift), abs=1e-12)
 

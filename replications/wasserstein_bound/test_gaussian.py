@@ -167,6 +167,7 @@ def test_the_shift_of_the_sde_is_an_artanh_and_that_of_the_ode_a_logarithm() -> 
 
 
 @given(st.floats(-3, 3), variances, st.floats(-3, 3), variances)
+@settings(deadline=None)
 def test_the_error_of_an_affine_score_and_kl_are_expectations(mean, variance, other, other_variance) -> None:
     z = np.linspace(-9, 9, 2001)
     weights = norm.pdf(z) / norm.pdf(z).sum()

@@ -14,6 +14,7 @@ times = st.floats(0, 1)
 
 
 @given(mixtures, times, st.floats(-4, 4))
+@settings(deadline=None)
 def test_the_score_is_the_derivative_of_the_log_density(mixture, t, x) -> None:
     step = 1e-5
     difference = (mixture.log_density(x + step, t) - mixture.log_density(x - step, t)) / (2 * step)
@@ -21,6 +22,7 @@ def test_the_score_is_the_derivative_of_the_log_density(mixture, t, x) -> None:
 
 
 @given(mixtures, times)
+@settings(deadline=None)
 def test_no_slope_of_the_score_exceeds_l_s_which_is_attained_at_zero(mixture, t) -> None:
     x = np.linspace(-5, 5, 4001)
     slopes = np.diff(mixture.score(x, t)) / np.diff(x)
@@ -37,7 +39,7 @@ def test_the_density_integrates_to_one() -> None:
 
 
 @given(mixtures, times)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_quantiles_are_odd_increasing_and_have_the_moments_of_the_mixture(mixture, t) -> None:
     z, weights = normal_levels(2001)
     x = mixture.quantiles(z, t)
@@ -48,7 +50,7 @@ def test_quantiles_are_odd_increasing_and_have_the_moments_of_the_mixture(mixtur
 
 
 @given(mixtures, times)
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_the_second_moment_of_the_score_is_minus_the_mean_of_its_slope(mixture, t) -> None:
     m, v = (float(value) for value in mixture.moments(t))
 
@@ -61,7 +63,7 @@ def test_the_second_moment_of_the_score_is_minus_the_mean_of_its_slope(mixture, 
 
 
 @given(mixtures, times, st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 5))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_the_error_of_a_perturbation_is_its_root_mean_square(mixture, t, shift, amplitude, frequency) -> None:
     perturbation = Perturbation(shift, amplitude, frequency)
     m, v = mixture.moments(t)

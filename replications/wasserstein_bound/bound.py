@@ -1,0 +1,439 @@
+"""Upper bounds of the distance between data and samples of a diffusion model, from the error of its score.
+
+Kwon, Fan and Lee, arXiv 2212.06359 (here T1 to T3), Su Jianlin, archive 9467 of kexue.fm (T5) and 9509 (T6), Song et
+al., arXiv 2101.09258 (T7); T4 contains T1 and T5 and is derived in `derivation`.
+
+Setting. Data p_0 are noised by dx = f dt + g dw, with marginals p_t, t in [0, T]. Samples are drawn from q_T and
+follow the reverse process dy = (f - w s) dt + sigma dw, from T to 0, with marginals q_t, where
+
+    s        model of the score grad log p_t;
+    sigma    = eta g: eta = 1 is the reverse SDE, eta = 0 the probability-flow ODE;
+    w        = (g^2 + sigma^2) / 2 = (1 + eta^2) g^2 / 2;
+    e(t)     = (E_{p_t} |grad log p_t - s|^2)^(1/2), the error of the score, summed over coordinates;
+    L_s(t)   one-sided Lipschitz constant of s, (s(x) - s(y)).(x - y) <= L_s |x - y|^2, the supremum over all x and y
+             of the largest eigenvalue of the symmetric part of the Jacobian; it may be negative;
+    l_-f(t)  the same constant of -f: the process runs against f. Variance preserving: beta / 2;
+    I(t)     = exp int_0^t (l_-f + w L_s), the growth of a distance on its way from t to 0.
+
+Integrals are trapezoidal sums on the grid of times that is given; I is kept as its logarithm, since log10 I reaches
+700 for data with separated clusters. Shapes: the last axis of every function of time runs over the n times; axes
+before it, written (...), are cases that broadcast. Distances carry the unit of x.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import cumulative_trapezoid
+
+from replications.wasserstein_bound.arguments import grid_of_times, nonnegative, on_grid, positive
+
+__all__ = [
+    "WassersteinBound",
+    "growth_rate",
+    "kl_upper_bound",
+    "log_growth",
+    "log_integral",
+    "ode_lemma_bound",
+    "offset_upper_bound",
+    "score_loss",
+    "score_matching_gap",
+    "score_weight",
+    "wasserstein_corollary_bound",
+    "wasserstein_upper_bound",
+]
+
+Array = NDArray[np.float64]
+
+LOG_LARGEST = math.log(np.finfo(np.float64).max)
+
+
+@dataclass(frozen=True)
+class WassersteinBound:
+    """A bound of W_2(p_0, q_0): what the error of the score adds, and what is left of the prior's error.
+
+    Attributes:
+        log_score_term: Logarithm of int w I e dt, shape (...).
+        log_offset: Logarithm of I(T) W_2(p_T, q_T), shape (...).
+        log_growth: log I at the times of the grid, shape (..., n).
+    """
+
+    log_score_term: Array
+    log_offset: Array
+    log_growth: Array
+
+    @property
+    def log_value(self) -> Array:
+        """Natural logarithm of the bound, shape (...); -inf for a bound of zero. Never overflows."""
+        return np.logaddexp(self.log_score_term, self.log_offset)
+
+    @property
+    def value(self) -> Array:
+        """The bound, shape (...); inf with a RuntimeWarning beyond 1.8e308, where `log_value` is to be used."""
+        return _exponential(self.log_value)
+
+    @property
+    def score_term(self) -> Array:
+        """Int w I e dt, shape (...)."""
+        return _exponential(self.log_score_term)
+
+    @property
+    def offset(self) -> Array:
+        """I(T) W_2(p_T, q_T), shape (...)."""
+        return _exponential(self.log_offset)
+
+
+def _exponential(log_values: Array) -> Array:
+    if (log_values > LOG_LARGEST).any():
+        message = f"a bound of 10^{log_values.max() / math.log(10):.0f} is beyond float64: use its logarithm"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    with np.errstate(over="ignore"):
+        return np.exp(log_values)
+
+
+def _logarithm(values: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.log(values)
+
+
+def _over_time(values: Array, t: Array) -> Array:
+    """The values with a last axis as long as t, also where they are constant."""
+    return np.broadcast_to(values, np.broadcast_shapes(values.shape, t.shape))
+
+
+def log_integral(t: ArrayLike, log_values: ArrayLike) -> Array:
+    """Logarithm of the trapezoidal integral of exp(log_values) over t, without overflow.
+
+    Args:
+        t: Increasing times, shape (n,).
+        log_values: Logarithms, -inf allowed, shape (..., n).
+
+    Returns:
+        log int exp(log_values) dt, shape (...).
+
+    Raises:
+        ValueError: If the times do not increase or a value is NaN or +inf.
+    """
+    t, log_values = grid_of_times(t), np.asarray(log_values, dtype=np.float64)
+    if np.isnan(log_values).any() or (log_values == np.inf).any():
+        message = (
+            "log_values contains NaN or +inf: only finite logarithms and -inf, for an integrand of 0, can be summed"
+        )
+        raise ValueError(message)
+    log_values = _over_time(log_values, t)
+    weights = (np.diff(t, prepend=t[0]) + np.diff(t, append=t[-1])) / 2
+    largest = log_values.max(axis=-1)
+    shift = np.where(np.isfinite(largest), largest, 0.0)
+    return shift + _logarithm(np.exp(log_values - shift[..., None]) @ weights)
+
+
+def score_weight(diffusion_squared: ArrayLike, eta: ArrayLike) -> Array:
+    """Coefficient of the score in the drift of the reverse process: w = (1 + eta^2) g^2 / 2.
+
+    Args:
+        diffusion_squared: g^2 > 0, shape (..., n).
+        eta: sigma / g >= 0, a number or shape (...).
+
+    Returns:
+        w, shape (..., n).
+
+    Raises:
+        ValueError: If g^2 is not positive or eta is negative.
+    """
+    squared, eta = positive("diffusion_squared", diffusion_squared), nonnegative("eta", eta)
+    return (1 + eta[..., None] ** 2) / 2 * squared
+
+
+def growth_rate(
+    *, diffusion_squared: ArrayLike, score_slope: ArrayLike, drift_slope: ArrayLike, eta: ArrayLike = 1.0
+) -> Array:
+    """Rate at which the distance of two coupled paths may grow on its way to t = 0: l_-f + w L_s.
+
+    Args:
+        diffusion_squared: g^2 > 0, shape (..., n).
+        score_slope: L_s, shape (..., n).
+        drift_slope: l_-f, shape (..., n).
+        eta: sigma / g >= 0, a number or shape (...).
+
+    Returns:
+        d log I / dt, shape (..., n), per unit time.
+    """
+    return np.asarray(drift_slope) + score_weight(diffusion_squared, eta) * np.asarray(score_slope)
+
+
+def log_growth(t: ArrayLike, rate: ArrayLike) -> Array:
+    """Log I(t) = int_0^t rate, by the cumulative trapezoidal rule; 0 at the first time.
+
+    Args:
+        t: Increasing times, shape (n,).
+        rate: d log I / dt, shape (..., n) or a number.
+
+    Returns:
+        log I, shape (..., n).
+
+    Raises:
+        ValueError: If the times do not increase, or the rate is not finite or of another length.
+    """
+    t = grid_of_times(t)
+    return cumulative_trapezoid(_over_time(on_grid("rate", rate, t), t), t, initial=0.0, axis=-1)
+
+
+def wasserstein_upper_bound(
+    t: ArrayLike,
+    *,
+    diffusion_squared: ArrayLike,
+    score_error: ArrayLike,
+    score_slope: ArrayLike,
+    drift_slope: ArrayLike,
+    eta: ArrayLike = 1.0,
+    prior_distance: ArrayLike = 0.0,
+) -> WassersteinBound:
+    """Theorem T4: W_2(p_0, q_0) <= int_0^T w I e dt + I(T) W_2(p_T, q_T), for every eta >= 0.
+
+    eta = 1 is T1, the theorem of arXiv 2212.06359, with g^2 in both places. eta = 0 is the bound of the
+    probability-flow ODE, with g^2 / 2 in both; the post takes g^2 there, which is wrong (`derivation`, correction 1).
+
+    Assumptions: s and -f are one-sided Lipschitz in x for each t, with constants integrable over t; g is bounded above
+    and below; both reverse processes exist up to t = 0 and the first one has the marginals p_t. If the grid starts at
+    t_0 > 0, the statement is about p_{t_0} and q_{t_0}. The discretisation of a sampler is outside the theorem.
+
+    Passing the coupling slope of `samplers.coupled_paths` for `score_slope` gives the sharper bound R(0) <= ... of the
+    derivation, step S5, whose slope is averaged over the coupling instead of being a supremum.
+
+    Args:
+        t: Times, shape (n,), increasing, from 0 (or t_0) to T.
+        diffusion_squared: g^2 > 0, shape (..., n) or a number.
+        score_error: e >= 0, shape (..., n) or a number; the root of the expected squared norm, not its mean over d.
+        score_slope: L_s, shape (..., n) or a number.
+        drift_slope: l_-f, the constant of -f, shape (..., n) or a number; `schedule.drift_slope(t)`.
+        eta: sigma / g >= 0, a number or shape (...).
+        prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
+
+    Returns:
+        The bound with its two terms and log I.
+
+    Raises:
+        ValueError: If the times do not increase, an array has another length or a value that is NaN or inf, g^2 is not
+            positive, or eta, an error or a distance is negative.
+
+    Example:
+        >>> t = np.linspace(0, 1, 5)
+        >>> bound = wasserstein_upper_bound(
+        ...     t, diffusion_squared=2.0, score_error=0.1, score_slope=-0.5, drift_slope=1.0, eta=1.0)
+        >>> round(float(bound.value), 6)  # rate 1 - 2 / 2 = 0, hence I = 1 and the bound is 2 * 0.1
+        0.2
+    """
+    t = grid_of_times(t)
+    log_weighted, log_i, log_offset = _terms(
+        t, diffusion_squared, score_error, score_slope, drift_slope, eta, prior_distance
+    )
+    log_term, log_offset = np.broadcast_arrays(log_integral(t, log_weighted), log_offset)
+    return WassersteinBound(log_term, log_offset, log_i)
+
+
+def _terms(
+    t: Array,
+    diffusion_squared: ArrayLike,
+    score_error: ArrayLike,
+    score_slope: ArrayLike,
+    drift_slope: ArrayLike,
+    eta: ArrayLike,
+    prior_distance: ArrayLike,
+) -> tuple[Array, Array, Array]:
+    """log(w I e), log I and the logarithm of the offset."""
+    slope, drift = on_grid("score_slope", score_slope, t), on_grid("drift_slope", drift_slope, t)
+    error = nonnegative("score_error", on_grid("score_error", score_error, t))
+    squared = on_grid("diffusion_squared", diffusion_squared, t)
+    w = score_weight(squared, eta)
+    log_i = log_growth(t, growth_rate(diffusion_squared=squared, score_slope=slope, drift_slope=drift, eta=eta))
+    return (
+        _logarithm(w) + log_i + _logarithm(error),
+        log_i,
+        log_i[..., -1] + _logarithm(nonnegative("prior_distance", prior_distance)),
+    )
+
+
+def wasserstein_corollary_bound(
+    t: ArrayLike,
+    *,
+    diffusion_squared: ArrayLike,
+    score_error: ArrayLike,
+    score_slope: ArrayLike,
+    drift_slope: ArrayLike,
+    eta: ArrayLike = 1.0,
+    prior_distance: ArrayLike = 0.0,
+    loss_weight: ArrayLike | None = None,
+) -> WassersteinBound:
+    """Corollary T2: W_2(p_0, q_0) <= (2 J_lambda int w^2 I^2 / lambda dt)^(1/2) + I(T) W_2(p_T, q_T).
+
+    T4 with the Cauchy-Schwarz inequality; J_lambda = 1/2 int lambda e^2 dt is the training loss with weight lambda.
+    Never below T4; equal to it exactly if lambda e is proportional to w I.
+
+    Args:
+        t: Times, shape (n,), increasing.
+        diffusion_squared: g^2 > 0, shape (..., n) or a number.
+        score_error: e >= 0, shape (..., n) or a number.
+        score_slope: L_s, shape (..., n) or a number.
+        drift_slope: l_-f, shape (..., n) or a number.
+        eta: sigma / g >= 0, a number or shape (...).
+        prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
+        loss_weight: lambda > 0, shape (..., n) or a number; None means g^2, the weight of the likelihood.
+
+    Returns:
+        The bound with its two terms and log I.
+
+    Raises:
+        ValueError: As `wasserstein_upper_bound`, or if the weight is not positive.
+    """
+    t = grid_of_times(t)
+    log_weighted, log_i, log_offset = _terms(t, diffusion_squared, 1.0, score_slope, drift_slope, eta, prior_distance)
+    weight = positive(
+        "loss_weight", on_grid("loss_weight", diffusion_squared if loss_weight is None else loss_weight, t)
+    )
+    error = nonnegative("score_error", on_grid("score_error", score_error, t))
+    log_loss = log_integral(t, _logarithm(weight) + 2 * _logarithm(error))  # of 2 J
+    log_term = (log_loss + log_integral(t, 2 * log_weighted - _logarithm(weight))) / 2
+    log_term, log_offset = np.broadcast_arrays(log_term, log_offset)
+    return WassersteinBound(log_term, log_offset, log_i)
+
+
+def offset_upper_bound(
+    t: ArrayLike,
+    *,
+    diffusion_squared: ArrayLike,
+    score_slope: ArrayLike,
+    eta: ArrayLike = 1.0,
+    data_prior_distance: ArrayLike,
+) -> Array:
+    """T3, variance preserving with prior N(0, 1): I(T) W_2(p_T, q_T) <= W_2(p_0, N(0, 1)) exp int w L_s dt.
+
+    Noising contracts W_2 to its own stationary law N(0, 1) by exp(-1/2 int beta), which cancels the drift's part of
+    I(T).
+
+    Args:
+        t: Times, shape (n,), increasing from 0.
+        diffusion_squared: g^2 = beta > 0, shape (..., n) or a number.
+        score_slope: L_s, shape (..., n) or a number.
+        eta: sigma / g >= 0, a number or shape (...).
+        data_prior_distance: W_2(p_0, N(0, 1)) >= 0, a number or shape (...).
+
+    Returns:
+        Bound of the offset, shape (...).
+
+    Raises:
+        ValueError: As `wasserstein_upper_bound`.
+    """
+    t = grid_of_times(t)
+    terms = _terms(t, diffusion_squared, 1.0, score_slope, 0.0, eta, data_prior_distance)
+    return _exponential(terms[2])
+
+
+def ode_lemma_bound(
+    t: ArrayLike, *, drift_error: ArrayLike, reverse_slope: ArrayLike, prior_distance: ArrayLike = 0.0
+) -> WassersteinBound:
+    """Lemma T5: for x' = a_t(x) and y' = b_t(y) from T to 0, W_2(p_0, q_0) <= int I e dt + I(T) W_2(p_T, q_T).
+
+    Archive 9467, "W <= score matching", the two inequalities before the return to diffusion models (a and b are f and
+    g there). I = exp int_0^t L with L the one-sided constant of **-b_t**, since time runs backwards: the post asks for
+    that of b_t, which is wrong (`derivation`, correction 2).
+
+    Args:
+        t: Times, shape (n,), increasing.
+        drift_error: (E_{p_t} |a_t - b_t|^2)^(1/2) >= 0, shape (..., n) or a number.
+        reverse_slope: L, the one-sided Lipschitz constant of -b_t, shape (..., n) or a number.
+        prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
+
+    Returns:
+        The bound with its two terms and log I.
+
+    Raises:
+        ValueError: As `wasserstein_upper_bound`.
+    """
+    t = grid_of_times(t)
+    rate = on_grid("reverse_slope", reverse_slope, t)
+    log_i = log_growth(t, rate)
+    error = nonnegative("drift_error", on_grid("drift_error", drift_error, t))
+    log_term = log_integral(t, log_i + _logarithm(error))
+    log_offset = log_i[..., -1] + _logarithm(nonnegative("prior_distance", prior_distance))
+    log_term, log_offset = np.broadcast_arrays(log_term, log_offset)
+    return WassersteinBound(log_term, log_offset, log_i)
+
+
+def score_loss(t: ArrayLike, *, loss_weight: ArrayLike, score_error: ArrayLike) -> Array:
+    """J_lambda = 1/2 int lambda(t) e(t)^2 dt, the score-matching loss; with lambda = g^2 in nats.
+
+    Args:
+        t: Times, shape (n,), increasing.
+        loss_weight: lambda >= 0, shape (..., n) or a number.
+        score_error: e >= 0, shape (..., n) or a number.
+
+    Returns:
+        J, shape (...).
+
+    Raises:
+        ValueError: As `wasserstein_upper_bound`.
+    """
+    t = grid_of_times(t)
+    weight = nonnegative("loss_weight", on_grid("loss_weight", loss_weight, t))
+    error = nonnegative("score_error", on_grid("score_error", score_error, t))
+    return np.asarray(np.trapezoid(_over_time(weight * error**2, t), t, axis=-1) / 2)
+
+
+def kl_upper_bound(
+    t: ArrayLike,
+    *,
+    diffusion_squared: ArrayLike,
+    score_error: ArrayLike,
+    eta: ArrayLike = 1.0,
+    prior_kl: ArrayLike = 0.0,
+) -> Array:
+    """T7: KL(p_0 | q_0) <= (1 + eta^2)^2 / (4 eta^2) J + KL(p_T | q_T), with J = 1/2 int g^2 e^2 dt and eta > 0.
+
+    Girsanov: the drifts differ by w (grad log p - s) and the noise is eta g, so that the paths' divergence is
+    1/2 int w^2 / (eta g)^2 e^2 dt, and marginals lose information. eta = 1, factor 1, is theorem 1 of arXiv
+    2101.09258. There is no such bound for the ODE: the factor grows without limit as eta -> 0.
+
+    Args:
+        t: Times, shape (n,), increasing.
+        diffusion_squared: g^2 > 0, shape (..., n) or a number.
+        score_error: e >= 0, shape (..., n) or a number.
+        eta: sigma / g > 0, a number or shape (...).
+        prior_kl: KL(p_T | q_T) >= 0 in nats, a number or shape (...).
+
+    Returns:
+        The bound in nats, shape (...).
+
+    Raises:
+        ValueError: If eta is not positive, and as `wasserstein_upper_bound`.
+    """
+    eta = positive("eta", eta)
+    loss = score_loss(t, loss_weight=positive("diffusion_squared", diffusion_squared), score_error=score_error)
+    return ((1 + eta**2) / (2 * eta)) ** 2 * loss + nonnegative("prior_kl", prior_kl)
+
+
+def score_matching_gap(noise_variance: ArrayLike, *, score_second_moment: ArrayLike, num_dimensions: int = 1) -> Array:
+    """T6: conditional minus plain score-matching loss, d / v - E_{p_t} |grad log p_t|^2, the same for every model.
+
+    Archive 9509; Vincent, 2011. With x_t = alpha x_0 + sqrt(v) eps the conditional score is -eps / sqrt(v), of second
+    moment d / v, and its mean given x_t is grad log p_t. The gap is therefore >= 0. As t -> 0 it grows like d / (beta
+    t) for smooth data, so that int g^2 gap dt diverges like d log(1 / t_0): the corollary T2 bounds nothing with the
+    *trained* loss.
+
+    Args:
+        noise_variance: v = 1 - alpha_t^2 > 0, any shape.
+        score_second_moment: E |grad log p_t|^2 >= 0, summed over coordinates, shape of `noise_variance`.
+        num_dimensions: d >= 1.
+
+    Returns:
+        The gap, shape of the arguments.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    variance, moment = (
+        positive("noise_variance", noise_variance),
+        nonnegative("score_second_moment", score_second_moment),
+    )
+    return positive("num_dimensions", num_dimensions) / variance - moment

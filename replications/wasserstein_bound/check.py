@@ -1,0 +1,158 @@
+"""What a check of the derivation is, and what several of them need: an excess, random affine scores, their bounds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from replications.wasserstein_bound.gaussian import (
+    affine_score_error,
+    exact_affine_score,
+    forward_moments,
+    gaussian_distance,
+    gaussian_kl,
+    reverse_moments,
+)
+from replications.wasserstein_bound.schedule import Schedule, VariancePreserving, time_grid
+
+__all__ = ["AffineCases", "Check", "excess", "random_affine_cases", "relative_error"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of a check.
+
+    Attributes:
+        max_error: Largest deviation from the statement, relative where the quantity has a scale; for an inequality the
+            largest violation, relative to the bound and never below 0.
+        control_error: The same with one ingredient wrong; must be far larger.
+    """
+
+    max_error: float
+    control_error: float
+
+
+def excess(value: ArrayLike, bound: ArrayLike) -> float:
+    """Largest relative excess of values over their bounds, max(0, value / bound - 1); 0 when all bounds hold."""
+    return max(0.0, float(np.max(np.asarray(value) / np.asarray(bound) - 1)))
+
+
+def relative_error(value: ArrayLike, expected: ArrayLike) -> float:
+    """Largest |value / expected - 1|."""
+    return float(np.max(np.abs(np.asarray(value) / np.asarray(expected) - 1)))
+
+
+@dataclass(frozen=True)
+class AffineCases:
+    """Gaussian data with affine scores that are wrong in slope and intercept, by amounts that change with time.
+
+    Attributes:
+        schedule: The schedule of all cases.
+        t: Times, shape (n,).
+        mean: m_0, shape (k,).
+        variance: v_0, shape (k,).
+        slope: Slope of the scores, shape (k, n).
+        intercept: Their intercepts, shape (k, n).
+        prior_mean: Means of q_T, shape (k,).
+        prior_variance: Variances of q_T, shape (k,).
+    """
+
+    schedule: Schedule
+    t: Array
+    mean: Array
+    variance: Array
+    slope: Array
+    intercept: Array
+    prior_mean: Array
+    prior_variance: Array
+
+    @property
+    def score_error(self) -> Array:
+        """e, shape (k, n)."""
+        moments = forward_moments(self.schedule, self.t, self.mean, self.variance)
+        return affine_score_error(*moments, self.slope, self.intercept)
+
+    def _last_moments(self) -> tuple[Array, Array]:
+        mean, variance = forward_moments(self.schedule, self.t[-1:], self.mean, self.variance)
+        return mean[..., 0], variance[..., 0]
+
+    @property
+    def prior_distance(self) -> Array:
+        """W_2(p_T, q_T), shape (k,)."""
+        return gaussian_distance(*self._last_moments(), self.prior_mean, self.prior_variance)
+
+    @property
+    def prior_kl(self) -> Array:
+        """KL(p_T | q_T) in nats, shape (k,)."""
+        return gaussian_kl(*self._last_moments(), self.prior_mean, self.prior_variance)
+
+    @property
+    def bound_arguments(self) -> dict[str, Array]:
+        """What the bounds of `bound` take, but t and eta."""
+        return {
+            "diffusion_squared": self.schedule.beta(self.t),
+            "score_error": self.score_error,
+            "score_slope": self.slope,
+            "drift_slope": self.schedule.drift_slope(self.t),
+            "prior_distance": self.prior_distance,
+        }
+
+    def sample_moments(self, eta: ArrayLike) -> tuple[Array, Array]:
+        """Mean and variance of q_0, shape (k,)."""
+        return reverse_moments(
+            self.schedule,
+            self.t,
+            self.slope,
+            self.intercept,
+            prior_mean=self.prior_mean,
+            prior_variance=self.prior_variance,
+            eta=eta,
+        )
+
+    def distance(self, eta: ArrayLike) -> Array:
+        """W_2(p_0, q_0), shape (k,)."""
+        return gaussian_distance(self.mean, self.variance, *self.sample_moments(eta))
+
+    def kl(self, eta: ArrayLike) -> Array:
+        """KL(p_0 | q_0) in nats, shape (k,)."""
+        return gaussian_kl(self.mean, self.variance, *self.sample_moments(eta))
+
+
+def random_affine_cases(seed: int, num_cases: int, num_times: int = 4001) -> AffineCases:
+    """Cases with random data, errors and priors: half start from p_T, half from N(0, 1).
+
+    Args:
+        seed: Of NumPy's generator.
+        num_cases: k.
+        num_times: n.
+
+    Returns:
+        The cases; m_0 is standard normal, v_0 lies in [0.05, 4], the slope is wrong by at most 60 %.
+    """
+    rng = np.random.default_rng(seed)
+    schedule = VariancePreserving()
+    t = time_grid(schedule, num_times)
+    mean = rng.standard_normal(num_cases)
+    variance = np.exp(rng.uniform(np.log(0.05), np.log(4), num_cases))
+    mean_t, variance_t = forward_moments(schedule, t, mean, variance)
+    slope, intercept = exact_affine_score(mean_t, variance_t)
+
+    def wave(size: float) -> Array:
+        amplitude, phase = rng.uniform(0, size, (2, num_cases, 1)), rng.uniform(0, 2 * np.pi, (num_cases, 1))
+        frequency = rng.integers(0, 4, (num_cases, 1)) * np.pi
+        return amplitude[0] * np.cos(frequency * t + phase) + amplitude[1] - size / 2
+
+    scaling = 1 + wave(0.4)
+    standard = rng.random(num_cases) < 0.5
+    return AffineCases(
+        schedule,
+        t,
+        mean,
+        variance,
+        slope * scaling,
+        intercept * scaling + wave(0.5),
+        np.where(standard, 0.0, mean_t[:, -1]),
+        np.where(standard, 1.0, variance_t[:, -1]),
+    )

@@ -1,0 +1,479 @@
+"""From runs to one number a seed, or to the errors of a check; `claims.yaml` names these functions.
+
+An estimand of an experiment that has not been run is empty. NaN marks a seed whose network diverged. A seed is a
+block of random cases, a draw of coupled pairs, or a network. Logarithms are natural unless a metric's name says
+otherwise.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+LN_10 = math.log(10)
+# Slopes along training leave the first steps out, in which J falls from an arbitrary start (claims.yaml).
+FIRST_STEP = 100
+LEAST_DISCRETISATION_STEPS = 50
+
+
+# --- Checks: one row, the largest error and that of the control -------------------------------------------------
+
+
+def identity_errors(runs: pd.DataFrame, check: str) -> pd.DataFrame:
+    """Return the error of one check, and that of its negative control.
+
+    Args:
+        runs: `runs.csv`; experiment "identities".
+        check: Name of the check, an arm of the experiment.
+
+    Returns:
+        One row, columns max_error and control_error.
+    """
+    rows = runs[(runs["experiment"] == "identities") & (runs["arm"] == check)]
+    return rows.pivot(index="arm", columns="metric", values="value")
+
+
+step_s1_marginals = partial(identity_errors, check="step_s1_marginals")
+step_s2_noise_cancels = partial(identity_errors, check="step_s2_noise_cancels")
+step_s3_pointwise = partial(identity_errors, check="step_s3_pointwise")
+step_s4_growth = partial(identity_errors, check="step_s4_growth")
+step_s5_gronwall = partial(identity_errors, check="step_s5_gronwall")
+step_s6_coupling = partial(identity_errors, check="step_s6_coupling")
+theorem_t1_sde = partial(identity_errors, check="theorem_t1_sde")
+theorem_t4_every_noise = partial(identity_errors, check="theorem_t4_every_noise")
+shift_attains_bound = partial(identity_errors, check="shift_attains_bound")
+growth_of_exact_score = partial(identity_errors, check="growth_of_exact_score")
+step_s7_corollary = partial(identity_errors, check="step_s7_corollary")
+shift_slope = partial(identity_errors, check="shift_slope")
+step_s8_prior_offset = partial(identity_errors, check="step_s8_prior_offset")
+ode_with_full_weight = partial(identity_errors, check="ode_with_full_weight")
+ode_with_half_weight = partial(identity_errors, check="ode_with_half_weight")
+constant_of_plus_drift = partial(identity_errors, check="constant_of_plus_drift")
+constant_of_minus_drift = partial(identity_errors, check="constant_of_minus_drift")
+theorem_t5_ode_lemma = partial(identity_errors, check="theorem_t5_ode_lemma")
+conditional_gap = partial(identity_errors, check="conditional_gap")
+step_s9_conditional_loss = partial(identity_errors, check="step_s9_conditional_loss")
+weight_increases = partial(identity_errors, check="weight_increases")
+weight_derivative = partial(identity_errors, check="weight_derivative")
+theorem_t7_kl = partial(identity_errors, check="theorem_t7_kl")
+sde_is_nearer = partial(identity_errors, check="sde_is_nearer")
+nearer_sampler_closed_form = partial(identity_errors, check="nearer_sampler_closed_form")
+conditional_bound_of_exact_score = partial(identity_errors, check="conditional_bound_of_exact_score")
+conditional_bound_corrected = partial(identity_errors, check="conditional_bound_corrected")
+shared_noise_growth = partial(identity_errors, check="shared_noise_growth")
+correction_1_ode_weight = partial(identity_errors, check="correction_1_ode_weight")
+correction_2_sign_of_time = partial(identity_errors, check="correction_2_sign_of_time")
+correction_3_extra_term = partial(identity_errors, check="correction_3_extra_term")
+correction_4_weight_of_time = partial(identity_errors, check="correction_4_weight_of_time")
+correction_5_trained_loss = partial(identity_errors, check="correction_5_trained_loss")
+kl_route_to_a_shift = partial(identity_errors, check="kl_route_to_a_shift")
+sde_is_not_always_nearer = partial(identity_errors, check="sde_is_not_always_nearer")
+growth_of_mixture = partial(identity_errors, check="growth_of_mixture")
+
+
+def sweep_excess(
+    runs: pd.DataFrame, experiment: str, metric: str = "excess", control: str = "control_excess"
+) -> pd.DataFrame:
+    """Return the largest violation of a bound over a sweep, and that of the bound that is wrong on purpose.
+
+    Args:
+        runs: `runs.csv`.
+        experiment: Name of the sweep.
+        metric: Relative violation.
+        control: The same, against the wrong bound; its largest value, since one violation is enough to show that the
+            sweep sees it.
+
+    Returns:
+        One row, columns max_error and control_error.
+    """
+    rows = runs[runs["experiment"] == experiment]
+    return _one_check(rows[rows["metric"] == metric]["value"], rows[rows["metric"] == control]["value"])
+
+
+affine_excess = partial(sweep_excess, experiment="affine")
+rotation_excess = partial(sweep_excess, experiment="rotation")
+noise_family_excess = partial(sweep_excess, experiment="noise_family")
+dimension_excess = partial(sweep_excess, experiment="dimension")
+mixture_excess = partial(sweep_excess, experiment="mixture")
+corollary_order = partial(
+    sweep_excess, experiment="affine", metric="corollary_shortfall", control="corollary_control"
+)  # fmt: skip
+
+
+def kl_excess(runs: pd.DataFrame, experiment: str = "affine", control: str = "max_error") -> pd.DataFrame:
+    """Return the largest violation of T7, and that by a process for which its factor is too small (C11).
+
+    Args:
+        runs: `runs.csv`; a sweep, and experiment "identities", arm "kl_of_almost_an_ode".
+        experiment: Name of the sweep.
+        control: "max_error": the ODE; "control_error": η = ¼; both against the SDE's bound.
+
+    Returns:
+        One row, columns max_error and control_error.
+    """
+    found = runs[(runs["experiment"] == experiment) & (runs["metric"] == "kl_excess")]["value"]
+    wrong = runs[(runs["arm"] == "kl_of_almost_an_ode") & (runs["metric"] == control)]["value"]
+    return _one_check(found, wrong)
+
+
+kl_noise_family_excess = partial(kl_excess, experiment="noise_family", control="control_error")
+
+
+def learned_excess(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the largest violation of T4 by a network on the line, over checkpoints, seeds and samplers (X6).
+
+    Args:
+        runs: `runs.csv`; experiment "learned".
+
+    Returns:
+        One row, columns max_error and control_error (W2 against the offset alone).
+    """
+    rows = runs[runs["experiment"] == "learned"]
+    found, control = (
+        rows[rows["metric"].isin([f"{name}_ode", f"{name}_sde"])]["value"] for name in ("excess", "control_excess")
+    )
+    return _one_check(found, control)
+
+
+def offset_rise(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the largest relative rise of the offset from one horizon to the next (C3).
+
+    Args:
+        runs: `runs.csv`; experiment "offset"; the control is the smaller rise of check "mixture_offset_rise".
+
+    Returns:
+        One row, columns max_error and control_error.
+    """
+    rises = [np.diff(offsets) / offsets.iloc[:-1] for _, offsets in _offsets(runs)["offset_w2"].groupby(level="arm")]
+    control = runs[(runs["arm"] == "mixture_offset_rise")]["value"]
+    return _one_check(pd.Series(np.concatenate([[], *rises])), control.nsmallest(1))
+
+
+def offset_at_horizon(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the SDE's offset at T = 1; the control is that at T = 0.3 (C3).
+
+    Args:
+        runs: `runs.csv`; experiment "offset".
+
+    Returns:
+        One row, columns max_error and control_error, in units of x.
+    """
+    offsets = _offsets(runs)["offset_w2"]
+    return _one_check(*(_at(offsets, "sde", horizon) for horizon in (1.0, 0.3)))
+
+
+def offset_bounds_distance(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return by how much W2 exceeds the offset, where the score is exact (C3); the control is half of the offset.
+
+    Args:
+        runs: `runs.csv`; experiment "offset".
+
+    Returns:
+        One row, columns max_error and control_error, in units of x.
+    """
+    table = _offsets(runs)
+    return _one_check(*(table["distance_w2"] - factor * table["offset_w2"] for factor in (1.0, 0.5)))
+
+
+def constant_at_horizon(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how far the exact score's one-sided constant at T = 1 is from -1; the control is T = 0.3 (C4).
+
+    Args:
+        runs: `runs.csv`; experiment "offset" (a Gaussian) and the last point of experiment "growth" (mixtures).
+
+    Returns:
+        One row, columns max_error and control_error.
+    """
+    gaussian = _offsets(runs)["constant_at_horizon"]
+    rows = runs[(runs["experiment"] == "growth") & (runs["metric"] == "score_slope")]
+    mixtures = rows[rows["step"] == rows["step"].max()]["value"]
+    found = pd.concat([_at(gaussian, "sde", 1.0), mixtures])
+    return _one_check((found + 1).abs(), (_at(gaussian, "sde", 0.3) + 1).abs())
+
+
+def discretisation_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how far the slope of log W2 on the log number of steps is from -1; the control is from -1/2 (X5).
+
+    Args:
+        runs: `runs.csv`; experiment "discretisation", arm "sde", `num_steps` in the config.
+
+    Returns:
+        One row, columns max_error and control_error.
+    """
+    rows = runs[(runs["experiment"] == "discretisation") & (runs["arm"] == "sde")]
+    steps = _configured(rows, "num_steps")
+    rows, steps = rows[steps >= LEAST_DISCRETISATION_STEPS], steps[steps >= LEAST_DISCRETISATION_STEPS]
+    if rows.empty:
+        return _one_check(rows["value"], rows["value"])
+    slope = np.polyfit(np.log(steps), np.log(rows["value"]), 1)[0]
+    return _one_check(pd.Series([abs(slope + 1)]), pd.Series([abs(slope + 0.5)]))
+
+
+# --- Blocks of random cases -------------------------------------------------------------------------------------
+
+
+def of_block(runs: pd.DataFrame, arm: str, metric: str) -> pd.Series:
+    """Return one number of each block of the affine sweep.
+
+    Args:
+        runs: `runs.csv`; experiment "affine".
+        arm: Sampler.
+        metric: Name of the number.
+
+    Returns:
+        Its value by seed.
+    """
+    rows = runs[(runs["experiment"] == "affine") & (runs["arm"] == arm) & (runs["metric"] == metric)]
+    return rows.set_index("seed")["value"].astype(float)
+
+
+full_weight_failures = partial(of_block, arm="ode", metric="full_weight_failure_share")
+increasing_weight_share = partial(of_block, arm="sde", metric="increasing_weight_share")
+kl_ode_failures = partial(of_block, arm="ode", metric="kl_failure_share")
+tightness_sde = partial(of_block, arm="sde", metric="median_tightness")
+tightness_ode = partial(of_block, arm="ode", metric="median_tightness")
+looser_by_kl_share = partial(of_block, arm="sde", metric="looser_by_kl_share")
+
+
+def sde_nearer_share(runs: pd.DataFrame) -> pd.Series:
+    """Return the share of cases in which the SDE's W2 is below the ODE's, with the same score (C12b).
+
+    Args:
+        runs: `runs.csv`; experiment "affine", metric "distance_w2", the case as step.
+
+    Returns:
+        Share by seed.
+    """
+    rows = runs[(runs["experiment"] == "affine") & (runs["metric"] == "distance_w2")]
+    table = rows.pivot(index=["seed", "step"], columns="arm", values="value").reindex(columns=["ode", "sde"])
+    return (table["sde"] < table["ode"]).astype(float).groupby(level="seed").mean()
+
+
+def slack_slope_on_dimension(runs: pd.DataFrame) -> pd.Series:
+    """Return how log(B / W2) of the SDE changes with the logarithm of the dimension (X9).
+
+    Args:
+        runs: `runs.csv`; experiment "dimension", `dimension` in the config, several cases a seed.
+
+    Returns:
+        Least-squares slope by seed.
+    """
+    rows = runs[(runs["experiment"] == "dimension") & (runs["arm"] == "sde")]
+    table = rows.pivot(index=["seed", "config"], columns="metric", values="value").reset_index("config")
+    slack = table.reindex(columns=["bound_w2", "distance_w2"]).astype(float)
+    return _slopes(np.log(_configured(table, "dimension")), np.log(slack["bound_w2"] / slack["distance_w2"]))
+
+
+def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:
+    """Return the share of log(B / W2) of the SDE that is log(B / B_c), two modes at ±1 of variance ¼ (X11).
+
+    Args:
+        runs: `runs.csv`; experiment "slack".
+
+    Returns:
+        Share by seed.
+    """
+    rows = runs[(runs["experiment"] == "slack") & (runs["arm"] == "sde")]
+    rows = rows[(_configured(rows, "mean") == 1.0) & (_configured(rows, "variance") == 0.25)]
+    logs = rows.pivot(index="seed", columns="metric", values="value").astype(float)
+    logs = logs.reindex(columns=["log10_bound_w2", "log10_averaged_bound_w2", "log10_distance_w2"])
+    return _share(*(logs[name] for name in logs))
+
+
+# --- Networks on the line ---------------------------------------------------------------------------------------
+
+
+def training_slope(runs: pd.DataFrame, log_of: Callable[[pd.DataFrame], pd.Series]) -> pd.Series:
+    """Return the slope of a logarithm on log J along training, from step 100 on (C2b, C9, C13).
+
+    Args:
+        runs: `runs.csv`; experiment "learned", metric "score_loss" and those that `log_of` needs.
+        log_of: From the table of checkpoints to the logarithm.
+
+    Returns:
+        Least-squares slope by seed; NaN where a network diverged.
+    """
+    table = _checkpoints(runs)
+    table = table[table.index.get_level_values("step") >= FIRST_STEP]
+    return _slopes(np.log(table["score_loss"]), log_of(table))
+
+
+training_slope_sde = partial(training_slope, log_of=lambda table: np.log(table["distance_w2_sde"]))
+training_slope_ode = partial(training_slope, log_of=lambda table: np.log(table["distance_w2_ode"]))
+bound_slope_sde = partial(training_slope, log_of=lambda table: LN_10 * table["log10_bound_w2_sde"])
+
+
+def supremum_share_ode(runs: pd.DataFrame) -> pd.Series:
+    """Return the share of log(B / W2) of the ODE that is log(B / B_c) at the end of training (X1).
+
+    Args:
+        runs: `runs.csv`; experiment "learned".
+
+    Returns:
+        Share by seed; 1 where B_c is W2, above 1 where it is below (B_c carries the samplers' error of the pairs).
+    """
+    end = _end_of_training(runs)
+    return _share(
+        end["log10_bound_w2_ode"], end["log10_averaged_bound_w2_ode"], np.log10(end["distance_w2_ode"])
+    )  # fmt: skip
+
+
+def distance_ode_over_sde(runs: pd.DataFrame) -> pd.Series:
+    """Return the log ratio of W2, ODE over SDE, at the end of training (X2).
+
+    Args:
+        runs: `runs.csv`; experiment "learned".
+
+    Returns:
+        Log ratio by seed; positive where the SDE is nearer.
+    """
+    end = _end_of_training(runs)
+    return np.log(end["distance_w2_ode"] / end["distance_w2_sde"])
+
+
+def bound_sde_over_ode(runs: pd.DataFrame) -> pd.Series:
+    """Return the log ratio of the bounds, SDE over ODE, at the end of training (X2).
+
+    Args:
+        runs: `runs.csv`; experiment "learned".
+
+    Returns:
+        Log ratio by seed; positive where the bound favours the ODE.
+    """
+    end = _end_of_training(runs)
+    return LN_10 * (end["log10_bound_w2_sde"] - end["log10_bound_w2_ode"])
+
+
+def learned_constant_at_horizon(runs: pd.DataFrame) -> pd.Series:
+    """Return the trained network's certified one-sided constant at T (C4b).
+
+    Args:
+        runs: `runs.csv`; experiment "learned".
+
+    Returns:
+        Upper end of the enclosure, by seed.
+    """
+    return _end_of_training(runs)["slope_at_horizon"]
+
+
+def choice_by_bound_over_loss(runs: pd.DataFrame) -> pd.Series:
+    """Return the log ratio of W2 (SDE): checkpoint of least bound over checkpoint of least J (X10).
+
+    Args:
+        runs: `runs.csv`; experiment "learned"; checkpoints from step 100 on.
+
+    Returns:
+        Log ratio by seed; 0 where both choose the same, positive where the bound chooses the worse one.
+    """
+    table = _checkpoints(runs)
+    table = table[table.index.get_level_values("step") >= FIRST_STEP]
+    ratios = {
+        seed: _chosen(of_seed, "log10_bound_w2_sde") - _chosen(of_seed, "score_loss")
+        for seed, of_seed in table.groupby(level="seed")
+    }
+    return pd.Series(ratios, dtype=float, index=pd.Index(ratios, dtype=int))
+
+
+def _chosen(of_seed: pd.DataFrame, criterion: str) -> float:
+    """Return log W2 of the SDE where a criterion is least."""
+    if of_seed[[criterion, "distance_w2_sde"]].isna().any(axis=None):
+        return float("nan")
+    return math.log(of_seed["distance_w2_sde"][of_seed[criterion].idxmin()])
+
+
+# --- Networks in the plane: estimates ---------------------------------------------------------------------------
+
+
+def technique_change(runs: pd.DataFrame, arm: str, metric: str, factor: float = 1.0) -> pd.Series:
+    """Return how a technique changes a number at the end of training of a network in the plane (C10).
+
+    Args:
+        runs: `runs.csv`; experiment "learned_2d".
+        arm: Technique, held against "plain" on the same seed.
+        metric: Name of the number.
+        factor: Its unit in the result.
+
+    Returns:
+        Technique minus plain, by seed.
+    """
+    rows = runs[(runs["experiment"] == "learned_2d") & (runs["metric"] == metric)]
+    end = rows[rows["step"] == rows["step"].max()]
+    table = end.pivot(index="seed", columns="arm", values="value").astype(float).reindex(columns=["plain", arm])
+    return factor * (table[arm] - table["plain"])
+
+
+technique_bound_change = partial(technique_change, metric="log10_estimated_bound_w2_sde", factor=LN_10)
+technique_distance_change = partial(technique_change, metric="debiased_w2_sde")
+
+spectral_norm_bound_change = partial(technique_bound_change, arm="spectral_norm")
+spectral_norm_distance_change = partial(technique_distance_change, arm="spectral_norm")
+weight_decay_bound_change = partial(technique_bound_change, arm="weight_decay")
+weight_decay_distance_change = partial(technique_distance_change, arm="weight_decay")
+likelihood_weight_bound_change = partial(technique_bound_change, arm="likelihood_weight")
+likelihood_weight_distance_change = partial(technique_distance_change, arm="likelihood_weight")
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------
+
+CHECKPOINT_METRICS = [
+    "score_loss",
+    "slope_at_horizon",
+    *(
+        f"{name}_{arm}"
+        for name in ("distance_w2", "log10_bound_w2", "log10_averaged_bound_w2")
+        for arm in ("ode", "sde")
+    ),
+]
+
+
+def _checkpoints(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what was measured along training: index seed and step, one column a metric."""
+    rows = runs[(runs["experiment"] == "learned") & runs["metric"].isin(CHECKPOINT_METRICS)]
+    table = rows.pivot(index=["seed", "step"], columns="metric", values="value").astype(float)
+    return table.reindex(columns=CHECKPOINT_METRICS)
+
+
+def _end_of_training(runs: pd.DataFrame) -> pd.DataFrame:
+    table = _checkpoints(runs).reset_index("step")
+    return table[table["step"] == table["step"].max()]
+
+
+def _offsets(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return experiment "offset": index arm and horizon, in this order."""
+    rows = runs[runs["experiment"] == "offset"]
+    rows = rows.assign(horizon=_configured(rows, "horizon"))
+    table = rows.pivot(index=["arm", "horizon"], columns="metric", values="value").astype(float)
+    return table.reindex(columns=["offset_w2", "distance_w2", "constant_at_horizon"]).sort_index()
+
+
+def _at(values: pd.Series, arm: str, horizon: float) -> pd.Series:
+    return values[[key == (arm, horizon) for key in values.index]]
+
+
+def _one_check(found: pd.Series, control: pd.Series) -> pd.DataFrame:
+    """Return the largest error, at least 0, and the largest of the control; empty if one of them has not been run."""
+    if found.empty or control.empty:
+        return pd.DataFrame(columns=["max_error", "control_error"])
+    # NumPy's maximum, since Python's would make NaN an error of 0.
+    errors = {"max_error": np.maximum(0.0, found.max(skipna=False)), "control_error": control.max(skipna=False)}
+    return pd.DataFrame(errors, index=["sweep"])
+
+
+def _share(log_bound: pd.Series, log_averaged: pd.Series, log_distance: pd.Series) -> pd.Series:
+    return (log_bound - log_averaged) / (log_bound - log_distance)
+
+
+def _slopes(x: pd.Series, y: pd.Series) -> pd.Series:
+    """Return the least-squares slope of y on x by seed, a level of their index; NaN where either has a NaN."""
+    slopes = {}
+    for seed, of_seed in pd.DataFrame({"x": x, "y": y}).groupby(level="seed"):
+        sound = of_seed.notna().all(axis=None) and len(of_seed) > 1
+        slopes[seed] = float(np.polyfit(of_seed["x"], of_seed["y"], 1)[0]) if sound else float("nan")
+    return pd.Series(slopes, dtype=float, index=pd.Index(slopes, dtype=int))
+
+
+def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
+    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)

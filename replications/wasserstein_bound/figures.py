@@ -1,0 +1,421 @@
+"""Figures of the page, drawn from results alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from paperkit.results import read_runs
+from paperkit.statistics import paired_interval
+from paperkit.style import COLOURS, NEUTRAL, drawing
+
+RESULTS, FIGURES = Path("results/wasserstein_bound"), Path("figures/wasserstein_bound")
+COLOUR = {"ode": COLOURS[0], "sde": COLOURS[1]}
+NAME = {"ode": "ODE", "sde": "SDE"}
+# Root of y = 2 (1 - exp(-y)), times 2: where the two samplers are equally far in the stationary case.
+CROSSING = 3.187
+FIRST_STEP = 100  # as in the estimands
+TECHNIQUES = {
+    "plain": "plain",
+    "spectral_norm": "spectral norm",
+    "weight_decay": "weight decay",
+    "likelihood_weight": "weight g²",
+}
+
+
+def draw(results: Path, figures: Path) -> None:
+    """Draw all figures.
+
+    Args:
+        results: Folder of the results.
+        figures: Folder to write SVG files into.
+    """
+    runs = read_runs(results / "runs.csv")
+    draw_counterexample(runs, figures / "counterexample.svg")
+    draw_weight(runs, figures / "weight.svg")
+    draw_sweep(runs, figures / "sweep.svg")
+    draw_tightness(runs, figures / "tightness.svg")
+    draw_mixtures(runs, figures / "mixtures.svg")
+    draw_slack(runs, figures / "slack.svg")
+    draw_dimensions(runs, figures / "dimensions.svg")
+    draw_outside(runs, figures / "outside.svg")
+    draw_training(runs, figures / "training.svg")
+    draw_against_loss(runs, figures / "against_loss.svg")
+    draw_end_of_training(runs, figures / "end_of_training.svg")
+    draw_integrand(runs, figures / "integrand.svg")
+    draw_techniques(runs, figures / "techniques.svg")
+
+
+def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
+    """Draw W2 of both samplers and both bounds in the stationary case against β T, in units of the shift.
+
+    Args:
+        runs: `runs.csv`; experiment "stationary".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "stationary"]
+    table = rows.pivot(index="step", columns="metric", values="value").sort_values("beta_times_horizon")
+    x = table["beta_times_horizon"]
+    with drawing(path, columns=2, height_in=3.0) as (_, (left, right)):
+        left.plot(x, table["ode_w2_over_shift"], "o-", markersize=3, color=COLOUR["ode"], label="W₂ of the ODE")
+        left.plot(x, table["half_weight_bound_over_shift"], "--", color="black", label="bound with g²/2")
+        left.plot(x, table["full_weight_bound_over_shift"], "-", color=COLOURS[3], label="bound with g²")
+        left.set_title("Does g² bound the ODE?")
+        for arm in ("ode", "sde"):
+            right.plot(x, table[f"{arm}_w2_over_shift"], "o-", markersize=3, color=COLOUR[arm], label=f"{NAME[arm]}")
+        right.set_title("Which sampler is nearer?")
+        for axes in (left, right):
+            axes.axvline(CROSSING, color=NEUTRAL, linewidth=0.8, linestyle=":")
+            axes.set(xlabel="β T", ylabel="W₂ / shift of the score", ylim=(0, None))
+            axes.legend()
+
+
+def draw_weight(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the weight w I of the score's error over t, for exact scores of mixtures, one panel a sampler.
+
+    Args:
+        runs: `runs.csv`; experiment "growth".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "growth"]
+    rows = rows.assign(mean=_configured(rows, "mean"), variance=_configured(rows, "variance"))
+    with drawing(path, columns=2, height_in=3.0) as (_, panels):
+        for axes, arm in zip(panels, ("sde", "ode"), strict=True):
+            of_arm = rows[rows["arm"] == arm]
+            for number, (key, of_data) in enumerate(of_arm.groupby(["mean", "variance"])):
+                table = of_data.pivot(index="step", columns="metric", values="value")
+                if table["log10_growth"].max() > 12:
+                    continue  # off the scale of everything else; its value stands in the text
+                label = f"±{key[0]:g}, {key[1]:g}" if key[0] else "one Gaussian"
+                axes.plot(table["t"], table["log10_weight"], color=colour_of(number), label=label)
+            axes.set(xlabel="t", title=NAME[arm], ylim=(-5, None))
+        panels[0].set_ylabel("log₁₀ (w I)")
+        panels[1].legend(title="modes, variance", fontsize=7)
+
+
+def colour_of(number: int) -> str:
+    """Return a colour of the palette, or black beyond it.
+
+    Args:
+        number: Of the line.
+
+    Returns:
+        The colour.
+    """
+    return COLOURS[number] if number < len(COLOURS) else "black"
+
+
+def draw_sweep(runs: pd.DataFrame, path: Path) -> None:
+    """Draw W2 against its bound for every random Gaussian, one panel a sampler.
+
+    Args:
+        runs: `runs.csv`; experiment "affine".
+        path: SVG file to write.
+    """
+    table = _affine(runs)
+    ends = [0.8 * table.min(axis=None), 1.2 * table.max(axis=None)]
+    with drawing(path, columns=2, height_in=3.2) as (_, panels):
+        for axes, arm in zip(panels, ("sde", "ode"), strict=True):
+            of_arm = table.xs(arm, level="arm")
+            axes.plot(of_arm["bound_w2"], of_arm["distance_w2"], "o", markersize=2.5, alpha=0.5, color=COLOUR[arm])
+            axes.plot(ends, ends, color="black", linewidth=0.8)
+            axes.set(xscale="log", yscale="log", xlabel="bound B", xlim=ends, ylim=ends)
+            axes.set_title(f"{NAME[arm]}, n = {len(of_arm)}")
+        panels[0].set_ylabel("W₂ of the samples")
+
+
+def draw_tightness(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the distribution of W2 / B over random Gaussians, and the ratio of the samplers' distances.
+
+    Args:
+        runs: `runs.csv`; experiment "affine".
+        path: SVG file to write.
+    """
+    table = _affine(runs)
+    ratios = (table["distance_w2"] / table["bound_w2"]).unstack("arm")
+    samplers = table["distance_w2"].unstack("arm")
+    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+        for arm in ("sde", "ode"):
+            _draw_distribution(left, ratios[arm], COLOUR[arm], NAME[arm])
+        left.set(xlabel="W₂ / B", ylabel="share of cases below", xlim=(0, 1.02), title="How tight is the bound?")
+        left.legend()
+        _draw_distribution(right, samplers["sde"] / samplers["ode"], COLOURS[2], "")
+        right.axvline(1, color=NEUTRAL, linewidth=0.8)
+        right.set(xscale="log", xlabel="W₂ of the SDE / W₂ of the ODE", title="Which sampler is nearer?")
+
+
+def _draw_distribution(axes: Axes, values: pd.Series, colour: str, label: str) -> None:
+    ordered = np.sort(values.to_numpy())
+    axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=colour, label=label)
+
+
+def draw_mixtures(runs: pd.DataFrame, path: Path) -> None:
+    """Draw W2 and bound of both samplers against how far apart the clusters are, for a shifted score.
+
+    Args:
+        runs: `runs.csv`; experiment "mixture".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "mixture"]
+    rows = rows[rows["config"].map(lambda text: json.loads(text)["perturbation"]["amplitude"] == 0)]
+    rows = rows.assign(separation=_separation(rows))
+    table = rows.pivot(index=["arm", "separation"], columns="metric", values="value")
+    with drawing(path, height_in=3.0) as (_, (axes,)):
+        for arm in ("sde", "ode"):
+            of_arm = table.loc[arm]
+            axes.plot(of_arm.index, of_arm["distance_w2"], "o-", color=COLOUR[arm], label=f"W₂, {NAME[arm]}")
+            axes.plot(of_arm.index, 10 ** of_arm["log10_bound_w2"], "s--", color=COLOUR[arm], label=f"B, {NAME[arm]}")
+        axes.set(yscale="log", xlabel="distance of the modes / standard deviation of one", ylabel="units of x")
+        axes.legend(ncols=2)
+
+
+def draw_slack(runs: pd.DataFrame, path: Path) -> None:
+    """Draw log10 (B / W2) as a stack of what the supremum, Cauchy-Schwarz and the coupling add, one panel a sampler.
+
+    Args:
+        runs: `runs.csv`; experiment "slack".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "slack"]
+    rows = rows.assign(separation=_separation(rows))
+    means = rows.groupby(["arm", "separation", "metric"])["value"].mean().unstack("metric")
+    parts = (
+        ("coupling", "log10_coupled_w2", "log10_distance_w2"),
+        ("Cauchy-Schwarz", "log10_averaged_bound_w2", "log10_coupled_w2"),
+        ("supremum in Lₛ", "log10_bound_w2", "log10_averaged_bound_w2"),
+    )
+    seeds = rows["seed"].nunique()
+    with drawing(path, columns=2, height_in=3.0) as (_, panels):
+        for axes, arm in zip(panels, ("sde", "ode"), strict=True):
+            of_arm = means.loc[arm]
+            positions, height = np.arange(len(of_arm)), np.zeros(len(of_arm))
+            for number, (label, above, below) in enumerate(parts):
+                # Time steps and sampling may put a difference a little below zero where it is nothing.
+                added = (of_arm[above] - of_arm[below]).clip(lower=0).to_numpy()
+                axes.bar(positions, added, bottom=height, color=COLOURS[number], label=label)
+                height = height + added
+            axes.set_xticks(positions, [f"{value:.1f}" for value in of_arm.index])
+            axes.set(xlabel="distance of the modes / sd", title=f"{NAME[arm]}, {seeds} draws of pairs")
+        panels[0].set_ylabel("log₁₀ (B / W₂)")
+        panels[0].legend(loc="upper left")
+
+
+def draw_dimensions(runs: pd.DataFrame, path: Path) -> None:
+    """Draw B / W2 against the dimension, one point a case, and the geometric mean with a 95 % interval over seeds.
+
+    Args:
+        runs: `runs.csv`; experiment "dimension".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "dimension"]
+    table = rows.pivot(index=["arm", "seed", "config"], columns="metric", values="value").reset_index()
+    table = table.assign(d=_configured(table, "dimension"), slack=np.log(table["bound_w2"] / table["distance_w2"]))
+    dimensions = sorted(table["d"].unique())
+    with drawing(path, height_in=2.8) as (_, (axes,)):
+        for arm, side in (("sde", 0.95), ("ode", 1.05)):
+            of_arm = table[table["arm"] == arm]
+            axes.plot(side * of_arm["d"], np.exp(of_arm["slack"]), "o", markersize=3, alpha=0.3, color=COLOUR[arm])
+            for d in dimensions:
+                blocks = of_arm[of_arm["d"] == d].groupby("seed")["slack"].mean()
+                _draw_interval(axes, side * d, blocks, COLOUR[arm], label=NAME[arm] if d == dimensions[0] else None)
+        axes.set(xscale="log", yscale="log", xlabel="dimension", ylabel="B / W₂")
+        axes.set_xticks(dimensions, [f"{d:g}" for d in dimensions])
+        axes.minorticks_off()
+        axes.legend(title=f"mean and 95 %, {table['seed'].nunique()} seeds")
+
+
+def _draw_interval(axes: Axes, x: float, logs: pd.Series, colour: str, label: str | None = None) -> None:
+    """Draw the exponential of a mean and of its 95 % interval over seeds."""
+    interval = paired_interval(logs.to_numpy())
+    if interval is None:
+        axes.plot([x], [np.exp(logs.iloc[0])], "s", color=colour, label=label)
+        return
+    middle, low, high = np.exp([interval.estimate, interval.low, interval.high])
+    axes.errorbar([x], [middle], yerr=[[middle - low], [high - middle]], fmt="s", color=colour, capsize=4, label=label)
+
+
+def draw_outside(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the offset against T, and W2 against time steps, both with the exact score.
+
+    Args:
+        runs: `runs.csv`; experiments "offset" and "discretisation".
+        path: SVG file to write.
+    """
+    offsets, steps = (runs[runs["experiment"] == name] for name in ("offset", "discretisation"))
+    offsets = offsets.assign(x=_configured(offsets, "horizon"))
+    steps = steps.assign(x=_configured(steps, "num_steps"))
+    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+        for arm in ("sde", "ode"):
+            of_arm = offsets[offsets["arm"] == arm].pivot(index="x", columns="metric", values="value")
+            left.plot(
+                of_arm.index,
+                of_arm["offset_w2"],
+                "s--",
+                color=COLOUR[arm],
+                fillstyle="none",
+                label=f"{NAME[arm]}, bound",
+            )
+            left.plot(of_arm.index, of_arm["distance_w2"], "o", color=COLOUR[arm], markersize=3, label="W₂")
+            of_arm = steps[steps["arm"] == arm].sort_values("x")
+            right.plot(of_arm["x"], of_arm["value"], "o-", color=COLOUR[arm], label=NAME[arm])
+        left.set(yscale="log", xlabel="T", ylabel="units of x", title="What the prior costs")
+        right.set(xscale="log", yscale="log", xlabel="time steps", title="What steps cost: the bound says 0")
+        left.legend(fontsize=7)
+        right.legend()
+
+
+def draw_training(runs: pd.DataFrame, path: Path) -> None:
+    """Draw J, the largest L_s, and W2 with its bound for both samplers along training, one line a seed.
+
+    Args:
+        runs: `runs.csv`; experiment "learned".
+        path: SVG file to write.
+    """
+    table = _checkpoints(runs)
+    with drawing(path, columns=3, height_in=2.8) as (_, (left, middle, right)):
+        for _, of_seed in table.groupby(level="seed"):
+            of_seed = of_seed.droplevel("seed")
+            left.plot(of_seed.index, of_seed["score_loss"], "o-", markersize=2, color=COLOURS[2], alpha=0.5)
+            middle.plot(of_seed.index, of_seed["slope_largest"], "o-", markersize=2, color=COLOURS[3], alpha=0.5)
+            for arm in ("sde", "ode"):
+                right.plot(of_seed.index, of_seed[f"distance_w2_{arm}"], color=COLOUR[arm], alpha=0.5)
+                right.plot(of_seed.index, 10 ** of_seed[f"log10_bound_w2_{arm}"], "--", color=COLOUR[arm], alpha=0.5)
+        for arm in ("sde", "ode"):
+            right.plot([], [], color=COLOUR[arm], label=f"W₂ {NAME[arm]}")
+            right.plot([], [], "--", color=COLOUR[arm], label=f"B {NAME[arm]}")
+        left.set(yscale="log", title="loss J (nats)")
+        middle.set(yscale="symlog", title="largest Lₛ(t)")
+        right.set(yscale="log", title="W₂ and B (units of x)")
+        right.legend(fontsize=7, ncols=2)
+        for axes in (left, middle, right):
+            axes.set(xscale="log", xlabel="optimizer steps")
+
+
+def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
+    """Draw W2 and B against J along training, one line a seed, beside lines of slope one half.
+
+    Args:
+        runs: `runs.csv`; experiment "learned", checkpoints from step 100 on.
+        path: SVG file to write.
+    """
+    table = _checkpoints(runs)
+    table = table[table.index.get_level_values("step") >= FIRST_STEP]
+    with drawing(path, columns=2, height_in=3.0) as (_, (left, right)):
+        for _, of_seed in table.groupby(level="seed"):
+            for arm in ("sde", "ode"):
+                style = {"markersize": 2.5, "linewidth": 0.8, "color": COLOUR[arm], "alpha": 0.7}
+                left.plot(of_seed["score_loss"], of_seed[f"distance_w2_{arm}"], "o-", **style)
+                right.plot(of_seed["score_loss"], 10 ** of_seed[f"log10_bound_w2_{arm}"], "o-", **style)
+        for axes, values in ((left, table["distance_w2_sde"]), (right, 10 ** table["log10_bound_w2_sde"])):
+            loss = np.array([table["score_loss"].min(), table["score_loss"].max()])
+            middle = np.exp(np.log(values).mean() - np.log(table["score_loss"]).mean() / 2)
+            axes.plot(loss, middle * np.sqrt(loss), color="black", linewidth=1, linestyle=":", label="slope ½")
+            axes.set(xscale="log", yscale="log", xlabel="J (nats)")
+        for arm in ("sde", "ode"):
+            left.plot([], [], "o-", color=COLOUR[arm], label=NAME[arm])
+        left.set(title="W₂ (units of x)")
+        right.set(title="B (units of x)")
+        left.legend()
+
+
+def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
+    """Draw W2, the bound with the averaged slope, and the bound, at the end of training: one point a seed, mean, 95 %.
+
+    Args:
+        runs: `runs.csv`; experiment "learned".
+        path: SVG file to write.
+    """
+    table = _checkpoints(runs).reset_index("step")
+    end = table[table["step"] == table["step"].max()]
+    columns = []
+    for arm in ("sde", "ode"):
+        columns += [
+            (arm, "W₂", np.log(end[f"distance_w2_{arm}"])),
+            (arm, "B, slope\naveraged", np.log(10) * end[f"log10_averaged_bound_w2_{arm}"]),
+            (arm, "B", np.log(10) * end[f"log10_bound_w2_{arm}"]),
+        ]
+    with drawing(path, height_in=2.8) as (_, (axes,)):
+        for position, (arm, _, logs) in enumerate(columns):
+            axes.plot(np.full(len(logs), position), np.exp(logs), "o", color=COLOUR[arm], alpha=0.4, markersize=4)
+            _draw_interval(axes, position + 0.2, logs, "black")
+        axes.set_xticks(range(len(columns)), [f"{name}\n{NAME[arm]}" for arm, name, _ in columns])
+        axes.set(yscale="log", ylabel="units of x")
+
+
+def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
+    """Draw L_s and the integrand w I e over t at the end of training, one line a seed.
+
+    Args:
+        runs: `runs.csv`; experiment "learned", metrics "<name>_at_t_<t>".
+        path: SVG file to write.
+    """
+    rows = runs[(runs["experiment"] == "learned") & runs["metric"].str.contains("_at_t_")]
+    names = rows["metric"].str.split("_at_t_", expand=True).reindex(columns=[0, 1])
+    rows = rows.assign(name=names[0], t=names[1].astype(float))
+    table = rows.pivot(index=["seed", "t"], columns="name", values="value")
+    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+        for number, (_, of_seed) in enumerate(table.groupby(level="seed")):
+            of_seed = of_seed.droplevel("seed")
+            left.plot(
+                of_seed.index, of_seed["slope"], color=COLOURS[3], alpha=0.6, label=None if number else "network"
+            )
+            if not number:
+                left.plot(of_seed.index, of_seed["exact_slope"], color="black", linewidth=1.5, label="exact score")
+            for arm in ("sde", "ode"):
+                label = None if number else NAME[arm]
+                right.plot(of_seed.index, of_seed[f"integrand_{arm}"], color=COLOUR[arm], alpha=0.6, label=label)
+        left.set(xlabel="t", title="one-sided constant Lₛ", yscale="symlog")
+        right.set(xlabel="t", title="w I e: what t adds to the bound", yscale="log")
+        left.legend()
+        right.legend()
+
+
+def draw_techniques(runs: pd.DataFrame, path: Path) -> None:
+    """Draw estimated bound and debiased W2 of the SDE at the end of training in the plane, one point a seed.
+
+    Args:
+        runs: `runs.csv`; experiment "learned_2d".
+        path: SVG file to write.
+    """
+    rows = runs[runs["experiment"] == "learned_2d"]
+    floors = rows[rows["metric"] == "floor_debiased_w2_sde"]["value"]
+    end = rows[rows["step"] == rows["step"].max()]
+    table = end.pivot(index="seed", columns=["metric", "arm"], values="value")
+    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+        for position, arm in enumerate(TECHNIQUES):
+            bounds = 10 ** table[("log10_estimated_bound_w2_sde", arm)]
+            for axes, values in ((left, bounds), (right, table[("debiased_w2_sde", arm)])):
+                axes.plot(values, np.full(len(values), position), "o", color=COLOURS[position], alpha=0.6)
+                axes.plot(values.mean(), position, "|", color="black", markersize=14)
+        right.axvline(floors.mean(), color=NEUTRAL, linewidth=0.8, linestyle=":")
+        left.set_yticks(range(len(TECHNIQUES)), list(TECHNIQUES.values()))
+        right.set_yticks(range(len(TECHNIQUES)), [""] * len(TECHNIQUES))
+        left.set(xscale="log", xlabel="estimated bound (units of x)")
+        right.set(xlabel="debiased W₂ (units of x)")
+
+
+def _checkpoints(runs: pd.DataFrame) -> pd.DataFrame:
+    """Arrange what was measured along training: index seed and step, one column a metric."""
+    rows = runs[(runs["experiment"] == "learned") & (runs["step"] > 0) & ~runs["metric"].str.contains("_at_t_")]
+    return rows.pivot(index=["seed", "step"], columns="metric", values="value")
+
+
+def _affine(runs: pd.DataFrame) -> pd.DataFrame:
+    """Arrange the random Gaussians: index seed, case and arm."""
+    rows = runs[(runs["experiment"] == "affine") & runs["metric"].isin(["distance_w2", "bound_w2"])]
+    return rows.pivot(index=["seed", "step", "arm"], columns="metric", values="value")
+
+
+def _separation(rows: pd.DataFrame) -> pd.Series:
+    """Distance of the modes over the standard deviation of one."""
+    return 2 * _configured(rows, "mean") / np.sqrt(_configured(rows, "variance"))
+
+
+def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
+    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)
+
+
+if __name__ == "__main__":
+    draw(RESULTS, FIGURES)

@@ -1,0 +1,161 @@
+"""Variance-preserving noise schedules, in closed form.
+
+The forward process is dx = -beta(t) x / 2 dt + sqrt(beta(t)) dw for t in [0, T]; given x_0 its state is
+x_t = alpha_t x_0 + sqrt(1 - alpha_t^2) eps with alpha_t = exp(-1/2 int_0^t beta) (Song et al., arXiv 2011.13456, the
+VP process). Letters: beta rate, alpha factor of the signal, g^2 = beta squared diffusion, f = -beta x / 2 drift.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from replications.wasserstein_bound.arguments import finite, nonnegative, positive
+
+__all__ = ["ConstantRate", "Schedule", "VariancePreserving", "time_grid"]
+
+Array = NDArray[np.float64]
+
+
+class Schedule(Protocol):
+    """What the rest of the replication needs of a schedule; times may have any shape."""
+
+    @property
+    def horizon(self) -> float:
+        """T, where sampling starts."""
+        ...
+
+    def beta(self, t: ArrayLike) -> Array:
+        """Give the rate, the squared diffusion g(t)^2."""
+        ...
+
+    def integrated_beta(self, t: ArrayLike) -> Array:
+        """int_0^t beta."""
+        ...
+
+    def alpha(self, t: ArrayLike) -> Array:
+        """Factor of the signal, exp(-1/2 int_0^t beta)."""
+        ...
+
+    def noise_variance(self, t: ArrayLike) -> Array:
+        """Variance of the noise, 1 - alpha^2."""
+        ...
+
+    def drift_slope(self, t: ArrayLike) -> Array:
+        """One-sided Lipschitz constant of -f, beta / 2."""
+        ...
+
+
+class _VariancePreservingProcess:
+    """What follows from beta and its integral."""
+
+    def beta(self, t: ArrayLike) -> Array:
+        raise NotImplementedError
+
+    def integrated_beta(self, t: ArrayLike) -> Array:
+        raise NotImplementedError
+
+    def alpha(self, t: ArrayLike) -> Array:
+        """Give the factor of the signal, exp(-1/2 int_0^t beta), in (0, 1]."""
+        return np.exp(-self.integrated_beta(t) / 2)
+
+    def noise_variance(self, t: ArrayLike) -> Array:
+        """Variance of the noise: 1 - alpha(t)^2, by expm1, so that it is exact to the last digits near t = 0."""
+        return -np.expm1(-self.integrated_beta(t))
+
+    def drift_slope(self, t: ArrayLike) -> Array:
+        """One-sided Lipschitz constant of **-f**, here beta / 2: the reverse process runs against the drift."""
+        return self.beta(t) / 2
+
+
+@dataclass(frozen=True)
+class VariancePreserving(_VariancePreservingProcess):
+    """Rate that grows linearly: beta(t) = beta_min + (beta_max - beta_min) t.
+
+    `beta_max` is the rate at t = 1, whatever the horizon, so that shortening the horizon leaves the slope alone.
+
+    Attributes:
+        beta_min: beta(0) > 0, per unit time.
+        beta_max: beta(1); beta must stay positive up to the horizon.
+        horizon: T > 0.
+
+    Raises:
+        ValueError: If the horizon or a rate on [0, T] is not positive.
+
+    Example:
+        >>> round(float(VariancePreserving().alpha(1.0)), 5)
+        0.00657
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    horizon: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule that is not positive."""
+        positive("horizon", self.horizon)
+        positive("beta_min", self.beta_min)
+        finite("beta_max", self.beta_max)
+        positive("beta at the horizon, beta_min + (beta_max - beta_min) horizon", self.beta(self.horizon))
+
+    def beta(self, t: ArrayLike) -> Array:
+        """Give the rate, the squared diffusion g(t)^2, shape of `t`."""
+        return self.beta_min + (self.beta_max - self.beta_min) * np.asarray(t, dtype=np.float64)
+
+    def integrated_beta(self, t: ArrayLike) -> Array:
+        """int_0^t beta = beta_min t + (beta_max - beta_min) t^2 / 2, shape of `t`."""
+        t = np.asarray(t, dtype=np.float64)
+        return t * (self.beta_min + (self.beta_max - self.beta_min) * t / 2)
+
+
+@dataclass(frozen=True)
+class ConstantRate(_VariancePreservingProcess):
+    """Ornstein-Uhlenbeck process: beta(t) = rate.
+
+    Attributes:
+        rate: beta > 0, per unit time.
+        horizon: T > 0.
+
+    Raises:
+        ValueError: If one of the two is not positive.
+    """
+
+    rate: float = 1.0
+    horizon: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule that is not positive."""
+        positive("rate", self.rate)
+        positive("horizon", self.horizon)
+
+    def beta(self, t: ArrayLike) -> Array:
+        """Give the rate, the squared diffusion g(t)^2, shape of `t`."""
+        return np.full_like(np.asarray(t, dtype=np.float64), self.rate)
+
+    def integrated_beta(self, t: ArrayLike) -> Array:
+        """int_0^t beta = rate t, shape of `t`."""
+        return self.rate * np.asarray(t, dtype=np.float64)
+
+
+def time_grid(schedule: Schedule, num_points: int, start: float = 0.0) -> Array:
+    """Times from `start` to T, dense near the start where scores change fast: t = start + (T - start) u^2.
+
+    Args:
+        schedule: Gives T.
+        num_points: n >= 2; u is uniform on [0, 1].
+        start: First time, in [0, T); > 0 where the score is singular at 0.
+
+    Returns:
+        Times, shape (n,), increasing.
+
+    Raises:
+        ValueError: If there are fewer than two points or `start` lies outside [0, T).
+    """
+    if num_points < 2:
+        message = f"num_points is {num_points}: a grid needs at least 2 points"
+        raise ValueError(message)
+    if nonnegative("start", start) >= schedule.horizon:
+        message = f"start is {start:g}: it must lie before the horizon {schedule.horizon:g}"
+        raise ValueError(message)
+    return start + (schedule.horizon - start) * np.linspace(0, 1, num_points) ** 2

@@ -1,0 +1,177 @@
+r"""Small score networks for variance-preserving diffusions, and their exact derivative in x.
+
+A network predicts the noise ε that was added, and the score follows from it:
+
+    x_t = α x_0 + σ ε,   α² + σ² = 1,   ℓ = log(α² / σ²),   s(x, t) = −ε_θ(x, ℓ) / σ
+
+ℓ, the log signal-to-noise ratio, stands for the time: it fixes α and σ, so that a network knows no schedule.
+Near t = 0 the score divides by a small σ, and so do the errors of its derivative: use float64 there.
+
+Legend: B any leading shape, d dimension of the data.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+# ℓ runs from about 7 (t = 0.005) to −10 (t = 1) for the usual schedule; divided by this it is of the size of x.
+LOG_SNR_SCALE = 4.0
+NoisePrediction = Callable[[Tensor], Tensor]
+
+
+class ScoreNetwork(nn.Module):
+    """Multi-layer perceptron ε_θ(x, ℓ) with SiLU: smooth, so its derivative in x exists everywhere.
+
+    Weights are drawn from torch's global generator, in float32; `.double()` makes it a float64 network.
+
+    Args:
+        dimension: d, at least 1.
+        width: Units of a hidden layer, at least 1.
+        depth: Hidden layers, at least 1.
+
+    Raises:
+        ValueError: If a size is below 1.
+
+    Example:
+        >>> network = ScoreNetwork(dimension=2, width=8, depth=2)
+        >>> network(torch.zeros(5, 3)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, *, dimension: int, width: int, depth: int) -> None:
+        """Draw the weights; raise ValueError for a size below 1."""
+        super().__init__()
+        for name, size in (("dimension", dimension), ("width", width), ("depth", depth)):
+            if size < 1:
+                message = f"{name} is {size}; a score network needs at least 1"
+                raise ValueError(message)
+        widths = [dimension + 1, *[width] * depth]
+        hidden = [
+            layer for i in range(depth) for layer in (nn.Linear(widths[i], widths[i + 1]), nn.SiLU())
+        ]  # fmt: skip
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, dimension))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Predict the noise.
+
+        Args:
+            inputs: x and, last, ℓ; shape (*B, d + 1).
+
+        Returns:
+            ε_θ, shape (*B, d).
+        """
+        x, log_snr = inputs[..., :-1], inputs[..., -1:]
+        return self.layers(torch.cat([x, log_snr / LOG_SNR_SCALE], dim=-1))
+
+
+class SpectralScoreNetwork(ScoreNetwork):
+    """A score network whose hidden matrices are divided by their spectral norms (Miyato et al. 2018).
+
+    Each hidden layer has the Lipschitz constant 1 or less, and SiLU at most 1.1, so that ε_θ has at most 1.1^depth ‖W‖
+    in (x, ℓ / 4), W the last matrix, which alone sets the scale. With W normalised too the noise, which is x for large
+    t, is out of reach: SiLU's slope is one half on average. The authors' class has factors of its own for the scale.
+    The norm is that of one power iteration per training step, so these hold up to its error; in evaluation mode the
+    network is a fixed function.
+
+    Args:
+        dimension: d, at least 1.
+        width: Units of a hidden layer, at least 1.
+        depth: Hidden layers, at least 1.
+    """
+
+    def __init__(self, *, dimension: int, width: int, depth: int) -> None:
+        """Draw the weights; raise ValueError for a size below 1."""
+        super().__init__(dimension=dimension, width=width, depth=depth)
+        for layer in self.layers[:-1]:
+            if isinstance(layer, nn.Linear):
+                parametrizations.spectral_norm(layer)
+
+
+def noise_level(log_snr: Tensor) -> Tensor:
+    """Return σ = (1 + exp ℓ)^(−1/2).
+
+    Args:
+        log_snr: ℓ, any shape.
+
+    Returns:
+        σ in (0, 1), of the same shape.
+
+    Example:
+        >>> noise_level(torch.tensor(0.0)) ** 2
+        tensor(0.5000)
+    """
+    return torch.sigmoid(-log_snr).sqrt()
+
+
+def noised(x_0: Tensor, log_snr: Tensor, noise: Tensor) -> Tensor:
+    """Return x_t = α x_0 + σ ε, by forward diffusion in one step.
+
+    Args:
+        x_0: Data, shape (*B, d).
+        log_snr: ℓ, shape B.
+        noise: ε, shape (*B, d), standard normal.
+
+    Returns:
+        x_t, shape (*B, d).
+    """
+    log_snr = log_snr[..., None]
+    return noise_level(-log_snr) * x_0 + noise_level(log_snr) * noise
+
+
+def joined(x: Tensor, log_snr: Tensor) -> Tensor:
+    """Put ℓ beside x, as a network's input.
+
+    Args:
+        x: Points, shape (*B, d).
+        log_snr: ℓ, of a shape that broadcasts to B.
+
+    Returns:
+        Shape (*B, d + 1).
+    """
+    return torch.cat([x, log_snr.expand(x.shape[:-1])[..., None]], dim=-1)
+
+
+def score(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> Tensor:
+    """Evaluate s = −ε_θ / σ.
+
+    Args:
+        network: Predicts the noise ε_θ from `joined` inputs.
+        x: Points, shape (*B, d).
+        log_snr: ℓ, of a shape that broadcasts to B.
+
+    Returns:
+        The score, shape (*B, d), in units of 1 / x.
+
+    Example:
+        >>> exact = lambda inputs: inputs[..., :-1] / 2 ** 0.5  # for data N(0, 1) at ℓ = 0, where σ² = ½
+        >>> round(score(exact, torch.tensor([[3.0]]), torch.tensor(0.0)).item(), 5)
+        -3.0
+    """
+    return -network(joined(x, log_snr)) / noise_level(log_snr)[..., None]
+
+
+def score_and_jacobian(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """Evaluate s and ∂s_i/∂x_j exactly, by one backward pass a row i for all points at once.
+
+    Args:
+        network: Predicts the noise; in evaluation mode, if that differs from training mode.
+        x: Points, shape (*B, d).
+        log_snr: ℓ, of a shape that broadcasts to B.
+
+    Returns:
+        Score, shape (*B, d), and its Jacobian, shape (*B, d, d), the last index the direction j; without gradient.
+
+    Example:
+        >>> network = ScoreNetwork(dimension=2, width=8, depth=2).double()
+        >>> x = torch.zeros(3, 2, dtype=torch.float64)
+        >>> _, jacobian = score_and_jacobian(network, x, torch.zeros(3, dtype=torch.float64))
+        >>> jacobian.shape
+        torch.Size([3, 2, 2])
+    """
+    x = x.detach().requires_grad_()
+    values = score(network, x, log_snr)
+    # A point's score depends on that point alone, so that the sum over points separates them again.
+    rows = [torch.autograd.grad(each.sum(), x, retain_graph=True)[0] for each in values.unbind(-1)]
+    return values.detach(), torch.stack(rows, dim=-2)

@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+
+from replications.wasserstein_bound.bound import (
+    growth_rate,
+    kl_upper_bound,
+    log_growth,
+    log_integral,
+    ode_lemma_bound,
+    offset_upper_bound,
+    score_loss,
+    score_matching_gap,
+    score_weight,
+    wasserstein_corollary_bound,
+    wasserstein_upper_bound,
+)
+
+T = np.linspace(0, 1, 201)
+GOOD = {"diffusion_squared": 2.0, "score_error": 0.1, "score_slope": -0.5, "drift_slope": 1.0}
+
+rates = st.floats(-30, 30)
+
+
+# --- Against closed forms -----------------------------------------------------------------------------------------
+
+
+@given(rates, st.floats(0.1, 5), st.floats(0, 3))
+@settings(deadline=None)
+def test_with_constant_coefficients_the_bound_is_gronwalls_closed_form(rate, error, prior) -> None:
+    t = np.linspace(0, 1, 4001)
+    bound = ode_lemma_bound(t, drift_error=error, reverse_slope=rate, prior_distance=prior)
+    integral = error * (np.expm1(rate) / rate if abs(rate) > 1e-12 else 1.0)
+    assert float(bound.value) == pytest.approx(integral + prior * np.exp(rate), rel=1e-4)
+
+
+@given(st.floats(0, 3), st.floats(0.1, 9), rates, rates)
+@settings(deadline=None)
+def test_t4_is_the_ode_lemma_for_the_drift_when_eta_is_zero_and_has_the_full_weight_when_it_is_one(
+    prior, squared, score_slope, drift_slope
+) -> None:
+    for eta, w in ((0.0, squared / 2), (1.0, squared)):
+        bound = wasserstein_upper_bound(
+            T,
+            diffusion_squared=squared,
+            score_error=0.3,
+            score_slope=score_slope,
+            drift_slope=drift_slope,
+            eta=eta,
+            prior_distance=prior,
+        )
+        lemma = ode_lemma_bound(
+            T, drift_error=w * 0.3, reverse_slope=drift_slope + w * score_slope, prior_distance=prior
+        )
+        assert float(bound.log_value) == pytest.approx(float(lemma.log_value), rel=1e-9, abs=1e-9)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=201, max_size=201), rates)
+@settings(max_examples=30, deadline=None)
+def test_the_bound_grows_with_the_error_and_with_the_slope(errors, slope) -> None:
+    small, slopes = np.array(errors), np.full(201, slope)
+    values = [
+        float(wasserstein_upper_bound(T, **{**GOOD, "score_error": e, "score_slope": s}, prior_distance=0.1).log_value)
+        for e, s in ((small, slopes), (small + 0.1, slopes), (small, slopes + 0.1))
+    ]
+    assert values[0] < min(values[1:])
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=201, max_size=201), st.floats(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_the_corollary_is_never_below_the_theorem_on_any_grid(errors, eta) -> None:
+    weight = 0.1 + np.sin(9 * T) ** 2
+    arguments = {**GOOD, "score_error": np.array(errors), "eta": eta, "prior_distance": 0.2}
+    theorem = wasserstein_upper_bound(T, **arguments)
+    corollary = wasserstein_corollary_bound(T, **arguments, loss_weight=weight)
+    assert float(theorem.value) <= float(corollary.value) * (1 + 1e-12)
+    assert float(theorem.offset) == float(corollary.offset)
+
+
+def test_the_two_terms_add_up_and_a_sweep_equals_its_cases() -> None:
+    slopes = np.linspace(-3, 3, 4)[:, None] * np.ones_like(T)
+    etas, priors = np.array([0.0, 0.5, 1.0, 2.0]), np.array([0.0, 0.1, 0.2, 0.3])
+    sweep = wasserstein_upper_bound(T, **{**GOOD, "score_slope": slopes}, eta=etas, prior_distance=priors)
+    np.testing.assert_allclose(sweep.score_term + sweep.offset, sweep.value, rtol=1e-12)
+    assert sweep.value.shape == (4,)
+    assert sweep.log_growth.shape == (4, 201)
+    for i in range(4):
+        case = wasserstein_upper_bound(
+            T, **{**GOOD, "score_slope": slopes[i]}, eta=float(etas[i]), prior_distance=float(priors[i])
+        )
+        assert float(case.value) == pytest.approx(float(sweep.value[i]), rel=1e-14)
+
+
+def test_without_error_and_with_the_right_prior_the_bound_is_zero() -> None:
+    bound = wasserstein_upper_bound(T, **{**GOOD, "score_error": 0.0})
+    assert float(bound.value) == 0
+    assert float(bound.log_value) == -np.inf
+
+
+def test_t3_needs_no_drift_slope_because_the_contraction_cancels_it() -> None:
+    bound = offset_upper_bound(T, diffusion_squared=2.0, score_slope=-0.5, eta=1.0, data_prior_distance=3.0)
+    assert float(bound) == pytest.approx(3 * np.exp(-1.0), rel=1e-12)
+
+
+# --- Logarithms -----------------------------------------------------------------------------------------------------
+
+
+def test_the_bound_of_a_growth_of_ten_to_the_691_is_a_finite_logarithm() -> None:
+    slope = 691 * np.log(10) / 2.0
+    bound = wasserstein_upper_bound(T, **{**GOOD, "score_slope": slope, "drift_slope": 0.0}, prior_distance=1.0)
+    assert float(bound.log_growth[-1]) / np.log(10) == pytest.approx(691)
+    assert 680 < float(bound.log_value) / np.log(10) < 692
+    corollary = wasserstein_corollary_bound(T, **{**GOOD, "score_slope": slope, "drift_slope": 0.0})
+    assert np.isfinite(corollary.log_value)
+    with pytest.warns(RuntimeWarning, match="use its logarithm"):
+        assert float(bound.value) == np.inf
+
+
+@given(st.lists(st.floats(-2000, 2000), min_size=201, max_size=201))
+@settings(max_examples=30, deadline=None)
+def test_the_logarithm_of_an_integral_is_scipys_weighted_logsumexp(logs) -> None:
+    weights = np.gradient(T)
+    weights[[0, -1]] /= 2
+    assert float(log_integral(T, logs)) == pytest.approx(float(logsumexp(logs, b=weights)), rel=1e-12, abs=1e-12)
+
+
+def test_an_integrand_of_zero_has_the_logarithm_minus_infinity() -> None:
+    assert float(log_integral(T, np.full(201, -np.inf))) == -np.inf
+
+
+# --- KL and score matching ------------------------------------------------------------------------------------------
+
+
+def test_the_kl_factor_is_one_at_eta_one_and_its_least_value_there() -> None:
+    etas = np.array([0.25, 0.5, 1.0, 2.0, 4.0])
+    bounds = kl_upper_bound(T, diffusion_squared=2.0, score_error=0.3, eta=etas)
+    np.testing.assert_allclose(bounds / 0.09, (1 + etas**2) ** 2 / (4 * etas**2), rtol=1e-12)
+    assert bounds.argmin() == 2
+
+
+def test_a_point_mass_has_no_gap_and_scores_that_are_too_large_have_a_negative_one() -> None:
+    assert float(score_matching_gap(0.2, score_second_moment=5.0)) == 0
+    assert float(score_matching_gap(0.2, score_second_moment=4.0, num_dimensions=3)) == pytest.approx(11.0)
+
+
+def test_the_loss_is_half_the_weighted_integral() -> None:
+    assert float(score_loss(T, loss_weight=2.0, score_error=3.0)) == pytest.approx(9.0)
+
+
+def test_the_weight_runs_over_cases_and_times() -> None:
+    assert score_weight(np.ones(7), np.array([0.0, 1.0])).shape == (2, 7)
+    np.testing.assert_allclose(
+        growth_rate(diffusion_squared=2.0, score_slope=3.0, drift_slope=1.0, eta=np.array([0.0, 1.0]))[:, 0],
+        [4.0, 7.0],
+    )
+
+
+# --- Failures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [wasserstein_upper_bound, wasserstein_corollary_bound])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score_error": float("nan")}, "score_error has the value nan"),
+        ({"score_error": -0.1}, "score_error has the value -0.1: pass numbers >= 0"),
+        ({"score_slope": np.zeros(7)}, r"score_slope has shape \(7,\): its last axis must have the length of t, 201"),
+        ({"score_slope": np.full(201, np.inf)}, "score_slope has the value inf at index"),
+        ({"drift_slope": np.zeros((3, 5))}, "drift_slope"),
+        ({"diffusion_squared": 0.0}, "diffusion_squared has the value 0: pass numbers > 0"),
+        ({"eta": -1.0}, "eta has the value -1"),
+        ({"prior_distance": -1.0}, "prior_distance"),
+        ({"t": T[::-1]}, "does not increase at index"),
+        ({"t": [0.0]}, "at least two times"),
+        ({"t": [0.0, 0.5, 0.5]}, "sort it and drop repetitions"),
+    ],
+)
+def test_bad_input_is_refused_by_name_and_remedy(function, change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        function(**{"t": T, **GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kl_upper_bound(T, diffusion_squared=1.0, score_error=1.0, eta=0.0), "eta has the value 0"),
+        (lambda: kl_upper_bound(T, diffusion_squared=1.0, score_error=1.0, prior_kl=-1.0), "prior_kl"),
+        (lambda: score_matching_gap(0.0, score_second_moment=1.0), "noise_variance"),
+        (lambda: score_matching_gap(1.0, score_second_moment=-1.0), "score_second_moment"),
+        (lambda: wasserstein_corollary_bound(T, **GOOD, loss_weight=0.0), "loss_weight"),
+        (lambda: log_growth(T, np.nan), "rate has the value nan"),
+        (lambda: log_integral(T, np.full(201, np.nan)), "NaN or"),
+        (lambda: ode_lemma_bound(T, drift_error=-1.0, reverse_slope=0.0), "drift_error"),
+    ],
+)
+def test_the_other_functions_refuse_bad_input_too(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,157 @@
+import numpy as np
+import ot
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import wasserstein_distance
+
+from replications.wasserstein_bound.distances import (
+    bures_distance,
+    cell_quantiles,
+    debiased_distance,
+    normal_levels,
+    point_cloud_distance,
+    quantile_distance,
+    quantile_function_distance,
+)
+
+values = st.floats(-10, 10)
+samples = st.integers(2, 12).flatmap(lambda n: arrays(np.float64, n, elements=values))
+
+
+def _covariance(seed: int, d: int) -> np.ndarray:
+    root = np.random.default_rng(seed).standard_normal((d, d))
+    return root @ root.T + 0.05 * np.eye(d)
+
+
+# --- On the line -----------------------------------------------------------------------------------------------
+
+
+@given(samples, samples)
+@settings(max_examples=60, deadline=None)
+def test_the_quantile_distance_is_pots_also_for_unequal_sizes(x, y) -> None:
+    expected = np.sqrt(max(float(ot.emd2_1d(x, y)), 0.0))
+    assert quantile_distance(x, y) == pytest.approx(expected, rel=1e-9, abs=1e-6)
+    assert quantile_distance(x, y) == pytest.approx(point_cloud_distance(x[:, None], y[:, None]), rel=1e-6, abs=1e-6)
+    assert quantile_distance(x, y) >= wasserstein_distance(x, y) * (1 - 1e-9) - 1e-12  # W_1 <= W_2
+
+
+@given(samples, values)
+@settings(deadline=None)
+def test_a_translation_is_as_far_as_it_goes_and_order_does_not_matter(x, shift) -> None:
+    assert quantile_distance(x, (x + shift)[::-1]) == pytest.approx(abs(shift), abs=1e-12)
+
+
+def test_levels_integrate_the_quantiles_of_gaussians_exactly_where_the_midpoint_rule_cuts_the_tails() -> None:
+    z, weights = normal_levels(201)
+    assert quantile_function_distance(2 * z + 1, z, weights) == pytest.approx(np.sqrt(2), rel=1e-12)
+    assert weights.sum() == pytest.approx(1, rel=1e-15)
+
+
+def test_quantiles_of_cells_are_those_of_the_law_down_to_the_tails() -> None:
+    edges = np.linspace(-9, 9, 3601)
+    centres = (edges[1:] + edges[:-1]) / 2
+    masses = np.exp(-(centres**2) / 2)
+    z = np.array([-4.0, -1.0, 0.0, 2.0, 4.0])
+    quantiles = cell_quantiles(edges, masses / masses.sum(), z)
+    np.testing.assert_allclose(quantiles, z, atol=1e-4)
+    np.testing.assert_allclose(quantiles[[0, 4]], [-4, 4], atol=1e-4)
+
+
+# --- Gaussians -------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 1000), st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_bures_is_pots_and_symmetric(seed, d) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = (rng.standard_normal(d), _covariance(seed, d)), (rng.standard_normal(d), _covariance(seed + 1, d))
+    expected = ot.gaussian.bures_wasserstein_distance(first[0], second[0], first[1], second[1])
+    assert float(bures_distance(*first, *second)) == pytest.approx(float(expected), rel=1e-7)
+    assert float(bures_distance(*second, *first)) == pytest.approx(float(expected), rel=1e-7)
+
+
+@given(st.integers(0, 1000), st.floats(-3, 3))
+@settings(max_examples=30, deadline=None)
+def test_bures_of_a_translation_is_its_length_and_a_rotation_changes_nothing(seed, angle) -> None:
+    cov, other, shift = _covariance(seed, 2), _covariance(seed + 7, 2), np.array([3.0, 4.0])
+    assert float(bures_distance(np.zeros(2), cov, shift, cov)) == pytest.approx(5, rel=1e-14)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned = bures_distance(np.zeros(2), turn @ cov @ turn.T, turn @ shift, turn @ other @ turn.T)
+    assert float(turned) == pytest.approx(float(bures_distance(np.zeros(2), cov, shift, other)), rel=1e-10)
+
+
+def test_bures_keeps_its_digits_for_close_covariances_where_the_trace_formula_does_not() -> None:
+    cov = np.diag([1.0, 2.0])
+    assert float(bures_distance(np.zeros(2), cov, np.zeros(2), cov * (1 + 2e-10))) == pytest.approx(
+        1e-10 * np.sqrt(3), rel=1e-4
+    )
+
+
+def test_bures_runs_over_a_batch() -> None:
+    batch = np.stack([_covariance(i, 3) for i in range(4)])
+    distances = bures_distance(np.zeros((4, 3)), batch, np.ones((4, 3)), batch[::-1])
+    assert distances.shape == (4,)
+    np.testing.assert_allclose(distances, distances[::-1], rtol=1e-9)
+
+
+# --- Point clouds ----------------------------------------------------------------------------------------------
+
+
+def test_point_clouds_agree_with_the_assignment_problem() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 60, 3))
+    cost = ((x[:, None] - y[None]) ** 2).sum(-1)
+    rows, columns = linear_sum_assignment(cost)
+    assert point_cloud_distance(x, y) == pytest.approx(np.sqrt(cost[rows, columns].mean()), rel=1e-9)
+    assert point_cloud_distance(x, x[::-1]) == pytest.approx(0, abs=1e-7)
+
+
+def test_debiasing_takes_the_floor_off_and_is_near_the_truth() -> None:
+    rng = np.random.default_rng(1)
+    x, x_again, y, y_again = rng.standard_normal((4, 300, 2))
+    estimate = debiased_distance(x, y + 1, x_again, y_again + 1)
+    assert abs(estimate.value - np.sqrt(2)) < abs(estimate.plain - np.sqrt(2)) + 0.05
+    assert 0.1 < estimate.floor < 0.5
+    with pytest.warns(RuntimeWarning, match="draw larger samples"):
+        same = debiased_distance(x, y, x_again, y_again)
+    assert same.value < same.plain
+
+
+# --- Failures --------------------------------------------------------------------------------------------------
+
+EYE = np.eye(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: quantile_distance([1.0], [1.0, 2.0]), "first has 1 points: at least 2 are needed; draw more"),
+        (lambda: quantile_distance([1.0, 2.0], []), "second has 0 points"),
+        (lambda: quantile_distance([1.0, np.nan], [1.0, 2.0]), r"first has the value nan at index \(1,\)"),
+        (lambda: quantile_distance(EYE, [1.0, 2.0]), r"pass an array of shape \(n,\)"),
+        (lambda: point_cloud_distance(EYE, np.eye(3)), "same dimension"),
+        (lambda: point_cloud_distance([1.0, 2.0], EYE), r"\(n, d\)"),
+        (lambda: point_cloud_distance(EYE[:1], EYE), "draw more"),
+        (
+            lambda: bures_distance([0, 0], EYE, [0, 0], [[1.0, 2.0], [2.0, 1.0]]),
+            "second_covariance has the eigenvalue",
+        ),
+        (lambda: bures_distance([0, 0], [[1.0, 0.1], [0.0, 1.0]], [0, 0], EYE), "not symmetric"),
+        (lambda: bures_distance([0, 0], EYE, [0, 0], np.eye(3)), "dimensions differ"),
+        (lambda: bures_distance([0, 0], np.zeros((2, 2)), [0, 0], EYE), "positive definite"),
+        (lambda: bures_distance([0, 0], [1.0, 1.0], [0, 0], EYE), "square matrices"),
+        (lambda: quantile_function_distance([0, 1], [0, 1], [0.5, 0.6]), "weights sum to 1.1"),
+        (lambda: quantile_function_distance([0, 1], [0, 1, 2], [0.5, 0.5]), "shapes differ"),
+        (lambda: quantile_function_distance([1, 0], [0, 1], [0.5, 0.5]), "first decreases"),
+        (lambda: cell_quantiles([0, 1, 2], [0.5, 0.6], 0.0), "masses sum to 1.1"),
+        (lambda: cell_quantiles([0, 1], [0.5, 0.5], 0.0), "k cells have k"),
+        (lambda: cell_quantiles([0, 1, 2], [1.5, -0.5], 0.0), "masses has the value -0.5"),
+        (lambda: normal_levels(1), "at least 2"),
+    ],
+)
+def test_bad_input_is_refused_by_name_and_remedy(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

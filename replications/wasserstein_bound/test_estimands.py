@@ -1,0 +1,209 @@
+"""The estimands give the number that was put into synthetic runs, and say plainly when there is none."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paperkit.claims import read_claims
+from paperkit.results import RUNS_COLUMNS, canonical_json
+from paperkit.rules import IdentityTest
+from replications.wasserstein_bound import estimands
+
+NOTHING = pd.DataFrame(columns=list(RUNS_COLUMNS)).astype({"seed": "int64", "step": "int64", "value": "float64"})
+CLAIMS = read_claims(Path(__file__).with_name("claims.yaml"))
+TESTS = [test for claim in CLAIMS for test in (*claim.tests, *(claim.correction.tests if claim.correction else ()))]
+IDENTITIES = sorted({test.estimand for test in TESTS if isinstance(test, IdentityTest)})
+BY_SEED = sorted({test.estimand for test in TESTS} - {*IDENTITIES})
+SEEDS = (0, 1)
+STEPS = (30, 100, 400, 1600)  # the first is left out of slopes
+
+
+def row(experiment, arm, seed, metric, value, *, config=None, step=0):
+    head = {
+        "profile": "cpu",
+        "experiment": experiment,
+        "arm": arm,
+        "seed": seed,
+        "config": canonical_json(config or {}),
+    }
+    return {**head, "split": "none", "step": step, "metric": metric, "value": value, "status": "ok"}
+
+
+def table(rows):
+    return pd.DataFrame(rows, columns=list(RUNS_COLUMNS))
+
+
+# --- A table of runs with a known answer to everything ----------------------------------------------------------
+
+
+def learned_rows(seed):
+    """J falls as 1 / step; slopes on log J are 0.5 + seed / 10 (SDE), 0.25 (ODE), 0.3 (bound); step 30 lies off the
+    lines."""
+    rows = []
+    for step in STEPS:
+        loss, off = 100 / step, 50.0 if step < 100 else 1.0
+        numbers = {
+            "score_loss": loss,
+            "distance_w2_sde": off * loss ** (0.5 + seed / 10),
+            "distance_w2_ode": off * 2 * loss**0.25,
+            "log10_bound_w2_sde": math.log10(off * 8 * loss**0.3),
+            "log10_bound_w2_ode": math.log10(off * 4 * loss**0.3),
+            "excess_sde": 1e-4 if step == 400 and seed else 0.0,
+            "excess_ode": 0.0,
+            "control_excess_sde": 0.7,
+            "control_excess_ode": 0.9,
+            "slope_at_horizon": -0.9 - step / 1e6,
+        }
+        rows += [row("learned", "network", seed, name, value, step=step) for name, value in numbers.items()]
+    end = {name: value["value"] for name, value in zip(numbers, rows[-len(numbers) :], strict=True)}
+    # Three quarters of the slack, as a logarithm.
+    log_distance, log_bound = math.log10(end["distance_w2_ode"]), end["log10_bound_w2_ode"]
+    averaged = log_bound - 0.75 * (log_bound - log_distance)
+    return [*rows, row("learned", "network", seed, "log10_averaged_bound_w2_ode", averaged, step=STEPS[-1])]
+
+
+def sweep_rows(seed):
+    rows = []
+    for arm in ("ode", "sde"):
+        block = {
+            "excess": 1e-8 * seed, "control_excess": 0.5, "corollary_shortfall": 0.0, "corollary_control": 0.3,
+            "median_tightness": {"ode": 0.6, "sde": 0.4}[arm], "kl_failure_share": 0.2, "full_weight_failure_share":
+            0.3, "increasing_weight_share": 0.1, "looser_by_kl_share": 0.9, "kl_excess": 0.0,
+        }  # fmt: skip
+        rows += [row("affine", arm, seed, name, value) for name, value in block.items()]
+        for case in range(4):  # the SDE is nearer in three of four
+            distance = 1.0 if arm == "ode" else (2.0 if case == 0 else 0.5)
+            rows.append(row("affine", arm, seed, "distance_w2", distance, step=case))
+        for d in (1, 8):
+            for case in range(2):
+                config = {"dimension": d, "case": case}
+                rows.append(row("dimension", arm, seed, "distance_w2", 1.0, config=config))
+                rows.append(row("dimension", arm, seed, "bound_w2", (1 + case) * d**0.4, config=config))
+                rows.append(row("dimension", arm, seed, "excess", 0.0, config=config))
+                rows.append(row("dimension", arm, seed, "control_excess", 0.1 * d, config=config))
+        for mean in (1.0, 2.0):  # the second must not be taken
+            logs = {"log10_bound_w2": 1.0, "log10_averaged_bound_w2": 0.2 * mean, "log10_distance_w2": 0.0}
+            config = {"mean": mean, "variance": 0.25}
+            rows += [row("slack", arm, seed, name, value, config=config) for name, value in logs.items()]
+        for experiment in ("rotation", "mixture"):
+            rows += [row(experiment, arm, seed, "excess", 0.0), row(experiment, arm, seed, "control_excess", 0.4)]
+    for name, value in {"excess": 0.0, "control_excess": 0.45, "kl_excess": 0.0}.items():
+        rows.append(row("noise_family", "eta_2", seed, name, value))
+    for arm, (log_bound, distance) in {
+        "plain": (1.0, 0.5),
+        "spectral_norm": (0.9, 0.6),
+        "weight_decay": (1.1, 0.4),
+    }.items():
+        for step in (10, 20):
+            factor = step / 20
+            rows.append(row("learned_2d", arm, seed, "log10_estimated_bound_w2_sde", factor * log_bound, step=step))
+            rows.append(row("learned_2d", arm, seed, "debiased_w2_sde", factor * distance, step=step))
+    for name, value in {"log10_estimated_bound_w2_sde": 1.0, "debiased_w2_sde": 0.9}.items():
+        rows.append(row("learned_2d", "likelihood_weight", seed, name, value, step=20))
+    return rows
+
+
+def deterministic_rows():
+    rows = []
+    for arm, factor in (("ode", 3.0), ("sde", 1.0)):
+        for horizon, offset in ((0.1, 0.75), (0.3, 0.15), (1.0, 1e-5)):
+            numbers = {"offset_w2": factor * offset, "distance_w2": 0.9 * factor * offset + 2e-7 * (horizon == 1)}
+            numbers["constant_at_horizon"] = -1 - 1e-4 / horizon**3
+            rows += [
+                row("offset", arm, 0, name, value, config={"horizon": horizon}) for name, value in numbers.items()
+            ]
+        for count in (10, 100, 1000):
+            value = 9.0 if count == 10 else factor / count
+            rows.append(row("discretisation", arm, 0, "distance_w2", value, config={"num_steps": count}))
+        for step, slope in ((0, 50.0), (1, -1.0002)):
+            rows.append(row("growth", arm, 0, "score_slope", slope, step=step, config={"mean": 1.0, "variance": 0.1}))
+    for name in {*IDENTITIES, "kl_of_almost_an_ode", "mixture_offset_rise"}:
+        rows += [row("identities", name, 0, "max_error", 1e-9), row("identities", name, 0, "control_error", 0.6)]
+    return rows
+
+
+RUNS = table([*deterministic_rows(), *(each for seed in SEEDS for each in (*learned_rows(seed), *sweep_rows(seed)))])
+
+EXPECTED = {
+    "training_slope_sde": [0.5, 0.6], "training_slope_ode": [0.25] * 2, "bound_slope_sde": [0.3] * 2,
+    "supremum_share_ode": [0.75] * 2,
+    "distance_ode_over_sde": [math.log(2 * (1 / 16) ** (0.25 - p)) for p in (0.5, 0.6)],
+    "bound_sde_over_ode": [math.log(2)] * 2, "learned_constant_at_horizon": [-0.9016] * 2,
+    "choice_by_bound_over_loss": [0.0] * 2, "full_weight_failures": [0.3] * 2, "increasing_weight_share": [0.1] * 2,
+    "kl_ode_failures": [0.2] * 2, "sde_nearer_share": [0.75] * 2, "tightness_sde": [0.4] * 2, "tightness_ode": [0.6] *
+    2, "looser_by_kl_share": [0.9] * 2, "slack_slope_on_dimension": [0.4] * 2, "mixture_supremum_share": [0.8] * 2,
+    "spectral_norm_bound_change": [-0.1 * math.log(10)] * 2, "spectral_norm_distance_change": [0.1] * 2,
+    "weight_decay_bound_change": [0.1 * math.log(10)] * 2, "weight_decay_distance_change": [-0.1] * 2,
+    "likelihood_weight_bound_change": [0.0] * 2, "likelihood_weight_distance_change": [0.4] * 2,
+}  # fmt: skip
+# Errors and controls of the checks that are not one run.
+EXPECTED_CHECKS = {
+    "affine_excess": (1e-8, 0.5), "rotation_excess": (0, 0.4), "noise_family_excess": (0, 0.45), "mixture_excess": (0,
+    0.4), "dimension_excess": (0, 0.8), "corollary_order": (0, 0.3), "kl_excess": (0, 1e-9), "kl_noise_family_excess":
+    (0, 0.6), "learned_excess": (1e-4, 0.9), "offset_rise": (0, 1e-9), "offset_at_horizon": (1e-5, 0.15),
+    "offset_bounds_distance": (0, 0.4 * 3 * 0.75), "constant_at_horizon": (2e-4, 1e-4 / 0.027),
+    "discretisation_order": (0, 0.5),
+}  # fmt: skip
+
+
+def test_every_estimand_of_a_claim_has_a_known_answer():
+    assert set(EXPECTED) == set(BY_SEED)
+
+
+@pytest.mark.parametrize("name", BY_SEED)
+def test_an_estimand_gives_the_number_put_in_for_each_seed(name):
+    values = getattr(estimands, name)(RUNS)
+    assert list(values.index) == list(SEEDS)
+    np.testing.assert_allclose(values, EXPECTED[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_a_check_gives_its_error_and_that_of_its_control(name):
+    errors = getattr(estimands, name)(RUNS)
+    expected = EXPECTED_CHECKS.get(name, (1e-9, 0.6))
+    assert len(errors) == 1
+    np.testing.assert_allclose(errors[["max_error", "control_error"]].iloc[0], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [*BY_SEED, *IDENTITIES])
+def test_an_experiment_not_yet_run_gives_nothing(name):
+    assert len(getattr(estimands, name)(NOTHING)) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["training_slope_sde", "training_slope_ode", "bound_slope_sde", "choice_by_bound_over_loss"]
+)
+def test_a_diverged_network_is_no_number_and_the_other_keeps_its_own(name):
+    runs = RUNS[~((RUNS["seed"] == 1) & (RUNS["experiment"] == "learned") & (RUNS["step"] > 100))]
+    lost = {**row("learned", "network", 1, "score_loss", math.nan, step=STEPS[-1]), "status": "diverged"}
+    values = getattr(estimands, name)(pd.concat([runs, table([lost])], ignore_index=True))
+    np.testing.assert_allclose(values, [EXPECTED[name][0], math.nan], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["supremum_share_ode", "distance_ode_over_sde", "bound_sde_over_ode"])
+def test_a_network_that_diverged_has_no_end_of_training(name):
+    runs = RUNS[~((RUNS["seed"] == 1) & (RUNS["experiment"] == "learned") & (RUNS["step"] > 100))]
+    lost = {**row("learned", "network", 1, "score_loss", math.nan, step=STEPS[-1]), "status": "diverged"}
+    values = getattr(estimands, name)(pd.concat([runs, table([lost])], ignore_index=True))
+    np.testing.assert_allclose(values, [EXPECTED[name][0], math.nan], atol=1e-12)
+
+
+def test_a_bound_that_chooses_a_worse_checkpoint_than_the_loss_costs_their_ratio():
+    least = (RUNS["metric"] == "log10_bound_w2_sde") & (RUNS["step"] == 100)
+    runs = RUNS.assign(value=RUNS["value"].where(~least, -9.0))
+    # W2 of the SDE is J to the power 0.5, J being 1 at step 100 and 1 / 16 at the end.
+    assert estimands.choice_by_bound_over_loss(runs)[0] == pytest.approx(math.log(4))
+
+
+def test_an_offset_that_rises_is_seen():
+    rising = (RUNS["metric"] == "offset_w2") & (RUNS["arm"] == "ode") & RUNS["config"].str.contains("0.3")
+    runs = RUNS.assign(value=RUNS["value"].where(~rising, 4.5))
+    assert estimands.offset_rise(runs)["max_error"].item() == pytest.approx(1.0)
+
+
+def test_an_excess_that_is_no_number_stays_none():
+    runs = RUNS.assign(value=RUNS["value"].where(RUNS["metric"] != "excess_ode", math.nan))
+    assert math.isnan(estimands.learned_excess(runs)["max_error"].item())

@@ -1,0 +1,262 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from replications.wasserstein_bound.bound import kl_upper_bound, log_growth, wasserstein_upper_bound
+from replications.wasserstein_bound.check import excess, random_affine_cases
+from replications.wasserstein_bound.distances import bures_distance
+from replications.wasserstein_bound.gaussian import (
+    MatrixScore,
+    affine_score_error,
+    constant_shift_distance,
+    exact_affine_score,
+    exact_score_growth,
+    forward_moments,
+    gaussian_distance,
+    gaussian_kl,
+    matrix_exact_score,
+    matrix_forward_moments,
+    matrix_reverse_moments,
+    matrix_score_error,
+    matrix_score_slope,
+    reverse_moments,
+)
+from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
+
+SCHEDULE = VariancePreserving()
+GRID = time_grid(SCHEDULE, 2001)
+etas = st.floats(0, 2)
+variances = st.floats(0.05, 4)
+
+
+# --- The bound holds, and fails without its assumptions ---------------------------------------------------------
+
+
+@given(
+    st.floats(-2, 2),
+    variances,
+    etas,
+    st.floats(-0.8, 0.8),
+    st.floats(-1, 1),
+    st.integers(0, 8),
+    st.floats(0.3, 3),
+    st.floats(-1, 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_bound_holds_for_random_gaussians_and_every_eta(
+    mean, variance, eta, scale_error, shift, frequency, prior_variance, prior_mean
+) -> None:
+    mean_t, variance_t = forward_moments(SCHEDULE, GRID, mean, variance)
+    slope, intercept = exact_affine_score(mean_t, variance_t)
+    wave = np.cos(frequency * GRID)
+    slope, intercept = slope * (1 + scale_error * wave), intercept + shift * wave
+    moments = reverse_moments(
+        SCHEDULE, GRID, slope, intercept, prior_mean=prior_mean, prior_variance=prior_variance, eta=eta
+    )
+    bound = wasserstein_upper_bound(
+        GRID,
+        diffusion_squared=SCHEDULE.beta(GRID),
+        score_error=affine_score_error(mean_t, variance_t, slope, intercept),
+        score_slope=slope,
+        drift_slope=SCHEDULE.drift_slope(GRID),
+        eta=eta,
+        prior_distance=gaussian_distance(mean_t[-1], variance_t[-1], prior_mean, prior_variance),
+    )
+    # 1e-5 absolute: the trapezoidal rule on 2001 points.
+    assert float(gaussian_distance(mean, variance, *moments)) <= float(bound.value) * (1 + 1e-5) + 1e-5
+
+
+@given(st.integers(0, 10_000), st.integers(2, 3), etas)
+@settings(max_examples=60, deadline=None)
+def test_the_bound_holds_for_matrix_scores_that_rotate(seed, d, eta) -> None:
+    rng = np.random.default_rng(seed)
+    t = time_grid(SCHEDULE, 401)
+    root = rng.standard_normal((d, d))
+    data = root @ root.T + 0.1 * np.eye(d)
+    means, covariances = matrix_forward_moments(SCHEDULE, t, rng.standard_normal(d), data)
+    exact = matrix_exact_score(means, covariances)
+    error = 0.5 * rng.standard_normal((d, d)) * np.cos(3 * t)[:, None, None]
+    score = MatrixScore(exact.matrices + error, exact.intercepts + 0.3 * rng.standard_normal(d))
+    prior = rng.standard_normal(d), np.eye(d)
+    end = matrix_reverse_moments(SCHEDULE, t, score, prior_mean=prior[0], prior_covariance=prior[1], eta=eta)
+    bound = wasserstein_upper_bound(
+        t,
+        diffusion_squared=SCHEDULE.beta(t),
+        score_error=matrix_score_error(means, covariances, score),
+        score_slope=matrix_score_slope(score),
+        drift_slope=SCHEDULE.drift_slope(t),
+        eta=eta,
+        prior_distance=bures_distance(means[-1], covariances[-1], *prior),
+    )
+    assert float(bures_distance(means[0], covariances[0], *end)) <= float(bound.value) * (1 + 1e-4)
+
+
+def test_dropping_an_assumption_breaks_the_bound() -> None:
+    cases = random_affine_cases(0, 400, 1001)
+    arguments = cases.bound_arguments
+    distance = cases.distance(0.0)
+    right = wasserstein_upper_bound(cases.t, **arguments, eta=0.0).value
+    assert excess(distance, right) <= 1e-5
+    for change in (
+        {"eta": 1.0},  # the SDE's weight for the ODE's samples
+        {"drift_slope": -arguments["drift_slope"]},  # the constant of f for that of -f
+        {"score_slope": arguments["score_slope"] - 2},  # a typical slope for the supremum
+        {"prior_distance": 0.0 * arguments["prior_distance"], "score_error": arguments["score_error"] / 2},
+    ):
+        wrong = wasserstein_upper_bound(cases.t, **{**arguments, "eta": 0.0, **change}).value
+        assert (distance > wrong * 1.01).sum() > 10
+
+
+def test_the_kl_bound_needs_its_factor() -> None:
+    cases = random_affine_cases(1, 400, 1001)
+    arguments = {"diffusion_squared": SCHEDULE.beta(cases.t), "score_error": cases.score_error}
+    bounds = [kl_upper_bound(cases.t, **arguments, eta=eta, prior_kl=cases.prior_kl) for eta in (0.25, 1.0)]
+    assert (cases.kl(0.25) <= bounds[0] * (1 + 1e-6)).all()
+    assert (cases.kl(0.25) > bounds[1]).sum() > 10
+    assert (cases.kl(1.0) <= bounds[1] * (1 + 1e-6)).all()
+
+
+# --- Closed forms -------------------------------------------------------------------------------------------------
+
+
+@given(variances, etas)
+@settings(max_examples=50, deadline=None)
+def test_the_exact_score_returns_the_data_and_its_growth_is_the_closed_form(variance, eta) -> None:
+    mean_t, variance_t = forward_moments(SCHEDULE, GRID, 0.7, variance)
+    slope, intercept = exact_affine_score(mean_t, variance_t)
+    end = reverse_moments(
+        SCHEDULE, GRID, slope, intercept, prior_mean=mean_t[-1], prior_variance=variance_t[-1], eta=eta
+    )
+    assert [float(value) for value in end] == pytest.approx([0.7, variance], rel=1e-4)
+    rate = SCHEDULE.drift_slope(GRID) + (1 + eta**2) / 2 * SCHEDULE.beta(GRID) * slope
+    np.testing.assert_allclose(log_growth(GRID, rate), exact_score_growth(SCHEDULE, GRID, variance, eta), atol=1e-4)
+    assert (affine_score_error(mean_t, variance_t, slope, intercept) < 1e-12).all()
+
+
+def test_a_model_of_another_variance_returns_that_variance() -> None:
+    t = time_grid(SCHEDULE, 8001)
+    mean_t, variance_t = forward_moments(SCHEDULE, t, 0.0, 0.6)
+    slope, intercept = exact_affine_score(mean_t, variance_t)
+    end = reverse_moments(SCHEDULE, t, slope, intercept, prior_mean=0.0, prior_variance=variance_t[-1])
+    assert float(end[1]) == pytest.approx(0.6, rel=1e-6)
+
+
+@given(variances, st.floats(-2, 2), etas)
+@settings(max_examples=30, deadline=None)
+def test_the_distance_of_a_constant_shift_is_the_integral_of_w_times_i(variance, shift, eta) -> None:
+    def integrand(t: float) -> float:
+        log_i = float(exact_score_growth(SCHEDULE, np.array([t]), variance, eta)[0])
+        return (1 + eta**2) / 2 * float(SCHEDULE.beta(t)) * np.exp(log_i)
+
+    expected = abs(shift) * quad(integrand, 0, 1, epsabs=1e-11, limit=200)[0]
+    assert constant_shift_distance(SCHEDULE, variance, shift, eta) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+def test_the_shift_of_the_sde_is_an_artanh_and_that_of_the_ode_a_logarithm() -> None:
+    v, c, alpha = 0.25, 0.3, float(SCHEDULE.alpha(1.0))
+    root = np.sqrt(1 - v)
+    expected = 2 * c * v / root * (np.arctanh(root) - np.arctanh(alpha * root))
+    assert constant_shift_distance(SCHEDULE, v, c) == pytest.approx(expected, rel=1e-12)
+    ends = [np.log(a / (1 + np.sqrt(1 + (v - 1) * a**2))) for a in (alpha, 1.0)]
+    ode = c * np.sqrt(v) * (ends[1] - ends[0])
+    assert constant_shift_distance(SCHEDULE, v, c, 0.0) == pytest.approx(ode, rel=1e-12)
+    assert constant_shift_distance(SCHEDULE, 1.0, c) == pytest.approx(2 * c * (1 - alpha), rel=1e-12)
+
+
+@given(st.floats(-3, 3), variances, st.floats(-3, 3), variances)
+@settings(deadline=None)
+def test_the_error_of_an_affine_score_and_kl_are_expectations(mean, variance, other, other_variance) -> None:
+    z = np.linspace(-9, 9, 2001)
+    weights = norm.pdf(z) / norm.pdf(z).sum()
+    x = mean + np.sqrt(variance) * z
+    slope, intercept = -1 / other_variance, other / other_variance
+    squared = weights @ (-(x - mean) / variance - slope * x - intercept) ** 2
+    assert float(affine_score_error(mean, variance, slope, intercept)) == pytest.approx(np.sqrt(squared), abs=1e-9)
+    kl = weights @ (norm.logpdf(x, mean, np.sqrt(variance)) - norm.logpdf(x, other, np.sqrt(other_variance)))
+    assert float(gaussian_kl(mean, variance, other, other_variance)) == pytest.approx(kl, rel=1e-7, abs=1e-9)
+
+
+def test_matrices_that_are_diagonal_give_the_one_dimensional_moments() -> None:
+    t = time_grid(SCHEDULE, 2001)
+    variance, mean = np.array([0.25, 2.0]), np.array([1.0, -0.5])
+    means, covariances = matrix_forward_moments(SCHEDULE, t, mean, np.diag(variance))
+    exact = matrix_exact_score(means, covariances)
+    score = MatrixScore(exact.matrices * 1.2, exact.intercepts + 0.1)
+    end = matrix_reverse_moments(SCHEDULE, t, score, prior_mean=np.zeros(2), prior_covariance=np.eye(2), eta=0.5)
+    for i in range(2):
+        line = reverse_moments(
+            SCHEDULE,
+            t,
+            score.matrices[:, i, i],
+            score.intercepts[:, i],
+            prior_mean=0.0,
+            prior_variance=1.0,
+            eta=0.5,
+        )
+        assert float(end[0][i]) == pytest.approx(float(line[0]), abs=2e-6)
+        assert float(end[1][i, i]) == pytest.approx(float(line[1]), abs=2e-6)
+    assert abs(end[1][0, 1]) < 1e-14
+
+
+def test_matrix_moments_with_the_exact_score_return_the_data_to_the_order_of_the_steps() -> None:
+    data = np.array([[1.0, 0.6], [0.6, 0.5]])
+    errors = []
+    for num_times in (101, 201):
+        t = time_grid(SCHEDULE, num_times)
+        means, covariances = matrix_forward_moments(SCHEDULE, t, np.array([1.0, 2.0]), data)
+        end = matrix_reverse_moments(
+            SCHEDULE, t, matrix_exact_score(means, covariances), prior_mean=means[-1], prior_covariance=covariances[-1]
+        )
+        errors.append(float(np.abs(end[1] - data).max()))
+    assert errors[1] < 1e-5
+    assert errors[0] / errors[1] > 10  # order 4 gives 16
+
+
+def test_a_rotation_adds_to_the_error_but_not_to_the_slope() -> None:
+    t = time_grid(SCHEDULE, 11)
+    means, covariances = matrix_forward_moments(SCHEDULE, t, np.zeros(2), np.eye(2))
+    exact = matrix_exact_score(means, covariances)
+    score = MatrixScore(exact.matrices + 3 * np.array([[0.0, 1.0], [-1.0, 0.0]]), exact.intercepts)
+    np.testing.assert_allclose(matrix_score_slope(score), -1)
+    np.testing.assert_allclose(matrix_score_error(means, covariances, score), np.sqrt(18))
+
+
+# --- Failures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: forward_moments(SCHEDULE, GRID, 0.0, -1.0), "variance has the value -1: pass numbers > 0"),
+        (lambda: forward_moments(SCHEDULE, GRID, np.nan, 1.0), "mean has the value nan"),
+        (lambda: exact_affine_score(0.0, 0.0), "variance_t"),
+        (lambda: affine_score_error(0.0, 1.0, np.nan, 0.0), "slope has the value nan"),
+        (lambda: reverse_moments(SCHEDULE, GRID, -1.0, np.zeros(3), prior_mean=0, prior_variance=1), "intercept"),
+        (lambda: reverse_moments(SCHEDULE, GRID, -1.0, 0.0, prior_mean=0, prior_variance=0), "prior_variance"),
+        (lambda: reverse_moments(SCHEDULE, GRID, -1.0, 0.0, prior_mean=0, prior_variance=1, eta=-1), "eta"),
+        (lambda: gaussian_distance(0, 1, 0, -1), "second_variance"),
+        (lambda: gaussian_kl(0, 0, 0, 1), "first_variance"),
+        (lambda: constant_shift_distance(SCHEDULE, 0.0, 1.0), "variance"),
+        (lambda: matrix_forward_moments(SCHEDULE, GRID, np.zeros(2), -np.eye(2)), "eigenvalue -1"),
+        (lambda: matrix_forward_moments(SCHEDULE, GRID, np.zeros(2), [[1.0, 0.5], [0.0, 1.0]]), "not symmetric"),
+        (lambda: matrix_forward_moments(SCHEDULE, GRID, np.zeros(3), np.eye(2)), "mean has shape"),
+        (lambda: MatrixScore(np.zeros((3, 2, 2)), np.zeros((3, 3))), r"pass \(..., n, d, d\)"),
+        (lambda: MatrixScore(np.full((3, 2, 2), np.nan), np.zeros((3, 2))), "matrices has the value nan"),
+        (
+            lambda: matrix_reverse_moments(
+                ConstantRate(),
+                np.linspace(0, 1, 4),
+                MatrixScore(np.zeros((4, 1, 1)), np.zeros((4, 1))),
+                prior_mean=[0.0],
+                prior_covariance=[[1.0]],
+            ),
+            "odd number",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_name_and_remedy(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

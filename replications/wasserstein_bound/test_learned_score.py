@@ -1,0 +1,242 @@
+"""The tasks that train score networks measure what they say: exact answers for networks whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from paperkit.config import ConfigError, parse
+from paperkit.runs import Run
+from replications.wasserstein_bound.distances import normal_levels
+from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
+from replications.wasserstein_bound.score_network import ScoreNetwork, noise_level
+from replications.wasserstein_bound.tasks import denoising, learned_score, learned_score_2d
+
+LINE = {
+    "mean": 1.0, "variance": 0.25, "t_min": 0.005, "width": 6, "depth": 1, "batch": 32, "lr": 0.03,
+    "checkpoints": [5, 24], "num_times": 13, "flow_steps": 20, "diffusion_steps": 40, "num_pairs": 40,
+}  # fmt: skip
+PLANE = {
+    "mean": 1.0, "variance": 0.25, "t_min": 0.005, "width": 6, "depth": 1, "batch": 32,
+    "lr": dict.fromkeys(learned_score_2d.ARMS, 0.01), "weight_decay": 0.01, "checkpoints": [24], "num_times": 4,
+    "sampler_steps": 10, "num_points": 30, "num_probes": 10, "num_ascents": 2, "ascent_steps": 3,
+}  # fmt: skip
+SCHEDULE = VariancePreserving()
+
+
+class ExactNoise(nn.Module):
+    """The best prediction of the noise in the mixture, by coordinate, with a constant added to its score."""
+
+    def __init__(self, settings, shift=0.0):
+        super().__init__()
+        self.settings, self.shift = settings, shift
+        self.unused = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, inputs):
+        level, x = inputs[..., -1:], inputs[..., :-1]
+        noise = noise_level(level)
+        m = self.settings.mean * noise_level(-level)
+        v = noise_level(-level) ** 2 * self.settings.variance + noise**2
+        return -noise * ((m * torch.tanh(m * x / v) - x) / v + self.shift)
+
+
+def line(**changes):
+    return learned_score.LearnedScore(**{**LINE, **changes})
+
+
+def plane(**changes):
+    return learned_score_2d.PlaneScore(**{**PLANE, **changes})
+
+
+def on_line(seed=0, **changes):
+    return list(learned_score.measure_learned_score(Run("learned_score", "plain", seed, {**LINE, **changes})))
+
+
+def in_plane(arm="plain", seed=0, **changes):
+    return list(learned_score_2d.measure_plane_score(Run("plane", arm, seed, {**PLANE, **changes})))
+
+
+def values(measurements, step):
+    return {each.metric: each.value for each in measurements if each.step == step}
+
+
+# --- Times and training ----------------------------------------------------------------------------------------
+
+
+def test_the_log_ratio_is_that_of_the_schedule():
+    t = np.array([1e-4, 0.005, 0.3, 1.0])
+    expected = np.log(SCHEDULE.alpha(t) ** 2 / SCHEDULE.noise_variance(t))
+    np.testing.assert_allclose(denoising.log_snr(SCHEDULE, t), expected, rtol=1e-12)
+
+
+def test_uniform_log_ratios_are_times_with_the_density_of_the_likelihood_weight():
+    # λ = g² on the score is g² / σ² on the noise; draws must fall before t in proportion to its integral.
+    draws = denoising.uniform_in_log_snr(SCHEDULE, 0.005)(np.random.default_rng(0), 200_000)
+    t = np.linspace(0.005, 1, 200_001)
+    density = SCHEDULE.beta(t) / SCHEDULE.noise_variance(t)
+    mass = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    for time in (0.02, 0.1, 0.5):
+        share = np.mean(draws > denoising.log_snr(SCHEDULE, time))
+        assert share == pytest.approx(np.interp(time, t, mass / mass[-1]), abs=0.005)
+
+
+def test_uniform_times_are_uniform():
+    draws = denoising.uniform_in_time(SCHEDULE, 0.005)(np.random.default_rng(0), 100_000)
+    for time in (0.1, 0.5):
+        share = np.mean(draws > denoising.log_snr(SCHEDULE, time))
+        assert share == pytest.approx((time - 0.005) / 0.995, abs=0.006)
+
+
+def test_a_network_as_a_score_is_its_noise_over_the_level():
+    settings = line()
+    score = denoising.network_score(ExactNoise(settings), SCHEDULE)
+    x = np.linspace(-3, 3, 11)
+    for t in (0.005, 0.2, 1.0):
+        np.testing.assert_allclose(score(x[:, None], t)[:, 0], settings.mixture.score(x, t), rtol=1e-9)
+
+
+# --- On the line -----------------------------------------------------------------------------------------------
+
+
+def test_the_error_of_a_shifted_exact_score_is_the_shift():
+    settings = line()
+    for shift in (0.0, 0.3):
+        error = learned_score.score_error(settings, ExactNoise(settings, shift), settings.times)
+        np.testing.assert_allclose(error, shift, atol=1e-9)
+
+
+def test_a_certificate_is_the_largest_slope_of_the_score():
+    settings = line(num_times=13)
+    torch.manual_seed(0)
+    network = ScoreNetwork(dimension=1, width=6, depth=1).double()
+    score = denoising.network_score(network, SCHEDULE)
+    x = np.linspace(-60, 60, 60_001)[:, None]
+    for t, certificate in zip(settings.times, learned_score.slopes(settings, network), strict=True):
+        found = np.diff(score(x, t)[:, 0]).max() / (x[1, 0] - x[0, 0])
+        assert found <= certificate.upper + 1e-9
+        assert certificate.upper <= found + 0.02 * (1 + abs(found))
+
+
+def test_samplers_of_the_exact_score_reach_the_data_at_t_min_and_those_of_a_wrong_one_do_not():
+    settings = line(flow_steps=60, diffusion_steps=200)
+    score = denoising.network_score(ExactNoise(settings), SCHEDULE)
+    wrong = denoising.network_score(ExactNoise(settings, 0.3), SCHEDULE)
+    for eta, floor in ((0.0, 1e-4), (1.0, 5e-3)):
+        exact = learned_score.sampled_distance(settings, score, eta, exact_prior=True)
+        from_normal = learned_score.sampled_distance(settings, score, eta, exact_prior=False)
+        assert exact < floor
+        assert abs(from_normal - exact) < 1e-3
+        assert learned_score.sampled_distance(settings, wrong, eta, exact_prior=False) > 0.1
+
+
+def test_the_prior_is_off_by_what_is_left_of_the_signal():
+    settings = line(mean=0.0, variance=4.0)  # Gaussian: W2 is the difference of standard deviations
+    alpha = float(SCHEDULE.alpha(1.0))
+    assert learned_score.prior_distance(settings) == pytest.approx(math.sqrt(1 + 3 * alpha**2) - 1, rel=1e-6)
+
+
+def test_a_run_on_the_line_obeys_the_bound_and_breaks_the_control():
+    found = on_line()
+    assert found == on_line()
+    assert found != on_line(seed=1)
+    assert all(math.isfinite(each.value) for each in found)
+    assert set(values(found, 0)) == {"prior_w2", "floor_w2_ode", "floor_w2_sde"}
+    for step in LINE["checkpoints"]:
+        numbers = values(found, step)
+        for name in ("ode", "sde"):
+            assert numbers[f"excess_{name}"] == 0.0
+            assert numbers[f"control_excess_{name}"] > 0.5
+            assert math.log10(numbers[f"distance_w2_{name}"]) < numbers[f"log10_bound_w2_{name}"]
+            assert numbers[f"log10_bound_w2_{name}"] <= numbers[f"log10_corollary_w2_{name}"]
+    last = values(found, 24)
+    for name in ("ode", "sde"):
+        assert last[f"log10_averaged_bound_w2_{name}"] <= last[f"log10_bound_w2_{name}"] + 0.05
+    assert "log10_averaged_bound_w2_ode" not in values(found, 5)
+    assert sum(metric.startswith("slope_at_t") for metric in last) == 13
+
+
+def test_the_averaged_slope_of_a_linear_score_is_its_slope():
+    # Gaussian data N(0, 1): the exact score is -x, whose slope is -1 at every pair; so B_c = B.
+    settings = line(mean=0.0, variance=1.0, num_pairs=20)
+    network = ExactNoise(settings, 0.2)
+    averaged = learned_score.averaged_bounds(settings, network, 0)
+    t = time_grid(SCHEDULE, settings.diffusion_steps + 1, start=settings.t_min)
+    terms = learned_score.bound_terms(settings, network, t)
+    for name, eta in learned_score.ETAS.items():
+        bound = learned_score.wasserstein_upper_bound(t, score_slope=-1.0, eta=eta, **terms)
+        assert averaged[f"log10_averaged_bound_w2_{name}"] == pytest.approx(float(bound.log_value) / math.log(10))
+
+
+def test_training_lowers_the_loss():
+    found = on_line(checkpoints=[22, 300], lr=0.03, width=16, batch=128)
+    assert values(found, 300)["score_loss"] < 0.5 * values(found, 22)["score_loss"]
+
+
+# --- In the plane ----------------------------------------------------------------------------------------------
+
+
+def test_the_error_in_the_plane_is_summed_over_coordinates():
+    settings = plane()
+    error = learned_score_2d.score_error(settings, ExactNoise(settings, 0.3))
+    np.testing.assert_allclose(error, 0.3 * 2**0.5, rtol=1e-6)
+
+
+def test_the_estimated_slope_of_the_exact_score_is_that_between_the_clusters():
+    settings = plane(num_probes=200, num_ascents=10, ascent_steps=20)
+    found = [each.value for each in learned_score_2d.slopes(settings, ExactNoise(settings), 0)]
+    exact = settings.mixture.score_slope(settings.times)
+    assert (np.array(found) <= exact + 1e-9).all()
+    np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
+
+
+def test_clouds_of_the_exact_score_are_near_and_those_of_a_wrong_one_are_not():
+    settings = plane(num_points=200, sampler_steps=100)
+    near, far = (
+        learned_score_2d.cloud_distances(settings, denoising.network_score(ExactNoise(settings, shift), SCHEDULE), 0)
+        for shift in (0.0, 1.0)
+    )
+    for name in ("ode", "sde"):
+        assert near[f"debiased_w2_{name}"] < 0.25 < 0.5 < far[f"debiased_w2_{name}"]
+        assert near[f"debiased_w2_{name}"] < near[f"plain_w2_{name}"]
+
+
+@pytest.mark.parametrize("arm", learned_score_2d.ARMS)
+def test_a_run_in_the_plane_repeats_itself_and_arms_differ_in_their_technique_alone(arm):
+    found = in_plane(arm)
+    assert found == in_plane(arm)
+    assert all(math.isfinite(each.value) for each in found)
+    plain = in_plane("plain")
+    assert values(found, 0) == values(plain, 0)  # the same clouds
+    if arm != "plain":
+        assert values(found, 24)["score_loss"] != values(plain, 24)["score_loss"]
+    assert values(found, 24)["ascent_gain"] >= 0
+
+
+def test_each_arm_has_its_own_learning_rate():
+    rates = dict.fromkeys(learned_score_2d.ARMS, 0.01)
+    same, other = (values(in_plane("weight_decay", lr={**rates, arm: 0.1}), 24) for arm in ("plain", "weight_decay"))
+    assert same == values(in_plane("weight_decay"), 24)
+    assert other["score_loss"] != same["score_loss"]
+
+
+@pytest.mark.parametrize(("run", "lr"), [(on_line, 1e200), (in_plane, dict.fromkeys(learned_score_2d.ARMS, 1e200))])
+def test_a_diverged_run_reports_a_loss_that_is_no_number(run, lr):
+    found = [each for each in run(lr=lr, checkpoints=[24]) if each.step]
+    assert [(each.step, each.metric) for each in found] == [(24, "score_loss")]
+    assert math.isnan(found[0].value)
+
+
+@pytest.mark.parametrize(
+    ("model", "content"), [(learned_score.LearnedScore, LINE), (learned_score_2d.PlaneScore, PLANE)]
+)
+@pytest.mark.parametrize("checkpoints", [[30, 10], [30, 30], [5]])
+def test_checkpoints_out_of_order_or_too_early_are_refused(model, content, checkpoints):
+    with pytest.raises(ConfigError, match=r"checkpoints \[.*\] must increase, the last to at least 22"):
+        parse(model, {**content, "checkpoints": checkpoints}, source="params.yaml")
+
+
+def test_levels_are_enough_for_the_prior():
+    z, weights = normal_levels(learned_score.NUM_LEVELS)
+    assert weights @ z**2 == pytest.approx(1.0, abs=1e-9)

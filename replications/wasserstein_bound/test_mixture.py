@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from replications.wasserstein_bound.distances import normal_levels
+from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
+from replications.wasserstein_bound.schedule import VariancePreserving
+
+SCHEDULE = VariancePreserving()
+mixtures = st.builds(SymmetricMixture, st.just(SCHEDULE), st.floats(0, 2), st.floats(0.05, 1))
+times = st.floats(0, 1)
+
+
+@given(mixtures, times, st.floats(-4, 4))
+@settings(deadline=None)
+def test_the_score_is_the_derivative_of_the_log_density(mixture, t, x) -> None:
+    step = 1e-5
+    difference = (mixture.log_density(x + step, t) - mixture.log_density(x - step, t)) / (2 * step)
+    assert float(mixture.score(x, t)) == pytest.approx(float(difference), rel=1e-5, abs=1e-5)
+
+
+@given(mixtures, times)
+@settings(deadline=None)
+def test_no_slope_of_the_score_exceeds_l_s_which_is_attained_at_zero(mixture, t) -> None:
+    x = np.linspace(-5, 5, 4001)
+    slopes = np.diff(mixture.score(x, t)) / np.diff(x)
+    supremum = float(mixture.score_slope(t))
+    scale = 1 + abs(supremum) + (mixture.mean / mixture.variance) ** 2
+    assert slopes.max() <= supremum + 1e-9 * scale
+    h = 1e-6
+    assert float(mixture.score(h, t) - mixture.score(-h, t)) / (2 * h) == pytest.approx(supremum, rel=1e-6, abs=1e-6)
+
+
+def test_the_density_integrates_to_one() -> None:
+    mixture = SymmetricMixture(SCHEDULE, 1.0, 0.1)
+    assert quad(lambda x: float(np.exp(mixture.log_density(x, 0.0))), -6, 6, points=[-1, 1])[0] == pytest.approx(1)
+
+
+@given(mixtures, times)
+@settings(max_examples=30, deadline=None)
+def test_quantiles_are_odd_increasing_and_have_the_moments_of_the_mixture(mixture, t) -> None:
+    z, weights = normal_levels(2001)
+    x = mixture.quantiles(z, t)
+    np.testing.assert_allclose(x, -x[::-1], atol=1e-12)
+    assert (np.diff(x) > 0).all()
+    m, v = mixture.moments(t)
+    assert weights @ x**2 == pytest.approx(float(m**2 + v), rel=2e-3)  # steep between clusters
+
+
+@given(mixtures, times)
+@settings(max_examples=20, deadline=None)
+def test_the_second_moment_of_the_score_is_minus_the_mean_of_its_slope(mixture, t) -> None:
+    m, v = (float(value) for value in mixture.moments(t))
+
+    def integrand(x: float) -> float:
+        slope = (m / v) ** 2 / np.cosh(m * x / v) ** 2 - 1 / v
+        return -slope * float(np.exp(mixture.log_density(x, t)))
+
+    expected = quad(integrand, -12, 12, points=[-m, 0, m], limit=400)[0]
+    assert float(mixture.score_second_moment(t)) == pytest.approx(expected, rel=1e-7)
+
+
+@given(mixtures, times, st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_the_error_of_a_perturbation_is_its_root_mean_square(mixture, t, shift, amplitude, frequency) -> None:
+    perturbation = Perturbation(shift, amplitude, frequency)
+    m, v = mixture.moments(t)
+    z, weights = normal_levels(2001)
+    squared = sum(weights @ perturbation(sign * m + np.sqrt(v) * z) ** 2 for sign in (-1, 1)) / 2
+    assert float(perturbation.error(mixture, t)) ** 2 == pytest.approx(squared, rel=1e-9, abs=1e-12)
+    x = np.linspace(-3, 3, 1001)
+    assert np.abs(np.diff(perturbation(x)) / np.diff(x)).max() <= perturbation.slope + 1e-9
+
+
+def test_products_act_coordinate_by_coordinate_and_draws_have_four_clusters() -> None:
+    mixture = SymmetricMixture(SCHEDULE, 1.0, 0.01)
+    points = mixture.draw(np.random.default_rng(0), (4000, 2))
+    corners, counts = np.unique(np.sign(points), axis=0, return_counts=True)
+    assert len(corners) == 4
+    assert counts.min() > 900
+    np.testing.assert_array_equal(mixture.score(points, 0.1)[:, 1], mixture.score(points[:, 1], 0.1))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SymmetricMixture(SCHEDULE, 1.0, -0.1), "variance has the value -0.1"),
+        (lambda: SymmetricMixture(SCHEDULE, -1.0, 0.1), "mean has the value -1"),
+        (lambda: Perturbation(shift=np.nan), "shift has the value nan"),
+        (lambda: SymmetricMixture(SCHEDULE, 1.0, 0.1).quantiles([np.nan], 0.0), "z has the value nan"),
+    ],
+)
+def test_bad_input_is_refused_by_name(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
+
+
+@pytest.mark.parametrize("schedule", [VariancePreserving(), VariancePreserving(0.5, 3.0, 2.0), ConstantRate(4.0, 0.7)])
+def test_alpha_is_the_exponential_of_minus_half_the_integrated_rate(schedule) -> None:
+    for t in (0.1, schedule.horizon):
+        integral = quad(lambda r: float(schedule.beta(r)), 0, t)[0]
+        assert float(schedule.alpha(t)) == pytest.approx(np.exp(-integral / 2), rel=1e-12)
+        assert float(schedule.alpha(t)) ** 2 + float(schedule.noise_variance(t)) == pytest.approx(1, rel=1e-15)
+
+
+def test_noise_variance_keeps_its_digits_near_zero_where_one_minus_alpha_squared_loses_them() -> None:
+    schedule, t = VariancePreserving(), 1e-14
+    assert float(schedule.noise_variance(t)) == pytest.approx(0.1 * t, rel=1e-9)
+    assert abs((1 - float(schedule.alpha(t)) ** 2) / (0.1 * t) - 1) > 0.01
+
+
+def test_shortening_the_horizon_leaves_the_rate_alone() -> None:
+    t = np.linspace(0, 0.3, 7)
+    np.testing.assert_array_equal(VariancePreserving(horizon=0.3).beta(t), VariancePreserving().beta(t))
+
+
+def test_the_grid_is_quadratic_and_ends_at_the_horizon() -> None:
+    grid = time_grid(ConstantRate(1.0, 4.0), 5)
+    np.testing.assert_allclose(grid, [0, 0.25, 1, 2.25, 4])
+    assert time_grid(VariancePreserving(), 3, start=0.005)[0] == 0.005
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: VariancePreserving(horizon=0.0), "horizon has the value 0"),
+        (lambda: VariancePreserving(horizon=-1.0), "pass numbers > 0"),
+        (lambda: VariancePreserving(beta_min=-0.1), "beta_min"),
+        (lambda: VariancePreserving(1.0, 0.5, 3.0), "beta at the horizon"),
+        (lambda: ConstantRate(rate=float("nan")), "rate has the value nan"),
+        (lambda: ConstantRate(horizon=float("inf")), "horizon has the value inf"),
+        (lambda: time_grid(ConstantRate(), 1), "at least 2"),
+        (lambda: time_grid(ConstantRate(), 5, start=1.0), "before the horizon"),
+        (lambda: time_grid(ConstantRate(), 5, start=-0.1), "start has the value -0.1"),
+    ],
+)
+def test_a_bad_schedule_is_refused_by_name(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

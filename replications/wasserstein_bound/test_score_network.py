@@ -1,0 +1,124 @@
+"""Score networks compute the score that denoising defines, and its exact derivative."""
+
+import functools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.func import jacrev, vmap
+
+from replications.wasserstein_bound.score_network import (
+    ScoreNetwork,
+    SpectralScoreNetwork,
+    noise_level,
+    noised,
+    score,
+    score_and_jacobian,
+)
+
+KINDS = (ScoreNetwork, SpectralScoreNetwork)
+
+
+def network_of(kind, dimension=2, seed=0):
+    torch.manual_seed(seed)
+    return kind(dimension=dimension, width=16, depth=3).double().eval()
+
+
+def points(dimension=2, count=7):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(count, dimension, generator=generator, dtype=torch.float64)
+    return x, torch.linspace(7, -10, count, dtype=torch.float64)
+
+
+def test_levels_of_signal_and_noise_are_those_of_the_log_ratio():
+    log_snr = torch.linspace(-12, 12, 9, dtype=torch.float64)
+    signal, noise = noise_level(-log_snr), noise_level(log_snr)
+    torch.testing.assert_close(signal**2 + noise**2, torch.ones_like(signal))
+    torch.testing.assert_close((signal**2 / noise**2).log(), log_snr)
+
+
+def test_noised_data_has_the_moments_of_the_forward_kernel():
+    generator = torch.Generator().manual_seed(0)
+    x_0 = torch.full((200_000, 1), 3.0, dtype=torch.float64)
+    log_snr = torch.full((200_000,), math.log(0.2 / 0.8), dtype=torch.float64)
+    x = noised(x_0, log_snr, torch.randn(x_0.shape, generator=generator, dtype=torch.float64))
+    assert x.mean().item() == pytest.approx(3 * math.sqrt(0.2), abs=0.01)
+    assert x.var().item() == pytest.approx(0.8, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_score_is_minus_the_predicted_noise_over_its_level(kind):
+    network = network_of(kind)
+    x, log_snr = points()
+    noise = network(torch.cat([x, log_snr[:, None]], dim=1))
+    torch.testing.assert_close(score(network, x, log_snr) * noise_level(log_snr)[:, None], -noise)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_the_jacobian_is_that_of_reverse_mode_and_of_finite_differences(kind, dimension):
+    network = network_of(kind, dimension)
+    x, log_snr = points(dimension)
+    value, jacobian = score_and_jacobian(network, x, log_snr)
+    torch.testing.assert_close(value, score(network, x, log_snr))
+    torch.testing.assert_close(jacobian, vmap(jacrev(functools.partial(score, network)))(x, log_snr))
+    h = 1e-5
+    for j in range(dimension):
+        step = h * torch.eye(dimension, dtype=torch.float64)[j]
+        slope = (score(network, x + step, log_snr) - score(network, x - step, log_snr)) / (2 * h)
+        torch.testing.assert_close(jacobian[..., j], slope, rtol=1e-6, atol=1e-6)
+
+
+def test_one_log_ratio_serves_a_grid_of_points():
+    network = network_of(ScoreNetwork)
+    x = points()[0].expand(3, 7, 2)
+    one, many = torch.tensor(1.5, dtype=torch.float64), torch.full((3, 7), 1.5, dtype=torch.float64)
+    torch.testing.assert_close(score(network, x, one), score(network, x, many))
+    assert score_and_jacobian(network, x, one)[1].shape == (3, 7, 2, 2)
+
+
+def test_spectral_norm_bounds_the_slope_and_the_plain_network_breaks_that_bound():
+    ratios = {}
+    for kind in KINDS:
+        network = network_of(kind)
+        with torch.no_grad():
+            for layer in network.layers[:-1]:
+                if isinstance(layer, nn.Linear):
+                    weight = layer.parametrizations.weight.original if kind is SpectralScoreNetwork else layer.weight
+                    weight.mul_(20)
+        network.train()
+        for _ in range(50):  # power iterations
+            network(torch.zeros(1, 3, dtype=torch.float64))
+        network.eval()
+        x, log_snr = points(count=200)
+        jacobian = score_and_jacobian(network, 3 * x, log_snr)[1] * noise_level(log_snr)[:, None, None]
+        bound = 1.1**3 * torch.linalg.matrix_norm(network.layers[-1].weight, ord=2)
+        ratios[kind] = (torch.linalg.matrix_norm(jacobian, ord=2).max() / bound).item()
+    assert ratios[SpectralScoreNetwork] <= 1 < ratios[ScoreNetwork]
+
+
+def test_training_the_noise_prediction_learns_the_score_of_a_gaussian():
+    # For N(0, v) data the best noise prediction is σ x / (α² v + σ²), which gives the exact score.
+    network, v = network_of(ScoreNetwork, 1), 0.25
+    generator = torch.Generator().manual_seed(2)
+    adam = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(400):
+        log_snr = 8 * torch.rand(256, generator=generator, dtype=torch.float64) - 4
+        x_0, noise = (torch.randn(256, 1, generator=generator, dtype=torch.float64) for _ in range(2))
+        x = noised(v**0.5 * x_0, log_snr, noise)
+        loss = (network(torch.cat([x, log_snr[:, None]], dim=1)) - noise).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    log_snr = torch.zeros((), dtype=torch.float64)
+    x = torch.linspace(-1, 1, 21, dtype=torch.float64)[:, None]
+    exact = -x / (0.5 * v + 0.5)
+    assert (score(network, x, log_snr) - exact).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("name", ["dimension", "width", "depth"])
+def test_sizes_below_one_are_refused(name):
+    sizes = {"dimension": 1, "width": 1, "depth": 1, name: 0}
+    with pytest.raises(ValueError, match=f"{name} is 0; a score network needs at least 1"):
+        ScoreNetwork(**sizes)

@@ -169,7 +169,8 @@ def tied_loss() -> Check:
 def crossover() -> Check:
     """With s = 1/sqrt(d), loss > log n + d s^2 / 2 + log 2 from d* = (log n + 1/2)^2 on.
 
-    There e^(d s) is half the sum. Located by simulation in steps of 8. Control: (log n)^2, which forgets that the others weigh e^(1/2) each.
+    There e^(d s) is half the sum. Located by simulation in steps of 8. Control: (log n)^2,
+    which forgets that the others weigh e^(1/2) each.
 
     Returns:
         Largest distance of the first width above from d*, for n = 512 and 4096, in units of width.

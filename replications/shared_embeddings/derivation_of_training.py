@@ -29,8 +29,8 @@ def symmetry() -> Check:
     """Z = W P^T W^T / s is symmetric for P = I and half swap, antisymmetric for signed swap.
 
     P^T = P gives Z^T = Z, P^T = -P gives Z^T = -Z. For P = I it is positive semi-definite of rank d; for half swap P
-    has d/2 eigenvalues 1 and d/2 of -1, and so (Sylvester) has Z: d/2 of each sign. Exact with the scalar s only: division
-    by RMS(w_i) scales the rows. Control: a random rotation has neither symmetry.
+    has d/2 eigenvalues 1 and d/2 of -1, and so (Sylvester) has Z: d/2 of each sign. Exact with the scalar s only:
+    division by RMS(w_i) scales the rows. Control: a random rotation has neither symmetry.
 
     Returns:
         Largest entry of Z -+ Z^T, plus the number of eigenvalues of a wrong sign.

@@ -156,8 +156,8 @@ def measure_first_loss(run: Run) -> Iterator[Measurement]:
         run: Seed; configuration of the model, positions, branches, windows and gradient_windows.
 
     Yields:
-        Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads), and
-        the share of tokens that repeat the one before.
+        Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads),
+        and the share of tokens that repeat the one before.
     """
     size = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
     torch.manual_seed(seeds_of(run.seed)[0])

@@ -134,7 +134,7 @@ def draw_scores(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_self_logits(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the distribution of the self-logit under each map: middle 90 % and half, with the predicted mean (figure 3).
+    """Draw the distribution of the self-logit under each map, with the predicted mean (figure 3).
 
     Args:
         runs: `runs.csv`; experiment "self_logits".

@@ -1,9 +1,9 @@
 """Time of half swap over that of the plain tied head, forward and backward, one thread. Run by `make bench`.
 
 N = 512 hidden states, as in the experiments. The head's product costs N n d multiplications, the exchange of halves
-a copy of N d numbers; without a copy the product falls into two, and the logits are written twice. The heads are timed
-in turns within one run, since only such ratios survive a busy machine; the tied head timed against itself shows what is
-noise.
+a copy of N d numbers; without a copy the product falls into two, and the logits are written twice. The heads are
+timed in turns within one run, since only such ratios survive a busy machine; the tied head timed against itself shows
+what is noise.
 """
 
 import statistics

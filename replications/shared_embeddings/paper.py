@@ -4,8 +4,7 @@
 
 A GPT of twelve layers and width 768 on WikiText-103 with GPT-2's tokenizer (n = 50257, d* = 128), residual branches
 zero at first, once with each of the source's heads. Each head gets the same trials of the learning rate, at the
-reported horizon; fresh seeds are reported. Rows have the form of the other profiles, so the same estimands judge C6 to
-C8.
+reported horizon; fresh seeds are reported. Rows have the form of the other profiles: the same estimands judge them.
 
 **Cost, an estimate:** a run of 5000 steps of 32 x 512 tokens is 6e16 operations, 3 minutes of an H100-class GPU at 40 %
 of its peak in bf16; 6 heads, 4 trials and 11 seeds make 90 runs, about 5 hours. No GPU was available to us: the tests

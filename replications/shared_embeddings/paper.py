@@ -6,9 +6,9 @@ A GPT of twelve layers and width 768 on WikiText-103 with GPT-2's tokenizer (n =
 zero at first, once with each of the source's heads. Each head gets the same trials of the learning rate, at the
 reported horizon; fresh seeds are reported. Rows have the form of the other profiles: the same estimands judge them.
 
-**Cost, an estimate:** a run of 5000 steps of 32 x 512 tokens is 6e16 operations, 3 minutes of an H100-class GPU at 40 %
-of its peak in bf16; 6 heads, 4 trials and 11 seeds make 90 runs, about 5 hours. No GPU was available to us: the tests
-execute this code at a tiny size on the CPU, and nothing is measured.
+**Cost, an estimate:** a run of 5000 steps of 32 x 512 tokens is 6e16 operations, 3 minutes of an H100-class GPU at
+40 % of its peak in bf16; 6 heads, 4 trials and 11 seeds make 90 runs, about 5 hours. No GPU was available to us: the
+tests execute this code at a tiny size on the CPU, and nothing is measured.
 
 **Determinism.** Initialisation and windows are drawn on the CPU from the seed of a run: the same for all heads and for
 any number of devices. A killed study goes on where it was.

@@ -241,6 +241,15 @@ def test_tokens_come_as_often_as_their_class_says():
     assert (np.diff(share[classes["frequent"]]) < 0).all()
 
 
+def test_an_unseen_token_is_neither_input_nor_target_and_half_of_the_targets_follow():
+    task, follows = rare_rows.RareRows(**{**LION, "batch": 20_000}), np.arange(16)[::-1]
+    inputs, targets = rare_rows.draw_pairs(np.random.default_rng(0), task, follows)
+    assert max(inputs.max(), targets.max()) < rare_rows.token_classes(16)["unseen"].start
+    # Where the fixed function leads to an unseen token, the token itself follows.
+    fixed = np.where(follows[inputs] >= 14, inputs, follows[inputs])
+    assert 0.5 < (targets == fixed).mean() < 0.75
+
+
 def test_an_untied_row_that_never_comes_only_decays_and_the_bound_is_kept():
     found = {}
     for arm in rare_rows.ARMS:

@@ -65,8 +65,6 @@ def token_classes(vocabulary: int) -> dict[str, slice]:
 def measure_rare_rows(run: Run) -> Iterator[Measurement]:
     """Train a bigram model with Lion and look at the largest entry of the input rows of each class.
 
-    Every token follows by frequency in half of the cases, and is a fixed function of the token before in the others.
-
     Args:
         run: Arm, seed and the task.
 
@@ -82,11 +80,7 @@ def measure_rare_rows(run: Run) -> Iterator[Measurement]:
     optimizer = Lion(model.parameters(), lr=task.lr, weight_decay=task.weight_decay, betas=(0.9, 0.99))
     follows = generator.permutation(n)
     for _ in range(task.steps):
-        inputs = draw_tokens(generator, task)
-        targets = np.where(generator.random(task.batch) < 0.5, draw_tokens(generator, task), follows[inputs])
-        # A token that never occurs is never a target either.
-        unseen = targets >= token_classes(n)["unseen"].start
-        targets[unseen] = inputs[unseen]
+        inputs, targets = draw_pairs(generator, task, follows)
         optimizer.zero_grad()
         token_cross_entropy(model(torch.from_numpy(inputs)), torch.from_numpy(targets)).backward()
         optimizer.step()
@@ -96,6 +90,23 @@ def measure_rare_rows(run: Run) -> Iterator[Measurement]:
             entries = task.weight_decay * table.detach()[rows].double()
             yield Measurement("none", task.steps, f"{prefix}{name}_largest", float(entries.abs().max()))
             yield Measurement("none", task.steps, f"{prefix}{name}_rms", float(entries.square().mean().sqrt()))
+
+
+def draw_pairs(generator: np.random.Generator, task: RareRows, follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a token and the next: in half of the cases by frequency, in the others by a fixed function.
+
+    Args:
+        generator: Source of randomness.
+        task: Gives number and frequencies.
+        follows: The fixed function of the token before, shape (vocabulary,); where it leads to an unseen token, the token itself follows.
+
+    Returns:
+        Input and target ids, each of shape (batch,).
+    """
+    inputs = draw_tokens(generator, task)
+    targets = np.where(generator.random(task.batch) < 0.5, draw_tokens(generator, task), follows[inputs])
+    unseen = targets >= token_classes(task.vocabulary)["unseen"].start
+    return inputs, np.where(unseen, inputs, targets)
 
 
 def draw_tokens(generator: np.random.Generator, task: RareRows) -> np.ndarray:

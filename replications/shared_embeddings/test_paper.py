@@ -1,5 +1,6 @@
 """The paper profile works as a whole at a tiny size on the CPU, on files and in a cache of the hub's form."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,7 +69,9 @@ def session(tiny, fabric, tmp_path):
     return paper.Session(fabric, tiny, paper.Text.load(), "smoke", tmp_path, {})
 
 
-def test_the_whole_study_runs_in_two_processes_and_its_rows_are_judged_by_the_same_estimands(hub, tmp_path):
+def test_the_whole_study_runs_in_two_processes_and_its_rows_are_judged_by_the_same_estimands(
+    hub, cache, tiny, fabric, tmp_path
+):
     command = [sys.executable, "-m", paper.MODULE, "--settings", "tiny", "--out", str(tmp_path)]
     environment = {**os.environ, "HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
@@ -79,6 +82,13 @@ def test_the_whole_study_runs_in_two_processes_and_its_rows_are_judged_by_the_sa
     assert small_sigma_area_half_swap(runs).notna().all()
     assert trials.groupby("arm").size().to_dict() == dict.fromkeys(paper.ARMS, 1)
     assert not (ROOT / ".paperkit/runs/shared_embeddings_tiny").exists()
+    # Two processes that did not exchange their gradients would end elsewhere than one.
+    rows = runs[(runs["experiment"] == "curves") & (runs["arm"] == "half_swap") & (runs["seed"] == 0)]
+    (lr,) = {json.loads(text)["lr"] for text in rows["config"]}
+    alone = session(tiny, fabric, tmp_path / "alone")(Run("curves", "half_swap", 0, {"lr": lr}))
+    expected = {(row["split"], row["metric"]): row["value"] for row in alone}
+    for row in rows.itertuples():
+        assert row.value == pytest.approx(expected[row.split, row.metric], rel=1e-4)
 
 
 def test_a_run_does_not_depend_on_how_its_batch_is_dealt(cache, tiny, fabric, tmp_path):

@@ -98,7 +98,8 @@ def draw_pairs(generator: np.random.Generator, task: RareRows, follows: np.ndarr
     Args:
         generator: Source of randomness.
         task: Gives number and frequencies.
-        follows: The fixed function of the token before, shape (vocabulary,); where it leads to an unseen token, the token itself follows.
+        follows: The fixed function of the token before, shape (vocabulary,); where it leads to an unseen token, the
+            token itself follows.
 
     Returns:
         Input and target ids, each of shape (batch,).

@@ -26,7 +26,8 @@ NAME = {
     "shuffle_square": "shuffle, g = √d",
 }
 SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
-COLOUR = {**dict(zip(SOURCE_ARMS, COLOURS, strict=True))}
+OTHER_ARMS = ("signed_swap", "scaled", "learnable_scale", "factorised")
+COLOUR = dict(zip((*SOURCE_ARMS, *OTHER_ARMS), (*COLOURS, *COLOURS), strict=False))
 SHUFFLE_WIDTHS = (64, 256)
 
 
@@ -66,8 +67,9 @@ def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
         for axes, n in zip(panels, vocabularies, strict=True):
             means = rows[rows["n"] == n].groupby(["metric", "d"])["value"].mean().unstack("d")
             widths = means.columns.to_numpy()
-            for arm, colour in COLOUR.items():
-                axes.plot(widths, means.loc[f"{arm}_loss_nats"], "o", color=colour, markersize=4, label=NAME[arm])
+            for arm in SOURCE_ARMS:
+                losses = means.loc[f"{arm}_loss_nats"]
+                axes.plot(widths, losses, "o", color=COLOUR[arm], markersize=4, label=NAME[arm])
             fine = np.geomspace(widths.min(), widths.max(), 100)
             source = np.logaddexp(np.sqrt(fine), np.log(n - 1))
             refined = np.logaddexp(np.sqrt(fine), np.log(n - 1) + 0.5)
@@ -188,10 +190,10 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
     rows = trials[trials["experiment"] == "curves"]
     rows = rows.assign(lr=_configured(rows, "lr"))
     with drawing(path, columns=2) as (_, panels):
-        for number, (arm, of_arm) in enumerate(rows.groupby("arm")):
+        for arm, of_arm in rows.groupby("arm"):
             axes = panels[0 if arm in SOURCE_ARMS else 1]
             points = of_arm.sort_values("lr")
-            colour = COLOUR.get(arm, COLOURS[number % len(COLOURS)])
+            colour = COLOUR[arm]
             axes.plot(points["lr"], points["value"], "o-", color=colour, markersize=3, label=NAME[arm])
             best = points[points["selected"]]
             axes.plot(best["lr"], best["value"], "o", color=colour, markersize=9, fillstyle="none")
@@ -215,8 +217,8 @@ def draw_gaps(tests: dict, path: Path) -> None:
     finals = [test for claim in ("C8", "C8b", "C8c", "C8d", "X7", "X8", "X9") for test in tests[claim]]
     finals = [test for test in finals if test["unit"] == "nats"]
     with drawing(path, columns=2, height_in=3.6) as (_, (left, right)):
-        _forest(left, areas, "difference of areas (%)", "area_percent_")
-        _forest(right, finals, "difference of final test losses (nats)", "final_")
+        _forest(left, areas, "areas (%)", "area_percent_")
+        _forest(right, finals, "final test losses (nats)", "final_")
 
 
 def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
@@ -224,9 +226,15 @@ def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     for position, test in enumerate(judged):
         _interval(axes, test, position)
-    names = [test["estimand"].removeprefix(prefix).replace("_", " ") for test in judged]
+    names = [_difference(test["estimand"].removeprefix(prefix)) for test in judged]
     axes.set_yticks(range(len(judged)), names, fontsize=7)
     axes.set(xlabel=label)
+
+
+def _difference(arms: str) -> str:
+    """Name a difference of two arms; of one arm alone, from half swap."""
+    pairs = [(a, b) for a in NAME for b in NAME if arms == f"{a}_{b}"] or [(arms, "half_swap")]
+    return " - ".join(NAME[arm] for arm in pairs[0])
 
 
 def _interval(axes: Axes, test: dict, position: float) -> None:

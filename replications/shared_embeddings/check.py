@@ -1,0 +1,54 @@
+"""What a check of the derivation is, and how its random tables are drawn."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from replications.shared_embeddings.embedding import rms_normalise
+
+__all__ = ["Check", "bigram_losses", "drawn", "relative"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of a check.
+
+    Attributes:
+        max_error: Largest deviation from the statement.
+        control_error: The same with one ingredient wrong; must be far larger.
+    """
+
+    max_error: float
+    control_error: float
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    """Standard normal numbers in float64; NumPy's, since torch's depend on the instruction set."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def relative(value: float, expected: float) -> float:
+    """Relative error."""
+    return abs(value / expected - 1)
+
+
+def bigram_losses(table: Tensor, output: Tensor, seed: int, inputs: int) -> Tensor:
+    """Losses of the bigram model at random pairs of different tokens.
+
+    Args:
+        table: Input embedding after the map P, before the norm, shape (n, d); P keeps norms.
+        output: Output table, shape (n, d).
+        seed: Seed of the pairs.
+        inputs: Number of pairs.
+
+    Returns:
+        log sum_k e^(z_ik) - z_ij in nats, shape (inputs,).
+    """
+    n = len(table)
+    generator = np.random.default_rng(seed)
+    i = torch.from_numpy(generator.integers(n, size=inputs))
+    j = (i + torch.from_numpy(generator.integers(1, n, size=inputs))) % n
+    logits = rms_normalise(table[i]) @ output.T
+    return torch.logsumexp(logits, dim=1) - logits.gather(1, j[:, None])[:, 0]

@@ -1,0 +1,311 @@
+"""Why sharing the embedding makes the first loss large, and what the remedies do: derived step by step and checked.
+
+Letters as in `embedding`: n vocabulary, d width, s = sigma, W table, w_i row, P map, z_ij = (P w_i / RMS(w_i)) . u_j
+logit of token j after token i, in a model whose residual branches are zero.
+
+Every check states an equation, computes both sides, and returns the largest deviation. It then runs again with one
+ingredient wrong on purpose, the control: a check that cannot fail proves nothing. Simulations are drawn by NumPy in
+float64. Here are the steps about random tables; those about structure, gradients and optimizers are in
+`derivation_of_training`. `CHECKS` names them all.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from replications.shared_embeddings import derivation_of_training
+from replications.shared_embeddings.check import Check, bigram_losses, drawn, relative
+from replications.shared_embeddings.embedding import (
+    crossover_width,
+    half_swap,
+    predicted_initial_loss,
+    self_logit_moments,
+    shuffle,
+    shuffle_fixed_points,
+    signed_swap,
+    source_initial_loss,
+)
+
+__all__ = ["CHECKS"]
+
+WIDTH, DRAWS = 64, 100_000
+VOCABULARY, INPUTS = 2048, 512
+
+
+def squared_norm() -> Check:
+    """E |w|^2 = d s^2 and Var |w|^2 = d (E w^4 - s^4): 2 d s^4 normal, 4 d s^4 / 5 uniform, 0 for signs.
+
+    Control: the normal variance for the uniform entries.
+
+    Returns:
+        Largest relative error of means and variances (of the signs' variance, in units of d s^4).
+    """
+    d = WIDTH
+    normal = drawn(0, DRAWS, d)
+    uniform = torch.sqrt(torch.tensor(3.0)) * torch.erf(drawn(1, DRAWS, d) / math.sqrt(2))
+    squares = {name: w.square().sum(1) for name, w in (("n", normal), ("u", uniform), ("s", normal.sign()))}
+    means = [relative(float(x.mean()), d) for x in squares.values()]
+    variances = {name: float(x.var()) / d for name, x in squares.items()}
+    errors = [relative(variances["n"], 2), relative(variances["u"], 0.8), variances["s"]]
+    return Check(max(*means, *errors), relative(variances["u"], 2))
+
+
+def _relative_variance(sigma: float) -> float:
+    squares = (sigma * drawn(2, DRAWS, WIDTH)).square().sum(1)
+    return float(squares.var() / squares.mean() ** 2)
+
+
+def accuracy_of_norm_as_written() -> Check:
+    """As written: the smaller s, the better |w| = s sqrt(d), "since" Var |w|^2 = 2 d s^4 falls with s.
+
+    Read as a statement on the approximation, whose error counts in relation to |w|: then the relative variance of
+    |w|^2 ought to fall a hundredfold from s = 1 to s = 0.1 at the least (as s^2).
+
+    Control: the same statement with s^4.
+
+    Returns:
+        |ratio of relative variances / 100 - 1|.
+    """
+    ratio = _relative_variance(1.0) / _relative_variance(0.1)
+    return Check(relative(ratio, 1e2), relative(ratio, 1e4))
+
+
+def accuracy_of_norm() -> Check:
+    """Var |w|^2 / (E |w|^2)^2 = 2 / d at every s: accuracy comes from the width alone.
+
+    Control: half the width in the formula.
+
+    Returns:
+        Largest relative error at s = 0.02, 1/sqrt(d) and 1.
+    """
+    values = [_relative_variance(sigma) for sigma in (0.02, WIDTH**-0.5, 1.0)]
+    return Check(max(relative(x, 2 / WIDTH) for x in values), min(relative(x, 4 / WIDTH) for x in values))
+
+
+def _scaled_inner_product_variance(d: int) -> float:
+    """Var (w . v) for entries of variance 1/d."""
+    return float((drawn(3, DRAWS, d) * drawn(4, DRAWS, d)).sum(1).var()) / d**2
+
+
+def inner_product() -> Check:
+    """E w.v = 0 and Var w.v = d s^4 for independent w, v: by independence only d of the d^2 products survive.
+
+    Control: d^2 s^4, all products.
+
+    Returns:
+        Largest of the relative error of the variance and of the mean in standard deviations over 10.
+    """
+    d = WIDTH
+    products = (drawn(3, DRAWS, d) * drawn(4, DRAWS, d)).sum(1)
+    mean = abs(float(products.mean())) / math.sqrt(d) / 10
+    return Check(max(mean, relative(float(products.var()), d)), relative(float(products.var()), d**2))
+
+
+def inner_product_as_written() -> Check:
+    """As written after equation 5: with s^2 = 1/d the variance is 1/d^3.
+
+    Control: 1/d^2, wrong as well.
+
+    Returns:
+        Relative error, d^2 - 1.
+    """
+    variance = _scaled_inner_product_variance(WIDTH)
+    return Check(relative(variance, WIDTH**-3), relative(variance, WIDTH**-2))
+
+
+def inner_product_corrected() -> Check:
+    """With s^2 = 1/d the variance is d (1/d)^2 = 1/d.
+
+    Control: 1/d^3.
+
+    Returns:
+        Largest relative error over d = 16 and 64.
+    """
+    variances = {d: _scaled_inner_product_variance(d) for d in (16, 64)}
+    errors = [relative(x, 1 / d) for d, x in variances.items()]
+    return Check(max(errors), min(relative(x, d**-3) for d, x in variances.items()))
+
+
+def uniform_reference() -> Check:
+    """Labels uniform and independent of the input: mean loss = log n + KL(uniform | p) >= log n, = for uniform p.
+
+    Control: the divergence the other way round, KL(p | uniform).
+
+    Returns:
+        Largest error of the equation over 50 distributions of 40 tokens, and of log n for uniform p.
+    """
+    n = 40
+    log_p = torch.log_softmax(2 * drawn(5, 50, n), dim=1)
+    losses = -log_p.mean(1) - math.log(n)
+    divergence = (-math.log(n) - log_p).mean(1)
+    reverse = (log_p.exp() * (log_p + math.log(n))).sum(1)
+    uniform = torch.logsumexp(torch.zeros(n, dtype=torch.float64), dim=0) - math.log(n)
+    return Check(float((losses - divergence).abs().max() + abs(uniform)), float((losses - reverse).abs().max()))
+
+
+def _measured(head: str, d: int, sigma: float, seed: int = 0, n: int = VOCABULARY, inputs: int = INPUTS) -> float:
+    """Initial loss of a simulated bigram model, plainly tied or untied."""
+    table = sigma * drawn(seed, n, d)
+    output = table if head == "tied" else sigma * drawn(seed + 1000, n, d)
+    return float(bigram_losses(table, output, seed, inputs).mean())
+
+
+def tied_loss() -> Check:
+    """z_ii = sqrt(d) |w_i|, about d s, and z_ij ~ N(0, d s^2): loss = log(e^(d s) + (n - 1) e^(d s^2 / 2)).
+
+    Control: the source's formula without e^(d s^2 / 2), where the two differ (d = 16 and 32).
+
+    Returns:
+        Largest error in nats over d = 16, 32, 128, 512 at s = 1/sqrt(d).
+    """
+    measured = {d: _measured("tied", d, d**-0.5) for d in (16, 32, 128, 512)}
+    errors = [abs(x - predicted_initial_loss(VOCABULARY, d, d**-0.5, "tied")) for d, x in measured.items()]
+    controls = [abs(measured[d] - source_initial_loss(VOCABULARY, d, d**-0.5)) for d in (16, 32)]
+    return Check(max(errors), min(controls))
+
+
+def crossover() -> Check:
+    """With s = 1/sqrt(d), loss > log n + d s^2 / 2 + log 2 from d* = (log n + 1/2)^2 on.
+
+    There e^(d s) is half the sum. Located by simulation in steps of 8. Control: (log n)^2,
+    which forgets that the others weigh e^(1/2) each.
+
+    Returns:
+        Largest distance of the first width above from d*, for n = 512 and 4096, in units of width.
+    """
+    errors, controls = [], []
+    for n in (512, 4096):
+        threshold = math.log(n) + 0.5 + math.log(2)
+        widths = range(8 * int((math.log(n) - 1) ** 2 // 8), 8 * int((math.log(n) + 3) ** 2 // 8), 8)
+        located = next(d for d in widths if _measured("tied", d, d**-0.5, seed=d, n=n, inputs=2 * INPUTS) > threshold)
+        errors.append(abs(located - crossover_width(n)))
+        controls.append(abs(located - math.log(n) ** 2))
+    return Check(max(errors), max(controls))
+
+
+def small_sigma() -> Check:
+    """With s = (log n) / d, e^(d s) = n and loss = log(2 n - 1) up to d s^2 / 2 = (log n)^2 / (2 d), not log n.
+
+    Control: log n.
+
+    Returns:
+        Largest error in nats at d = 512 and 1024, with the small term counted.
+    """
+    n, log_n = VOCABULARY, math.log(VOCABULARY)
+    measured = {d: _measured("tied", d, log_n / d) for d in (512, 1024)}
+    expected = {d: math.log(n + (n - 1) * math.exp(log_n**2 / (2 * d))) for d in measured}
+    errors = [abs(measured[d] - expected[d]) for d in measured]
+    return Check(max(errors), min(abs(x - log_n) for x in measured.values()))
+
+
+def untied_loss() -> Check:
+    """Untied, every logit is N(0, d s^2): loss = log n + d s^2 / 2, log n + 1/2 at s^2 = 1/d.
+
+    Control: log n, the source's limit.
+
+    Returns:
+        Largest error in nats over d = 64, 512 at s = 1/sqrt(d), and d = 512 at s = 0.06.
+    """
+    cases = [(64, 0.125), (512, 512**-0.5), (512, 0.06)]
+    measured = [_measured("untied", d, sigma) for d, sigma in cases]
+    expected = [math.log(VOCABULARY) + d * sigma**2 / 2 for d, sigma in cases]
+    errors = [abs(x - y) for x, y in zip(measured, expected, strict=True)]
+    return Check(max(errors), min(abs(x - math.log(VOCABULARY)) for x in measured))
+
+
+def _maps() -> dict[str, Callable[[Tensor], Tensor]]:
+    rotation = torch.linalg.qr(drawn(6, WIDTH, WIDTH))[0]
+    return {
+        "identity": lambda w: w,
+        "half_swap": half_swap,
+        "signed_swap": signed_swap,
+        "orthogonal": lambda w: w @ rotation.T,
+        **{f"shuffle_{g}": lambda w, g=g: shuffle(w, g) for g in (2, 4, 8)},
+    }
+
+
+def trace_rule() -> Check:
+    """w^T P w / s has mean s tr P and variance s^2 (|P|^2 + tr P^2) for normal w.
+
+    The mean is sum_ij P_ij E w_i w_j / s; the variance of a normal quadratic form is 2 s^4 |sym P|^2.
+    Seven maps at d = 64, s = 1/8; errors of means in standard deviations, of variances relative (signed
+    swap: absolute). Control: without tr P^2, the variance of an untied head.
+
+    Returns:
+        Largest error.
+    """
+    sigma = WIDTH**-0.5
+    w = sigma * drawn(7, DRAWS, WIDTH)
+    errors, controls = [], []
+    for name, apply in _maps().items():
+        matrix = apply(torch.eye(WIDTH, dtype=torch.float64)).T
+        trace, square = float(matrix.trace()), float((matrix @ matrix).trace())
+        mean, variance = self_logit_moments(trace, float(matrix.square().sum()), square, sigma)
+        values = (w * apply(w)).sum(1) / sigma
+        spread = math.sqrt(max(variance, 1e-300))
+        # Signed swap has no variance at all: its values must be 0.
+        exact = name == "signed_swap"
+        errors.append(float(values.abs().max()) if exact else abs(float(values.mean()) - mean) / spread)
+        errors.append(abs(variance) if exact else relative(float(values.var()), variance))
+        if name in ("identity", "half_swap"):
+            controls.append(relative(float(values.var()), sigma**2 * WIDTH))
+    return Check(max(errors), min(controls))
+
+
+def fixed_points() -> Check:
+    """A shuffle in g groups leaves gcd(g - 1, d/g - 1) + 1 coordinates: sqrt(d) at g = sqrt(d).
+
+    Counted for all divisors but 1 and d of d = 64, 96, 144, 256. Control: two, as for g = 2.
+
+    Returns:
+        Largest difference between count and formula.
+    """
+    errors, controls = [], []
+    for d in (64, 96, 144, 256):
+        order = torch.arange(d)
+        for g in (g for g in range(2, d) if d % g == 0):
+            counted = int((shuffle(order, g) == order).sum())
+            errors.append(abs(counted - shuffle_fixed_points(d, g)))
+            controls.append(abs(counted - 2))
+    return Check(float(max(errors)), float(max(controls)))
+
+
+def positions() -> Check:
+    """Learned positions of the same s: RMS(x) = s sqrt(2), so z_ii is about d s / sqrt(2) and z_ij ~ N(0, d s^2).
+
+    loss = log(e^(d s / sqrt 2) + (n - 1) e^(d s^2 / 2)), one position for each input. Control: without positions.
+
+    Returns:
+        Largest error in nats at d = 128 and 512, s = 1/sqrt(d).
+    """
+    errors, controls = [], []
+    for d in (128, 512):
+        sigma = d**-0.5
+        table = sigma * drawn(8, VOCABULARY, d)
+        inputs = table + sigma * drawn(9, VOCABULARY, d)
+        measured = float(bigram_losses(inputs, table, 8, INPUTS).mean())
+        others = math.log(VOCABULARY - 1) + d * sigma**2 / 2
+        errors.append(abs(measured - math.log(math.exp(d * sigma / math.sqrt(2)) + math.exp(others))))
+        controls.append(abs(measured - predicted_initial_loss(VOCABULARY, d, sigma, "tied")))
+    return Check(max(errors), min(controls))
+
+
+CHECKS: dict[str, Callable[[], Check]] = {
+    "step_1_norm": squared_norm,
+    "step_1_as_written": accuracy_of_norm_as_written,
+    "step_1_corrected": accuracy_of_norm,
+    "step_2_inner_product": inner_product,
+    "step_2_as_written": inner_product_as_written,
+    "step_2_corrected": inner_product_corrected,
+    "step_3_uniform_reference": uniform_reference,
+    "step_4_tied_loss": tied_loss,
+    "step_5_crossover": crossover,
+    "step_6_small_sigma": small_sigma,
+    "step_7_untied_loss": untied_loss,
+    "step_8_trace_rule": trace_rule,
+    "step_12_positions": positions,
+    "step_16_fixed_points": fixed_points,
+    **derivation_of_training.CHECKS,
+}

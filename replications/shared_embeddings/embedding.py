@@ -1,0 +1,576 @@
+"""Output heads that share the input embedding, and what loss a language model starts at with each of them.
+
+Su (2023, kexue.fm/archives/9698). Symbols, as there: n vocabulary, d width, W embedding table of shape (n, d) with
+independent entries of mean 0 and standard deviation sigma, h final hidden state (behind the last normalisation), w_i
+row of token i. Every head maps h of shape (..., d) to logits of shape (..., n):
+
+    z = a (P h) W^T     with a scale a and a linear map P; u = W (tied) or a table of its own (untied)
+
+| head            | P                             | a                | parameters of its own |
+|-----------------|-------------------------------|------------------|-----------------------|
+| tied            | identity                      | 1                | 0                     |
+| untied          | identity, table of its own    | 1                | n d                   |
+| small_sigma     | identity, sigma = (log n) / d | 1                | 0                     |
+| orthogonal      | random orthogonal, trainable  | 1                | d^2                   |
+| half_swap       | (x, y) -> (y, x)              | 1                | 0                     |
+| signed_swap     | (x, y) -> (-y, x)             | 1                | 0                     |
+| shuffle         | reshape (g, d/g), transpose   | 1                | 0                     |
+| scaled          | identity                      | 1 / sqrt(d)      | 0                     |
+| learnable_scale | identity                      | exp(s), 1/sqrt(d) at first | 1           |
+
+Why the map matters: with residual branches near zero h_i = w_i / RMS(w_i), so the logit of the input token itself is
+sigma d when P is the identity: far above all others, and a text hardly ever repeats a token at once.
+"""
+
+import math
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = [
+    "HEADS",
+    "HalfSwapHead",
+    "Head",
+    "LearnableScaleHead",
+    "OrthogonalHead",
+    "ScaledHead",
+    "ShuffleHead",
+    "SignedSwapHead",
+    "TiedHead",
+    "UntiedHead",
+    "crossover_width",
+    "half_swap",
+    "initial_sigma",
+    "make_embedding",
+    "predicted_initial_loss",
+    "rms_normalise",
+    "self_logit_moments",
+    "shuffle",
+    "shuffle_fixed_points",
+    "signed_swap",
+    "source_initial_loss",
+    "token_cross_entropy",
+]
+
+
+# --- maps of the hidden state ---------------------------------------------------------------------------------
+
+
+def half_swap(h: Tensor) -> Tensor:
+    """Exchange the two halves of the last dimension: S[w] = w[d/2:] o w[:d/2] (the source's last equation).
+
+    Args:
+        h: Shape (..., d), d even.
+
+    Returns:
+        Same shape; applied twice it is the identity.
+
+    Raises:
+        ValueError: If d is odd.
+
+    Example:
+        >>> half_swap(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        tensor([3., 4., 1., 2.])
+    """
+    first, second = _halves(h)
+    return torch.cat((second, first), dim=-1)
+
+
+def signed_swap(h: Tensor) -> Tensor:
+    """Exchange the two halves and turn one sign: (x, y) -> (-y, x), a rotation by a right angle (ours).
+
+    The map is antisymmetric, so that w . P w = 0 exactly, for every w.
+
+    Args:
+        h: Shape (..., d), d even.
+
+    Returns:
+        Same shape; applied twice it is minus the identity.
+
+    Raises:
+        ValueError: If d is odd.
+
+    Example:
+        >>> signed_swap(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        tensor([-3., -4.,  1.,  2.])
+    """
+    first, second = _halves(h)
+    return torch.cat((-second, first), dim=-1)
+
+
+def shuffle(h: Tensor, groups: int) -> Tensor:
+    """Shuffle channels as ShuffleNet does: reshape d to (g, d/g), transpose, reshape back.
+
+    Args:
+        h: Shape (..., d).
+        groups: g, from 1 (nothing moves) to d, a divisor of d.
+
+    Returns:
+        Same shape; d/g groups undo g.
+
+    Raises:
+        ValueError: If g does not divide d.
+
+    Example:
+        >>> shuffle(torch.arange(6), groups=2)
+        tensor([0, 3, 1, 4, 2, 5])
+    """
+    _check_groups(h.shape[-1], groups)
+    return h.unflatten(-1, (groups, -1)).transpose(-1, -2).flatten(-2)
+
+
+def shuffle_fixed_points(d: int, groups: int) -> int:
+    """Count the coordinates a shuffle leaves in place: gcd(g - 1, d/g - 1) + 1 (the trace of the permutation).
+
+    The coordinate r (d/g) + c goes to c g + r; it stays where r (d/g - 1) = c (g - 1). At g = sqrt(d) there are
+    sqrt(d) of them.
+
+    Args:
+        d: Width.
+        groups: g, a divisor of d.
+
+    Returns:
+        Fixed points, from 2 (d if g is 1 or d) to d.
+
+    Raises:
+        ValueError: If g does not divide d.
+
+    Example:
+        >>> [shuffle_fixed_points(64, g) for g in (1, 2, 4, 8)]
+        [64, 2, 4, 8]
+    """
+    _check_groups(d, groups)
+    return math.gcd(groups - 1, d // groups - 1) + 1
+
+
+def rms_normalise(w: Tensor) -> Tensor:
+    """Divide by the root mean square, RMS(w) = |w| / sqrt(d): the final norm of a model without gain.
+
+    Args:
+        w: Shape (..., d).
+
+    Returns:
+        Same shape, of norm sqrt(d).
+
+    Example:
+        >>> rms_normalise(torch.tensor([3.0, 4.0])).square().mean()
+        tensor(1.)
+    """
+    return w * (math.sqrt(w.shape[-1]) / w.norm(dim=-1, keepdim=True))
+
+
+# --- heads ----------------------------------------------------------------------------------------------------
+
+
+class Head(nn.Module):
+    """Logits of every token from the final hidden state, with the embedding's own matrix as output table.
+
+    The parameter `weight` *is* `embedding.weight`. A model that registers both keeps the tie through `.to`, deepcopy
+    and `load_state_dict`; safetensors refuses tensors of one storage under two names, so save with
+    `safetensors.torch.save_model`, which writes one.
+
+    Args:
+        embedding: The input embedding.
+
+    Raises:
+        TypeError: If it is no embedding with a floating-point table of two dimensions.
+        ValueError: If it is smaller than n = 2, d = 1.
+
+    Example:
+        >>> embedding = make_embedding(11, 8, sigma=0.1)
+        >>> head = HalfSwapHead(embedding)
+        >>> head(torch.zeros(3, 8)).shape, head.weight is embedding.weight
+        (torch.Size([3, 11]), True)
+    """
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        """Share the table."""
+        super().__init__()
+        table = getattr(embedding, "weight", None)
+        if not isinstance(table, nn.Parameter) or table.ndim != 2 or not table.is_floating_point():
+            found = f"{getattr(table, 'dtype', type(table).__name__)} of shape {tuple(getattr(table, 'shape', ()))}"
+            message = f"the embedding's table is {found}; a head needs a floating-point parameter of shape (n, d)"
+            raise TypeError(message)
+        _check_sizes(*table.shape)
+        self.weight = table
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return logits.
+
+        Args:
+            h: Final hidden state, shape (..., d), of the table's dtype.
+
+        Returns:
+            Logits, shape (..., n).
+        """
+        self._check_hidden(h)
+        return functional.linear(self.transformed(h), self.weight)
+
+    def transformed(self, h: Tensor) -> Tensor:
+        """Return a P h, what is multiplied by the table; also what a cache of hidden states must hold.
+
+        Args:
+            h: Shape (..., d).
+
+        Returns:
+            Same shape.
+        """
+        return h
+
+    def _check_hidden(self, h: Tensor) -> None:
+        d = self.weight.shape[1]
+        if h.shape[-1] != d:
+            message = (
+                f"hidden states have width {h.shape[-1]} and the shared table has width {d}; project them to {d}, or "
+                "use an untied head of their own width"
+            )
+            raise ValueError(message)
+
+
+class TiedHead(Head):
+    """The table itself: z = h W^T. Its self-logit is what the other heads remove."""
+
+
+class UntiedHead(Head):
+    """A table of its own, drawn with the standard deviation of the embedding; n d more parameters."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        """Draw the second table; raise as `Head` does."""
+        super().__init__(embedding)
+        self.weight = nn.Parameter(torch.randn_like(embedding.weight) * embedding.weight.detach().std())
+
+
+class OrthogonalHead(Head):
+    """A trainable projection that starts orthogonal: z = (h Q) W^T; d^2 more parameters."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        """Draw Q uniformly (Haar measure) from torch's global generator; raise as `Head` does."""
+        super().__init__(embedding)
+        d = embedding.weight.shape[1]
+        self.projection = nn.Parameter(nn.init.orthogonal_(embedding.weight.detach().new_empty(d, d)))
+
+    def transformed(self, h: Tensor) -> Tensor:
+        """Return h Q^T."""
+        return functional.linear(h, self.projection)
+
+
+class HalfSwapHead(Head):
+    """Halves exchanged: z = S[h] W^T; no parameter, needs an even width.
+
+    The exchange copies h, little beside the logits. The form without a copy, h_a W_b^T + h_b W_a^T, writes the logits
+    twice and is slower where n > d (benchmarks/bench_shared_embeddings.py).
+    """
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        """Check that d is even; raise as `Head` does."""
+        super().__init__(embedding)
+        _check_even(self.weight.shape[1])
+
+    def transformed(self, h: Tensor) -> Tensor:
+        """Return S[h]."""
+        return half_swap(h)
+
+
+class SignedSwapHead(HalfSwapHead):
+    """Halves exchanged and one negated; the self-logit is 0 exactly."""
+
+    def transformed(self, h: Tensor) -> Tensor:
+        """Return (-y, x) of h = (x, y)."""
+        return signed_swap(h)
+
+
+class ShuffleHead(Head):
+    """Channels shuffled in g groups; no parameter.
+
+    Args:
+        embedding: The input embedding.
+        groups: g, a divisor of d. At g = sqrt(d) the shuffle leaves sqrt(d) coordinates in place, and warns.
+
+    Raises:
+        ValueError: If g does not divide d.
+    """
+
+    def __init__(self, embedding: nn.Embedding, groups: int = 2) -> None:
+        """Check the groups."""
+        super().__init__(embedding)
+        d = self.weight.shape[1]
+        _check_groups(d, groups)
+        if groups * groups == d:
+            message = (
+                f"groups {groups} is the square root of d {d}: {shuffle_fixed_points(d, groups)} of the {d} "
+                "coordinates stay in place; choose another divisor"
+            )
+            warnings.warn(message, UserWarning, stacklevel=2)
+        self.groups = groups
+
+    def transformed(self, h: Tensor) -> Tensor:
+        """Return h shuffled."""
+        return shuffle(h, self.groups)
+
+
+class ScaledHead(Head):
+    """Logits divided by sqrt(d), meant for entries of variance 1 (T5's and PaLM's way, as we remember it)."""
+
+    def transformed(self, h: Tensor) -> Tensor:
+        """Return h / sqrt(d)."""
+        return h / math.sqrt(h.shape[-1])
+
+
+class LearnableScaleHead(Head):
+    """Logits times exp(s), which starts at 1/sqrt(d); one parameter, which weight decay must leave alone."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        """Start at 1/sqrt(d); raise as `Head` does."""
+        super().__init__(embedding)
+        self.log_scale = nn.Parameter(self.weight.detach().new_tensor(-0.5 * math.log(self.weight.shape[1])))
+
+    def transformed(self, h: Tensor) -> Tensor:
+        """Return exp(s) h."""
+        return h * self.log_scale.exp()
+
+
+HEADS: dict[str, type[Head]] = {
+    "tied": TiedHead,
+    "untied": UntiedHead,
+    "small_sigma": TiedHead,
+    "orthogonal": OrthogonalHead,
+    "half_swap": HalfSwapHead,
+    "signed_swap": SignedSwapHead,
+    "shuffle": ShuffleHead,
+    "scaled": ScaledHead,
+    "learnable_scale": LearnableScaleHead,
+}
+
+
+# --- initialisation and what it predicts ----------------------------------------------------------------------
+
+
+def initial_sigma(n: int, d: int, head: str) -> float:
+    """Return the standard deviation of the embedding's entries that belongs to a head.
+
+    Args:
+        n: Vocabulary, at least 2 (log 1 = 0 leaves nothing).
+        d: Width.
+        head: Name of a head.
+
+    Returns:
+        (log n) / d for small_sigma, 1 for scaled, 1 / sqrt(d) for the others.
+
+    Raises:
+        ValueError: If a size is out of range or the head unknown.
+
+    Example:
+        >>> round(initial_sigma(50257, 768, "small_sigma"), 4)
+        0.0141
+    """
+    _check_sizes(n, d)
+    _check_head(head)
+    return {"small_sigma": math.log(n) / d, "scaled": 1.0}.get(head, 1 / math.sqrt(d))
+
+
+def make_embedding(n: int, d: int, sigma: float) -> nn.Embedding:
+    """Make an embedding of normal entries from torch's global generator: the same draw, scaled, for every sigma.
+
+    Args:
+        n: Vocabulary, at least 2.
+        d: Width, at least 1.
+        sigma: Standard deviation, positive.
+
+    Returns:
+        The embedding.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    _check_sizes(n, d)
+    _check_sigma(sigma)
+    return nn.Embedding.from_pretrained(torch.randn(n, d) * sigma, freeze=False)
+
+
+def self_logit_moments(trace: float, squared_norm: float, trace_of_square: float, sigma: float) -> tuple[float, float]:
+    """Return mean and variance of w^T P w / sigma for w with independent N(0, sigma^2) entries: the trace rule.
+
+    sigma tr P   and   sigma^2 (|P|_F^2 + tr P^2).
+
+    Args:
+        trace: tr P.
+        squared_norm: Squared Frobenius norm of P; d for every orthogonal map.
+        trace_of_square: tr P^2: d for the identity and half swap, -d for signed swap.
+        sigma: Standard deviation, positive.
+
+    Returns:
+        Mean and variance. Divided by RMS(w) instead of sigma, the identity's variance is d sigma^2 / 2.
+
+    Raises:
+        ValueError: If sigma is out of range.
+
+    Example:
+        >>> self_logit_moments(trace=64, squared_norm=64, trace_of_square=64, sigma=1 / 8)
+        (8.0, 2.0)
+    """
+    _check_sigma(sigma)
+    return sigma * trace, sigma**2 * (squared_norm + trace_of_square)
+
+
+def source_initial_loss(n: int, d: int, sigma: float) -> float:
+    """Return the tied head's initial loss as the source has it: log(e^(d sigma) + n - 1) (its equation 8).
+
+    Args:
+        n: Vocabulary, at least 2.
+        d: Width.
+        sigma: Standard deviation, positive.
+
+    Returns:
+        Nats a token; no overflow at any d sigma.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> round(source_initial_loss(8000, 256, 1 / 16), 2)
+        16.0
+    """
+    _check_sizes(n, d)
+    _check_sigma(sigma)
+    return _logaddexp(d * sigma, math.log(n - 1))
+
+
+def predicted_initial_loss(n: int, d: int, sigma: float, head: str) -> float:
+    """Return the loss at which a bigram model starts: log(e^m + (n - 1) e^(v / 2)).
+
+    m = a sigma tr P is the self-logit and v = a^2 d sigma^2 the variance of the others; E e^z = e^(v / 2) is what the
+    source neglects. Without a shared table all n logits are of the second kind: log n + v / 2. Good while the sum
+    averages itself out, v below about 2 log n; beyond, its largest terms rule it and the loss is lower.
+
+    Args:
+        n: Vocabulary, at least 2.
+        d: Width.
+        sigma: Standard deviation of the embedding's entries, positive.
+        head: Name of a head; a shuffle is that of two groups.
+
+    Returns:
+        Nats a token, for next tokens that differ from the input token; no overflow at any d sigma.
+
+    Raises:
+        ValueError: If a number is out of range or the head unknown.
+
+    Example:
+        >>> [round(predicted_initial_loss(8000, 256, 1 / 16, head), 2) for head in ("tied", "untied", "half_swap")]
+        [16.0, 9.49, 9.49]
+    """
+    _check_sizes(n, d)
+    _check_sigma(sigma)
+    _check_head(head)
+    scale = 1 / math.sqrt(d) if head in ("scaled", "learnable_scale") else 1.0
+    half_variance = scale**2 * d * sigma**2 / 2
+    if head == "untied":
+        return math.log(n) + half_variance
+    return _logaddexp(scale * sigma * _mean_trace(d, head), math.log(n - 1) + half_variance)
+
+
+def crossover_width(n: int) -> float:
+    """Return the width beyond which a plainly tied start is worse than log n + d sigma^2 / 2 + log 2: (log n + 1/2)^2.
+
+    For sigma = 1/sqrt(d) the two terms of the loss are equal where sqrt(d) = log n + 1/2.
+
+    Args:
+        n: Vocabulary, at least 2.
+
+    Returns:
+        d*.
+
+    Raises:
+        ValueError: If n is below 2.
+
+    Example:
+        >>> [round(crossover_width(n)) for n in (2048, 8000, 50257)]
+        [66, 90, 128]
+    """
+    _check_sizes(n, 1)
+    return (math.log(n) + 0.5) ** 2
+
+
+def token_cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """Return the mean cross-entropy in nats over the kept targets; 0, with zero gradient, if none is kept.
+
+    Args:
+        logits: Shape (..., n).
+        targets: Token ids, shape (...), int64; each in [0, n) or `ignore_index`.
+        ignore_index: Marks targets that do not count.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        IndexError: If a target is out of range: here, and not in a kernel.
+
+    Example:
+        >>> token_cross_entropy(torch.zeros(2, 4), torch.tensor([1, -100]))
+        tensor(1.3863)
+    """
+    n = logits.shape[-1]
+    kept = targets != ignore_index
+    wrong = kept & ((targets < 0) | (targets >= n))
+    if wrong.any():
+        message = f"token id {int(targets[wrong][0])} is not in [0, {n}) and not ignore_index {ignore_index}"
+        raise IndexError(message)
+    total = functional.cross_entropy(
+        logits.flatten(0, -2), targets.flatten(), ignore_index=ignore_index, reduction="sum"
+    )
+    return total / kept.sum().clamp(min=1)
+
+
+# --- checks ---------------------------------------------------------------------------------------------------
+
+
+def _halves(h: Tensor) -> tuple[Tensor, Tensor]:
+    d = h.shape[-1]
+    _check_even(d)
+    return h[..., : d // 2], h[..., d // 2 :]
+
+
+def _check_even(d: int) -> None:
+    if d % 2:
+        message = f"d is {d}; exchanging halves needs an even width"
+        raise ValueError(message)
+
+
+def _check_groups(d: int, groups: int) -> None:
+    if groups < 1 or d % groups:
+        message = f"groups g is {groups} and d is {d}; g must be a divisor of d, from 1 to d"
+        raise ValueError(message)
+
+
+def _check_sizes(n: int, d: int) -> None:
+    for name, size, least in (("n", n, 2), ("d", d, 1)):
+        if size < least:
+            message = f"{name} is {size}; it must be at least {least}"
+            raise ValueError(message)
+
+
+def _check_sigma(sigma: float) -> None:
+    if not (math.isfinite(sigma) and sigma > 0):
+        message = f"sigma is {sigma}; give a finite number above 0"
+        raise ValueError(message)
+
+
+def _check_head(head: str) -> None:
+    if head not in HEADS:
+        message = f"head is {head!r}; known: {', '.join(HEADS)}"
+        raise ValueError(message)
+
+
+def _mean_trace(d: int, head: str) -> int:
+    if head == "shuffle":
+        return shuffle_fixed_points(d, groups=2)
+    if head in ("half_swap", "signed_swap"):
+        _check_even(d)
+        return 0
+    # Under Haar measure the mean trace is 0.
+    return 0 if head == "orthogonal" else d
+
+
+def _logaddexp(x: float, y: float) -> float:
+    return max(x, y) + math.log1p(math.exp(-abs(x - y)))

@@ -1,0 +1,458 @@
+"""Shared output embeddings: every study behind claims.yaml, one function each.
+
+What is trained and measured stands in `tasks/`; here is who is compared, tuned with which budget, on which seeds.
+Every arm of a study gets the same trials of the learning rate; the validation loss at the reported horizon selects,
+and the selected rate is run again on fresh seeds, paired between arms. All trials form one grid and all reported runs
+another, heavy runs first, so that the workers end together.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, product
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from paperkit.config import StrictModel
+from paperkit.runs import Measurement, Run, Runner
+from paperkit.stage import Tables, main
+from paperkit.tuning import LogRange, draw_trials, ledger, select
+from replications.shared_embeddings.embedding import initial_sigma
+from replications.shared_embeddings.tasks.curves import Training, measure_curve, measure_trial
+from replications.shared_embeddings.tasks.identities import (
+    CHECKS,
+    MAPS,
+    TOKENS,
+    measure_identity,
+    measure_scores,
+    measure_self_logits,
+)
+from replications.shared_embeddings.tasks.initial_loss import measure_initial_loss
+from replications.shared_embeddings.tasks.language_model import LanguageModel, measure_first_loss
+from replications.shared_embeddings.tasks.rare_rows import ARMS as LION_ARMS
+from replications.shared_embeddings.tasks.rare_rows import RareRows, measure_rare_rows
+
+SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
+OTHER_ARMS = ("signed_swap", "scaled", "learnable_scale")
+WIDTH_ARMS = ("tied", "half_swap")
+PASSES_ARMS = ("half_swap", "untied")
+SCORES = ("tied", "half_swap", "signed_swap", "orthogonal")
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Rows = list[dict[str, Any]]
+Configuration = dict[str, Any]
+
+
+class Search(StrictModel):
+    """What all searches share.
+
+    Attributes:
+        draw_seed: Seed of the Sobol sequence.
+        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
+        lr: Range of the peak learning rate, the same for every arm of every study.
+    """
+
+    draw_seed: Seed
+    run_seed: Seed
+    lr: LogRange
+
+
+class InitialLoss(StrictModel):
+    """The grid of simulated bigram models (C2 to C4).
+
+    Attributes:
+        vocabularies: n.
+        widths: d.
+        sigmas: Constant standard deviations, beside each head's own.
+        inputs: Pairs of tokens a model.
+        num_seeds: Seeds.
+    """
+
+    vocabularies: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    widths: list[Annotated[int, Field(ge=2, multiple_of=2)]] = Field(min_length=1)
+    sigmas: list[Annotated[float, Field(gt=0)]]
+    inputs: Count
+    num_seeds: Count
+
+
+class FirstLoss(StrictModel):
+    """Untrained GPTs (C5).
+
+    Attributes:
+        size: Sizes; the width is replaced by each of `widths`.
+        widths: d.
+        windows: Windows of the validation split.
+        gradient_windows: Windows for the gradient's norm.
+        num_seeds: Seeds.
+    """
+
+    size: LanguageModel
+    widths: list[Annotated[int, Field(ge=2, multiple_of=2)]] = Field(min_length=1)
+    windows: Count
+    gradient_windows: Count
+    num_seeds: Count
+
+
+class Curves(StrictModel):
+    """The training curves of all heads, the factorial and the factorised model (C6 to C8, C10, X3, X4, X7 to X9).
+
+    Attributes:
+        task: Model and horizon.
+        num_trials: Trials of each arm, a power of two.
+        num_other_seeds: Seeds of the heads that are not the source's, of the factorial, and of the factorised model.
+    """
+
+    task: Training
+    num_trials: Count
+    num_other_seeds: Count
+
+
+class Widths(StrictModel):
+    """Plain tying against half swap at several widths (X5).
+
+    Attributes:
+        task: Model and horizon; the width is replaced by each of `widths`.
+        widths: d.
+        num_trials: Trials of each arm at each width, a power of two.
+        num_seeds: Seeds.
+    """
+
+    task: Training
+    widths: list[Annotated[int, Field(ge=2, multiple_of=2)]] = Field(min_length=2)
+    num_trials: Count
+    num_seeds: Count
+
+
+class Passes(StrictModel):
+    """Several passes over a small text (C11).
+
+    Attributes:
+        task: Model, horizon, length of the text.
+        num_trials: Trials of each arm, a power of two.
+        num_seeds: Seeds.
+    """
+
+    task: Training
+    num_trials: Count
+    num_seeds: Count
+
+
+class Lion(StrictModel):
+    """Rows of rare tokens under Lion (C9).
+
+    Attributes:
+        task: Made-up text and optimizer.
+        num_seeds: Seeds.
+    """
+
+    task: RareRows
+    num_seeds: Count
+
+
+class Config(StrictModel):
+    """One profile of params.yaml.
+
+    Attributes:
+        search: What all searches share.
+        seeds: Fresh seeds; studies take the first so many.
+        initial_loss: Simulated bigram models.
+        first_loss: Untrained GPTs.
+        curves: Training curves.
+        widths: Widths.
+        passes: Several passes over a small text.
+        lion: Rare rows under Lion.
+    """
+
+    search: Search
+    seeds: list[Seed] = Field(min_length=1)
+    initial_loss: InitialLoss
+    first_loss: FirstLoss
+    curves: Curves
+    widths: Widths
+    passes: Passes
+    lion: Lion
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds) or self.search.run_seed in self.seeds:
+            message = f"seeds {self.seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
+            raise ValueError(message)
+        for path in ("initial_loss", "first_loss", "curves", "widths", "passes", "lion"):
+            for name, value in getattr(self, path):
+                if name == "num_trials" and value & (value - 1):
+                    message = f"{path}.num_trials {value} must be a power of two (1, 2, 4, 8, 16 …)"
+                    raise ValueError(message)
+                if name.endswith("seeds") and value > len(self.seeds):
+                    message = f"{path}.{name} {value} must be at most the number of seeds, {len(self.seeds)}"
+                    raise ValueError(message)
+        heads = self.first_loss.size.heads, self.widths.task.heads
+        for path, of_path, number in zip(("first_loss", "widths"), (self.first_loss, self.widths), heads, strict=True):
+            refused = [width for width in of_path.widths if width % number]
+            if refused:
+                message = f"{path}.widths {refused} must be multiples of heads {number}"
+                raise ValueError(message)
+        return self
+
+
+@dataclass(frozen=True)
+class Search1D:
+    """One arm's search: where its trials and its reported runs stand.
+
+    Attributes:
+        experiment: Name of the study.
+        arm: Head.
+        task: Configuration that its runs share.
+        seeds: Seeds of its report.
+        num_trials: Trials.
+        label: Part of the task to write into the ledger, where searches of one name differ in it.
+    """
+
+    experiment: str
+    arm: str
+    task: Configuration
+    seeds: Sequence[int]
+    num_trials: int
+    label: Configuration = field(default_factory=dict)
+
+    def trials(self, search: Search) -> list[Run]:
+        """List the trials: the same rates for every arm.
+
+        Args:
+            search: Range and seeds.
+
+        Returns:
+            One run a rate.
+        """
+        points = draw_trials({"lr": search.lr}, num_trials=self.num_trials, seed=search.draw_seed)
+        return [
+            Run(f"{self.experiment}_search", self.arm, search.run_seed, {**self.task, **point}) for point in points
+        ]
+
+
+def run(config: Config, runner: Runner) -> Tables:
+    """Run every study.
+
+    Args:
+        config: One profile.
+        runner: Executes runs in worker processes.
+
+    Returns:
+        Measurements of all studies, and the ledgers of all searches.
+    """
+    searches = [*width_searches(config), *curve_searches(config), *passes_searches(config)]
+    outcomes = tune(runner, config.search, searches)
+    best = {(of.experiment, of.arm, str(of.label)): rate for of, rate in _best_rates(outcomes)}
+    reports = [
+        Run(of.experiment, of.arm, seed, {**of.task, "lr": best[of.experiment, of.arm, str(of.label)]})
+        for of in searches
+        for seed in of.seeds
+    ]
+    rate = best["curves", "half_swap", "{}"]
+    grid = [*reports, *factorial(config, rate), *untrained(config), *lion(config), *derivation()]
+    runs = list(chain.from_iterable(runner(measure_run, grid)))
+    return Tables(runs, list(chain.from_iterable(_ledger(runner, config.search, of, rows) for of, rows in outcomes)))
+
+
+def width_searches(config: Config) -> Iterator[Search1D]:
+    """List the arms of the width sweep, the widest first.
+
+    Args:
+        config: One profile.
+
+    Yields:
+        Searches of experiment "widths".
+    """
+    study = config.widths
+    for width in sorted(study.widths, reverse=True):
+        task = {**study.task.model_dump(), "width": width}
+        for arm in WIDTH_ARMS:
+            yield Search1D(
+                "widths", arm, task, config.seeds[: study.num_seeds], study.num_trials, label={"width": width}
+            )
+
+
+def curve_searches(config: Config) -> Iterator[Search1D]:
+    """List the arms of the training curves, and the factorised model.
+
+    Args:
+        config: One profile.
+
+    Yields:
+        Searches of experiment "curves".
+    """
+    study = config.curves
+    few = config.seeds[: study.num_other_seeds]
+    for arm in (*SOURCE_ARMS, *OTHER_ARMS, "factorised"):
+        seeds = config.seeds if arm in SOURCE_ARMS else few
+        yield Search1D("curves", arm, study.task.model_dump(), seeds, study.num_trials)
+
+
+def passes_searches(config: Config) -> Iterator[Search1D]:
+    """List the arms of several passes over a small text.
+
+    Args:
+        config: One profile.
+
+    Yields:
+        Searches of experiment "passes".
+    """
+    study = config.passes
+    for arm in PASSES_ARMS:
+        yield Search1D("passes", arm, study.task.model_dump(), config.seeds[: study.num_seeds], study.num_trials)
+
+
+def factorial(config: Config, lr: float) -> Iterator[Run]:
+    """List the cells between the tied head and small sigma, all at one learning rate.
+
+    With r = (log n) / sqrt(d), small sigma is the tied head with logits times r, input times r, and the table's
+    learning rate divided by r (step 18 of the derivation).
+
+    Args:
+        config: One profile.
+        lr: Learning rate of all cells: half swap's, which is none of the corners'.
+
+    Yields:
+        Runs of experiment "factorial"; the arm says which of logits, input, step are changed, as 0 and 1.
+    """
+    task = config.curves.task
+    ratio = initial_sigma(task.vocabulary, task.width, "small_sigma") * math.sqrt(task.width)
+    settings = {**task.model_dump(), "curve": False, "lr": lr}
+    for seed in config.seeds[: config.curves.num_other_seeds]:
+        for logits, inputs, step in product((0, 1), repeat=3):
+            factors = {
+                "head": "tied",
+                "logit_scale": ratio**logits,
+                "input_scale": ratio**inputs,
+                "table_lr_scale": ratio**-step,
+            }
+            yield Run("factorial", f"{logits}{inputs}{step}", seed, {**settings, "factors": factors})
+
+
+def untrained(config: Config) -> Iterator[Run]:
+    """List the untrained models: GPTs, then simulated bigram models, the largest first.
+
+    Args:
+        config: One profile.
+
+    Yields:
+        Runs of experiments "first_loss" and "initial_loss".
+    """
+    study, grid = config.first_loss, config.initial_loss
+    for width, seed in product(sorted(study.widths, reverse=True), config.seeds[: study.num_seeds]):
+        for positions, branches in product((True, False), repeat=2):
+            settings = {
+                **study.size.model_dump(), "width": width, "positions": positions, "branches": branches,
+                "windows": study.windows, "gradient_windows": study.gradient_windows,
+            }  # fmt: skip
+            yield Run("first_loss", "all_heads", seed, settings)
+    sizes = product(sorted(grid.vocabularies, reverse=True), sorted(grid.widths, reverse=True))
+    for (n, d), seed in product(sizes, config.seeds[: grid.num_seeds]):
+        yield Run("initial_loss", "own", seed, {"n": n, "d": d, "inputs": grid.inputs})
+        for sigma in grid.sigmas:
+            yield Run("initial_loss", "constant", seed, {"n": n, "d": d, "inputs": grid.inputs, "sigma": sigma})
+
+
+def lion(config: Config) -> Iterator[Run]:
+    """List the bigram models under Lion.
+
+    Args:
+        config: One profile.
+
+    Yields:
+        Runs of experiment "rare_rows".
+    """
+    for seed, arm in product(config.seeds[: config.lion.num_seeds], LION_ARMS):
+        yield Run("rare_rows", arm, seed, config.lion.task.model_dump())
+
+
+def derivation() -> Iterator[Run]:
+    """List the checks of the derivation, and what its figures show.
+
+    Yields:
+        Runs of experiments "identities", "scores" and "self_logits".
+    """
+    yield from (Run("identities", name, 0, {}) for name in CHECKS)
+    yield from (Run("scores", name, 0, {"row": row}) for name in SCORES for row in range(TOKENS))
+    yield from (Run("self_logits", name, 0, {}) for name in MAPS)
+
+
+MEASURES: dict[str, Callable[[Run], Iterable[Measurement]]] = {
+    "widths": measure_curve,
+    "curves": measure_curve,
+    "passes": measure_curve,
+    "factorial": measure_curve,
+    "first_loss": measure_first_loss,
+    "initial_loss": measure_initial_loss,
+    "rare_rows": measure_rare_rows,
+    "identities": measure_identity,
+    "scores": measure_scores,
+    "self_logits": measure_self_logits,
+}
+
+
+def measure_run(run: Run) -> Iterable[Measurement]:
+    """Measure a run of any study: one function, so that all of them form one grid.
+
+    Args:
+        run: Its experiment names the study, with "_search" behind it for a trial.
+
+    Returns:
+        Its measurements.
+    """
+    return measure_trial(run) if run.experiment.endswith("_search") else MEASURES[run.experiment](run)
+
+
+Outcomes = list[tuple[Search1D, list[tuple[Configuration, float]]]]
+
+
+def tune(runner: Runner, search: Search, searches: Sequence[Search1D]) -> Outcomes:
+    """Run all trials of all searches as one grid.
+
+    Args:
+        runner: Executes runs in worker processes.
+        search: Range and seeds.
+        searches: One for each arm of each study.
+
+    Returns:
+        For each search its rates and their validation losses, in the order drawn.
+    """
+    grids = [of.trials(search) for of in searches]
+    rows = iter(runner(measure_run, list(chain.from_iterable(grids))))
+    return [
+        (of, [({"lr": trial.config["lr"]}, _selecting_loss(of, next(rows))) for trial in grid])
+        for of, grid in zip(searches, grids, strict=True)
+    ]
+
+
+def selecting_metric(experiment: str) -> str:
+    """Return what selects: the loss at the end, but over several passes the best on the way.
+
+    Args:
+        experiment: Name of the study.
+
+    Returns:
+        Metric on the validation split.
+    """
+    return "best_loss_nats" if experiment == "passes" else "loss_nats"
+
+
+def _selecting_loss(of: Search1D, rows: Sequence[Mapping[str, Any]]) -> float:
+    (value,) = (row["value"] for row in rows if row["metric"] == selecting_metric(of.experiment))
+    return math.nan if value is None else value
+
+
+def _best_rates(outcomes: Outcomes) -> Iterator[tuple[Search1D, float]]:
+    for of, tried in outcomes:
+        yield of, tried[select([loss for _, loss in tried])][0]["lr"]
+
+
+def _ledger(runner: Runner, search: Search, of: Search1D, tried: Sequence[tuple[Configuration, float]]) -> Rows:
+    return ledger(
+        profile=runner.profile, experiment=of.experiment, metric=selecting_metric(of.experiment), seed=search.run_seed,
+        space={"lr": search.lr}, trials={of.arm: [({**point, **of.label}, loss) for point, loss in tried]},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(Config, run, stage="shared_embeddings", module="replications.shared_embeddings.experiment", tables=["sotu"])

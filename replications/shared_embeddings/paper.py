@@ -1,0 +1,483 @@
+"""Shared output embeddings at the size the source speaks of, on GPUs: the profile `paper`, through Lightning Fabric.
+
+    python -m replications.shared_embeddings.paper --out results/shared_embeddings_paper
+
+A GPT of twelve layers and width 768 on WikiText-103 with GPT-2's tokenizer (n = 50257, d* = 128), residual branches
+zero at first, once with each of the source's heads. Each head gets the same trials of the learning rate, at the
+reported horizon; fresh seeds are reported. Rows have the form of the other profiles: the same estimands judge them.
+
+**Cost, an estimate:** a run of 5000 steps of 32 x 512 tokens is 6e16 operations, 3 minutes of an H100-class GPU at
+40 % of its peak in bf16; 6 heads, 4 trials and 11 seeds make 90 runs, about 5 hours. No GPU was available to us: the
+tests execute this code at a tiny size on the CPU, and nothing is measured.
+
+**Determinism.** Initialisation and windows are drawn on the CPU from the seed of a run: the same for all heads and for
+any number of devices. A killed study goes on where it was.
+
+**Differences from the other profiles:** bf16 for the matrix products (logits and loss in float32), gradients averaged
+over devices. From the card: n = 50257 instead of 32k, one width.
+"""
+
+import argparse
+import hashlib
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from huggingface_hub import hf_hub_download
+from lightning_fabric import Fabric
+from pydantic import Field, model_validator
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from paperkit.config import StrictModel, read_profile
+from paperkit.provenance import Provenance
+from paperkit.results import ResultsError, read_json, write_json, write_runs, write_trials
+from paperkit.runs import Measurement, Run, code_hashes, import_closure, module_file, run_key
+from paperkit.stage import Tables
+from paperkit.training import warmup_cosine
+from paperkit.tuning import LogRange, draw_trials, ledger, select
+from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
+from replications.shared_embeddings.tasks.curves import BELOW_UNIGRAM_NATS, SUMMARIES, make_optimizer, summaries
+from replications.shared_embeddings.tasks.language_model import (
+    LanguageModel,
+    Split,
+    make_gpt,
+    seeds_of,
+    unigram_entropy,
+    windows_at,
+)
+
+MODULE = "replications.shared_embeddings.paper"
+LOCK = Path("requirements.lock")
+# What is run with the block `tiny` shows that the code works; its rows must not be judged at the paper's scale.
+PROFILES = {"paper": "paper", "tiny": "smoke"}
+ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class HubFile(NamedTuple):
+    """A file of the Hugging Face hub at a fixed revision."""
+
+    kind: Literal["model", "dataset"]
+    repository: str
+    revision: str
+    name: str
+
+    def path(self) -> Path:
+        """Return where the file lies in the local cache; it is downloaded if it is not there.
+
+        Returns:
+            Path of the file.
+
+        Raises:
+            FileNotFoundError: If it is neither in the cache nor to be had.
+        """
+        try:
+            return Path(hf_hub_download(self.repository, self.name, repo_type=self.kind, revision=self.revision))
+        except OSError as error:
+            message = (
+                f"{self.name} of the {self.kind} {self.repository}, revision {self.revision}, is neither in the hub's "
+                f"cache nor to be had ({error}); run `hf download {self.repository} {self.name} --repo-type "
+                f"{self.kind} --revision {self.revision}` where there is network, and copy its cache (HF_HOME) here"
+            )
+            raise FileNotFoundError(message) from error
+
+
+TOKENIZER = HubFile("model", "openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e", "tokenizer.json")
+TEXT: Mapping[Split, Sequence[HubFile]] = {
+    split: [
+        HubFile(
+            "dataset",
+            "Salesforce/wikitext",
+            "b08601e04326c79dfdd32d625aee71d232d685c3",
+            f"wikitext-103-raw-v1/{name}.parquet",
+        )
+        for name in names
+    ]
+    for split, names in (
+        ("train", ["train-00000-of-00002", "train-00001-of-00002"]),
+        ("validation", ["validation-00000-of-00001"]),
+        ("test", ["test-00000-of-00001"]),
+    )
+}
+FILES = (TOKENIZER, *(file for files in TEXT.values() for file in files))
+
+
+class Hardware(StrictModel):
+    """Arguments of Fabric.
+
+    Attributes:
+        accelerator: Where to compute.
+        devices: Processes, one device each.
+        strategy: "ddp" for several processes.
+        precision: Of the forward pass; weights and optimizer state are float32.
+    """
+
+    accelerator: Literal["cuda", "cpu"]
+    devices: int = Field(ge=1)
+    strategy: Literal["auto", "ddp"]
+    precision: Literal["32-true", "bf16-mixed"]
+
+
+class Settings(StrictModel):
+    """One block of paper.yaml.
+
+    Attributes:
+        hardware: Where to compute.
+        width: d.
+        layers: Transformer blocks.
+        heads: Attention heads.
+        context: Tokens a window.
+        batch: Windows a step, a multiple of the devices.
+        micro_batch: Most windows a device handles at once; a batch is accumulated from these.
+        steps: Optimizer steps.
+        warmup_steps: Steps of the linear rise; half a cosine follows.
+        evaluation_windows: Windows in an evaluation.
+        lr: Range of the peak learning rate.
+        num_trials: Trials of each head, a power of two.
+        draw_seed: Seed of the Sobol sequence.
+        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
+        seeds: Fresh seeds of the report.
+    """
+
+    hardware: Hardware
+    width: int = Field(ge=2, multiple_of=2)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    context: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    micro_batch: int = Field(ge=1)
+    steps: int = Field(ge=2)
+    warmup_steps: int = Field(ge=0)
+    evaluation_windows: int = Field(ge=1)
+    lr: LogRange
+    num_trials: int = Field(ge=1)
+    draw_seed: int = Field(ge=0)
+    run_seed: int = Field(ge=0)
+    seeds: list[int] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds) or self.run_seed in self.seeds:
+            message = f"seeds {self.seeds} must differ from each other and from run_seed {self.run_seed}"
+            raise ValueError(message)
+        if self.num_trials & (self.num_trials - 1):
+            message = f"num_trials {self.num_trials} must be a power of two (1, 2, 4, 8, 16 …)"
+            raise ValueError(message)
+        local, rest = divmod(self.batch, self.hardware.devices)
+        if rest or local % min(local, self.micro_batch):
+            message = (
+                f"batch {self.batch} cannot be dealt to devices {self.hardware.devices} in equal parts of micro_batch "
+                f"{self.micro_batch}, or of one smaller part each"
+            )
+            raise ValueError(message)
+        if self.warmup_steps > self.steps - 2:
+            message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
+            raise ValueError(message)
+        if self.width % self.heads:
+            message = f"width {self.width} must be a multiple of heads {self.heads}"
+            raise ValueError(message)
+        return self
+
+    def size(self, vocabulary: int) -> LanguageModel:
+        """Return the sizes of the model.
+
+        Args:
+            vocabulary: n, the tokenizer's.
+
+        Returns:
+            Its sizes.
+        """
+        return LanguageModel(
+            vocabulary=vocabulary, width=self.width, layers=self.layers, heads=self.heads, context=self.context
+        )
+
+
+@dataclass(frozen=True)
+class Text:
+    """The encoded text.
+
+    Attributes:
+        streams: Token ids of each split.
+        vocabulary: n.
+        threshold: Loss to reach, half a nat below the entropy of the token frequencies.
+    """
+
+    streams: Mapping[Split, Tensor]
+    vocabulary: int
+    threshold: float
+
+    @classmethod
+    def load(cls) -> "Text":
+        """Encode all splits with GPT-2's tokenizer.
+
+        Returns:
+            The text, on the CPU.
+        """
+        tokenizer = Tokenizer.from_file(str(TOKENIZER.path()))
+        streams = {split: _encoded(tokenizer, TEXT[split]) for split in SPLITS}
+        threshold = unigram_entropy(streams["train"]) - BELOW_UNIGRAM_NATS
+        return cls(streams, tokenizer.get_vocab_size(), threshold)
+
+
+def _encoded(tokenizer: Tokenizer, files: Sequence[HubFile]) -> Tensor:
+    rows = [row for file in files for row in pq.read_table(file.path(), columns=["text"])["text"].to_pylist()]
+    ids = [np.array(encoding.ids) for encoding in tokenizer.encode_batch_fast(rows) if encoding.ids]
+    return torch.from_numpy(np.concatenate(ids))
+
+
+class Model(nn.Module):
+    """A GPT and its head as one module, since Fabric wraps one.
+
+    Args:
+        arm: Head.
+        size: Sizes.
+    """
+
+    def __init__(self, arm: str, size: LanguageModel) -> None:
+        """Draw the parameters from torch's global generator."""
+        super().__init__()
+        self.gpt = make_gpt(
+            size, sigma=initial_sigma(size.vocabulary, size.width, arm), positions=False, branches=False
+        )
+        self.gpt.head = HEADS[arm](self.gpt.token_embedding)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return logits in float32: in half precision a tied self-logit may overflow.
+
+        Args:
+            tokens: Shape (B, T).
+
+        Returns:
+            Shape (B, T, n).
+        """
+        return self.gpt(tokens).float()
+
+
+@dataclass(frozen=True)
+class Session:
+    """Executes runs one after the other, on all devices at once, and keeps each finished one.
+
+    Attributes:
+        fabric: Launched.
+        settings: One block of paper.yaml.
+        text: Encoded text.
+        profile: Written into every row.
+        kept: Folder of finished runs.
+        common: What the key of a kept run holds beside the run.
+    """
+
+    fabric: Fabric
+    settings: Settings
+    text: Text
+    profile: str
+    kept: Path
+    common: Mapping[str, Any]
+
+    def __call__(self, run: Run) -> list[dict[str, Any]]:
+        """Execute a run that is not kept yet; rank 0 alone reads and writes files.
+
+        Args:
+            run: One unit of work.
+
+        Returns:
+            Its rows of `runs.csv`.
+        """
+        file = self.kept / f"{run_key(run, self.common)}.json"
+        measured = self.fabric.broadcast(_finished(file) if self.fabric.is_global_zero else None)
+        if measured is None:
+            self.fabric.print(f"{run.experiment} {run.arm} seed {run.seed} lr {run.config['lr']}", flush=True)
+            measured = [
+                {**asdict(m), "value": m.value if math.isfinite(m.value) else None} for m in self._measure(run)
+            ]
+            if self.fabric.is_global_zero:
+                write_json(file, measured)
+        head = {"profile": self.profile, **asdict(run)}
+        return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in measured]
+
+    def _measure(self, run: Run) -> Iterator[Measurement]:
+        """Train from scratch; a trial of the search never looks at the test split."""
+        settings, (initialisation, order) = self.settings, seeds_of(run.seed)
+        splits: tuple[Split, ...] = ("validation",) if run.experiment.endswith("_search") else ("validation", "test")
+        torch.manual_seed(initialisation)
+        model = Model(run.arm, settings.size(self.text.vocabulary))
+        optimizer = make_optimizer(model.gpt, run.config)
+        schedule = warmup_cosine(optimizer, steps=settings.steps, warmup_steps=settings.warmup_steps)
+        wrapped, optimizer = self.fabric.setup(model, optimizer)
+        last = len(self.text.streams["train"]) - settings.context
+        draws = np.random.default_rng(order).integers(last, size=(settings.steps, settings.batch))
+        losses: list[float] = []
+        for starts in draws:
+            losses.append(self._step(wrapped, optimizer, starts))
+            # The mean over all devices: they stop together.
+            if not math.isfinite(losses[-1]):
+                yield from (Measurement(split, settings.steps, "loss_nats", math.nan) for split in splits)
+                if "test" in splits:
+                    yield from (Measurement("train", settings.steps, name, math.nan) for name in SUMMARIES)
+                return
+            schedule.step()
+        for split in splits:
+            yield Measurement(split, settings.steps, "loss_nats", self._evaluate(wrapped, split))
+        if "test" in splits:
+            for name, value in summaries(np.array(losses), self.text.threshold).items():
+                yield Measurement("train", settings.steps, name, value)
+
+    def _step(self, model: Any, optimizer: torch.optim.Optimizer, starts: np.ndarray) -> float:
+        """Take one step on a batch that is dealt to all devices and accumulated in equal parts; return its loss."""
+        fabric = self.fabric
+        own = starts.reshape(-1, fabric.world_size)[:, fabric.global_rank]
+        parts = own.reshape(-1, min(self.settings.micro_batch, len(own)))
+        model.train()
+        optimizer.zero_grad()
+        total = torch.zeros((), device=fabric.device)
+        for number, part in enumerate(parts, start=1):
+            inputs, targets = self._windows("train", part)
+            with fabric.no_backward_sync(model, enabled=number < len(parts)):
+                loss = token_cross_entropy(model(inputs), targets) / len(parts)
+                fabric.backward(loss)
+            total += loss.detach()
+        optimizer.step()
+        return float(fabric.all_reduce(total, reduce_op="mean"))
+
+    @torch.no_grad()
+    def _evaluate(self, model: Any, split: Split) -> float:
+        """Return the mean loss over evenly spaced windows, dealt to all devices."""
+        model.eval()
+        last = len(self.text.streams[split]) - self.settings.context - 1
+        starts = np.linspace(0, last, self.settings.evaluation_windows).astype(np.int64)
+        own = starts[self.fabric.global_rank :: self.fabric.world_size]
+        sums = torch.zeros(2, dtype=torch.float64, device=self.fabric.device)
+        for part in np.array_split(own, max(1, math.ceil(len(own) / self.settings.micro_batch))):
+            if len(part):
+                inputs, targets = self._windows(split, part)
+                loss = token_cross_entropy(model(inputs), targets).double()
+                sums += torch.stack([loss * len(part), torch.full_like(loss, len(part))])
+        total, count = self.fabric.all_reduce(sums, reduce_op="sum").tolist()
+        return total / count
+
+    def _windows(self, split: Split, starts: np.ndarray) -> tuple[Tensor, Tensor]:
+        inputs, targets = windows_at(self.text.streams[split], starts, self.settings.context)
+        return inputs.to(self.fabric.device), targets.to(self.fabric.device)
+
+
+def run(settings: Settings, fabric: Fabric, text: Text, *, profile: str, kept: Path) -> Tables:
+    """Tune every head, and run the selected rates on fresh seeds.
+
+    Args:
+        settings: One block of paper.yaml.
+        fabric: Launched, with the settings' hardware.
+        text: Encoded text.
+        profile: Written into every row.
+        kept: Folder of finished runs.
+
+    Returns:
+        Measurements of trials and reported runs, and the ledger of the search.
+    """
+    common = {
+        "code": code_hashes(MODULE), "lock": hashlib.sha256(LOCK.read_bytes()).hexdigest(), "profile": profile,
+    }  # fmt: skip
+    session = Session(fabric, settings, text, profile, kept, common)
+    space = {"lr": settings.lr}
+    points = draw_trials(space, num_trials=settings.num_trials, seed=settings.draw_seed)
+    task = settings.model_dump(
+        exclude={"hardware", "lr", "num_trials", "draw_seed", "run_seed", "seeds", "micro_batch"}
+    )
+    task |= {"vocabulary": text.vocabulary, "precision": settings.hardware.precision}
+    runs: list[dict[str, Any]] = []
+    trials: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
+    for arm in ARMS:
+        tried = [session(Run("curves_search", arm, settings.run_seed, {**task, **point})) for point in points]
+        runs += [row for rows in tried for row in rows]
+        trials[arm] = list(zip(points, (_loss(rows) for rows in tried), strict=True))
+        best = points[select([loss for _, loss in trials[arm]])]
+        runs += [row for seed in settings.seeds for row in session(Run("curves", arm, seed, {**task, **best}))]
+    rows = ledger(
+        profile=profile, experiment="curves", metric="loss_nats", seed=settings.run_seed, space=space, trials=trials
+    )
+    return Tables(runs, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study from its command line (`--out`, `--settings`); several devices start copies of this process.
+
+    Settings, devices and files are checked before anything is trained; results are written after the last run.
+
+    Args:
+        arguments: Command line; None for the process's own.
+
+    Raises:
+        SystemExit: If settings, devices or files are not there; the message names the thing and the remedy.
+    """
+    parser = argparse.ArgumentParser(prog="shared_embeddings_paper", description="Shared embeddings at full size.")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
+    parser.add_argument("--settings", default="paper", choices=PROFILES, help="block of paper.yaml")
+    options = parser.parse_args(arguments)
+    params = module_file(MODULE).with_name("paper.yaml")
+    try:
+        settings = read_profile(Settings, params, options.settings)
+        require_devices(settings.hardware)
+        for file in FILES:
+            file.path()
+    except (ValueError, OSError) as error:
+        message = f"shared_embeddings_paper: {error}"
+        raise SystemExit(message) from error
+    profile, kept = PROFILES[options.settings], Path(f".paperkit/runs/shared_embeddings_{options.settings}")
+    provenance = Provenance("shared_embeddings_paper", ["python", *sys.orig_argv[1:]], profile)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
+    torch.use_deterministic_algorithms(True)
+    fabric = Fabric(**settings.hardware.model_dump())
+    fabric.launch()
+    tables = run(settings, fabric, Text.load(), profile=profile, kept=kept)
+    if not fabric.is_global_zero:
+        return
+    write_trials(options.out / "trials.csv", tables.trials)
+    write_runs(options.out / "runs.csv", tables.runs)
+    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(MODULE)]
+    provenance.write(
+        options.out / "provenance.json", workers=fabric.world_size, threads=torch.get_num_threads(), isa={}, lock=LOCK,
+        deps=[*code, params.relative_to(Path.cwd())],
+    )  # fmt: skip
+    shutil.rmtree(kept)
+
+
+def require_devices(hardware: Hardware) -> None:
+    """Refuse to start where there are fewer GPUs than asked for.
+
+    Args:
+        hardware: What is asked for.
+
+    Raises:
+        OSError: If torch sees fewer CUDA devices.
+    """
+    found = torch.cuda.device_count()
+    if hardware.accelerator == "cuda" and found < hardware.devices:
+        message = (
+            f"the settings ask for {hardware.devices} CUDA device(s), and torch {torch.__version__} sees {found}; run "
+            "it where there are GPUs, with a CUDA build of torch, or pass --settings tiny to try the code on a CPU"
+        )
+        raise OSError(message)
+
+
+def _finished(file: Path) -> list[dict[str, Any]] | None:
+    """Read a finished run; a file that a crash of the machine damaged counts as missing."""
+    try:
+        return read_json(file)
+    except ResultsError:
+        return None
+
+
+def _loss(rows: Sequence[Mapping[str, Any]]) -> float:
+    (value,) = (row["value"] for row in rows if row["metric"] == "loss_nats")
+    return math.nan if value is None else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""Training a small GPT with one of the heads, and what is read off its curve.
+
+The numbers that describe a curve were fixed with the claims: mean training loss over all steps (area), over the first
+40 (early area) and over the last quarter (late area); the first step at which the mean of the last 10 losses lies half
+a nat below the entropy of the token frequencies.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from paperkit.models.tiny_gpt import TinyGPT
+from paperkit.runs import Measurement, Run
+from paperkit.training import train, warmup_cosine
+from replications.shared_embeddings.embedding import HEADS, ShuffleHead, initial_sigma, token_cross_entropy
+from replications.shared_embeddings.tasks.language_model import (
+    LanguageModel,
+    Multiply,
+    ScaledEmbedding,
+    Split,
+    evaluation_windows,
+    factorise,
+    make_gpt,
+    seeds_of,
+    token_stream,
+    unigram_entropy,
+    windows_at,
+)
+
+EARLY_STEPS, LATE_SHARE, WINDOW, BELOW_UNIGRAM_NATS = 40, 0.25, 10, 0.5
+BETAS = (0.9, 0.99)
+SUMMARIES = ("area_nats", "early_area_nats", "late_area_nats", "steps_to_threshold")
+# Heads of embedding.HEADS, and the untied model whose tables are factorised to the parameters of a shared one.
+ARMS = (*HEADS, "factorised")
+
+
+class Training(LanguageModel):
+    """The task: model, horizon, what is looked at.
+
+    Attributes:
+        batch: Windows a step.
+        steps: Optimizer steps.
+        warmup_steps: Steps of the linear rise; half a cosine follows.
+        positions: Whether learned positions start at the embedding's standard deviation, or at 0.
+        windows: Windows, evenly spaced over a split, in an evaluation.
+        training_tokens: Length of the training text from its start; 0 for all of it.
+        evaluations: Evaluations along the run, the last at its end.
+        curve: Whether the training curve is reported, as means over parts of the run.
+    """
+
+    batch: int = Field(ge=1)
+    steps: int = Field(ge=2)
+    warmup_steps: int = Field(ge=0)
+    positions: bool
+    windows: int = Field(ge=1)
+    training_tokens: int = Field(ge=0)
+    evaluations: int = Field(ge=1, le=20)
+    curve: bool
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.warmup_steps > self.steps - 2:
+            message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
+            raise ValueError(message)
+        if self.evaluations > self.steps:
+            message = f"evaluations {self.evaluations} must be at most steps = {self.steps}"
+            raise ValueError(message)
+        if 0 < self.training_tokens < 2 * self.context:
+            message = f"training_tokens {self.training_tokens} must be 0 or at least two contexts, {2 * self.context}"
+            raise ValueError(message)
+        return self
+
+
+def measure_curve(run: Run) -> Iterator[Measurement]:
+    """Train, and report the curve's summaries, and validation and test loss.
+
+    Args:
+        run: Arm, seed, the task and `lr`; for a cell of the factorial also `factors`.
+
+    Returns:
+        See `_measurements`.
+    """
+    return _measurements(run, ("validation", "test"))
+
+
+def measure_trial(run: Run) -> Iterator[Measurement]:
+    """Train as `measure_curve` does, and look only at what may select: never at the test split.
+
+    Args:
+        run: Arm, seed, the task and `lr`.
+
+    Returns:
+        The validation loss in nats a token.
+    """
+    return _measurements(run, ("validation",))
+
+
+def _measurements(run: Run, splits: tuple[Split, ...]) -> Iterator[Measurement]:
+    """Yield losses of the splits at the end (loss_nats), at the best evaluation on validation, and the summaries."""
+    task, model = task_of(run), make_model(run)
+    evaluated = [round(task.steps * part / task.evaluations) for part in range(1, task.evaluations + 1)]
+    losses: list[float] = []
+    found: dict[Split, list[float]] = {split: [] for split in splits}
+    for loss in training(run, model):
+        if not math.isfinite(loss):
+            yield from _diverged(task, splits)
+            return
+        losses.append(loss)
+        if len(losses) in evaluated:
+            for split in splits:
+                found[split].append(evaluate(model, task, split))
+    best = int(np.argmin(found["validation"]))
+    for split in splits:
+        yield Measurement(split, task.steps, "loss_nats", found[split][-1])
+        yield Measurement(split, task.steps, "best_loss_nats", found[split][best])
+    if splits == ("validation",):
+        return
+    for metric, value in summaries(np.array(losses), threshold_of(task)).items():
+        yield Measurement("train", task.steps, metric, value)
+    yield Measurement("none", task.steps, "parameters", float(sum(p.numel() for p in model.parameters())))
+    if task.curve:
+        for end, mean in curve_parts(np.array(losses)).items():
+            yield Measurement("train", end, "part_loss_nats", mean)
+
+
+def _diverged(task: Training, splits: tuple[Split, ...]) -> Iterator[Measurement]:
+    for split in splits:
+        yield Measurement(split, task.steps, "loss_nats", math.nan)
+        yield Measurement(split, task.steps, "best_loss_nats", math.nan)
+    if splits != ("validation",):
+        yield from (Measurement("train", task.steps, metric, math.nan) for metric in SUMMARIES)
+
+
+def summaries(losses: np.ndarray, threshold: float) -> dict[str, float]:
+    """Describe a training curve by the numbers fixed with the claims.
+
+    Args:
+        losses: Training loss at each step in nats, shape (steps,).
+        threshold: Loss in nats.
+
+    Returns:
+        The numbers of `SUMMARIES`; steps_to_threshold is steps + 1 if the threshold is never reached.
+
+    Example:
+        >>> summaries(np.linspace(5, 3, 100), threshold=4.0)["steps_to_threshold"]
+        55.0
+    """
+    means = np.convolve(losses, np.ones(WINDOW) / WINDOW, mode="valid") if len(losses) >= WINDOW else np.array([])
+    below = np.flatnonzero(means <= threshold)
+    return {
+        "area_nats": float(losses.mean()),
+        "early_area_nats": float(losses[:EARLY_STEPS].mean()),
+        "late_area_nats": float(losses[-math.ceil(LATE_SHARE * len(losses)) :].mean()),
+        "steps_to_threshold": float(below[0] + WINDOW if len(below) else len(losses) + 1),
+    }
+
+
+def curve_parts(losses: np.ndarray) -> dict[int, float]:
+    """Average a curve over parts: 5 steps each in the beginning, then a twentieth of the run each.
+
+    Args:
+        losses: Training loss at each step, shape (steps,).
+
+    Returns:
+        Mean by the last step of each part.
+
+    Example:
+        >>> list(curve_parts(np.zeros(400)))[:10]
+        [5, 10, 15, 20, 25, 30, 35, 40, 60, 80]
+    """
+    long = max(5, len(losses) // 20)
+    ends = [*range(5, EARLY_STEPS + 1, 5), *range(EARLY_STEPS + long, len(losses) + 1, long)]
+    ends = [end for end in ends if end <= len(losses)]
+    starts = [0, *ends[:-1]]
+    return {end: float(losses[start:end].mean()) for start, end in zip(starts, ends, strict=True)}
+
+
+def threshold_of(task: Training) -> float:
+    """Return the loss to reach: half a nat below the entropy of the token frequencies.
+
+    Args:
+        task: Gives vocabulary and length of the training text.
+
+    Returns:
+        Nats a token.
+    """
+    return unigram_entropy(training_stream(task)) - BELOW_UNIGRAM_NATS
+
+
+def training_stream(task: Training) -> Tensor:
+    """Return the training text, or the part of it that a run may see.
+
+    Args:
+        task: Gives vocabulary and length.
+
+    Returns:
+        Token ids.
+    """
+    return token_stream("train", task.vocabulary)[: task.training_tokens or None]
+
+
+def task_of(run: Run) -> Training:
+    """Return the part of a run's configuration that is the task, checked.
+
+    Args:
+        run: Its configuration holds the task and hyper-parameters.
+
+    Returns:
+        The task.
+    """
+    return Training(**{name: run.config[name] for name in Training.model_fields})
+
+
+def make_model(run: Run) -> TinyGPT:
+    """Make the model of an arm; arms of one seed share all initial numbers but for sigma and what is their own.
+
+    Args:
+        run: Arm, seed, task; `factors` of a cell of the factorial: its logit_scale and input_scale.
+
+    Returns:
+        A GPT whose residual branches start at zero.
+    """
+    task, factors = task_of(run), run.config.get("factors", {})
+    torch.manual_seed(seeds_of(run.seed)[0])
+    name = "untied" if run.arm == "factorised" else factors.get("head", run.arm)
+    sigma = initial_sigma(task.vocabulary, task.width, name)
+    gpt = make_gpt(task, sigma=sigma, positions=task.positions, branches=False)
+    if run.arm == "factorised":
+        factorise(gpt, task)
+        return gpt
+    # Two groups, and not the square root of the width, at which the shuffle would warn.
+    head = ShuffleHead(gpt.token_embedding, groups=2) if name == "shuffle" else HEADS[name](gpt.token_embedding)
+    if factors:
+        assert isinstance(gpt.token_embedding, ScaledEmbedding), "make_gpt gives the embedding a scale"
+        gpt.token_embedding.scale = factors["input_scale"]
+        gpt.head = nn.Sequential(Multiply(factors["logit_scale"]), head)
+    else:
+        gpt.head = head
+    return gpt
+
+
+def make_optimizer(model: TinyGPT, config: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Make Adam without decay, the token table's learning rate times `table_lr_scale` of a cell of the factorial.
+
+    Args:
+        model: Its parameters are optimized, each once.
+        config: Holds lr and, for a cell, factors.
+
+    Returns:
+        The optimizer.
+    """
+    table = getattr(model.token_embedding, "weight", None)
+    rest = [p for p in model.parameters() if p is not table]
+    scale = config.get("factors", {}).get("table_lr_scale", 1.0)
+    groups = [{"params": rest, "lr": config["lr"]}]
+    if table is not None:
+        groups.append({"params": [table], "lr": config["lr"] * scale})
+    return torch.optim.Adam(groups, lr=config["lr"], betas=BETAS, fused=True)
+
+
+def training(run: Run, model: TinyGPT) -> Iterator[float]:
+    """Train: warm-up and half a cosine; arms of one seed see the same windows.
+
+    Gradients are not clipped: that would act on the heads differently, whose gradients differ in size at first.
+
+    Args:
+        run: Seed, task, lr.
+        model: Trained in place.
+
+    Yields:
+        The loss of each step before it is taken.
+    """
+    task = task_of(run)
+    optimizer = make_optimizer(model, run.config)
+    batches = batches_of(training_stream(task), task, seeds_of(run.seed)[1])
+    schedule = warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps)
+    for step in train(model, batches, token_cross_entropy, optimizer, schedule=schedule):
+        yield step.loss
+
+
+def batches_of(stream: Tensor, task: Training, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Draw windows uniformly with replacement; the same seed gives every arm the same windows.
+
+    Args:
+        stream: Token ids.
+        task: Gives number of steps, windows a step, tokens a window.
+        seed: Seed of the draws.
+
+    Yields:
+        Inputs and targets, each of shape (B, T).
+    """
+    starts = np.random.default_rng(seed).integers(len(stream) - task.context, size=(task.steps, task.batch))
+    for row in starts:
+        yield windows_at(stream, row, task.context)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, task: Training, split: Split) -> float:
+    """Return the loss over evenly spaced windows of a split, the same windows for every run.
+
+    Args:
+        model: Left in evaluation mode.
+        task: Gives tokens a window and number of windows.
+        split: Which speeches.
+
+    Returns:
+        Mean cross-entropy in nats a token.
+    """
+    model.eval()
+    inputs, targets = evaluation_windows(split, task, task.windows)
+    total = 0.0
+    for part, wanted in zip(inputs.split(64), targets.split(64), strict=True):
+        total += token_cross_entropy(model(part), wanted).item() * len(part)
+    return total / len(inputs)

@@ -1,0 +1,75 @@
+"""The derivation as runs, and what its figures show: scores of a few tokens, and self-logits of many."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch import Tensor
+
+from paperkit.runs import Measurement, Run
+from replications.shared_embeddings.check import drawn
+from replications.shared_embeddings.derivation import CHECKS
+from replications.shared_embeddings.embedding import half_swap, rms_normalise, shuffle, signed_swap
+
+__all__ = ["CHECKS", "MAPS", "measure_identity", "measure_scores", "measure_self_logits"]
+
+WIDTH, TOKENS, DRAWS = 64, 20, 20_000
+
+
+def _rotated(w: Tensor) -> Tensor:
+    rotation, _ = np.linalg.qr(drawn(1, WIDTH, WIDTH).numpy())
+    return w @ drawn(0, 0, WIDTH).new_tensor(rotation)
+
+
+MAPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tied": lambda w: w,
+    "half_swap": half_swap,
+    "signed_swap": signed_swap,
+    "orthogonal": _rotated,
+    "shuffle": lambda w: shuffle(w, 2),
+    "shuffle_square": lambda w: shuffle(w, 8),
+}
+
+
+def measure_identity(run: Run) -> Iterator[Measurement]:
+    """Execute one check of the derivation, and its negative control.
+
+    Args:
+        run: Its arm names the check.
+
+    Yields:
+        The check's error, and the error of the deliberately wrong variant.
+    """
+    check = CHECKS[run.arm]()
+    yield Measurement("none", 0, "max_error", check.max_error)
+    yield Measurement("none", 0, "control_error", check.control_error)
+
+
+def measure_scores(run: Run) -> Iterator[Measurement]:
+    """Compute one row of the initial bigram scores W P^T W^T / s at d = 64, s = 1/8.
+
+    Args:
+        run: Its arm names the map; configuration `row`, token i.
+
+    Yields:
+        The score of token j at "step" j.
+    """
+    table = drawn(2, TOKENS, WIDTH) / 8
+    scores = MAPS[run.arm](table[run.config["row"]]) @ table.T * 8
+    yield from (Measurement("none", j, "score", float(score)) for j, score in enumerate(scores))
+
+
+def measure_self_logits(run: Run) -> Iterator[Measurement]:
+    """Describe the self-logits of 20 000 tokens at d = 64, s = 1/8, with the exact norm.
+
+    Args:
+        run: Its arm names the map.
+
+    Yields:
+        Mean, standard deviation, and the deciles 5 to 95 %, at "step" percent.
+    """
+    table = drawn(3, DRAWS, WIDTH) / 8
+    values = (rms_normalise(MAPS[run.arm](table)) * table).sum(1).numpy()
+    yield Measurement("none", 0, "self_logit_mean", float(values.mean()))
+    yield Measurement("none", 0, "self_logit_sd", float(values.std()))
+    for percent in range(5, 100, 10):
+        yield Measurement("none", percent, "self_logit_percentile", float(np.percentile(values, percent)))

@@ -1,0 +1,269 @@
+"""Small GPTs over State of the Union speeches that differ in their head: text, model, and first loss.
+
+Dimension letters: B batch, T time (context), V vocabulary n, D width d.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from tokenizers import ByteLevelBPETokenizer
+from torch import Tensor, nn
+
+from paperkit.config import StrictModel
+from paperkit.datasets import read_table
+from paperkit.models.tiny_gpt import TinyGPT
+from paperkit.runs import Measurement, Run
+from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
+
+Split = Literal["train", "validation", "test"]
+INITIAL_HEADS = ("tied", "untied", "orthogonal", "half_swap", "shuffle")
+
+
+class LanguageModel(StrictModel):
+    """Model and text windows, the same for all heads.
+
+    Attributes:
+        vocabulary: n, size of the byte-level BPE trained on the training speeches.
+        width: d.
+        layers: Transformer blocks.
+        heads: Attention heads.
+        context: Tokens a window.
+    """
+
+    vocabulary: int = Field(ge=257, le=65_535)
+    width: int = Field(ge=2, multiple_of=2)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    context: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads:
+            message = f"width {self.width} must be a multiple of heads {self.heads}"
+            raise ValueError(message)
+        return self
+
+
+class ScaledEmbedding(nn.Embedding):
+    """An embedding whose output is multiplied by a constant (a factor of the factorial).
+
+    Attributes:
+        scale: The constant.
+    """
+
+    scale: float = 1.0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look the rows up and scale them."""
+        rows = super().forward(tokens)
+        return rows if self.scale == 1 else rows * self.scale
+
+
+class Multiply(nn.Module):
+    """Multiplication by a constant.
+
+    Args:
+        factor: The constant.
+    """
+
+    def __init__(self, factor: float) -> None:
+        """Keep the constant."""
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the product."""
+        return h * self.factor
+
+
+def make_gpt(size: LanguageModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
+    """Make a GPT without a head: the same numbers for every sigma, from torch's global generator.
+
+    Args:
+        size: Its sizes.
+        sigma: Standard deviation of the embedding's entries.
+        positions: Whether learned positions start at the same standard deviation; otherwise they start at 0.
+        branches: Whether residual branches start at their usual size; otherwise at 0, as the source assumes.
+
+    Returns:
+        The model; its head is the identity, so that it returns final hidden states.
+    """
+    gpt = TinyGPT(
+        vocabulary=size.vocabulary, width=size.width, layers=size.layers, heads=size.heads, context=size.context
+    )
+    unit = gpt.token_embedding.weight.detach() * math.sqrt(size.width)
+    gpt.token_embedding = ScaledEmbedding.from_pretrained(unit * sigma, freeze=False)
+    gpt.position_embedding.weight.data.mul_(math.sqrt(size.width) * sigma if positions else 0.0)
+    if not branches:
+        for block in gpt.blocks:
+            for output in (block.attention_output, block.mlp_output):
+                output.weight.data.zero_()
+    gpt.head = nn.Identity()
+    return gpt
+
+
+def factorised_width(vocabulary: int, width: int) -> int:
+    """Return the inner width e at which two factorised tables have together the parameters of one shared table.
+
+    2 e (n + d) <= n d.
+
+    Args:
+        vocabulary: n.
+        width: d.
+
+    Returns:
+        e, at least 1.
+
+    Example:
+        >>> factorised_width(2048, 128), 2 * 60 * (2048 + 128) <= 2048 * 128
+        (60, True)
+    """
+    return max(1, vocabulary * width // (2 * (vocabulary + width)))
+
+
+def factorise(gpt: TinyGPT, size: LanguageModel) -> None:
+    """Give a model an input and an output table of their own, each a product of a narrow table and a projection.
+
+    Entries of the product have variance 1/d, logits variance 1, as in the untied model.
+
+    Args:
+        gpt: Changed in place.
+        size: Its sizes.
+    """
+    inner = factorised_width(size.vocabulary, size.width)
+
+    def linear(into: int, out: int) -> nn.Linear:
+        layer = nn.Linear(into, out, bias=False)
+        nn.init.normal_(layer.weight, std=1 / math.sqrt(into))
+        return layer
+
+    table = nn.Embedding(size.vocabulary, inner)
+    nn.init.normal_(table.weight, std=1 / math.sqrt(size.width))
+    # TinyGPT calls both as functions of tokens and of hidden states, and asks nothing else of them.
+    gpt.token_embedding = nn.Sequential(table, linear(inner, size.width))
+    gpt.head = nn.Sequential(linear(size.width, inner), linear(inner, size.vocabulary))
+
+
+def measure_first_loss(run: Run) -> Iterator[Measurement]:
+    """Measure an untrained GPT with each head on the same hidden states.
+
+    Args:
+        run: Seed; configuration of the model, positions, branches, windows and gradient_windows.
+
+    Yields:
+        Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads),
+        and the share of tokens that repeat the one before.
+    """
+    size = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
+    torch.manual_seed(seeds_of(run.seed)[0])
+    sigma = initial_sigma(size.vocabulary, size.width, "tied")
+    gpt = make_gpt(size, sigma=sigma, positions=run.config["positions"], branches=run.config["branches"])
+    inputs, targets = evaluation_windows("validation", size, run.config["windows"])
+    heads = {name: HEADS[name](gpt.token_embedding) for name in INITIAL_HEADS}
+    with torch.no_grad():
+        hidden = gpt(inputs)
+        for name, head in heads.items():
+            yield Measurement("validation", 0, f"{name}_loss_nats", token_cross_entropy(head(hidden), targets).item())
+    yield Measurement("validation", 0, "repeated_share", float((inputs == targets).double().mean()))
+    few = slice(run.config["gradient_windows"])
+    for name in ("tied", "untied", "half_swap"):
+        loss = token_cross_entropy(heads[name](gpt(inputs[few])), targets[few])
+        parameters = list({id(p): p for p in (*gpt.parameters(), *heads[name].parameters())}.values())
+        gradients = torch.autograd.grad(loss, parameters)
+        norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
+        yield Measurement("validation", 0, f"{name}_gradient_norm", norm)
+
+
+@functools.cache
+def token_stream(split: Split, vocabulary: int) -> Tensor:
+    """Encode the speeches of a split, joined by one separator token (id 0).
+
+    Args:
+        split: Which speeches; the BPE is always trained on the training ones.
+        vocabulary: Number of tokens.
+
+    Returns:
+        Token ids, shape (tokens,), int64.
+    """
+    tokenizer = _tokenizer(vocabulary)
+    return torch.cat([torch.tensor([0, *tokenizer.encode(speech).ids]) for speech in _speeches(split)])
+
+
+@functools.cache
+def _tokenizer(vocabulary: int) -> ByteLevelBPETokenizer:
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(
+        _speeches("train"), vocab_size=vocabulary, special_tokens=["<|speech|>"], show_progress=False
+    )
+    return tokenizer
+
+
+def _speeches(split: Split) -> list[str]:
+    return list(read_table("sotu", columns=["text"], split=split)["text"])
+
+
+def unigram_entropy(stream: Tensor) -> float:
+    """Return the entropy of the token frequencies: the loss of the best model that ignores the context.
+
+    Args:
+        stream: Token ids.
+
+    Returns:
+        Nats a token.
+
+    Example:
+        >>> round(unigram_entropy(torch.tensor([0, 1, 2, 3])), 4)
+        1.3863
+    """
+    counts = torch.bincount(stream).double()
+    frequencies = counts[counts > 0] / counts.sum()
+    return float(-(frequencies * frequencies.log()).sum())
+
+
+def windows_at(stream: Tensor, starts: np.ndarray, context: int) -> tuple[Tensor, Tensor]:
+    """Cut windows out of a stream.
+
+    Args:
+        stream: Token ids.
+        starts: First token of each window.
+        context: Tokens a window.
+
+    Returns:
+        Inputs and targets (one token later), each of shape (B, T).
+    """
+    tokens = stream[torch.from_numpy(starts)[:, None] + torch.arange(context + 1)]
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def evaluation_windows(split: Split, size: LanguageModel, windows: int) -> tuple[Tensor, Tensor]:
+    """Cut evenly spaced windows out of a split, the same for every run.
+
+    Args:
+        split: Which speeches.
+        size: Gives vocabulary and tokens a window.
+        windows: Number of windows.
+
+    Returns:
+        Inputs and targets.
+    """
+    stream = token_stream(split, size.vocabulary)
+    starts = np.linspace(0, len(stream) - size.context - 1, windows).astype(np.int64)
+    return windows_at(stream, starts, size.context)
+
+
+def seeds_of(seed: int) -> tuple[int, int]:
+    """Derive the two seeds of a run, so that arms of one seed share both.
+
+    Args:
+        seed: Seed of the run.
+
+    Returns:
+        Seed of the initialisation and seed of the data order.
+    """
+    initialisation, order = np.random.SeedSequence(seed).generate_state(2)
+    return int(initialisation), int(order)

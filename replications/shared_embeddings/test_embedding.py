@@ -1,0 +1,397 @@
+"""The heads are what they are called, keep their tie, and start where the formulas say."""
+
+import copy
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_model, save_file, save_model
+from torch import nn
+from torch.nn import functional
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from replications.shared_embeddings import embedding
+from replications.shared_embeddings.embedding import HEADS
+
+SHARING = [name for name in HEADS if name != "untied"]
+PERMUTING = ["half_swap", "signed_swap", "shuffle", "orthogonal"]
+
+
+class Bigram(nn.Module):
+    """The model of the derivation: embedding, exact RMS norm, head."""
+
+    def __init__(self, name, n=50, d=8, sigma=None, dtype=torch.float64):
+        super().__init__()
+        sigma = sigma or embedding.initial_sigma(n, d, name)
+        self.embedding = embedding.make_embedding(n, d, sigma).to(dtype)
+        self.head = HEADS[name](self.embedding)
+
+    def forward(self, tokens):
+        return self.head(embedding.rms_normalise(self.embedding(tokens)))
+
+
+def bigram_loss(name, n, d, sigma, *, seed=0, inputs=1024):
+    torch.manual_seed(seed)
+    model = Bigram(name, n, d, sigma, torch.float32)
+    tokens = torch.randint(n, (inputs,))
+    with torch.no_grad():
+        return float(embedding.token_cross_entropy(model(tokens), (tokens + torch.randint(1, n, (inputs,))) % n))
+
+
+# --- Heads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_all_heads_have_one_interface_and_share_what_they_should(name):
+    torch.manual_seed(0)
+    model = Bigram(name)
+    assert model(torch.arange(6).view(2, 3)).shape == (2, 3, 50)
+    assert (model.head.weight is model.embedding.weight) == (name != "untied")
+    own = {"untied": 50 * 8, "orthogonal": 64, "learnable_scale": 1}.get(name, 0)
+    assert sum(p.numel() for p in model.parameters()) == 50 * 8 + own
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_logits_are_the_product_with_the_matrix_of_the_map(name):
+    torch.manual_seed(0)
+    model, h = Bigram(name), torch.randn(5, 8, dtype=torch.float64)
+    matrix = model.head.transformed(torch.eye(8, dtype=torch.float64))
+    expected = np.einsum("bd,de,ne->bn", h, matrix.detach(), model.head.weight.detach())
+    np.testing.assert_allclose(model.head(h).detach(), expected, atol=1e-12)
+
+
+def test_half_swap_is_the_head_with_its_columns_permuted():
+    torch.manual_seed(0)
+    model, h = Bigram("half_swap"), torch.randn(5, 8, dtype=torch.float64)
+    permuted = model.head.weight[:, [4, 5, 6, 7, 0, 1, 2, 3]]
+    torch.testing.assert_close(model.head(h), functional.linear(h, permuted), atol=1e-12, rtol=0)
+    first, second = model.head.weight[:, :4], model.head.weight[:, 4:]
+    torch.testing.assert_close(model.head(h), h[:, :4] @ second.T + h[:, 4:] @ first.T, atol=1e-12, rtol=0)
+
+
+@given(d=st.integers(1, 32).map(lambda half: 2 * half), seed=st.integers(0, 1000))
+def test_half_swap_is_its_own_inverse_and_signed_swap_a_quarter_turn(d, seed):
+    h = torch.from_numpy(np.random.default_rng(seed).standard_normal((3, d)))
+    assert torch.equal(embedding.half_swap(embedding.half_swap(h)), h)
+    assert torch.equal(embedding.signed_swap(embedding.signed_swap(h)), -h)
+    assert (h * embedding.signed_swap(h)).sum(-1).abs().max() < 1e-12 * d
+    for moved in (embedding.half_swap(h), embedding.signed_swap(h)):
+        torch.testing.assert_close(moved.norm(dim=-1), h.norm(dim=-1))
+
+
+@given(small=st.integers(1, 12), large=st.integers(1, 12))
+def test_a_shuffle_is_a_permutation_undone_by_the_complementary_groups_with_the_stated_fixed_points(small, large):
+    d = small * large
+    order = torch.arange(d)
+    moved = embedding.shuffle(order, small)
+    assert torch.equal(moved.sort().values, order)
+    assert torch.equal(embedding.shuffle(moved, large), order)
+    assert int((moved == order).sum()) == (d if 1 in (small, large) else embedding.shuffle_fixed_points(d, small))
+
+
+def test_fixed_points_of_a_trivial_shuffle_are_all():
+    assert embedding.shuffle_fixed_points(12, 1) == embedding.shuffle_fixed_points(12, 12) == 12
+
+
+@pytest.mark.parametrize("name", PERMUTING)
+def test_an_orthogonal_map_keeps_the_norm(name):
+    torch.manual_seed(0)
+    h = torch.randn(7, 8, dtype=torch.float64)
+    torch.testing.assert_close(Bigram(name).head.transformed(h).norm(dim=-1), h.norm(dim=-1))
+
+
+def test_scales_start_at_one_over_root_d():
+    h = torch.ones(1, 16, dtype=torch.float64)
+    for name in ("scaled", "learnable_scale"):
+        torch.testing.assert_close(Bigram(name, d=16).head.transformed(h), h / 4)
+
+
+def test_the_gradient_of_a_tied_table_is_the_sum_of_both_sides():
+    torch.manual_seed(0)
+    tied, untied, tokens = Bigram("tied"), Bigram("untied"), torch.arange(20)
+    untied.load_state_dict({"embedding.weight": tied.embedding.weight, "head.weight": tied.embedding.weight})
+    for model in (tied, untied):
+        embedding.token_cross_entropy(model(tokens), (tokens + 1) % 50).backward()
+    both = untied.embedding.weight.grad + untied.head.weight.grad
+    torch.testing.assert_close(tied.embedding.weight.grad, both, atol=1e-12, rtol=0)
+    assert (tied.embedding.weight.grad - untied.head.weight.grad).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_gradients_are_right(name):
+    torch.manual_seed(0)
+    model, tokens = Bigram(name, n=5, d=6), torch.tensor([0, 3, 4])
+    parameters = dict(model.named_parameters())
+
+    def loss(*values):
+        # Tied names are one parameter: functional_call hands the value to both.
+        logits = torch.func.functional_call(model, dict(zip(parameters, values, strict=True)), (tokens,))
+        return embedding.token_cross_entropy(logits, torch.tensor([1, 2, 0]))
+
+    assert torch.autograd.gradcheck(loss, [p.detach().clone().requires_grad_() for p in parameters.values()])
+
+
+# --- The tie through copies, types, files --------------------------------------------------------------------------
+
+
+def is_tied(model):
+    return (
+        model.head.weight is model.embedding.weight
+        and model.head.weight.data_ptr() == model.embedding.weight.data_ptr()
+    )
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_the_tie_lasts_through_copies_types_and_files(name, tmp_path):
+    torch.manual_seed(0)
+    model = Bigram(name)
+    tokens = torch.arange(10)
+    logits = model(tokens)
+    assert is_tied(copy.deepcopy(model))
+    assert copy.deepcopy(model).head.weight is not model.head.weight
+    assert is_tied(copy.deepcopy(model).to(torch.float32))
+    assert is_tied(copy.deepcopy(model).half().double())
+    save_model(model, str(tmp_path / "model.safetensors"))
+    torch.manual_seed(1)
+    loaded = Bigram(name)
+    assert not torch.equal(loaded(tokens), logits)
+    load_model(loaded, str(tmp_path / "model.safetensors"))
+    assert is_tied(loaded)
+    assert torch.equal(loaded(tokens), logits)
+    again = Bigram(name)
+    again.load_state_dict(model.state_dict())
+    assert is_tied(again)
+    assert torch.equal(again(tokens), logits)
+
+
+def test_safetensors_writes_the_shared_table_once_and_refuses_it_twice(tmp_path):
+    model = Bigram("tied", n=1000)
+    save_model(model, str(tmp_path / "model.safetensors"))
+    assert (tmp_path / "model.safetensors").stat().st_size < 1.1 * model.head.weight.nbytes
+    with pytest.raises(RuntimeError, match="share memory"):
+        save_file(model.state_dict(), str(tmp_path / "twice.safetensors"))
+
+
+def test_the_initial_spread_survives_the_making_of_the_head():
+    for name in HEADS:
+        model = Bigram(name, n=2000, d=32)
+        sigma = embedding.initial_sigma(2000, 32, name)
+        for table in (model.embedding.weight, model.head.weight):
+            assert float(table.detach().std()) == pytest.approx(sigma, rel=0.02)
+
+
+# --- An independent implementation ---------------------------------------------------------------------------------
+
+
+def gpt2(tied):
+    torch.manual_seed(3)
+    config = GPT2Config(
+        vocab_size=97, n_positions=16, n_embd=32, n_layer=1, n_head=2, tie_word_embeddings=tied,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize(("name", "tied"), [("tied", True), ("untied", False)])
+def test_transformers_gpt2_has_the_logits_and_the_initial_loss_of_our_head(name, tied):
+    peer, tokens = gpt2(tied), torch.randint(97, (4, 16))
+    head = HEADS[name](peer.transformer.wte)
+    if not tied:
+        head.weight.data.copy_(peer.lm_head.weight.data)
+    with torch.no_grad():
+        hidden = peer.transformer(tokens).last_hidden_state
+        theirs = peer(tokens, labels=tokens)
+    torch.testing.assert_close(head(hidden), theirs.logits, atol=1e-5, rtol=0)
+    loss = embedding.token_cross_entropy(head(hidden)[:, :-1], tokens[:, 1:])
+    torch.testing.assert_close(loss, theirs.loss, atol=1e-5, rtol=0)
+    assert (peer.lm_head.weight is peer.transformer.wte.weight) == tied
+
+
+# --- What is predicted ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("d", [64, 256])
+def test_the_predicted_initial_loss_is_met(name, d):
+    sigma = embedding.initial_sigma(4000, d, name)
+    assert bigram_loss(name, 4000, d, sigma) == pytest.approx(
+        embedding.predicted_initial_loss(4000, d, sigma, name), abs=0.2
+    )
+
+
+def test_only_the_tied_head_starts_far_above_uniform():
+    losses = {name: bigram_loss(name, 1000, 256, 1 / 16) - math.log(1000) for name in HEADS}
+    assert losses.pop("tied") > 8
+    losses.pop("small_sigma")  # the same head; its own sigma is what cures it
+    assert max(losses.values()) < 1
+
+
+def test_the_source_neglects_a_factor_that_the_refined_formula_has():
+    refined = embedding.predicted_initial_loss(8000, 64, 1 / 8, "tied")
+    measured = np.mean([bigram_loss("tied", 8000, 64, 1 / 8, seed=seed) for seed in range(3)])
+    assert abs(measured - refined) < 0.12 < abs(measured - embedding.source_initial_loss(8000, 64, 1 / 8))
+
+
+@given(n=st.integers(2, 10**6), half=st.integers(1, 10**5), sigma=st.floats(1e-6, 1e3))
+@settings(max_examples=200)
+def test_no_prediction_overflows_and_the_tied_one_is_the_largest(n, half, sigma):
+    d = 2 * half
+    values = {name: embedding.predicted_initial_loss(n, d, sigma, name) for name in HEADS}
+    assert all(math.isfinite(value) and value >= 0 for value in values.values())
+    assert values["tied"] == pytest.approx(max(values["tied"], values["half_swap"]))
+    assert embedding.source_initial_loss(n, d, sigma) >= d * sigma * (1 - 1e-12)
+
+
+def test_the_two_terms_are_equal_at_the_crossover_width():
+    for n in (512, 2048, 50257):
+        d = embedding.crossover_width(n)
+        assert math.sqrt(d) == pytest.approx(math.log(n) + 0.5, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tied", *PERMUTING])
+def test_the_trace_rule_is_met_by_simulation(name):
+    torch.manual_seed(0)
+    d, sigma = 16, 0.25
+    head = Bigram(name, d=d).head
+    matrix = head.transformed(torch.eye(d, dtype=torch.float64)).detach().T
+    mean, variance = embedding.self_logit_moments(
+        float(matrix.trace()), float(matrix.square().sum()), float((matrix @ matrix).trace()), sigma
+    )
+    w = sigma * torch.from_numpy(np.random.default_rng(0).standard_normal((400_000, d)))
+    values = (w * head.transformed(w)).sum(-1).detach() / sigma
+    assert float(values.mean()) == pytest.approx(mean, abs=0.01)
+    assert float(values.var()) == pytest.approx(variance, rel=0.02, abs=1e-12)
+
+
+def test_log_n_bounds_the_loss_from_below_where_labels_do_not_depend_on_the_input():
+    torch.manual_seed(0)
+    losses = -torch.log_softmax(3 * torch.randn(7, 40, dtype=torch.float64), dim=-1).mean(dim=-1)
+    assert (losses > math.log(40)).all()
+
+
+def test_a_rotation_of_table_and_map_together_changes_nothing():
+    torch.manual_seed(0)
+    model, tokens = Bigram("orthogonal"), torch.arange(12)
+    rotated = copy.deepcopy(model)
+    q = nn.init.orthogonal_(torch.empty(8, 8, dtype=torch.float64))
+    rotated.embedding.weight.data @= q
+    torch.testing.assert_close(rotated(tokens).shape, model(tokens).shape)
+    assert (rotated(tokens) - model(tokens)).abs().max() > 1e-3
+    rotated.head.projection.data = q.T @ model.head.projection.data @ q
+    torch.testing.assert_close(rotated(tokens), model(tokens), atol=1e-12, rtol=0)
+
+
+# --- Bad input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["half_swap", "signed_swap"])
+def test_an_odd_width_has_no_halves(name):
+    with pytest.raises(ValueError, match="d is 7"):
+        Bigram(name, d=7)
+    with pytest.raises(ValueError, match="d is 7"):
+        getattr(embedding, name)(torch.zeros(2, 7))
+    with pytest.raises(ValueError, match="d is 7"):
+        embedding.predicted_initial_loss(10, 7, 1.0, name)
+
+
+@pytest.mark.parametrize("groups", [0, -2, 3, 16])
+def test_groups_must_divide_the_width(groups):
+    table = embedding.make_embedding(10, 8, 1.0)
+    for refused in (
+        lambda: embedding.ShuffleHead(table, groups),
+        lambda: embedding.shuffle(torch.zeros(2, 8), groups),
+        lambda: embedding.shuffle_fixed_points(8, groups),
+    ):
+        with pytest.raises(ValueError, match=rf"g is {groups} and d is 8"):
+            refused()
+
+
+def test_a_square_shuffle_warns_with_its_fixed_points_and_others_do_not():
+    table = embedding.make_embedding(10, 64, 1.0)
+    with pytest.warns(UserWarning, match="8 of the 64 coordinates"):
+        embedding.ShuffleHead(table, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embedding.ShuffleHead(table, 4)
+
+
+@pytest.mark.parametrize(("n", "d", "told"), [(1, 8, "n is 1"), (0, 8, "n is 0"), (10, 0, "d is 0")])
+def test_sizes_out_of_range_are_refused(n, d, told):
+    for refused in (
+        lambda: embedding.make_embedding(n, d, 1.0),
+        lambda: embedding.initial_sigma(n, d, "small_sigma"),
+        lambda: embedding.predicted_initial_loss(n, d, 1.0, "tied"),
+        lambda: embedding.source_initial_loss(n, d, 1.0),
+    ):
+        with pytest.raises(ValueError, match=told):
+            refused()
+    if n < 2:
+        with pytest.raises(ValueError, match=told):
+            embedding.crossover_width(n)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
+def test_a_spread_must_be_finite_and_positive(sigma):
+    for refused in (
+        lambda: embedding.make_embedding(10, 8, sigma),
+        lambda: embedding.predicted_initial_loss(10, 8, sigma, "tied"),
+        lambda: embedding.source_initial_loss(10, 8, sigma),
+        lambda: embedding.self_logit_moments(1.0, 1.0, 1.0, sigma),
+    ):
+        with pytest.raises(ValueError, match="sigma is"):
+            refused()
+
+
+def test_an_unknown_head_is_refused_with_the_known_ones():
+    for refused in (
+        lambda: embedding.predicted_initial_loss(10, 8, 1.0, "twisted"),
+        lambda: embedding.initial_sigma(10, 8, "twisted"),
+    ):
+        with pytest.raises(ValueError, match=r"'twisted'; known: tied, .*half_swap"):
+            refused()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        torch.zeros(10, 8, dtype=torch.int64),
+        torch.zeros(10),
+        torch.zeros(2, 10, 8),
+    ],
+)
+def test_a_table_of_wrong_shape_or_type_is_refused(table):
+    wrong = nn.Module()
+    wrong.weight = nn.Parameter(table, requires_grad=False)
+    with pytest.raises(TypeError, match="floating-point parameter of shape"):
+        HEADS["tied"](wrong)
+    with pytest.raises(TypeError, match="NoneType"):
+        HEADS["tied"](nn.Module())
+
+
+def test_hidden_states_of_another_width_are_refused():
+    for name in HEADS:
+        with pytest.raises(ValueError, match="width 6 and the shared table has width 8"):
+            Bigram(name).head(torch.zeros(2, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("token", [10, -1])
+def test_a_token_out_of_range_is_refused_before_the_kernel(token):
+    with pytest.raises(IndexError, match=rf"token id {token} is not in \[0, 10\)"):
+        embedding.token_cross_entropy(torch.zeros(2, 10), torch.tensor([1, token]))
+
+
+def test_ignored_targets_do_not_count_and_all_ignored_is_zero_with_zero_gradient():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 10, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([1, -100, 4])
+    torch.testing.assert_close(
+        embedding.token_cross_entropy(logits, targets), functional.cross_entropy(logits, targets)
+    )
+    nothing = embedding.token_cross_entropy(logits, torch.full((3,), -100))
+    nothing.backward()
+    assert nothing.item() == 0.0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))

@@ -1,0 +1,276 @@
+"""Each estimand gives the number that the claim speaks of, on runs made by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paperkit.results import RUNS_COLUMNS, canonical_json
+from replications.shared_embeddings import estimands
+
+
+def table(*rows):
+    """Make runs of rows (experiment, arm, seed, config, split, step, metric, value)."""
+    records = [
+        {
+            "profile": "cpu", "experiment": experiment, "arm": arm, "seed": seed, "config": canonical_json(config),
+            "split": split, "step": step, "metric": metric, "value": value,
+            "status": "diverged" if math.isnan(value) else "ok",
+        }
+        for experiment, arm, seed, config, split, step, metric, value in rows
+    ]  # fmt: skip
+    return pd.DataFrame(records, columns=list(RUNS_COLUMNS))
+
+
+def curve(arm, seed, metric, value, *, split="train", experiment="curves", step=400, **config):
+    return (experiment, arm, seed, config, split, step, metric, value)
+
+
+def values(series):
+    return {int(seed): round(float(value), 9) for seed, value in series.items()}
+
+
+# --- Training curves -----------------------------------------------------------------------------------------------
+
+
+def test_a_gap_is_the_first_minus_the_second_on_the_seeds_that_both_have():
+    runs = table(
+        curve("small_sigma", 0, "area_nats", 5.0), curve("small_sigma", 1, "area_nats", 6.0),
+        curve("small_sigma", 2, "area_nats", 9.0), curve("untied", 0, "area_nats", 4.0),
+        curve("untied", 1, "area_nats", 4.5), curve("untied", 1, "area_nats", 1.0, experiment="widths"),
+        curve("untied", 0, "loss_nats", 7.0, split="test"),
+    )  # fmt: skip
+    assert values(estimands.small_sigma_area_untied(runs)) == {0: 1.0, 1: 1.5}
+
+
+@pytest.mark.parametrize("other", estimands.REMEDIES)
+def test_small_sigma_is_held_against_each_other_cure_by_each_measure(other):
+    measures = {"area": "area_nats", "steps": "steps_to_threshold", "early": "early_area_nats"}
+    rows = [
+        curve(arm, 0, metric, 5.0 + (arm == "small_sigma"))
+        for arm in ("small_sigma", other)
+        for metric in measures.values()
+    ]
+    rows += [curve(arm, 0, "loss_nats", 3.0 - (arm == "small_sigma"), split="test") for arm in ("small_sigma", other)]
+    rows += [curve(arm, 0, "loss_nats", 99.0, split="validation") for arm in ("small_sigma", other)]
+    runs = table(*rows)
+    for name in measures:
+        assert values(getattr(estimands, f"small_sigma_{name}_{other}")(runs)) == {0: 1.0}
+    assert values(getattr(estimands, f"small_sigma_final_{other}")(runs)) == {0: -1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("final_small_sigma_half_swap", "small_sigma", "half_swap"),
+        ("final_small_sigma_shuffle", "small_sigma", "shuffle"),
+        ("final_half_swap_shuffle", "half_swap", "shuffle"),
+        ("final_half_swap_orthogonal", "half_swap", "orthogonal"),
+        ("final_half_swap_untied", "half_swap", "untied"),
+        ("final_tied_half_swap", "tied", "half_swap"),
+        ("final_half_swap_signed_swap", "half_swap", "signed_swap"),
+        ("final_half_swap_scaled", "half_swap", "scaled"),
+        ("final_half_swap_learnable_scale", "half_swap", "learnable_scale"),
+        ("iso_gain", "half_swap", "factorised"),
+    ],
+)
+def test_final_losses_are_of_the_test_split_and_of_the_arms_in_the_name(name, first, second):
+    runs = table(
+        curve(first, 3, "loss_nats", 2.5, split="test"), curve(second, 3, "loss_nats", 2.0, split="test"),
+        curve(first, 3, "loss_nats", 9.0, split="validation"), curve(second, 3, "best_loss_nats", 1.0, split="test"),
+    )  # fmt: skip
+    assert values(getattr(estimands, name)(runs)) == {3: 0.5}
+
+
+def test_areas_are_compared_in_percent_of_their_mean():
+    runs = table(curve("shuffle", 0, "area_nats", 5.05), curve("half_swap", 0, "area_nats", 4.95))
+    assert values(estimands.area_percent_shuffle(runs)) == {0: 2.0}
+    runs = table(curve("shuffle", 0, "area_nats", 5.05), curve("orthogonal", 0, "area_nats", 4.95))
+    assert values(estimands.area_percent_shuffle_orthogonal(runs)) == {0: 2.0}
+
+
+def test_a_diverged_run_is_nan_and_not_left_out():
+    runs = table(
+        curve("tied", 0, "loss_nats", math.nan, split="test"), curve("half_swap", 0, "loss_nats", 2.0, split="test")
+    )
+    assert math.isnan(estimands.final_tied_half_swap(runs)[0])
+
+
+def test_the_crossing_step_is_the_last_at_which_small_sigma_is_below():
+    def parts(arm, losses):
+        return [curve(arm, 0, "part_loss_nats", loss, step=20 * (i + 1)) for i, loss in enumerate(losses)]
+
+    for below, expected in (([8, 5, 4, 3], 40.0), ([9, 9, 9, 9], 0.0), ([1, 1, 1, 1], 80.0), ([9, 5, 9, 3], 40.0)):
+        runs = table(*parts("small_sigma", below), *parts("half_swap", [9, 6, 4, 2]))
+        assert values(estimands.crossing_step(runs)) == {0: expected}
+
+
+def test_the_best_loss_of_several_passes_is_read_on_test():
+    rows = [
+        curve(arm, 0, "best_loss_nats", value, split=split, experiment="passes")
+        for arm, split, value in (
+            ("untied", "test", 5.0), ("half_swap", "test", 4.0), ("untied", "validation", 1.0),
+            ("half_swap", "validation", 9.0),
+        )
+    ]  # fmt: skip
+    assert values(estimands.passes_gain(table(*rows))) == {0: 1.0}
+
+
+# --- The factorial -------------------------------------------------------------------------------------------------
+
+
+def test_main_effects_are_those_the_cells_were_made_with():
+    effects = {"logits": -0.5, "input": 0.2, "step": 0.3}
+    rows = []
+    for number in range(8):
+        digits = f"{number:03b}"
+        loss = 5 + sum(effect for digit, effect in zip(digits, effects.values(), strict=True) if digit == "1")
+        # An interaction of two factors moves no main effect of the third, and is halved in their own.
+        loss += 0.1 * (digits[:2] == "11")
+        rows += [
+            curve(digits, 0, "early_area_nats", loss, experiment="factorial"),
+            curve(digits, 0, "loss_nats", 2 * loss, experiment="factorial", split="test"),
+        ]
+    runs = table(*rows)
+    assert values(estimands.early_effect_logits(runs)) == {0: -0.45}
+    assert values(estimands.early_effect_input(runs)) == {0: 0.25}
+    assert values(estimands.early_effect_step(runs)) == {0: 0.3}
+    assert values(estimands.final_effect_step(runs)) == {0: 0.6}
+    assert values(estimands.early_logits_less_input(runs)) == {0: -0.7}
+    assert values(estimands.early_logits_less_step(runs)) == {0: -0.75}
+    assert values(estimands.final_step_less_logits(runs)) == {0: 1.5}
+    assert values(estimands.final_step_less_input(runs)) == {0: 0.1}
+    lost = runs.assign(value=runs["value"].where(runs["arm"].ne("010")))
+    assert math.isnan(estimands.early_effect_step(lost)[0])
+
+
+# --- Widths --------------------------------------------------------------------------------------------------------
+
+
+def test_the_slope_over_widths_is_that_of_the_difference_on_the_logarithm():
+    rows = []
+    for width in (64, 128, 256, 512):
+        cost = 0.1 * math.log(width / 64)
+        for arm, value in (("tied", 5 + cost), ("half_swap", 5.0)):
+            rows.append(curve(arm, 0, "area_nats", value, experiment="widths", width=width))
+            rows.append(curve(arm, 0, "early_area_nats", 50.0 * value, experiment="widths", width=width))
+    runs = table(*rows)
+    assert values(estimands.width_slope(runs)) == {0: 0.1}
+    assert values(estimands.narrow_area_percent(runs)) == {0: 0.0}
+    cost = 0.1 * math.log(8)
+    assert values(estimands.wide_area_percent(runs))[0] == pytest.approx(100 * cost / (5 + cost / 2))
+
+
+# --- Initial losses ------------------------------------------------------------------------------------------------
+
+
+def cell(n, d, sigma, **losses):
+    """One simulated model: `sigma` None where each head has its own."""
+    arm, config = ("own", {"n": n, "d": d}) if sigma is None else ("constant", {"n": n, "d": d, "sigma": sigma})
+    return [("initial_loss", arm, 0, config, "none", 0, f"{name}_nats", value) for name, value in losses.items()]
+
+
+def tied(n, d, sigma, measured, refined, source):
+    return cell(n, d, sigma, tied_loss=measured, tied_predicted=refined, source_formula=source)
+
+
+def test_the_source_s_formula_is_judged_where_the_self_logit_rules():
+    runs = table(
+        *tied(1000, 256, None, 16.3, 16.0, 16.0),
+        *tied(1000, 16, None, 9.0, 7.5, 7.0),
+        *tied(1000, 64, 0.02, 9.9, 6.9, 6.9),
+    )
+    # Only sqrt(256) = 16 is above log n + 1 = 7.9.
+    assert values(estimands.post_formula_error(runs)) == {0: 0.3}
+
+
+def test_the_refined_formula_is_judged_where_the_sum_averages_itself_out():
+    runs = table(*tied(1000, 256, None, 16.3, 16.1, 16.0), *tied(1000, 512, 0.1, 60.0, 51.0, 51.2))
+    # d s^2 is 1 and 5.12.
+    assert values(estimands.refined_formula_error(runs)) == {0: 0.2}
+
+
+def test_the_nearer_formula_counts_where_the_two_differ():
+    runs = table(
+        *tied(1000, 16, None, 7.5, 7.5, 7.0),
+        *tied(1000, 32, None, 7.1, 7.6, 7.1),
+        *tied(1000, 256, None, 16.0, 16.2, 16.2),
+    )
+    assert values(estimands.refined_is_nearer(runs)) == {0: 0.5}
+
+
+def test_small_sigma_is_held_against_log_n_and_log_2n():
+    log_n = math.log(1000)
+    runs = table(
+        *cell(1000, 64, None, small_sigma_loss=log_n + 1.1), *cell(1000, 512, None, small_sigma_loss=log_n + 0.7)
+    )
+    assert values(estimands.small_sigma_least(runs)) == {0: 0.7}
+    assert values(estimands.small_sigma_largest(runs)) == {0: 1.1}
+    assert values(estimands.small_sigma_distance(runs))[0] == pytest.approx(log_n + 0.7 - math.log(1999))
+
+
+def test_the_worst_cure_in_the_worst_cell_counts():
+    log_n = math.log(1000)
+    losses = {f"{name}_loss": log_n + 0.5 for name in estimands.REMEDIES}
+    runs = table(
+        *cell(1000, 64, None, **losses, tied_loss=99.0),
+        *cell(1000, 128, None, **{**losses, "shuffle_loss": log_n + 0.7}),
+    )
+    assert values(estimands.remedies_excess(runs)) == {0: 0.2}
+
+
+def test_the_untied_start_is_judged_wide_against_log_n_and_calm_against_its_formula():
+    log_n = math.log(1000)
+    runs = table(
+        *cell(1000, 64, None, untied_loss=log_n + 9.0, untied_predicted=log_n + 8.9),
+        *cell(1000, 512, 0.1, untied_loss=log_n + 2.0, untied_predicted=log_n + 2.56),
+    )
+    assert values(estimands.untied_above_log_n(runs)) == {0: 2.0}
+    assert values(estimands.untied_formula_error(runs)) == {0: 0.1}
+
+
+# --- First losses of transformers ----------------------------------------------------------------------------------
+
+
+def gpt(width, positions, branches, **metrics):
+    config = {"vocabulary": 100, "width": width, "positions": positions, "branches": branches}
+    return [("first_loss", "all_heads", 0, config, "validation", 0, name, value) for name, value in metrics.items()]
+
+
+def test_the_blow_up_is_held_against_the_self_logit_where_that_counts():
+    # sqrt(d/2) - log 100 is 11.39 at 512, 3.39 at 128 and -0.6 at 32.
+    runs = table(
+        *gpt(512, True, False, tied_loss_nats=15.0, untied_loss_nats=5.0),
+        *gpt(128, True, False, tied_loss_nats=8.0, untied_loss_nats=5.0),
+        *gpt(32, True, False, tied_loss_nats=5.1, untied_loss_nats=5.0),
+        *gpt(512, True, True, tied_loss_nats=6.0, untied_loss_nats=5.0),
+        *gpt(512, False, False, tied_loss_nats=99.0, untied_loss_nats=5.0),
+    )
+    assert values(estimands.blow_up_ratio(runs))[0] == pytest.approx(
+        min(10 / (16 - math.log(100)), 3 / (8 - math.log(100)))
+    )
+    assert values(estimands.blow_up_elsewhere(runs)) == {0: 0.1}
+    assert values(estimands.blow_up_with_branches(runs)) == {0: 0.1}
+
+
+def test_repeated_tokens_lower_the_expected_first_loss():
+    expected = np.logaddexp(8, math.log(99) + 0.5) - 0.1 * 8
+    runs = table(*gpt(64, False, False, tied_loss_nats=expected + 0.03, repeated_share=0.1))
+    assert values(estimands.gpt_formula_error(runs)) == {0: 0.03}
+
+
+# --- Rare rows -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["tied", "half_swap", "untied"])
+@pytest.mark.parametrize("rows", ["rare", "unseen"])
+def test_the_largest_entry_is_of_the_class_and_arm_in_the_name(arm, rows):
+    runs = table(
+        *(
+            ("rare_rows", a, 0, {}, "none", 1, f"{r}_largest", 0.7 if (a, r) == (arm, rows) else 0.1)
+            for a in ("tied", "half_swap", "untied")
+            for r in ("rare", "unseen", "frequent")
+        )
+    )
+    assert values(getattr(estimands, f"lion_{rows}_{arm}")(runs)) == {0: 0.7}

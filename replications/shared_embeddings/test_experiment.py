@@ -1,0 +1,283 @@
+"""Every study compares what it says it compares; a made-up runner stands in for all training."""
+
+import copy
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paperkit.claims import judge_runs, load_estimands, read_claims
+from paperkit.config import ConfigError, parse, read_profile
+from paperkit.results import canonical_json, read_runs, read_trials, write_json, write_runs, write_trials
+from replications.shared_embeddings import estimands, experiment, figures
+from replications.shared_embeddings.tasks.curves import SUMMARIES, curve_parts
+
+FOLDER = Path(__file__).parent
+PARAMS, CLAIMS_FILE = FOLDER / "params.yaml", FOLDER / "claims.yaml"
+CLAIMS = read_claims(CLAIMS_FILE)
+BEST_RATE = {"tied": 2e-3, "half_swap": 6e-3, "untied": 4e-3}
+
+
+def wiggle(run):
+    return (
+        zlib.crc32(canonical_json([run.experiment.removesuffix("_search"), run.arm, run.seed, run.config]).encode())
+        / 2**32
+    )
+
+
+def made_up_loss(run):
+    """Least near the best rate of the arm, and never the same twice."""
+    return 5 + math.log(run.config["lr"] / BEST_RATE.get(run.arm, 3e-3)) ** 2 + wiggle(run) / 100
+
+
+class MadeUpRunner:
+    """Keeps the runs it is asked for, and makes up rows; test losses are least where validation's are largest."""
+
+    profile = "cpu"
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, measure, runs):
+        assert measure is experiment.measure_run
+        self.asked.append(list(runs))
+        return [[self._row(run, *measured) for measured in self._measured(run)] for run in runs]
+
+    def runs(self, name):
+        return [run for grid in self.asked for run in grid if run.experiment == name]
+
+    def _measured(self, run):
+        if run.experiment in ("widths", "curves", "passes", "factorial") or run.experiment.endswith("_search"):
+            return self._curve(run)
+        if run.experiment == "initial_loss":
+            names = (*figures.SOURCE_ARMS, "signed_swap", "scaled", "learnable_scale")
+            losses = [(f"{name}_{kind}_nats", 8 + wiggle(run)) for name in names for kind in ("loss", "predicted")]
+            return [("none", 0, name, value) for name, value in [*losses, ("source_formula_nats", 9.0)]]
+        if run.experiment == "first_loss":
+            names = ("tied_loss_nats", "untied_loss_nats", "half_swap_loss_nats", "repeated_share")
+            return [("validation", 0, name, 1 + len(name) + wiggle(run)) for name in names]
+        if run.experiment == "rare_rows":
+            return [("none", 1, f"{name}_largest", wiggle(run)) for name in ("unseen", "rare", "frequent")]
+        if run.experiment == "identities":
+            return [("none", 0, "max_error", 0.0), ("none", 0, "control_error", 1e9)]
+        if run.experiment == "scores":
+            return [("none", j, "score", wiggle(run)) for j in range(3)]
+        at = [("none", percent, "self_logit_percentile", percent / 10) for percent in range(5, 100, 10)]
+        return [("none", 0, "self_logit_mean", 0.0), *at]
+
+    def _curve(self, run):
+        steps, loss = run.config["steps"], made_up_loss(run)
+        rows = [
+            ("validation", steps, "loss_nats", loss),
+            ("validation", steps, "best_loss_nats", 10 / loss),
+        ]
+        if run.experiment.endswith("_search"):
+            return rows
+        rows += [("test", steps, name, 10 / loss) for name in ("loss_nats", "best_loss_nats")]
+        rows += [("train", steps, name, 3 + loss) for name in SUMMARIES]
+        if run.config["curve"]:
+            rows += [("train", end, "part_loss_nats", 7 + wiggle(run)) for end in curve_parts(np.zeros(steps))]
+        return rows
+
+    def _row(self, run, split, step, metric, value):
+        head = {"profile": self.profile, "experiment": run.experiment, "arm": run.arm, "seed": run.seed}
+        return {**head, "config": run.config, "split": split, "step": step, "metric": metric, "value": value,
+                "status": "ok"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    return read_profile(experiment.Config, PARAMS, "smoke")
+
+
+@pytest.fixture(scope="module")
+def cpu():
+    return read_profile(experiment.Config, PARAMS, "cpu")
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return MadeUpRunner()
+
+
+@pytest.fixture(scope="module")
+def tables(cpu, runner):
+    return experiment.run(cpu, runner)
+
+
+@pytest.fixture(scope="module")
+def folder(tables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("results")
+    write_runs(path / "runs.csv", tables.runs)
+    write_trials(path / "trials.csv", tables.trials)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(folder):
+    return read_runs(folder / "runs.csv")
+
+
+# --- Settings ------------------------------------------------------------------------------------------------------
+
+
+def changed(config, path, value):
+    content = copy.deepcopy(config.model_dump())
+    *folders, name = path.split(".")
+    block = content
+    for each in folders:
+        block = block[each]
+    block[name] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("seeds", [], "seeds"),
+        ("seeds", [1, 1], r"seeds \[1, 1\] must differ from each other"),
+        ("search.run_seed", 1, "and from search.run_seed 1"),
+        ("search.lr", {"low": 1e-2, "high": 1e-3}, "low 0.01 must be less than high 0.001"),
+        ("curves.num_trials", 3, "curves.num_trials 3 must be a power of two"),
+        ("widths.num_trials", 6, "widths.num_trials 6 must be a power of two"),
+        ("passes.num_trials", 5, "passes.num_trials 5 must be a power of two"),
+        ("curves.num_other_seeds", 3, "curves.num_other_seeds 3 must be at most the number of seeds, 2"),
+        ("widths.num_seeds", 3, "widths.num_seeds 3"),
+        ("passes.num_seeds", 3, "passes.num_seeds 3"),
+        ("first_loss.num_seeds", 3, "first_loss.num_seeds 3"),
+        ("initial_loss.num_seeds", 3, "initial_loss.num_seeds 3"),
+        ("lion.num_seeds", 3, "lion.num_seeds 3"),
+        ("first_loss.widths", [15], "first_loss.widths"),
+        ("widths.widths", [16], "widths.widths"),
+        ("widths.task.heads", 3, "width 16 must be a multiple of heads 3"),
+        ("initial_loss.vocabularies", [1], "initial_loss.vocabularies"),
+        ("initial_loss.sigmas", [0.0], "initial_loss.sigmas"),
+        ("lion.task.vocabulary", 20, "lion.task.vocabulary"),
+        ("lion.task.rare_probability", 0.5, "rare_probability"),
+        ("curves.task.clip", 1.0, "clip.* unknown"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(smoke, path, value, told):
+    with pytest.raises(ConfigError, match=told):
+        parse(experiment.Config, changed(smoke, path, value), source="params.yaml")
+
+
+def test_widths_that_the_attention_heads_do_not_divide_are_refused(smoke):
+    content = changed(smoke, "widths.task.heads", 4)
+    content["widths"]["widths"] = [16, 18]
+    with pytest.raises(ConfigError, match=r"widths.widths \[18\] must be multiples of heads 4"):
+        parse(experiment.Config, content, source="params.yaml")
+
+
+# --- Claims --------------------------------------------------------------------------------------------------------
+
+
+def test_every_estimand_that_a_claim_names_exists_and_every_check_has_one():
+    assert load_estimands("replications.shared_embeddings.estimands", CLAIMS)
+    for name in experiment.CHECKS:
+        assert getattr(estimands, name).keywords == {"check": name}
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_the_cpu_profile_runs_at_least_the_seeds_that_a_claim_asks_for(claim, runs):
+    for test in (*claim.tests, *(claim.correction.tests if claim.correction else ())):
+        values = getattr(estimands, test.estimand)(runs)
+        if test.rule == "identity":
+            assert values[["max_error", "control_error"]].notna().all(axis=None)
+        else:
+            assert values.notna().sum() >= claim.min_seeds
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_an_experiment_that_was_not_run_leaves_its_estimands_empty(claim, runs):
+    for test in claim.tests:
+        assert len(getattr(estimands, test.estimand)(runs.iloc[:0])) == 0
+
+
+# --- Grids ---------------------------------------------------------------------------------------------------------
+
+
+def test_all_trials_are_one_grid_and_all_reports_another(runner, tables):
+    trials, reports = runner.asked
+    assert all(run.experiment.endswith("_search") for run in trials)
+    assert not any(run.experiment.endswith("_search") for run in reports)
+
+
+def test_every_arm_of_a_study_gets_the_same_rates_on_the_seed_that_is_not_reported(cpu, runner, tables):
+    searched = {}
+    for run in runner.asked[0]:
+        key = run.experiment, run.config["width"]
+        searched.setdefault(key, {}).setdefault(run.arm, []).append(run.config["lr"])
+        assert run.seed == cpu.search.run_seed
+    assert len(searched) == 2 + len(cpu.widths.widths)
+    for by_arm in searched.values():
+        rates = list(by_arm.values())
+        assert all(of_arm == rates[0] for of_arm in rates)
+        assert len(set(rates[0])) == len(rates[0])
+    assert set(searched["curves_search", 128]) == {*experiment.SOURCE_ARMS, *experiment.OTHER_ARMS, "factorised"}
+
+
+def test_the_rate_with_the_least_validation_loss_is_reported_on_fresh_paired_seeds(cpu, runner, tables):
+    for name, arm, width in [
+        *(("curves", arm, 128) for arm in experiment.SOURCE_ARMS),
+        *(("widths", arm, width) for arm in experiment.WIDTH_ARMS for width in cpu.widths.widths),
+    ]:
+        trials = [r for r in runner.runs(f"{name}_search") if (r.arm, r.config["width"]) == (arm, width)]
+        best = min(trials, key=made_up_loss)
+        reports = [r for r in runner.runs(name) if (r.arm, r.config["width"]) == (arm, width)]
+        assert all(r.config == best.config for r in reports)
+        expected = cpu.seeds if name == "curves" else cpu.seeds[: cpu.widths.num_seeds]
+        assert [r.seed for r in reports] == list(expected)
+
+
+def test_several_passes_select_by_the_best_loss_on_the_way(cpu, runner, tables):
+    for arm in experiment.PASSES_ARMS:
+        trials = [r for r in runner.runs("passes_search") if r.arm == arm]
+        best = max(trials, key=made_up_loss)  # the made-up best loss is least where the last is largest
+        assert {r.config["lr"] for r in runner.runs("passes") if r.arm == arm} == {best.config["lr"]}
+
+
+def test_the_factorial_changes_each_factor_by_the_ratio_of_the_sigmas(cpu, runner, tables):
+    cells = {run.arm: run.config for run in runner.runs("factorial") if run.seed == 0}
+    assert len(cells) == 8
+    ratio = math.log(2048) / math.sqrt(128)
+    rate = next(run.config["lr"] for run in runner.runs("curves") if run.arm == "half_swap")
+    for arm, config in cells.items():
+        logits, inputs, step = map(int, arm)
+        assert config["lr"] == rate
+        expected = (ratio**logits, ratio**inputs, ratio**-step)
+        factors = config["factors"]
+        assert (factors["logit_scale"], factors["input_scale"], factors["table_lr_scale"]) == pytest.approx(expected)
+
+
+def test_the_ledger_keeps_every_trial_and_one_selected_of_each_arm(cpu, folder):
+    trials = read_trials(folder / "trials.csv")
+    widths = trials["config"].map(lambda text: json.loads(text).get("width", 0)).rename("width")
+    groups = trials.groupby(["experiment", "arm", widths])
+    assert set(groups["selected"].sum()) == {1}
+    expected = {"curves": cpu.curves.num_trials, "widths": cpu.widths.num_trials, "passes": cpu.passes.num_trials}
+    for (name, _, _), size in groups.size().items():
+        assert size == expected[name]
+
+
+def test_results_stay_small_enough_for_git(folder, runs):
+    assert (folder / "runs.csv").stat().st_size < 2_000_000
+    points = runs.groupby(["experiment", "arm", "seed", "config"])["step"].nunique()
+    assert points.max() <= 50
+
+
+# --- Figures -------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_drawn_from_results_alone_and_byte_for_byte_the_same(folder, runs, tmp_path):
+    loaded = load_estimands("replications.shared_embeddings.estimands", CLAIMS)
+    write_json(folder / "verdicts.json", {"claims": judge_runs(CLAIMS, runs, loaded, num_primary=4)})
+    for name in ("once", "again"):
+        figures.draw(folder, tmp_path / name)
+    drawn = sorted(path.name for path in (tmp_path / "once").iterdir())
+    assert len(drawn) == 11
+    for name in drawn:
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -2,32 +2,32 @@
 
 import doctest
 import importlib
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from functools import partial
-from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import sync_playwright
-from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
-from sphinx.util.docutils import docutils_namespace
 
-ROOT = Path(__file__).parents[1]
-BOOK = ROOT / "book"
-EXTENSION = BOOK / "_ext" / "results_in_text"
-sys.path.insert(0, str(EXTENSION.parent))
+from tests.built_book import (
+    BOOK,
+    ROOT,
+    THEMES,
+    WIDTHS,
+    PageReader,
+    foreign,
+    looked_up,
+    needs_browser,
+    pages_of,
+    source_pages,
+)
+from tests.tiny_book import CLAIMS, EXTENSION, claim, effect, identity
 
-from results_in_text.verdict_badges import VERDICT_CLASSES  # noqa: E402 - found only through the line above
+from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip - tests.tiny_book makes it importable
 
 # docutils 0.21 warns of its own command-line options parser, which Sphinx 7 calls.
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
@@ -36,82 +36,6 @@ MODULES = sorted(path.stem for path in EXTENSION.glob("*.py") if path.stem != "_
 
 
 # --- the extension, on a tiny project ------------------------------------------------------------------------
-
-
-def effect(**changes):
-    test = {"estimand": "gap", "rule": "greater", "unit": "nats", "n": 8, "margin": 0.1, "p": 0.004, "p_holm": None}
-    return test | {"estimate": 0.19934, "low": 0.11, "high": 0.29} | changes
-
-
-def identity(**changes):
-    test = {"estimand": "step_one", "rule": "identity", "unit": None, "tolerance": 1e-12}
-    return test | {"max_error": 4.4e-16, "control_error": 0.3, "control_failed": True} | changes
-
-
-def claim(claim_id="C6", verdict="holds", kind="experiment", **changes):
-    source, reported = {"bib": "someone2023", "where": "Table 2"}, {"value": 3, "unit": "%", "unverified": False}
-    written = {"id": claim_id, "statement": "It is $x^2$ better.", "source": source, "reported": reported}
-    judged = {"verdict": verdict, "reason": "The interval lies above 0.", "tests": [effect()]}
-    return written | {"kind": kind, "family": "primary", "exploratory": kind == "exploratory"} | judged | changes
-
-
-class TinyBook:
-    """A Sphinx project with the extension, a results folder and a figures folder."""
-
-    def __init__(self, folder):
-        self.source, self.output = folder / "book", folder / "html"
-        self.results, self.figures = folder / "results", folder / "figures"
-        self.source.mkdir()
-        self.write_page("index", "# Index\n")
-        (self.source / "references.bib").write_text(
-            "@misc{someone2023, title={A title}, author={One, Some}, year={2023}}\n"
-        )
-        (self.source / "conf.py").write_text(
-            "extensions = ['myst_parser', 'sphinxcontrib.bibtex', 'results_in_text.extension']\n"
-            "myst_enable_extensions = ['dollarmath']\nbibtex_bibfiles = ['references.bib']\nnumfig = True\n"
-        )
-        self.write_verdicts([claim()])
-
-    def write_page(self, name, text):
-        path = self.source / f"{name}.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-
-    def write_verdicts(self, claims, name="lion", file="verdicts"):
-        self.write_result(f"{name}/{file}", {"schema": 1, "replication": name, "profile": "cpu", "claims": claims})
-
-    def write_result(self, file, content):
-        path = self.results / f"{file}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-
-    def write_figure(self, file, text):
-        path = self.figures / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def build(self, index=None):
-        """Build incrementally, with warnings as errors; return the HTML of the index."""
-        if index is not None:
-            pages = sorted(self.source.rglob("*.md"))
-            others = [path.relative_to(self.source).with_suffix("").as_posix() for path in pages]
-            toctree = "\n".join(["```{toctree}", *(name for name in others if name != "index"), "```"])
-            self.write_page("index", f"# Index\n\n{toctree if len(others) > 1 else ''}\n\n{index}")
-        with docutils_namespace():
-            Sphinx(
-                self.source, self.source, self.output, self.output / ".doctrees", "html",
-                {"nitpicky": True}, status=None, warning=io.StringIO(), warningiserror=True,
-            ).build()  # fmt: skip
-        return (self.output / "index.html").read_text()
-
-
-BIBLIOGRAPHY = "\n\n```{bibliography}\n```\n"
-CLAIMS = "```{claims} lion\n```" + BIBLIOGRAPHY
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return TinyBook(tmp_path)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -346,61 +270,6 @@ def test_a_result_that_disappears_stops_the_next_build(tiny):
 # --- the real book -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def html_folder(tmp_path_factory):
-    """Build the real book strictly, from the committed results."""
-    output = tmp_path_factory.mktemp("book")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", BOOK, "--path-output", output]
-    strictly = ["--all", "-W", "-n", "--keep-going"]
-    done = subprocess.run([*command, *strictly], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return output / "_build" / "html"
-
-
-class PageReader(HTMLParser):
-    """Collects what a page loads, what its scripts say, its live numbers, its anchors and its badges."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.loaded, self.scripts, self.numbers, self.links, self.ids, self.badges = [], [], [], [], set(), []
-        self.capture = None
-        self.feed(path.read_text())
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        if tag in ("script", "img", "iframe", "source", "embed", "object", "video", "audio", "link"):
-            self.loaded += [attributes[key] for key in ("src", "href", "data", "srcset") if attributes.get(key)]
-        if tag == "a" and attributes.get("href"):
-            self.links.append(attributes["href"])
-        self.ids.add(attributes.get("id"))
-        classes = (attributes.get("class") or "").split()
-        self.capture = None
-        if tag == "script":
-            self.capture = self.scripts.append
-        elif "result" in classes and "title" in attributes:
-            self.capture = lambda text: self.numbers.append((attributes["title"], text))
-        elif "verdict" in classes:
-            self.capture = self.badges.append
-
-    def handle_data(self, data):
-        if self.capture:
-            self.capture(data)
-            self.capture = None
-
-
-def pages_of(folder):
-    return sorted(path for path in folder.rglob("*.html") if "_static" not in path.parts)
-
-
-def foreign(address):
-    return re.match(r"(?:[a-z]+:)?//", address) is not None
-
-
-def source_pages():
-    pages = [path.relative_to(BOOK) for path in BOOK.rglob("*.md") if "_build" not in path.parts]
-    return sorted(page.with_suffix("") for page in pages)
-
-
 @pytest.mark.parametrize(
     ("address", "is_foreign"),
     [
@@ -443,19 +312,6 @@ def test_mathematics_is_typeset_by_the_local_copy(html_folder):
     assert (html_folder / "replications" / mathjax.split("?")[0]).resolve().is_file()
 
 
-def looked_up(address):
-    """Read an address by other means than the extension: replace the claim's id by its place, then index."""
-    file, path = address.split(":")
-    content = json.loads((ROOT / "results" / f"{file}.json").read_text())
-    steps = re.findall(r"[\w-]+", path)
-    ids = [claim["id"] for claim in content.get("claims", [])]
-    if steps[0] in ids:
-        content, steps = content["claims"][ids.index(steps[0])], steps[1:]
-    for step in steps:
-        content = content[int(step) if isinstance(content, list) else step]
-    return content
-
-
 def test_every_live_number_in_the_html_equals_the_results(html_folder):
     total = 0
     for page in source_pages():
@@ -488,9 +344,9 @@ def test_every_claim_has_its_row_and_its_badge(html_folder):
     for verdicts in ROOT.glob("results/*/verdicts.json"):
         name = verdicts.parent.name
         page = PageReader(html_folder / "replications" / f"{name.removesuffix('_pretrained')}.html")
-        for claim in json.loads(verdicts.read_text())["claims"]:
-            assert f"claim-{name}-{claim['id']}".lower().replace("_", "-") in page.ids
-            assert any(badge.startswith(claim["verdict"] or "no verdict") for badge in page.badges)
+        for judged in json.loads(verdicts.read_text())["claims"]:
+            assert f"claim-{name}-{judged['id']}".lower().replace("_", "-") in page.ids
+            assert any(badge.startswith(judged["verdict"] or "no verdict") for badge in page.badges)
 
 
 def test_every_page_on_disk_is_built_and_reachable_from_the_index(html_folder):
@@ -508,63 +364,6 @@ def test_the_configuration_executes_nothing_and_shows_no_buttons_to_other_hosts(
 
 
 # --- the real book in a real browser -------------------------------------------------------------------------
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="no browser: install Chromium (chromium, chromium-browser or google-chrome on PATH)"
-)
-THEMES = ("light", "dark")
-WIDTHS = {"wide": 1400, "phone": 390}
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture(scope="session")
-def address(html_folder):
-    """Serve the built book on loopback."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=html_folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
-        )
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Open a page in a theme and a width; the page's `requested` lists every address it asked for."""
-    contexts = []
-
-    def opened(address, theme="light", width="wide"):
-        viewport = {"width": WIDTHS[width], "height": 900}
-        contexts.append(browser.new_context(color_scheme=theme, viewport=viewport))
-        page = contexts[-1].new_page()
-        page.requested = []
-        page.on("request", lambda request: page.requested.append(request.url))
-        page.goto(address, wait_until="networkidle")
-        # On a busy machine the network falls idle before MathJax has started: window.MathJax is settings till then.
-        started = "!document.querySelector('script[src*=mathjax i]') || window.MathJax?.startup?.promise"
-        page.wait_for_function(started, timeout=120_000)
-        page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
 
 
 def overflow(page):

@@ -7,6 +7,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from results_in_text.claim_tables import ClaimsTable, VerdictTable
+from results_in_text.errata_list import ErrataList
 from results_in_text.result_figures import ResultFigure
 from results_in_text.result_roles import (
     ResultRole,
@@ -23,9 +24,9 @@ def resolve_roots(app: Sphinx, config: Config) -> None:
 
     Args:
         app: The application.
-        config: Its configuration; `results_root` and `figures_root` become absolute.
+        config: Its configuration; `results_root`, `figures_root` and `replications_root` become absolute.
     """
-    for key in ("results_root", "figures_root"):
+    for key in ("results_root", "figures_root", "replications_root"):
         config[key] = str(Path(app.srcdir, config[key]).resolve())
 
 
@@ -40,6 +41,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """
     app.add_config_value("results_root", "../results", "env", str)
     app.add_config_value("figures_root", "../figures", "env", str)
+    app.add_config_value("replications_root", "../replications", "env", str)
     app.connect("config-inited", resolve_roots)
     app.add_node(
         result_value,
@@ -52,4 +54,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims", ClaimsTable)
     app.add_directive("verdict-table", VerdictTable)
     app.add_directive("result-figure", ResultFigure)
+    app.add_directive("errata", ErrataList)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,6 @@
-"""The directives `claims` (every claim of a replication) and `verdict-table` (one row a replication)."""
+"""The directive `claims`: every claim of a replication, with what was measured."""
 
 import math
-import re
-from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +9,8 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from results_in_text.results_files import ResultAddressError, read_verdicts
+from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
-
-Row = list[list[nodes.Node]]
-_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
 class ClaimsTable(SphinxDirective):
@@ -44,14 +40,14 @@ class ClaimsTable(SphinxDirective):
         for path in verdicts.files:
             self.env.note_dependency(str(path))
         headings = ["Claim", "What is claimed, and where", "Measured here", "Reason"]
-        return [_table(headings, rows, css_class="claims", widths=[16, 34, 22, 28])]
+        return [table(headings, rows, css_class="claims", widths=[16, 34, 22, 28])]
 
     def _row(self, name: str, claim: dict[str, Any]) -> Row:
         return [
             self._claim(name, claim),
             self._statement(claim),
-            [_paragraph(line) for line in measured_lines(claim["tests"])],
-            [_paragraph(claim["reason"])],
+            [paragraph(line) for line in measured_lines(claim["tests"])],
+            [paragraph(claim["reason"])],
         ]
 
     def _claim(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
@@ -68,53 +64,10 @@ class ClaimsTable(SphinxDirective):
             corrected = self._markdown(claim["correction"]["statement"])
             paragraphs.append(nodes.paragraph("", "", nodes.strong("", "Corrected: "), *corrected))
         paragraphs.append(nodes.paragraph("", "", *self._markdown(source_text(claim["source"]))))
-        return [*paragraphs, *map(_paragraph, reported_lines(claim["reported"]))]
+        return [*paragraphs, *map(paragraph, reported_lines(claim["reported"]))]
 
     def _markdown(self, text: str) -> list[nodes.Node]:
         return self.parse_inline(text)[0]
-
-
-class VerdictTable(SphinxDirective):
-    """Directive `verdict-table`: one row for each replication that has verdicts on disk."""
-
-    def run(self) -> list[nodes.Node]:
-        """Make the table.
-
-        Returns:
-            One table.
-
-        Raises:
-            ExtensionError: If no replication has verdicts, or a file is malformed.
-        """
-        root = Path(self.config.results_root)
-        names = sorted(path.parent.name for path in root.glob("*/verdicts.json"))
-        if not names:
-            message = f"{self.get_location()}: no verdicts below {root}; `dvc repro` makes them"
-            raise ExtensionError(message)
-        try:
-            rows = [self._row(root, name) for name in names]
-        except ResultAddressError as error:
-            message = f"{self.get_location()}: directive verdict-table: {error}"
-            raise ExtensionError(message) from error
-        # A new replication is a new folder, which no dependency on a file would notice.
-        self.env.note_reread()
-        headings = ["Replication", "Primary claims", "Other claims", "Profile"]
-        return [_table(headings, rows, css_class="replications", widths=[26, 34, 28, 12])]
-
-    def _row(self, root: Path, name: str) -> Row:
-        verdicts = read_verdicts(root, name)
-        # Results of a replication's pretrained stage stand in a folder of their own and on the same page.
-        page = name.removesuffix("_pretrained")
-        return [
-            [nodes.paragraph("", "", *self.parse_inline(f"{{doc}}`/replications/{page}`")[0])],
-            [self._linked_badge(name, claim) for claim in verdicts.claims if is_primary(claim)],
-            [_paragraph(line) for line in count_lines(verdicts.claims)],
-            [_paragraph(verdicts.profile)],
-        ]
-
-    def _linked_badge(self, name: str, claim: dict[str, Any]) -> nodes.paragraph:
-        link = self.parse_inline(f"{{ref}}`{claim['id']} <{claim_target(name, claim['id'])}>`")[0]
-        return nodes.paragraph("", "", *link, nodes.Text(" "), verdict_badge(claim))
 
 
 def claim_target(name: str, claim_id: str) -> str:
@@ -193,27 +146,6 @@ def measured_lines(tests: list[dict[str, Any]]) -> list[str]:
     return [f"{test['estimand'].replace('_', ' ')}: {line}" for test, line in zip(tests, lines, strict=True)]
 
 
-def count_lines(claims: list[dict[str, Any]]) -> list[str]:
-    """Count the verdicts of the claims that are not primary, one line a kind.
-
-    Args:
-        claims: All claims of a replication.
-
-    Returns:
-        Such as "identity: 4 holds"; a single line "none" if all claims are primary.
-
-    Example:
-        >>> count_lines([{"kind": "identity", "family": None, "verdict": "holds"}] * 4)
-        ['identity: 4 holds']
-    """
-    others = [claim for claim in claims if not is_primary(claim)]
-    lines = []
-    for kind in dict.fromkeys(claim["kind"] for claim in others):
-        words = Counter(claim["verdict"] or "no verdict" for claim in others if claim["kind"] == kind)
-        lines.append(f"{kind}: " + ", ".join(f"{count} {word}" for word, count in words.items()))
-    return lines or ["none"]
-
-
 def _rank(claim: dict[str, Any]) -> int:
     return 0 if is_primary(claim) else 2 if claim["exploratory"] else 1
 
@@ -240,24 +172,3 @@ def _spec_for(half_width: float) -> str:
     if half_width < 1e-6:
         return ".4g"
     return f".{max(0, 1 - math.floor(math.log10(half_width)))}f"
-
-
-def _paragraph(text: str) -> nodes.paragraph:
-    """Make a paragraph in which no number is broken at its minus or its exponent."""
-    parts = [
-        nodes.inline(part, part, classes=["result"]) if _NUMBER.fullmatch(part) else nodes.Text(part)
-        for part in filter(None, _NUMBER.split(text))
-    ]
-    return nodes.paragraph(text, "", *parts)
-
-
-def _table(headings: list[str], rows: list[Row], *, css_class: str, widths: list[int]) -> nodes.table:
-    group = nodes.tgroup(cols=len(headings))
-    group += [nodes.colspec(colwidth=width) for width in widths]
-    group += nodes.thead("", _table_row([[_paragraph(heading)] for heading in headings]))
-    group += nodes.tbody("", *[_table_row(row) for row in rows])
-    return nodes.table("", group, classes=[css_class, "colwidths-given"])
-
-
-def _table_row(cells: Row) -> nodes.row:
-    return nodes.row("", *[nodes.entry("", *cell) for cell in cells])

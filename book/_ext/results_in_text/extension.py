@@ -6,7 +6,8 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from results_in_text.claim_tables import ClaimsTable, VerdictTable
+from results_in_text import reading
+from results_in_text.claim_tables import ClaimsTable
 from results_in_text.errata_list import ErrataList
 from results_in_text.result_figures import ResultFigure
 from results_in_text.result_roles import (
@@ -52,7 +53,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("result", ResultRole())
     app.add_role("verdict", VerdictRole())
     app.add_directive("claims", ClaimsTable)
-    app.add_directive("verdict-table", VerdictTable)
     app.add_directive("result-figure", ResultFigure)
     app.add_directive("errata", ErrataList)
+    reading.setup(app)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

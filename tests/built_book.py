@@ -56,6 +56,14 @@ def source_pages():
     return sorted(page.with_suffix("") for page in pages)
 
 
+def written_text(page):
+    """Return what was written for a page: its source and the errata that a directive prints on it."""
+    text = (BOOK / page).with_suffix(".md").read_text()
+    named = re.findall(r"^```\{errata\} ?(\w*)$", text, re.MULTILINE)
+    files = sorted(path for name in named for path in ROOT.glob(f"replications/{name or '*'}/errata.yaml"))
+    return "\n".join([text, *(path.read_text() for path in files)])
+
+
 def looked_up(address):
     """Read an address by other means than the extension: replace the claim's id by its place, then index."""
     file, path = address.split(":")

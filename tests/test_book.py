@@ -24,6 +24,7 @@ from tests.built_book import (
     needs_browser,
     pages_of,
     source_pages,
+    written_text,
 )
 from tests.tiny_book import CLAIMS, EXTENSION, claim, effect, identity
 
@@ -315,7 +316,7 @@ def test_mathematics_is_typeset_by_the_local_copy(html_folder):
 def test_every_live_number_in_the_html_equals_the_results(html_folder):
     total = 0
     for page in source_pages():
-        text = (BOOK / page).with_suffix(".md").read_text()
+        text = written_text(page)
         roles = [[part.strip() for part in role.split("|")] for role in re.findall(r"\{result\}`([^`]+)`", text)]
         expected = [(address, format(looked_up(address), *spec)) for address, *spec in roles]
         printed = PageReader((html_folder / page).with_suffix(".html")).numbers
@@ -334,7 +335,7 @@ def typed_results(text):
 
 def test_no_page_types_a_measured_number():
     for page in source_pages():
-        text = (BOOK / page).with_suffix(".md").read_text()
+        text = written_text(page)
         assert typed_results(text) == [], page
     estimate = looked_up("lion/verdicts:C6.tests[0].estimate")
     assert typed_results(f"The difference is {estimate:.3f} nats.")

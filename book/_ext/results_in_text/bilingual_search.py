@@ -1,7 +1,7 @@
 """The search language `en_zh`: English words as Sphinx indexes them, Chinese text by every one to three characters.
 
-Sphinx's own Chinese cuts text into words with jieba when the index is made, and does not cut the reader's query, so that
-most phrases are not found. Here index and query are cut by the same rule, and every piece of a title is found.
+Sphinx's own Chinese cuts text into words with jieba when the index is made, and does not cut the reader's query, so
+that most phrases are not found. Here index and query are cut by one rule, and every piece of a title is found.
 """
 
 import re
@@ -12,15 +12,13 @@ _CHINESE = "\u3400-\u9fff"
 _PIECES = re.compile(rf"[{_CHINESE}]+|[^\W{_CHINESE}]+")
 _LONGEST = 3
 
-_SPLIT_QUERY = (
-    r"""
+_SPLIT_QUERY = r"""
 var splitQuery = (query) =>
-  (query.match(/[CHINESE]+|(?:(?![CHINESE])[\p{Letter}\p{Number}_\p{Emoji_Presentation}])+/gu) || []).flatMap((piece) =>
+  (query.match(/[CHINESE]+|(?:(?![CHINESE])[\p{Letter}\p{Number}_])+/gu) || []).flatMap((piece) =>
     /^[CHINESE]/u.test(piece) && piece.length > LONGEST
       ? Array.from({ length: piece.length - LONGEST + 1 }, (_, start) => piece.slice(start, start + LONGEST))
       : [piece]);
 """.replace("CHINESE", r"\u3400-\u9fff").replace("LONGEST", str(_LONGEST))
-)
 
 
 class SearchEnglishAndChinese(SearchEnglish):

@@ -105,7 +105,9 @@ def read_posts(path: Path, results: Path) -> Posts:
 
 def _contradictions(posts: Posts) -> list[str]:
     """Say where the file contradicts itself."""
-    problems = [f"post {no} is given twice" for no, count in Counter(p["no"] for p in posts.posts).items() if count > 1]
+    problems = [
+        f"post {no} is given twice" for no, count in Counter(p["no"] for p in posts.posts).items() if count > 1
+    ]
     for post in posts.posts:
         no, state, name = post["no"], post["state"], post.get("replication")
         if post["topic"] not in posts.topics:
@@ -130,7 +132,9 @@ def _missing_on_disk(posts: Posts, pages: Path, results: Path) -> list[str]:
     problems = []
     for folder in sorted(path.parent.name for path in results.glob("*/verdicts.json")):
         if page_of(folder) not in posts.replications:
-            problems.append(f"results/{folder} belongs to no replication here; add {page_of(folder)!r}, done or in work")
+            problems.append(
+                f"results/{folder} belongs to no replication here; add {page_of(folder)!r}, done or in work"
+            )
     for post in posts.posts:
         if post["state"] != "done":
             continue
@@ -138,5 +142,7 @@ def _missing_on_disk(posts: Posts, pages: Path, results: Path) -> list[str]:
         if not (results / name / "verdicts.json").is_file():
             problems.append(f"post {post['no']} is done, and results/{name}/verdicts.json is missing; it is in work")
         if not (pages / f"{name}.md").is_file():
-            problems.append(f"post {post['no']} is done, and its page replications/{name}.md is missing; it is in work")
+            problems.append(
+                f"post {post['no']} is done, and its page replications/{name}.md is missing; it is in work"
+            )
     return problems

@@ -40,7 +40,7 @@ class Posts(NamedTuple):
             BookDataError: If posts.yaml does not name the replication.
         """
         lead = self._replication(folder)["post"]
-        return self.topics[next(post["topic"] for post in self.posts if post["no"] == lead)]
+        return self.topics[next(post["topic"] for post in self.posts if post["archive"] == lead)]
 
     def question_of(self, folder: str) -> str:
         """Return the question that a replication's page answers.
@@ -106,19 +106,21 @@ def read_posts(path: Path, results: Path) -> Posts:
 def _contradictions(posts: Posts) -> list[str]:
     """Say where the file contradicts itself."""
     problems = [
-        f"post {no} is given twice" for no, count in Counter(p["no"] for p in posts.posts).items() if count > 1
+        f"post {number} is given twice"
+        for number, count in Counter(post["archive"] for post in posts.posts).items()
+        if count > 1
     ]
     for post in posts.posts:
-        no, state, name = post["no"], post["state"], post.get("replication")
+        number, state, name = post["archive"], post["state"], post.get("replication")
         if post["topic"] not in posts.topics:
-            problems.append(f"post {no}: no topic {post['topic']!r}; there are {', '.join(posts.topics)}")
+            problems.append(f"post {number}: no topic {post['topic']!r}; there are {', '.join(posts.topics)}")
         if (state in _WITH_REPLICATION) != (name is not None):
-            problems.append(f"post {no} is {state!r}: name a replication for 'done' and 'in work', and for no other")
+            problems.append(f"post {number} is {state!r}: name a replication for 'done' and 'in work', and for no other")
         if name is not None and name not in posts.replications:
-            problems.append(f"post {no}: replication {name!r} is not under `replications`; add it there")
+            problems.append(f"post {number}: replication {name!r} is not under `replications`; add it there")
         if (state == "nothing to run") != (not post["kinds"]):
-            problems.append(f"post {no}: `kinds` is empty exactly where there is nothing to run")
-    named = {post["no"]: post.get("replication") for post in posts.posts}
+            problems.append(f"post {number}: `kinds` is empty exactly where there is nothing to run")
+    named = {post["archive"]: post.get("replication") for post in posts.posts}
     problems += [
         f"replication {name!r}: its leading post {entry['post']} does not name it; let it say `replication: {name}`"
         for name, entry in posts.replications.items()
@@ -140,9 +142,9 @@ def _missing_on_disk(posts: Posts, pages: Path, results: Path) -> list[str]:
             continue
         name = post.get("replication", "")
         if not (results / name / "verdicts.json").is_file():
-            problems.append(f"post {post['no']} is done, and results/{name}/verdicts.json is missing; it is in work")
+            problems.append(f"post {post['archive']} is done, and results/{name}/verdicts.json is missing; it is in work")
         if not (pages / f"{name}.md").is_file():
             problems.append(
-                f"post {post['no']} is done, and its page replications/{name}.md is missing; it is in work"
+                f"post {post['archive']} is done, and its page replications/{name}.md is missing; it is in work"
             )
     return problems

@@ -44,7 +44,7 @@ class PostsMap(SphinxDirective):
         place = [facet_paragraph("state", state, shown, order=f"{_STATES.index(state)}{post['date']}")]
         if name is not None:
             place.append(nodes.paragraph("", "", *self._replication(name)))
-        address = f"https://kexue.fm/archives/{post['no']}"
+        address = f"https://kexue.fm/archives/{post['archive']}"
         title = nodes.reference("", post["title"], refuri=address, internal=False)
         chinese = nodes.inline("", post["chinese"], classes=["chinese"])
         published = nodes.inline("", post["date"], classes=["date"])

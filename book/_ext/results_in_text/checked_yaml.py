@@ -4,7 +4,6 @@ Nothing here knows Sphinx.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from referencing import Registry, Resource
 
-# Sphinx is not started from the repository's root; the project has one YAML reader, which refuses repeated keys.
-sys.path.append(str(Path(__file__).parents[3]))
 from paperkit.config import ConfigError, read_yaml
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"

@@ -146,25 +146,49 @@ def measured_lines(tests: list[dict[str, Any]]) -> list[str]:
     return [f"{test['estimand'].replace('_', ' ')}: {line}" for test, line in zip(tests, lines, strict=True)]
 
 
+def rounded(test: dict[str, Any]) -> dict[str, str]:
+    """Round the numbers of a test as every page, citation and table prints them.
+
+    Args:
+        test: One test of a claim.
+
+    Returns:
+        Texts of estimate, low and high, to two digits of the interval's half width, and n; of max_error, tolerance
+        and control_error for an identity. What was not measured is left out.
+
+    Example:
+        >>> rounded({"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8})
+        {'estimate': '0.123', 'low': '0.100', 'high': '0.150', 'n': '8'}
+    """
+    if test["rule"] == "identity":
+        if test["max_error"] is None:
+            return {}
+        errors = {key: f"{test[key]:.2g}" for key in ("max_error", "control_error")}
+        return errors | {"tolerance": f"{test['tolerance']:g}"}
+    seeds = {"n": str(test["n"])} if test["n"] else {}
+    if test["low"] is None or test["high"] is None:
+        return seeds
+    spec = _spec_for((test["high"] - test["low"]) / 2)
+    return {key: f"{test[key]:{spec}}" for key in ("estimate", "low", "high")} | seeds
+
+
 def _rank(claim: dict[str, Any]) -> int:
     return 0 if is_primary(claim) else 2 if claim["exploratory"] else 1
 
 
 def _identity_line(test: dict[str, Any]) -> str:
-    if test["max_error"] is None:
+    text = rounded(test)
+    if not text:
         return "not run"
-    return (
-        f"largest error {test['max_error']:.2g}, tolerance {test['tolerance']:g}, control {test['control_error']:.2g}"
-    )
+    return f"largest error {text['max_error']}, tolerance {text['tolerance']}, control {text['control_error']}"
 
 
 def _interval_line(test: dict[str, Any]) -> str:
-    estimate, low, high = test["estimate"], test["low"], test["high"]
-    if low is None or high is None:
-        return f"no interval, n = {test['n']}" if test["n"] else "not run"
-    spec = _spec_for((high - low) / 2)
-    text = f"{estimate:{spec}} [{low:{spec}}, {high:{spec}}]"
-    return ", ".join([" ".join(filter(None, [text, test["unit"]])), f"n = {test['n']}"])
+    text = rounded(test)
+    if "estimate" not in text:
+        return f"no interval, n = {text['n']}" if text else "not run"
+    measured = f"{text['estimate']} [{text['low']}, {text['high']}]"
+    return ", ".join([" ".join(filter(None, [measured, test["unit"]])), f"n = {text['n']}"])
 
 
 def _spec_for(half_width: float) -> str:

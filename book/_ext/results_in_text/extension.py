@@ -6,7 +6,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from results_in_text import reading
+from results_in_text import citation_list, reading
 from results_in_text.claim_tables import ClaimsTable
 from results_in_text.errata_list import ErrataList
 from results_in_text.result_figures import ResultFigure
@@ -55,5 +55,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims", ClaimsTable)
     app.add_directive("result-figure", ResultFigure)
     app.add_directive("errata", ErrataList)
+    citation_list.setup(app)
     reading.setup(app)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -397,7 +397,7 @@ def draw_rows(runs: pd.DataFrame, path: Path) -> None:
             axes.set(xlabel="times the token came", title=f"{matrix} rows", yscale="log")
             axes.set_ylabel("RMS of a row / farthest it can go")
         # Tied arms have no head of their own: the head's panel has room for the names of all.
-        panels[1].set_ylim(0.01, 1.3)
+        panels[1].set_ylim(0.006, 1.3)
         panels[1].legend(*panels[0].get_legend_handles_labels(), loc="lower left")
 
 

@@ -8,6 +8,7 @@ from sphinx.application import Sphinx
 from results_in_text.bilingual_search import SearchEnglishAndChinese
 from results_in_text.posts_map import PostsMap
 from results_in_text.result_roles import pass_through
+from results_in_text.run_cells import RunCell
 from results_in_text.tables import depart_facet, facet, visit_facet
 from results_in_text.verdict_board import VerdictBoard, VerdictTable
 
@@ -52,5 +53,6 @@ def setup(app: Sphinx) -> None:
     app.add_directive("verdict-table", VerdictTable)
     app.add_directive("verdict-board", VerdictBoard)
     app.add_directive("posts-map", PostsMap)
+    app.add_directive("run-cell", RunCell)
     app.add_search_language(SearchEnglishAndChinese)
     app.connect("html-page-context", repair_roles)

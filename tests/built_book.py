@@ -82,4 +82,4 @@ needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="no browser: install Chromium (chromium, chromium-browser or google-chrome on PATH)"
 )
 THEMES = ("light", "dark")
-WIDTHS = {"wide": 1400, "phone": 390}
+WIDTHS = {"wide": 1400, "phone": 360}

@@ -1,5 +1,6 @@
 """What several test files of the book share: a tiny book, the real book built once, a browser."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from tests.built_book import BOOK, CHROMIUM, WIDTHS
@@ -21,12 +23,17 @@ def tiny(tmp_path):
 
 @pytest.fixture(scope="session")
 def html_folder(tmp_path_factory):
-    """Build the real book strictly, from the committed results."""
-    output = tmp_path_factory.mktemp("book")
+    """Build the real book strictly, from the committed results: once, also where several processes test."""
+    folder = tmp_path_factory.getbasetemp()
+    # The processes of pytest-xdist have folders of their own in one that they share.
+    output = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book"
     command = [Path(sys.executable).with_name("jupyter-book"), "build", BOOK, "--path-output", output]
     strictly = ["--all", "-W", "-n", "--keep-going"]
-    done = subprocess.run([*command, *strictly], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    with FileLock(f"{output}.lock"):
+        if not (output / "built").exists():
+            done = subprocess.run([*command, *strictly], capture_output=True, text=True, check=False, timeout=300)
+            assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            (output / "built").touch()
     return output / "_build" / "html"
 
 
@@ -62,13 +69,16 @@ def open_page(browser):
     """Open a page in a theme and a width; the page's `requested` lists every address it asked for."""
     contexts = []
 
-    def opened(address, theme="light", width="wide"):
+    def opened(address, theme="light", width="wide", *, scripts=True, offline=False):
         viewport = {"width": WIDTHS[width], "height": 900}
-        contexts.append(browser.new_context(color_scheme=theme, viewport=viewport))
+        settings = {"java_script_enabled": scripts, "offline": offline}
+        contexts.append(browser.new_context(color_scheme=theme, viewport=viewport, **settings))
         page = contexts[-1].new_page()
         page.requested = []
         page.on("request", lambda request: page.requested.append(request.url))
         page.goto(address, wait_until="networkidle")
+        if not scripts:
+            return page
         # On a busy machine the network falls idle before MathJax has started: window.MathJax is settings till then.
         started = "!document.querySelector('script[src*=mathjax i]') || window.MathJax?.startup?.promise"
         page.wait_for_function(started, timeout=120_000)

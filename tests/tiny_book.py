@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
@@ -31,6 +32,22 @@ def claim(claim_id="C6", verdict="holds", kind="experiment", **changes):
     return written | {"kind": kind, "family": "primary", "exploratory": kind == "exploratory"} | judged | changes
 
 
+def posts(**changes):
+    """posts.yaml of three replications in work, one planned post and an essay."""
+    names = {"lion": 1, "emo": 2, "odd": 3}
+    written = {"date": "2023-02-16", "title": "A title", "chinese": "训练狮优化器", "topic": "optimizers"}
+    named = [
+        {"archive": n, "kinds": ["experiment"], "state": "in work", "replication": name} for name, n in names.items()
+    ]
+    rest = [{"archive": 4, "kinds": ["tool"], "state": "next"}, {"archive": 5, "kinds": [], "state": "nothing to run"}]
+    return {
+        "schema": 1,
+        "topics": {"optimizers": "Optimizers", "losses": "Losses"},
+        "replications": {name: {"post": n, "question": f"What does {name} do?"} for name, n in names.items()},
+        "posts": [written | post for post in named + rest],
+    } | changes
+
+
 class TinyBook:
     """A Sphinx project with the extension, a results folder and a figures folder."""
 
@@ -47,6 +64,10 @@ class TinyBook:
             "myst_enable_extensions = ['dollarmath']\nbibtex_bibfiles = ['references.bib']\nnumfig = True\n"
         )
         self.write_verdicts([claim()])
+        self.write_posts(posts())
+
+    def write_posts(self, content):
+        (self.source / "posts.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
 
     def write_page(self, name, text):
         path = self.source / f"{name}.md"

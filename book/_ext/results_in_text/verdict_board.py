@@ -18,7 +18,7 @@ from results_in_text.tables import Row, facet_paragraph, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
 
 # In this order the board is sorted by verdict, so that what fell stands first.
-_ORDER = [
+VERDICT_ORDER = [
     "contradicted",
     "corrected",
     "inconclusive",
@@ -94,7 +94,7 @@ class VerdictBoard(_OverAllReplications):
         verdict, kind = claim["verdict"], "primary" if is_primary(claim) else claim["kind"]
         order = claim_order(claim["id"])
         badge = facet_paragraph(
-            "verdict", verdict or "no verdict", verdict_badge(claim), order=f"{_ORDER.index(verdict)}{order}"
+            "verdict", verdict or "no verdict", verdict_badge(claim), order=f"{VERDICT_ORDER.index(verdict)}{order}"
         )
         return [
             [facet_paragraph("replication", page_of(name), *self._title(name)), facet_paragraph("topic", topic)],

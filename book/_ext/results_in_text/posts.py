@@ -115,7 +115,9 @@ def _contradictions(posts: Posts) -> list[str]:
         if post["topic"] not in posts.topics:
             problems.append(f"post {number}: no topic {post['topic']!r}; there are {', '.join(posts.topics)}")
         if (state in _WITH_REPLICATION) != (name is not None):
-            problems.append(f"post {number} is {state!r}: name a replication for 'done' and 'in work', and for no other")
+            problems.append(
+                f"post {number} is {state!r}: name a replication for 'done' and 'in work', and for no other"
+            )
         if name is not None and name not in posts.replications:
             problems.append(f"post {number}: replication {name!r} is not under `replications`; add it there")
         if (state == "nothing to run") != (not post["kinds"]):
@@ -142,7 +144,9 @@ def _missing_on_disk(posts: Posts, pages: Path, results: Path) -> list[str]:
             continue
         name = post.get("replication", "")
         if not (results / name / "verdicts.json").is_file():
-            problems.append(f"post {post['archive']} is done, and results/{name}/verdicts.json is missing; it is in work")
+            problems.append(
+                f"post {post['archive']} is done, and results/{name}/verdicts.json is missing; it is in work"
+            )
         if not (pages / f"{name}.md").is_file():
             problems.append(
                 f"post {post['archive']} is done, and its page replications/{name}.md is missing; it is in work"

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from paperkit.config import ConfigError, read_yaml
 from paperkit.results import read_json
 from results_in_text.checked_yaml import BookDataError
-from results_in_text.claim_tables import claim_target, measured_lines, rounded
+from results_in_text.claim_tables import claim_target
 from results_in_text.latex_text import escaped, interval, latex, number
 from results_in_text.results_files import read_verdicts
+from results_in_text.written_values import measured_lines, rounded
 
 SHORT_COMMIT = 10
 _PRETRAINED = "_pretrained"

@@ -1,6 +1,5 @@
 """The directive `claims`: every claim of a replication, with what was measured."""
 
-import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,9 +7,12 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-from results_in_text.results_files import ResultAddressError, read_verdicts
+from paperkit.results import ResultsError
+from results_in_text.result_roles import live_value
+from results_in_text.results_files import read_verdicts
 from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
+from results_in_text.written_values import has_numbers, measured_line
 
 
 class ClaimsTable(SphinxDirective):
@@ -34,7 +36,7 @@ class ClaimsTable(SphinxDirective):
         try:
             verdicts = read_verdicts(Path(self.config.results_root), name)
             rows = [self._row(name, claim) for claim in sorted(verdicts.claims, key=_rank)]
-        except ResultAddressError as error:
+        except ResultsError as error:
             message = f"{self.get_location()}: directive claims, {name!r}: {error}"
             raise ExtensionError(message) from error
         for path in verdicts.files:
@@ -46,7 +48,7 @@ class ClaimsTable(SphinxDirective):
         return [
             self._claim(name, claim),
             self._statement(claim),
-            [paragraph(line) for line in measured_lines(claim["tests"])],
+            self._measured(name, claim),
             [paragraph(claim["reason"])],
         ]
 
@@ -57,6 +59,20 @@ class ClaimsTable(SphinxDirective):
         kind = claim["kind"] if not is_primary(claim) else "primary"
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(f" {kind}"), ids=[target])
         return [heading, nodes.paragraph("", "", verdict_badge(claim))]
+
+    def _measured(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
+        file = f"{name}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}"
+        paragraphs = []
+        for place, test in enumerate(claim["tests"]):
+            words = f"{test['estimand'].replace('_', ' ')}: " if len(claim["tests"]) > 1 else ""
+            known = has_numbers(test)
+            shown = (
+                live_value(self.env, f"{file}:{claim['id']}.tests[{place}]")
+                if known
+                else nodes.Text(measured_line(test))
+            )
+            paragraphs.append(nodes.paragraph("", words, shown))
+        return paragraphs
 
     def _statement(self, claim: dict[str, Any]) -> list[nodes.Node]:
         paragraphs = [nodes.paragraph("", "", *self._markdown(claim["statement"]))]
@@ -126,73 +142,5 @@ def reported_lines(reported: dict[str, Any] | None) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
-def measured_lines(tests: list[dict[str, Any]]) -> list[str]:
-    """Say what we measured, one line a test.
-
-    Args:
-        tests: The claim's tests; several are told apart by the names of their estimands.
-
-    Returns:
-        Estimate, 95 % interval, unit and number of seeds; errors and tolerance for identities.
-
-    Example:
-        >>> gap = {"estimand": "gap", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
-        >>> measured_lines([gap | {"rule": "greater"}])
-        ['0.123 [0.100, 0.150] nats, n = 8']
-    """
-    lines = [_identity_line(test) if test["rule"] == "identity" else _interval_line(test) for test in tests]
-    if len(tests) == 1:
-        return lines
-    return [f"{test['estimand'].replace('_', ' ')}: {line}" for test, line in zip(tests, lines, strict=True)]
-
-
-def rounded(test: dict[str, Any]) -> dict[str, str]:
-    """Round the numbers of a test as every page, citation and table prints them.
-
-    Args:
-        test: One test of a claim.
-
-    Returns:
-        Texts of estimate, low and high, to two digits of the interval's half width, and n; of max_error, tolerance
-        and control_error for an identity. What was not measured is left out.
-
-    Example:
-        >>> rounded({"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8})
-        {'estimate': '0.123', 'low': '0.100', 'high': '0.150', 'n': '8'}
-    """
-    if test["rule"] == "identity":
-        if test["max_error"] is None:
-            return {}
-        errors = {key: f"{test[key]:.2g}" for key in ("max_error", "control_error")}
-        return errors | {"tolerance": f"{test['tolerance']:g}"}
-    seeds = {"n": str(test["n"])} if test["n"] else {}
-    if test["low"] is None or test["high"] is None:
-        return seeds
-    spec = _spec_for((test["high"] - test["low"]) / 2)
-    return {key: f"{test[key]:{spec}}" for key in ("estimate", "low", "high")} | seeds
-
-
 def _rank(claim: dict[str, Any]) -> int:
     return 0 if is_primary(claim) else 2 if claim["exploratory"] else 1
-
-
-def _identity_line(test: dict[str, Any]) -> str:
-    text = rounded(test)
-    if not text:
-        return "not run"
-    return f"largest error {text['max_error']}, tolerance {text['tolerance']}, control {text['control_error']}"
-
-
-def _interval_line(test: dict[str, Any]) -> str:
-    text = rounded(test)
-    if "estimate" not in text:
-        return f"no interval, n = {text['n']}" if text else "not run"
-    measured = f"{text['estimate']} [{text['low']}, {text['high']}]"
-    return ", ".join([" ".join(filter(None, [measured, test["unit"]])), f"n = {text['n']}"])
-
-
-def _spec_for(half_width: float) -> str:
-    """Choose a format that shows two digits of the interval's half width."""
-    if half_width < 1e-6:
-        return ".4g"
-    return f".{max(0, 1 - math.floor(math.log10(half_width)))}f"

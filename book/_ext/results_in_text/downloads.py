@@ -21,9 +21,9 @@ from typing import Any
 
 from results_in_text.checked_yaml import SCHEMAS, BookDataError, misfits
 from results_in_text.citations import LOOK_UP, Citation, bibtex, macros
-from results_in_text.claim_tables import rounded
 from results_in_text.latex_text import escaped, interval, latex, number
 from results_in_text.numbers_changed import Change
+from results_in_text.written_values import rounded
 
 _TEST_COLUMNS = (
     "estimand", "rule", "bound", "margin", "estimate", "low", "high", "low90", "high90", "n", "unit", "p", "p_holm",

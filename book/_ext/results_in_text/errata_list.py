@@ -81,7 +81,9 @@ class ErrataList(SphinxDirective):
             )
             raise ExtensionError(message) from error
         heading = self._heading(erratum, at_home=at_home)
-        return nodes.container("", heading, nodes.field_list("", *fields), ids=[erratum.target], classes=["erratum"])
+        return nodes.container(
+            "", heading, nodes.field_list("", *fields), ids=[erratum.target], classes=["erratum"], generated=True
+        )
 
     def _heading(self, erratum: Erratum, *, at_home: bool) -> nodes.paragraph:
         entry = erratum.content

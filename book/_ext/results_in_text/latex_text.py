@@ -5,11 +5,26 @@ Nothing here knows Sphinx.
 
 import re
 
-from pylatexenc.latexencode import UnicodeToLatexEncoder
+from pylatexenc.latexencode import RULE_DICT, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
 
-# Chinese has no LaTeX in ASCII and stays as it is: files are UTF-8, and whoever cites it uses XeLaTeX or LuaLaTeX.
+# BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those without a command
+# stay as they are, like Chinese: files are UTF-8.
+_OWN = {
+    "{": r"\ensuremath{\lbrace}",
+    "}": r"\ensuremath{\rbrace}",
+    "ħ": r"\ensuremath{\hbar}",
+    "Ű": r"\H{U}",
+    "ű": r"\H{u}",
+}
+_OWN |= {letter: letter for letter in "ĦĸĿŀŉŦŧ"}
 _ENCODER = UnicodeToLatexEncoder(
-    unknown_char_policy="keep", unknown_char_warning=False, replacement_latex_protection="braces"
+    conversion_rules=[
+        UnicodeToLatexConversionRule(RULE_DICT, {ord(letter): text for letter, text in _OWN.items()}),
+        "defaults",
+    ],
+    unknown_char_policy="keep",
+    unknown_char_warning=False,
+    replacement_latex_protection="braces",
 )
 _PART = re.compile(
     r"\$(?P<maths>[^$]+)\$"

@@ -18,7 +18,7 @@ import yaml
 
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
 from results_in_text.citations import SHORT_COMMIT
-from results_in_text.claim_tables import measured_lines
+from results_in_text.written_values import measured_lines
 
 ROOT = Path(__file__).parents[3]
 BEGIN, END = "<!-- numbers changed: begin -->", "<!-- numbers changed: end -->"

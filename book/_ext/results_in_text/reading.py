@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 
 from results_in_text.bilingual_search import SearchEnglishAndChinese
 from results_in_text.posts_map import PostsMap
-from results_in_text.result_roles import pass_through
+from results_in_text.result_cards import pass_through
 from results_in_text.run_cells import RunCell
 from results_in_text.tables import depart_facet, facet, visit_facet
 from results_in_text.verdict_board import VerdictBoard, VerdictTable

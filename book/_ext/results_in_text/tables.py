@@ -83,7 +83,7 @@ def table(headings: list[str], rows: list[Row], *, css_class: str, widths: list[
     group += [nodes.colspec(colwidth=width) for width in widths]
     group += nodes.thead("", _table_row([[paragraph(heading)] for heading in headings]))
     group += nodes.tbody("", *[_table_row(row) for row in rows])
-    return nodes.table("", group, classes=[css_class, "colwidths-given"])
+    return nodes.table("", group, classes=[css_class, "colwidths-given"], generated=True)
 
 
 def _table_row(cells: Row) -> nodes.row:

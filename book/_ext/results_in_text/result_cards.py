@@ -125,10 +125,10 @@ def visit_result_cards(translator: HTML5Translator, node: result_cards) -> None:
     write = translator.body.append
     write('<div class="result-cards">\n')
     for card, facts in node["cards"].items():
-        write(f'<dl class="result-card" id="{card}" role="tooltip" hidden>')
+        write(f'<div class="result-card" id="{card}" role="tooltip" hidden><dl>')
         for name, text in facts:
             write(f"<dt>{translator.encode(name)}</dt><dd>{translator.encode(text)}</dd>")
-        write("</dl>\n")
+        write("</dl></div>\n")
     write("</div>\n")
     raise nodes.SkipNode
 

@@ -18,10 +18,8 @@ from tests.built_book import (
     ROOT,
     PageReader,
     foreign,
-    looked_up,
     pages_of,
     source_pages,
-    written_text,
 )
 from tests.tiny_book import CLAIMS, EXTENSION, claim, effect, identity
 
@@ -44,28 +42,6 @@ def test_the_examples_in_the_docstrings_are_true(name):
 
 
 @pytest.mark.parametrize(
-    ("role", "shown"),
-    [
-        ("lion/verdicts:C6.tests[0].estimate | .3f", "0.199"),
-        ("lion/verdicts:C6.tests[0].estimate|+.1e", "+2.0e-01"),
-        ("lion/verdicts:C6.tests[0].n", "8"),
-        ("lion/verdicts:C6.tests[0].n | 03d", "008"),
-        ("lion/verdicts:C6.verdict", "holds"),
-        ("lion/verdicts:profile", "cpu"),
-        ("lion/verdicts:claims[0].id", "C6"),
-        ("lion/provenance:versions.torch-cpu | .4s", "2.13"),
-        ("lion/table:rows[1][0]", "7"),
-    ],
-)
-def test_a_number_is_looked_up_and_formatted_as_the_page_says(tiny, role, shown):
-    tiny.write_result("lion/provenance", {"versions": {"torch-cpu": "2.13.0"}})
-    tiny.write_result("lion/table", {"rows": [[1], [7]]})
-    html = tiny.build(f"The value is {{result}}`{role}`.")
-    address = role.split("|")[0].strip()
-    assert f'<span class="result" title="{address}">{shown}</span>' in html
-
-
-@pytest.mark.parametrize(
     ("page", "complaint"),
     [
         ("{result}`lion/nothing:C6.verdict`", r"nothing\.json is missing; `dvc repro`"),
@@ -73,15 +49,18 @@ def test_a_number_is_looked_up_and_formatted_as_the_page_says(tiny, role, shown)
         ("{result}`lion/verdicts:C6.test[0].n`", r"no 'test' in"),
         ("{result}`lion/verdicts:C6.tests[1].n`", r"no 1 in"),
         ("{result}`lion/verdicts:C6.tests[0].p_holm | .3f`", r"is null"),
-        ("{result}`lion/verdicts:C6.tests[0].estimate`", r"has no format"),
+        ("{result}`lion/nan:y`", r"has no format"),
+        ("{result}`lion/verdicts:C7.tests[0]`", r"no 'C7' in"),
+        ("{result}`lion/verdicts:C6.tests`", r"not one number or text"),
+        ("{reported}`3 %`", r"'' is not in the bibliography; write .*<chen2023lion, Table 2>"),
+        ("{reported}`3 % <nobody1900>`", r"'nobody1900' is not in the bibliography"),
         ("{result}`lion/verdicts:C6.tests[0].estimate | .3q`", r"format '\.3q' does not fit"),
         ("{result}`lion/verdicts:C6.verdict | .3f`", r"format '\.3f' does not fit 'holds'"),
-        ("{result}`lion/verdicts:C6.tests[0]`", r"not one number or text"),
         ("{result}`lion/verdicts:C6.exploratory`", r"not one number or text"),
         ("{result}`lion/verdicts`", r"is not an address"),
         ("{result}`lion/verdicts:C6..verdict`", r"is not a path"),
         ("{result}`lion/damaged:C6`", r"damaged\.json is not JSON"),
-        ("{result}`lion/nan:x | .1f`", r"holds NaN"),
+        ("{result}`lion/nan:x | .1f`", r"holds nan"),
         ("{verdict}`lion:C7`", r"no claim 'C7'.*there are C6"),
         ("{verdict}`tiger:C6`", r"tiger/verdicts\.json is missing"),
         ("{verdict}`odd:C6`", r"'proven'; allowed: holds, .*or null"),
@@ -95,7 +74,7 @@ def test_a_number_is_looked_up_and_formatted_as_the_page_says(tiny, role, shown)
 )
 def test_whatever_cannot_be_printed_stops_the_build_and_says_where(tiny, page, complaint):
     tiny.write_result("lion/damaged", "{")
-    tiny.write_result("lion/nan", '{"x": NaN}')
+    tiny.write_result("lion/nan", '{"x": NaN, "y": 0.5}')
     tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
     if "odd" in page or "verdict-table" in page:
         tiny.write_verdicts([claim(verdict="proven")], name="odd")
@@ -157,10 +136,10 @@ def test_the_table_of_claims_puts_primary_claims_first_and_exploratory_ones_last
     assert first.startswith("C6 primary contradicted It is")
     assert "[ One23 ]" in first
     assert "Reported: 3 %." in first
-    assert "0.199 [ 0.110 , 0.290 ] nats, n = 8" in first
+    assert "0.199 [0.110, 0.290] nats, n = 8" in first
     assert first.endswith("The interval lies above 0 .")
     assert second.startswith("C1 identity holds")
-    assert "step two: largest error 4.4e-16 , tolerance 1e-12 , control 0.3" in second
+    assert "step two: largest error 4.4e-16, tolerance 1e-12, control 0.3" in second
     assert third.startswith("C3 timing holds")
     assert fourth.startswith("X1 exploratory no verdict, exploratory")
     assert "Our own claim." in fourth
@@ -207,7 +186,8 @@ def test_the_table_of_verdicts_finds_replications_on_disk(tiny):
     tiny.write_page("replications/lion", "# Lion page\n\n" + CLAIMS)
     tiny.write_verdicts([claim(), claim("C1", kind="identity", family=None), claim("X1", None, family=None)])
     (row,) = rows_of(tiny.build("```{verdict-table}\n```"))
-    assert row == "Lion page What does lion do? C6 holds identity: 1 holds experiment: 1 no verdict cpu"
+    counts = "identity: 1 holds experiment: 1 no verdict 0 of 0 equations checked"
+    assert row == f"Lion page What does lion do? C6 holds {counts} cpu"
 
 
 def test_a_figure_is_numbered_copied_and_described(tiny):
@@ -228,7 +208,7 @@ def test_a_changed_result_changes_the_page_that_prints_it_and_no_other(tiny):
     before = (tiny.output / "other.html").stat().st_mtime_ns
     tiny.write_verdicts([claim(verdict="contradicted", tests=[effect(estimate=-0.5)])])
     html = tiny.build()
-    assert ">-0.50</span>" in html
+    assert ">-0.50</a>" in html
     assert ">contradicted</span>" in html
     assert (tiny.output / "other.html").stat().st_mtime_ns == before
 
@@ -308,34 +288,6 @@ def test_mathematics_is_typeset_by_the_local_copy(html_folder):
     loaded = PageReader(html_folder / "replications" / "lion.html").loaded
     (mathjax,) = [address for address in loaded if "mathjax" in address]
     assert (html_folder / "replications" / mathjax.split("?")[0]).resolve().is_file()
-
-
-def test_every_live_number_in_the_html_equals_the_results(html_folder):
-    total = 0
-    for page in source_pages():
-        text = written_text(page)
-        roles = [[part.strip() for part in role.split("|")] for role in re.findall(r"\{result\}`([^`]+)`", text)]
-        expected = [(address, format(looked_up(address), *spec)) for address, *spec in roles]
-        printed = PageReader((html_folder / page).with_suffix(".html")).numbers
-        assert sorted(printed) == sorted(expected), page
-        total += len(printed)
-    assert total > 20
-
-
-def typed_results(text):
-    """Find measured numbers that stand in a text as digits: estimates and ends of intervals, to three decimals."""
-    verdicts = [json.loads(path.read_text()) for path in ROOT.glob("results/*/*verdicts.json")]
-    tests = [test for content in verdicts for claim in content["claims"] for test in claim["tests"]]
-    numbers = [test[key] for test in tests for key in ("estimate", "low", "high") if test.get(key)]
-    return [form for number in numbers for form in {f"{abs(number):.3f}", f"{abs(number):.4f}"} if form in text]
-
-
-def test_no_page_types_a_measured_number():
-    for page in source_pages():
-        text = written_text(page)
-        assert typed_results(text) == [], page
-    estimate = looked_up("lion/verdicts:C6.tests[0].estimate")
-    assert typed_results(f"The difference is {estimate:.3f} nats.")
 
 
 def test_every_claim_has_its_row_and_its_badge(html_folder):

@@ -61,7 +61,7 @@ class VerdictTable(_OverAllReplications):
         Returns:
             One table.
         """
-        headings = ["Replication and its question", "Primary claims", "Other claims", "Profile"]
+        headings = ["Replication and its question", "Primary claims", "Other claims, equations", "Profile"]
         return self._table(self._rows, headings=headings, css_class="replications", widths=[34, 28, 28, 10])
 
     def _rows(self, posts: Posts, name: str, verdicts: Verdicts) -> list[Row]:
@@ -72,7 +72,10 @@ class VerdictTable(_OverAllReplications):
             if is_primary(claim)
         ]
         counts = [paragraph(line) for line in count_lines(verdicts.claims)]
-        return [[[title, paragraph(posts.question_of(name))], badges, counts, [paragraph(verdicts.profile)]]]
+        equations = nodes.paragraph("", "", *self.parse_inline(f"{{equations}}`{page_of(name)}`")[0])
+        return [
+            [[title, paragraph(posts.question_of(name))], badges, [*counts, equations], [paragraph(verdicts.profile)]]
+        ]
 
 
 class VerdictBoard(_OverAllReplications):
@@ -103,7 +106,7 @@ class VerdictBoard(_OverAllReplications):
                 facet_paragraph("kind", kind, order=f"{kind != 'primary'}{kind}{order}"),
             ],
             [nodes.paragraph("", "", *self.parse_inline(claim["statement"])[0])],
-            [badge, facet_paragraph("profile", profile)],
+            [badge, facet_paragraph("profile", profile, nodes.Text(f"profile {profile}"))],
         ]
 
 

@@ -18,6 +18,7 @@ class PageReader(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.loaded, self.scripts, self.numbers, self.links, self.ids, self.badges = [], [], [], [], set(), []
+        self.provenance = []
         self.capture = None
         self.feed(path.read_text())
 
@@ -32,8 +33,10 @@ class PageReader(HTMLParser):
         self.capture = None
         if tag == "script":
             self.capture = self.scripts.append
-        elif "result" in classes and "title" in attributes:
-            self.capture = lambda text: self.numbers.append((attributes["title"], text))
+        elif "data-address" in attributes:
+            address, spec = attributes["data-address"], attributes["data-format"]
+            self.capture = lambda text: self.numbers.append((address, spec, text))
+            self.provenance.append(attributes.get("href"))
         elif "verdict" in classes:
             self.capture = self.badges.append
 

@@ -46,7 +46,7 @@ def test_an_erratum_shows_what_is_written_what_is_right_why_and_how_much_it_matt
     assert text.startswith("lion/E1 statement One [ One23 ] , Table 2 Written : It is \\(x^2\\) . Right : It is")
     assert "Judged: claim C6 holds Executed: step_one , claim C1 holds Read: A Effect" in text
     assert text.endswith("It is 0.20 nats.")
-    assert 'title="lion/verdicts:C6.tests[0].estimate"' in block
+    assert 'data-address="lion/verdicts:C6.tests[0].estimate"' in block
 
 
 def test_a_passage_known_at_second_hand_says_so(book):

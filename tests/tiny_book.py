@@ -32,6 +32,13 @@ def claim(claim_id="C6", verdict="holds", kind="experiment", **changes):
     return written | {"kind": kind, "family": "primary", "exploratory": kind == "exploratory"} | judged | changes
 
 
+def provenance(**changes):
+    record = {"stage": "lion", "command": "python -m replications.lion.experiment", "profile": "cpu", "dirty": False}
+    code = {"data/sotu.parquet": "e2176eb33ce6473e", "replications/lion/optimizer.py": "06f86d8ca80b4cb5"}
+    where = {"commit": "2b27a3d69a4d50b4e025", "started": "2026-11-22T23:41:05+00:00", "machine_class": "Intel x86_64"}
+    return record | where | {"deps": code} | changes
+
+
 def posts(**changes):
     """posts.yaml of three replications in work, one planned post and an essay."""
     names = {"lion": 1, "emo": 2, "odd": 3}
@@ -61,7 +68,7 @@ class TinyBook:
         )
         (self.source / "conf.py").write_text(
             "extensions = ['myst_parser', 'sphinxcontrib.bibtex', 'results_in_text.extension']\n"
-            "myst_enable_extensions = ['dollarmath']\nbibtex_bibfiles = ['references.bib']\nnumfig = True\n"
+            "myst_enable_extensions = ['colon_fence', 'dollarmath']\nbibtex_bibfiles = ['references.bib']\nnumfig = True\n"
         )
         self.write_verdicts([claim()])
         self.write_posts(posts())
@@ -76,6 +83,9 @@ class TinyBook:
 
     def write_verdicts(self, claims, name="lion", file="verdicts"):
         self.write_result(f"{name}/{file}", {"schema": 1, "replication": name, "profile": "cpu", "claims": claims})
+        record = "timing_provenance" if file.startswith("timing") else "provenance"
+        if not (self.results / name / f"{record}.json").exists():
+            self.write_result(f"{name}/{record}", provenance(stage=name))
 
     def write_result(self, file, content):
         path = self.results / f"{file}.json"

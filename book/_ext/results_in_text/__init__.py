@@ -3,4 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
+# At the end: a process that runs the code of another checkout has that one first.
+sys.path.append(str(Path(__file__).parents[3]))

@@ -40,7 +40,7 @@ _UNIT = r"""(?:
 )(?![\w/])"""
 _NUMBER = re.compile(
     rf"""
-    (?<![\w./§#-])                         # not inside a word, a version, a path or an identifier
+    (?<![\w.§#-])                          # not inside a word, a version or an identifier
     (?P<sign>{_SIGN}\s?)?
     (?P<digits>\d+(?:[\s,]\d{{3}}(?!\d))*(?:\.\d+)?|\.\d+)
     (?P<exponent>[eE][-+−]?\d+|\s?[×·]\s?10[\^⁻⁰-⁹−-]?\S*)?

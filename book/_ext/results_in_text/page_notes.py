@@ -70,7 +70,7 @@ def line_of(node: nodes.Node | None) -> int | None:
     Returns:
         The line; None if nobody knows.
     """
-    while node is not None and node.line is None:
+    while node is not None and not node.line:
         node = node.parent
     return node.line if node is not None else None
 

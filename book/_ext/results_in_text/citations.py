@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paperkit.config import ConfigError, read_yaml
-from paperkit.results import read_json
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.latex_text import escaped, interval, latex, number
+from results_in_text.provenance_files import commit_text, provenance_file, read_provenance
 from results_in_text.results_files import read_verdicts
 from results_in_text.written_values import measured_lines, rounded
 
-SHORT_COMMIT = 10
 _PRETRAINED = "_pretrained"
 # What the file of macros and each macro to copy begin with: looking up a name that is not there is an error in TeX.
 LOOK_UP = r"""\providecommand*{\replicated}[2]{%
@@ -71,7 +70,7 @@ class Citation(NamedTuple):
     @property
     def commit(self) -> str:
         """The commit of the code that ran, abbreviated; with a note where it ran with uncommitted changes."""
-        return self.provenance["commit"][:SHORT_COMMIT] + (" with changes" if self.provenance["dirty"] else "")
+        return commit_text(self.provenance)
 
     @property
     def measured(self) -> list[str]:
@@ -121,13 +120,11 @@ def read_citations(results: Path, folder: str, edition: Edition) -> list[Citatio
     Returns:
         One citation a claim, in the order of the files; clock readings bear the commit of their own run.
     """
-    verdicts = read_verdicts(results, folder)
-    records = {
-        timing: results / folder / f"{'timing_' if timing else ''}provenance.json"
-        for timing in {claim["kind"] == "timing" for claim in verdicts.claims}
-    }
-    provenance = {timing: read_json(path) for timing, path in records.items()}
-    return [Citation(folder, claim, provenance[claim["kind"] == "timing"], edition) for claim in verdicts.claims]
+    return [
+        Citation(folder, claim, read_provenance(provenance_file(results, f"{folder}/{stem}")), edition)
+        for claim in read_verdicts(results, folder).claims
+        for stem in ["timing_verdicts" if claim["kind"] == "timing" else "verdicts"]
+    ]
 
 
 def bibtex(citation: Citation) -> str:

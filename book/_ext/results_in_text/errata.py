@@ -8,8 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paperkit.results import ResultsError
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
-from results_in_text.results_files import ResultAddressError, Verdicts, claim_with_id, read_verdicts
+from results_in_text.results_files import Verdicts, claim_with_id, read_verdicts
 
 SEVERITIES = ("conclusion", "statement", "wording")  # the gravest first; the schema says what they mean
 UNDECIDED = ("inconclusive", "not tested at this scale", None)
@@ -73,7 +74,7 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
     entries = read_checked_yaml(path, "errata.schema.json")["errata"]
     try:
         verdicts = read_verdicts(results, name)
-    except ResultAddressError as error:
+    except ResultsError as error:
         message = f"{path}: {error}"
         raise BookDataError(message) from error
     repeated = [entry for entry, count in Counter(entry["id"] for entry in entries).items() if count > 1]
@@ -82,7 +83,7 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
     for entry in entries:
         try:
             errata.append(Erratum(name, entry, _evidence(entry, verdicts, bib_keys)))
-        except (BookDataError, ResultAddressError) as error:
+        except (BookDataError, ResultsError) as error:
             problems.append(f"{entry['id']}: {error}")
     problems = problems or _corrected_without_erratum(verdicts, errata)
     if problems:

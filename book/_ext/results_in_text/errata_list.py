@@ -9,10 +9,10 @@ from pybtex.richtext import Text
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from paperkit.results import ResultsError
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.errata import SEVERITIES, Erratum, Evidence, names_with_errata, read_errata
-from results_in_text.results_files import ResultAddressError
 from results_in_text.verdict_badges import verdict_badge
 
 
@@ -38,7 +38,7 @@ class ErrataList(SphinxDirective):
         try:
             names = self.arguments or names_with_errata(replications, results)
             errata = [one for name in names for one in read_errata(replications, results, name, set(bibliography))]
-        except (BookDataError, ResultAddressError) as error:
+        except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive errata: {error}"
             raise ExtensionError(message) from error
         for name in names:
@@ -81,9 +81,7 @@ class ErrataList(SphinxDirective):
             )
             raise ExtensionError(message) from error
         heading = self._heading(erratum, at_home=at_home)
-        return nodes.container(
-            "", heading, nodes.field_list("", *fields), ids=[erratum.target], classes=["erratum"], generated=True
-        )
+        return nodes.container("", heading, nodes.field_list("", *fields), ids=[erratum.target], classes=["erratum"])
 
     def _heading(self, erratum: Erratum, *, at_home: bool) -> nodes.paragraph:
         entry = erratum.content

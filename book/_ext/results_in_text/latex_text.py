@@ -5,10 +5,10 @@ Nothing here knows Sphinx.
 
 import re
 
-from pylatexenc.latexencode import RULE_DICT, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
+from pylatexenc.latexencode import RULE_DICT, RULE_REGEX, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
 
-# BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those without a command
-# stay as they are, like Chinese: files are UTF-8.
+# BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those that have no
+# command stay as they are, like Chinese: files are UTF-8.
 _OWN = {
     "{": r"\ensuremath{\lbrace}",
     "}": r"\ensuremath{\rbrace}",
@@ -20,6 +20,8 @@ _OWN |= {letter: letter for letter in "ĦĸĿŀŉŦŧ"}
 _ENCODER = UnicodeToLatexEncoder(
     conversion_rules=[
         UnicodeToLatexConversionRule(RULE_DICT, {ord(letter): text for letter, text in _OWN.items()}),
+        # What TeX would join to a dash or a quotation mark.
+        UnicodeToLatexConversionRule(RULE_REGEX, [(re.compile(r"([-'])(?=\1)|[?!`](?=`)"), r"\g<0>{}")]),
         "defaults",
     ],
     unknown_char_policy="keep",

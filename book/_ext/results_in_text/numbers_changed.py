@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
-from results_in_text.citations import SHORT_COMMIT
+from results_in_text.provenance_files import SHORT_COMMIT
 from results_in_text.written_values import measured_lines
 
 ROOT = Path(__file__).parents[3]
@@ -164,7 +164,7 @@ def _states(files: Mapping[str, str]) -> dict[str, State]:
         record = json.loads(files[f"{folder}/{file.replace('verdicts', 'provenance')}"])
         for claim in json.loads(text)["claims"]:
             states[f"{folder}/{claim['id']}"] = {
-                "commit": record["commit"][:SHORT_COMMIT],
+                "commit": (record["commit"] or "unknown")[:SHORT_COMMIT],
                 "verdict": claim["verdict"] or "no verdict",
                 "measured": measured_lines(claim["tests"]),
             }

@@ -274,10 +274,11 @@ def test_a_stranger_comes_from_the_index_to_the_code_and_the_data_of_a_number_in
     file, place = re.search(r'class="result"[^>]*href="([^"#]+)#([^"]+)"', row).groups()
     second = (html_folder / "replications" / file).resolve().read_text()
     record = json.loads((ROOT / "results/lion/provenance.json").read_text())
-    assert f'id="{place}"' in second
-    assert record["command"] in second
+    landing = re.search(rf'<div id="{place}".*?</div>', second, re.DOTALL)[0]
+    assert record["command"] in landing
+    assert record["commit"][:10] in landing
+    assert record["deps"]["data/sotu.parquet"] in landing
     assert f"git show {record['commit'][:10]}:replications/lion/experiment.py" in second
-    assert record["deps"]["data/sotu.parquet"] in second
 
 
 def test_no_page_is_heavy(html_folder):

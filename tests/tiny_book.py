@@ -68,7 +68,8 @@ class TinyBook:
         )
         (self.source / "conf.py").write_text(
             "extensions = ['myst_parser', 'sphinxcontrib.bibtex', 'results_in_text.extension']\n"
-            "myst_enable_extensions = ['colon_fence', 'dollarmath']\nbibtex_bibfiles = ['references.bib']\nnumfig = True\n"
+            "myst_enable_extensions = ['colon_fence', 'dollarmath']\nbibtex_bibfiles = ['references.bib']\n"
+            "numfig = True\n"
         )
         self.write_verdicts([claim()])
         self.write_posts(posts())

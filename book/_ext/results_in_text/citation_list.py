@@ -96,6 +96,7 @@ class Citations(SphinxDirective):
     def _section(self, citations: Sequence[Citation], changes: Sequence[Change]) -> nodes.section:
         folder = citations[0].folder
         target = nodes.make_id(f"cite-{folder}")
+        self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, folder)
         page = self.parse_inline(f"{{doc}}`/{citations[0].page}`")[0]
         files = [nodes.Text("Files: "), *_separated([_link(self.env, folder, name) for name in _OFFERED])]
         blocks = [self._claim(citation, changes) for citation in citations]
@@ -160,7 +161,7 @@ def write_all_downloads(app: Sphinx, exception: Exception | None) -> None:
     Raises:
         ExtensionError: If a file is missing or malformed.
     """
-    if exception or app.builder.format != "html" or not any(_WANTED in page for page in app.env.metadata.values()):
+    if exception or app.builder.format != "html" or not downloads_are_written(app.env):
         return
     results, out = Path(app.config.results_root), Path(app.outdir, "downloads")
     try:
@@ -206,6 +207,18 @@ def setup(app: Sphinx) -> None:
 def _want_downloads(env: BuildEnvironment) -> None:
     """Note with the page, for as long as it says so, that it links to downloads."""
     env.metadata[env.docname][_WANTED] = "yes"
+
+
+def downloads_are_written(env: BuildEnvironment) -> bool:
+    """Tell whether a page of the book links to downloads, so that they will be written.
+
+    Args:
+        env: The build environment, when all pages have been read.
+
+    Returns:
+        True if one does.
+    """
+    return any(_WANTED in page for page in env.metadata.values())
 
 
 def _edition(config: Any) -> Edition:

@@ -114,16 +114,13 @@ class CheckDirective(SphinxDirective):
         return [box]
 
     def _errors(self, outcome: CheckOutcome) -> list[nodes.Node]:
-        name = self.options.get("error", "Largest error")
-        parts = [
-            (f" {name} ", "max_error"),
-            (", tolerance ", "tolerance"),
-            (", with the control's mistake ", "control_error"),
-        ]
-        shown: list[nodes.Node] = [verdict_badge(outcome.claim)]
-        for words, key in parts:
-            shown += [nodes.Text(words), live_value(self.env, f"{outcome.address}.{key}")]
-        return [*shown, nodes.Text(".")]
+        error, tolerance, control = (
+            live_value(self.env, f"{outcome.address}.{key}") for key in ("max_error", "tolerance", "control_error")
+        )
+        name = self.parse_inline(self.options.get("error", "Largest error"))[0]
+        measured = [nodes.Text(" "), *name, nodes.Text(" "), error, nodes.Text(", tolerance "), tolerance]
+        wrong = [nodes.Text(", with the control's mistake "), control, nodes.Text(".")]
+        return [verdict_badge(outcome.claim), *measured, *wrong]
 
 
 class EquationCountRole(SphinxRole):

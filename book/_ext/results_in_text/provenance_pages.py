@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 from paperkit.results import ResultsError, read_runs
+from results_in_text.citation_list import downloads_are_written
 from results_in_text.claim_tables import claim_target
 from results_in_text.code_runner import kept_answer
 from results_in_text.provenance_files import SHORT_COMMIT, commit_text, file_md5, read_provenance
@@ -68,11 +69,9 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
     """
     root = Path(app.config.results_root)
     repository = Path(app.config.replications_root).parent
-    stages = [
-        _stage(app, root / name, repository, *files)
-        for files in _STAGES
-        if (root / name / f"{files[0]}.json").is_file()
-    ]
+    # The first record must be there; that of clock readings only where there are some.
+    files = [files for files in _STAGES if files is _STAGES[0] or (root / name / f"{files[0]}.json").is_file()]
+    stages = [_stage(app, root / name, repository, *of_stage) for of_stage in files]
     verdicts = read_verdicts(root, name)
     behind = _behind(root / name, repository, name)
     page = name.removesuffix("_pretrained")
@@ -80,6 +79,9 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
         "name": name,
         "page": f"../replications/{page}.html",
         "stages": stages,
+        "stage_of": {"timing": stages[-1]} | dict.fromkeys(("identity", "experiment", "exploratory"), stages[0]),
+        "data": {stage["id"]: [dep for dep in stage["deps"] if dep["path"].startswith("data/")] for stage in stages},
+        "downloads": f"../downloads/{name}/" if downloads_are_written(app.env) else "",
         "claims": [_claim(name, claim, behind) for claim in verdicts.claims],
         "recompute": f"python -m paperkit.claims {page}",
     }

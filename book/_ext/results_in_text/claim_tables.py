@@ -58,7 +58,11 @@ class ClaimsTable(SphinxDirective):
         self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
         kind = claim["kind"] if not is_primary(claim) else "primary"
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(f" {kind}"), ids=[target])
-        return [heading, nodes.paragraph("", "", verdict_badge(claim))]
+        cell = [heading, nodes.paragraph("", "", verdict_badge(claim))]
+        if "cite" in self.env.found_docs:
+            cited = self._markdown(f"{{ref}}`cite {name}/{claim['id']} <{target.replace('claim-', 'cite-', 1)}>`")
+            cell.append(nodes.paragraph("", "", *cited))
+        return cell
 
     def _measured(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
         file = f"{name}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}"

@@ -71,7 +71,8 @@ def open_page(browser):
 
     def opened(address, theme="light", width="wide", *, scripts=True, offline=False):
         viewport = {"width": WIDTHS[width], "height": 900}
-        settings = {"java_script_enabled": scripts, "offline": offline}
+        # With reduced motion no colour is caught half-way between two themes.
+        settings = {"java_script_enabled": scripts, "offline": offline, "reduced_motion": "reduce"}
         contexts.append(browser.new_context(color_scheme=theme, viewport=viewport, **settings))
         page = contexts[-1].new_page()
         page.requested = []

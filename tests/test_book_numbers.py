@@ -165,6 +165,9 @@ PAGE = "replications/lion"
         "```{result-figure} lion/a.svg\n:alt: A line at 0.873.\n:name: b\n\nIt is so.\n```",
         "## Better by 0.873",
         "It is so.[^1]\n\n[^1]: By 0.873.",
+        "<div>It is 0.873 nats.</div>",
+        "It is <b>0.873</b> nats.",
+        "Term\n: It is 0.873.",
     ],
 )
 def test_a_number_typed_on_a_page_of_results_stops_the_build(tiny, typed):
@@ -202,11 +205,10 @@ def test_all_problems_of_all_pages_are_listed_and_the_next_build_fails_as_well(t
     tiny.build()
 
 
-def test_a_result_cannot_be_called_a_constant(tiny):
-    tiny.write_page(PAGE, "# Lion\n\nIt is {constant}`0.199`.\n")
-    with pytest.raises(
-        ExtensionError, match=r"lion\.md:3: the constant 0\.199 is lion/verdicts:C6\.tests\[0\]\.estimate"
-    ):
+@pytest.mark.parametrize("typed", ["{constant}`0.199`", r"$\Delta = 0.199$ nats", "{constant}`$0.1993$`"])
+def test_a_result_cannot_be_called_a_constant_or_hidden_in_a_formula(tiny, typed):
+    tiny.write_page(PAGE, f"# Lion\n\nIt is {typed}.\n")
+    with pytest.raises(ExtensionError, match=r"lion\.md:3: 0\.1993? is lion/verdicts:C6\.tests\[0\]\.estimate, typed"):
         tiny.build("")
     assert typed_results("0.20", {"a": {0.19934}}) == [], "two digits may be a coincidence"
 

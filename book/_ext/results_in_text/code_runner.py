@@ -73,7 +73,8 @@ def kept_answer(repository: Path, question: str, name: str, *arguments: str, dep
         The decoded answer.
     """
     key = hashlib.sha256(json.dumps([question, name, *arguments]).encode())
-    for path in sorted({*depends, *Path(__file__).parent.glob("runs_behind.py"), Path(__file__)}):
+    own = Path(__file__), Path(__file__).with_name("runs_behind.py"), repository / "requirements.lock"
+    for path in sorted({*depends, *own}):
         key.update(path.read_bytes() if path.is_file() else b"none")
     kept = repository / _KEPT / f"{key.hexdigest()}.json"
     if not kept.is_file():

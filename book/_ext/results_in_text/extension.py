@@ -54,4 +54,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("errata", ErrataList)
     for part in (citation_list, page_notes, result_cards, equation_checks, number_linter, provenance_pages, reading):
         part.setup(app)
-    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

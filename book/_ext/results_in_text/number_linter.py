@@ -8,8 +8,8 @@ disguise. Left alone as well: identifiers (float32, ViT-B/16, C8a), years and da
 in a source ("Table 2.1", "arXiv 2302.06675"), and the level of an interval ("95 % interval").
 
 What a number is, no program can know, so an author says it: `result` for what we measured, `reported` for what a
-source reports, `constant` for what belongs to the text. A constant with three digits or more that equals a value in
-the verdicts of the page's replication is refused all the same.
+source reports, `constant` for what belongs to the text. A number of three digits or more in a constant or in
+mathematics that equals a value in the verdicts of the page's replication is refused all the same.
 """
 
 import re
@@ -65,7 +65,6 @@ _SKIPPED = (
     nodes.literal_block,
     nodes.math_block,
     nodes.comment,
-    nodes.raw,
     nodes.label,
     nodes.citation_reference,
     nodes.footnote_reference,
@@ -121,6 +120,9 @@ def seen_texts(node: nodes.Node) -> Iterator[tuple[nodes.Node, str]]:
         return
     if isinstance(node, nodes.image) and node.get("alt"):
         yield node, node["alt"]
+    if isinstance(node, nodes.raw):
+        yield node, re.sub(r"<[^>]*>", " ", node.astext())
+        return
     if isinstance(node, nodes.TextElement):
         yield node, "".join(_pieces(node))
         return
@@ -160,7 +162,7 @@ def measured_texts(root: Path, name: str) -> dict[str, set[float]]:
         claims = read_verdicts(root, name).claims
     except ResultsError:
         return {}
-    keys = ("estimate", "low", "high", "max_error", "control_error")
+    keys = ("estimate", "low", "high", "max_error")
     return {
         f"{name}/verdicts:{claim['id']}.tests[{place}].{key}": {test[key]}
         for claim in claims
@@ -208,10 +210,15 @@ def lint_page(app: Sphinx, doctree: nodes.document) -> None:
         for number in result_like(text):
             note_problem(env, line_of(node), _complaint(number, text, node))
     measured = measured_texts(Path(app.config.results_root), env.docname.rpartition("/")[2])
-    for node in doctree.findall(nodes.inline):
-        if "constant" in node["classes"]:
-            for sentence in typed_results(node.astext(), measured):
-                note_problem(env, line_of(node), f"the constant {sentence}: a result; write it with {{result}}")
+    for node in doctree.findall(_may_hide_a_result):
+        for sentence in typed_results(node.astext(), measured):
+            problem = f"{sentence}, typed by hand: write it with {{result}} (if it is a coincidence, give more digits)"
+            note_problem(env, line_of(node), problem)
+
+
+def _may_hide_a_result(node: nodes.Node) -> bool:
+    constant = isinstance(node, nodes.inline) and "constant" in node["classes"]
+    return constant or isinstance(node, nodes.math | nodes.math_block)
 
 
 def _complaint(number: str, text: str, node: nodes.Node) -> str:

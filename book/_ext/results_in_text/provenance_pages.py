@@ -77,6 +77,7 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
     page = name.removesuffix("_pretrained")
     return {
         "name": name,
+        "code": f"replications/{page}/estimands.py",
         "page": f"../replications/{page}.html",
         "stages": stages,
         "stage_of": {"timing": stages[-1]} | dict.fromkeys(("identity", "experiment", "exploratory"), stages[0]),

@@ -466,7 +466,7 @@ def test_downloads_are_complete_and_say_what_the_results_say(html_folder, folder
     assert {one["cite_as"]: one["verdict"] for one in record["claims"]} == {
         claim_id: claim["verdict"] for claim_id, claim in content.items()
     }
-    rows = list(csv.DictReader((offered / "claims.csv").open()))
+    rows = list(csv.DictReader((offered / "claims.csv").read_text().splitlines()))
     tests = [
         test for claim in content.values() for test in claim["tests"] + claim.get("correction", {}).get("tests", [])
     ]

@@ -106,7 +106,9 @@ class Citations(SphinxDirective):
     def _claim(self, citation: Citation, changes: Sequence[Change]) -> folded:
         anchor = _cite_target(citation)
         self.env.get_domain("std").note_hyperlink_target(anchor, self.env.docname, anchor, citation.id)
-        line = always_seen("", "", nodes.strong("", citation.id), nodes.Text(" "), verdict_badge(citation.claim))
+        statement = self.parse_inline(citation.claim["statement"])[0]
+        badge = verdict_badge(citation.claim)
+        line = always_seen("", "", nodes.strong("", citation.id), nodes.Text(" "), badge, nodes.Text(" "), *statement)
         row = self.parse_inline(f"{{ref}}`{citation.id} <{citation.anchor}>`")[0]
         version = f" at version {citation.edition.version}, commit {citation.commit}: {'; '.join(citation.measured)}"
         earlier = [change for change in changes if change["claim"] == citation.id]

@@ -44,7 +44,7 @@ rerun: pull  ## Train everything again, then verdicts, figures and book
 	@dvc repro
 	@$(MAKE) --no-print-directory book
 
-book: setup  ## Build the book from the committed results
+book: pull  ## Build the book from the committed results
 	@echo "== Book: book/_build/html"
 	@jupyter-book build book --all -W -n --keep-going --quiet
 	@echo "Open book/_build/html/index.html"

@@ -1,15 +1,16 @@
 """The outcome of a check of a derivation: as committed where the code is still the code that made it, else run anew.
 
 A check is a function in `CHECKS` of `replications/<name>/derivation.py`; its tolerance is that of the identity in
-claims.yaml which bears its name. Its committed outcome stands in verdicts.json. Whether the code has changed is told
-by the hashes in provenance.json, over all modules that the derivation imports.
+claims.yaml which bears its name. Its committed outcome stands in verdicts.json, and belongs to the code as it is if
+no file in provenance.json has changed, or none that the derivation imports. An identity that comes out of runs is no
+entry of `CHECKS`: it belongs to all of the stage's code, and only the stage can run it anew.
 """
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from results_in_text.code_runner import CodeRunError, ask_code, kept_answer
-from results_in_text.provenance_files import read_provenance
+from results_in_text.provenance_files import file_md5, read_provenance
 from results_in_text.results_files import ResultAddressError, read_verdicts, split_address
 
 
@@ -55,7 +56,7 @@ class CheckLedger:
     def __init__(self, results: Path, replications: Path) -> None:
         """Start with nothing known."""
         self.results, self.replications = results, replications
-        self._closures: dict[str, dict[str, str]] = {}
+        self._code: dict[str, dict[str, Any]] = {}
         self._anew: dict[str, dict[str, dict[str, float]]] = {}
 
     def files(self, name: str) -> list[Path]:
@@ -68,7 +69,7 @@ class CheckLedger:
             Results, provenance and code.
         """
         folder = self.results / name
-        code = [self.replications.parent / path for path in self._closure(name)]
+        code = [self.replications.parent / path for path in self._deps(name)]
         return [folder / "verdicts.json", folder / "provenance.json", *code]
 
     def outcome(self, address: str) -> CheckOutcome:
@@ -89,12 +90,17 @@ class CheckLedger:
         known = CheckOutcome(
             name, check, claim, f"{name}/verdicts:{claim['id']}.{place}", *errors, test["tolerance"], ""
         )
-        changed = self._changed(name)
+        deps = self._deps(name)
+        differing = [path for path, digest in deps.items() if file_md5(self.replications.parent / path) != digest]
+        if not differing:
+            return known
+        code = self._code_of(name)
+        if check not in code["checks"]:
+            return known._replace(stale=f"{', '.join(differing)} changed since, and it is no entry of CHECKS to run")
+        changed = [path for path, digest in code["closure"].items() if deps.get(path) != digest]
         if not changed:
             return known
-        anew = self._run(name).get(check)
-        if anew is None:
-            return known._replace(stale=f"{', '.join(changed)} changed since, and CHECKS has no {check} to run")
+        anew = self._run(name)[check]
         found = known._replace(max_error=anew["max_error"], control_error=anew["control_error"])
         if _shown(found) != _shown(known):
             stale = f"{', '.join(changed)} changed since; it errs by {_shown(found)} now, {_shown(known)} is committed"
@@ -118,29 +124,25 @@ class CheckLedger:
         )
         raise ResultAddressError(message)
 
-    def _changed(self, name: str) -> list[str]:
+    def _deps(self, name: str) -> dict[str, str]:
+        """Take the hashes of the code that ran; data are not in git, and are dvc's to compare."""
         deps = read_provenance(self.results / name / "provenance.json")["deps"]
-        return [path for path, digest in self._closure(name).items() if deps.get(path) != digest]
+        return {path: digest for path, digest in deps.items() if not path.startswith("data/")}
 
-    def _closure(self, name: str) -> dict[str, str]:
-        if name not in self._closures:
+    def _code_of(self, name: str) -> dict[str, Any]:
+        if name not in self._code:
             if not (self.replications / name / "derivation.py").is_file():
                 message = f"{self.replications / name / 'derivation.py'} is missing; a check stands there, in CHECKS"
                 raise CodeRunError(message)
-            self._closures[name] = ask_code(self.replications.parent, "closure", name)
-        return self._closures[name]
+            self._code[name] = ask_code(self.replications.parent, "derivation", name)
+        return self._code[name]
 
     def _run(self, name: str) -> dict[str, dict[str, float]]:
         """Run all checks of a replication whose code has changed; loading torch takes as long as they do."""
         if name not in self._anew:
-            identities = [
-                test["estimand"]
-                for claim in read_verdicts(self.results, name).claims
-                for test in [*claim["tests"], *(claim.get("correction") or {}).get("tests", [])]
-                if test["rule"] == "identity"
-            ]
-            code = [self.replications.parent / path for path in self._closure(name)]
-            self._anew[name] = kept_answer(self.replications.parent, "checks", name, *identities, depends=code)
+            repository, code = self.replications.parent, self._code_of(name)
+            depends = [repository / path for path in code["closure"]]
+            self._anew[name] = kept_answer(repository, "checks", name, *code["checks"], depends=depends)
         return self._anew[name]
 
 

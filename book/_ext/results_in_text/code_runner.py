@@ -34,7 +34,7 @@ def ask_code(repository: Path, question: str, name: str, *arguments: str) -> Any
 
     Args:
         repository: Folder that holds `replications`.
-        question: "closure", "checks" or "runs".
+        question: "derivation", "checks" or "runs".
         name: The replication.
         arguments: Names of checks.
 
@@ -83,22 +83,24 @@ def kept_answer(repository: Path, question: str, name: str, *arguments: str, dep
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
-def closure(name: str) -> dict[str, str]:
-    """Hash the code that the checks of a replication are made of.
+def derivation(name: str) -> dict[str, Any]:
+    """Say what checks a derivation has, and of what code they are made.
 
     Args:
-        name: The replication.
+        name: The replication; its module `derivation` holds `CHECKS`.
 
     Returns:
-        MD5 by path relative to the repository, as in provenance.json.
+        `checks`, their names; `closure`, MD5 by path relative to the repository, as in provenance.json.
     """
-    files = (module_file(module) for module in import_closure(f"replications.{name}.derivation"))
+    module = f"replications.{name}.derivation"
+    files = (module_file(imported) for imported in import_closure(module))
     here = Path.cwd().resolve()
-    return {
+    closure = {
         path.resolve().relative_to(here).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
         for path in files
         if path.resolve().is_relative_to(here)
     }
+    return {"checks": list(importlib.import_module(module).CHECKS), "closure": closure}
 
 
 def checks(name: str, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -109,10 +111,10 @@ def checks(name: str, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
         wanted: Names of checks.
 
     Returns:
-        max_error and control_error, by name of the check; a name that `CHECKS` does not have is left out.
+        max_error and control_error, by name of the check.
     """
     known = importlib.import_module(f"replications.{name}.derivation").CHECKS
-    outcomes = {check: known[check]() for check in wanted if check in known}
+    outcomes = {check: known[check]() for check in wanted}
     return {
         check: {"max_error": float(outcome.max_error), "control_error": float(outcome.control_error)}
         for check, outcome in outcomes.items()
@@ -126,12 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Command line; None for the process's own.
     """
     parser = argparse.ArgumentParser(prog="results_in_text.code_runner")
-    parser.add_argument("question", choices=["closure", "checks", "runs"])
+    parser.add_argument("question", choices=["derivation", "checks", "runs"])
     parser.add_argument("name")
     parser.add_argument("checks", nargs="*")
     options = parser.parse_args(arguments)
     answers = {
-        "closure": lambda: closure(options.name),
+        "derivation": lambda: derivation(options.name),
         "checks": lambda: checks(options.name, options.checks),
         "runs": lambda: runs_behind(options.name),
     }

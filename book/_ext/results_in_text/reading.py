@@ -18,6 +18,7 @@ _REPAIRS = {
     'role="doc-biblioentry"': 'role="listitem"',
     # What scrolls has to be reachable by keyboard.
     '<div class="pst-scrollable-table-container">': '<div class="pst-scrollable-table-container" tabindex="0">',
+    '<figure class="align-default"': '<figure tabindex="0" class="align-default"',
 }
 
 

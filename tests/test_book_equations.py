@@ -184,6 +184,7 @@ BARE = "$$\nx = y\n$$ (toy-bare)\n\n"
             r"equation toy-step: give either :check: name:check or :unchecked:",
         ),
         (EQUATION, r"equation toy-step names toy:step_1_descent, which no directive check on this page describes"),
+        (CHECK + CHECK, r"check toy:step_1_descent is described twice on this page"),
         (CHECK.replace("step_1", "step_9"), r"no identity of toy is called 'step_9_descent'; .*There are: step_1_des"),
         (CHECK.replace("toy:", "emu:"), r"check emu:step_1_descent: .*emu/verdicts\.json is missing"),
         (CHECK.replace("toy:", ""), r"'step_1_descent' is not an address"),

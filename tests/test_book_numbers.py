@@ -131,6 +131,8 @@ def test_a_reported_number_says_by_whom_and_where(tiny):
         (".5 and 0.5/0.7", [".5", "0.5", "0.7"]),
         ("between 0.9–0.95", ["0.9", "0.95"]),
         ("0.2\n%", ["0.2 %"]),
+        ("提高了12%，达到0.873。", ["12%", "0.873"]),
+        ("about 10⁻⁸", ["10⁻⁸"]),
         # Free: whole numbers, names, dates, places in a source, levels.
         ("two of 3 in 2023, 8 × 8 digits, step 200, 32 768 images", []),
         ("float32, ViT-B/16, C8a, X10, v4, 8x8, torch 2.13.0, 2.13.0", []),

@@ -185,6 +185,8 @@ def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
                 env, line_of(node), f"equation {label}: use the directive equation, with :check: or :unchecked:"
             )
     described = notes(env, DESCRIBED).get(env.docname, [])
+    for check in sorted({check for check in described if described.count(check) > 1}):
+        note_problem(env, None, f"check {check} is described twice on this page; keep one")
     for equation in notes(env, EQUATIONS).get(env.docname, []):
         for check in equation.checks:
             if check not in described:

@@ -30,21 +30,22 @@ GENERATED = "generated"
 
 _SIGN = "[-+−±]"
 _UNIT = r"""(?:
-    %|‰|per\ cent|percent|percentage\ points?|pp|
+    [%％‰]|per\ cent|percent|percentage\ points?|pp|
     nats?|bits?|bytes?|[kMGT]i?B|B|
     s|ms|µs|us|ns|seconds?|minutes?|hours?|days?|
     times|fold|×(?!\s?\d)|
     [kMGTP]?FLOPs?(?:/s)?|[kMG]?Hz|W|J|°C|
     parameters|weights|tokens|samples|epochs|steps|micro-steps|rounds|
     seeds?|runs?|trials?
-)(?![\w/])"""
+)(?![A-Za-z0-9_/])"""
+# Words are of ASCII letters here: Chinese stands beside a number without a space.
 _NUMBER = re.compile(
     rf"""
-    (?<![\w.§#-])                          # not inside a word, a version or an identifier
+    (?<![A-Za-z0-9_.§#-])                  # not inside a word, a version or an identifier
     (?P<sign>{_SIGN}\s?)?
     (?P<digits>\d+(?:[\s,]\d{{3}}(?!\d))*(?:\.\d+)?|\.\d+)
-    (?P<exponent>[eE][-+−]?\d+|\s?[×·]\s?10[\^⁻⁰-⁹−-]?\S*)?
-    (?![\w.]*\w)                           # 8x8, 2.13.0, float32 are names
+    (?P<exponent>[eE][-+−]?\d+|\s?[×·]\s?10[\^⁻⁰-⁹−-]?\S*|⁻[⁰¹²³⁴-⁹]+)?
+    (?![A-Za-z0-9_.]*[A-Za-z0-9_])         # 8x8, 2.13.0, float32 are names
     (?P<unit>[\s -]?{_UNIT})?
     """,
     re.VERBOSE,

@@ -159,6 +159,7 @@ def test_an_identity_that_comes_out_of_runs_is_stale_when_any_code_of_its_stage_
     [
         ({"max_error": 1e-3}, r"check toy:step_1_descent fails: error 0\.001, tolerance 1e-12"),
         ({"control_error": 1e-13, "max_error": 0.0}, r"check toy:step_1_descent fails: .* control 1e-13"),
+        ({"max_error": float("nan")}, r"check toy:step_1_descent fails: error nan"),
         ({"max_error": None, "control_error": None}, r"has not been run; run `dvc repro`"),
     ],
 )

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarn
         ("lion/verdicts:C6.tests[0] | +.1f", "+0.2 [+0.1, +0.3] nats, n = 8"),
         ("lion/verdicts:C1.tests[0]", "largest error 4.4e-16, tolerance 1e-12, control 0.3"),
         ("lion/verdicts:C1.tests[0].max_error", "4.4e-16"),
+        ("lion/verdicts:C1.tests[1].max_error", "138"),
         ("lion/verdicts:C6.tests[0].n", "8"),
         ("lion/verdicts:C6.tests[0].n | 03d", "008"),
         ("lion/verdicts:C6.verdict", "holds"),
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarn
     ],
 )
 def test_a_number_is_looked_up_and_written_with_the_unit_and_the_digits_of_its_file(tiny, role, shown):
-    tiny.write_verdicts([claim(), claim("C1", kind="identity", tests=[identity()])])
+    tiny.write_verdicts([claim(), claim("C1", kind="identity", tests=[identity(), identity(max_error=138.0)])])
     tiny.write_result("lion/provenance", provenance(versions={"torch-cpu": "2.13.0"}))
     tiny.write_result("lion/table", {"rows": [[1], [7]]})
     tiny.build(f"The value is {{result}}`{role}`.")
@@ -224,6 +225,10 @@ def two_digits(test):
     return f".{max(0, -math.floor(math.log10(half)) + 1)}f"
 
 
+def two(error):
+    return str(round(error)) if 100 <= error < 1e6 else f"{error:.2g}"
+
+
 def expected(address, spec):
     """Write a value as a page should: by other means than the extension."""
     value = looked_up(address)
@@ -231,7 +236,7 @@ def expected(address, spec):
     key = address.rpartition(".")[2]
     if isinstance(value, dict) and value["rule"] == "identity":
         error, tolerance, control = (value[name] for name in ("max_error", "tolerance", "control_error"))
-        return f"largest error {error:.2g}, tolerance {tolerance:g}, control {control:.2g}"
+        return f"largest error {two(error)}, tolerance {tolerance:g}, control {two(control)}"
     if isinstance(value, dict):
         spec = spec or two_digits(value)
         interval = f"{value['estimate']:{spec}} [{value['low']:{spec}}, {value['high']:{spec}}]"
@@ -239,7 +244,7 @@ def expected(address, spec):
     if spec or not isinstance(value, float):
         return format(value, spec)
     if key in ("max_error", "control_error", "tolerance"):
-        return format(value, "g" if key == "tolerance" else ".2g")
+        return f"{value:g}" if key == "tolerance" else two(value)
     return f"{value:{two_digits(test)}} {test['unit'] or ''}".strip()
 
 

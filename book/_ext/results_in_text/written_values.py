@@ -156,7 +156,7 @@ def rounded(test: Mapping[str, Any]) -> dict[str, str]:
     if test["rule"] == "identity":
         if test["max_error"] is None:
             return {}
-        errors = {key: f"{test[key]:.2g}" for key in ("max_error", "control_error")}
+        errors = {key: _error(test[key]) for key in ("max_error", "control_error")}
         return errors | {"tolerance": f"{test['tolerance']:g}"}
     seeds = {"n": str(test["n"])} if test["n"] else {}
     if test["low"] is None or test["high"] is None:
@@ -171,6 +171,11 @@ def _written_key(test: Mapping[str, Any], key: str, spec: str | None) -> str:
         return formatted(value, spec)
     number = rounded(test).get(key) or formatted(value, _OTHER_FORMATS.get(key, "g"))
     return " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
+
+
+def _error(value: float) -> str:
+    """Write an error with two digits, and without an exponent where it is a plain number of units."""
+    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.2g}"
 
 
 def _spec_for(test: Mapping[str, Any]) -> str:

@@ -97,8 +97,7 @@ def _require_labels(path: Path, panels: list[Axes]) -> None:
 
 
 def _require_room(path: Path, figure: Figure) -> None:
-    renderer = figure.canvas.get_renderer()
     for text in figure.texts:
-        if text.get_window_extent(renderer).x1 > figure.bbox.x1:
+        if text.get_window_extent().x1 > figure.bbox.x1:
             message = f"figure {path.name}: {text.get_text()!r} is wider than the figure; shorten it"
             raise ValueError(message)

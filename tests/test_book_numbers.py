@@ -50,7 +50,9 @@ def test_a_number_is_looked_up_and_written_with_the_unit_and_the_digits_of_its_f
     address, _, spec = (part.strip() for part in role.partition("|"))
     reader = PageReader(tiny.output / "index.html")
     assert reader.numbers == [(address, spec, shown)]
-    assert reader.provenance[0].startswith("provenance/lion.html#")
+    claimed = re.match(r"lion/verdicts:(C\d)\.tests\[(\d)\]", address)
+    place = f"{claimed[1]}-tests-{claimed[2]}".lower() if claimed else "stage-provenance"
+    assert reader.provenance == [f"provenance/lion.html#{place}"]
 
 
 def card_of(html, number):

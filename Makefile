@@ -8,7 +8,7 @@ export PYTHONHASHSEED := 0
 # Results are committed to git; DVC must not ask whether to overwrite what it finds.
 DVC := dvc --quiet
 
-.PHONY: help check-python setup pull repro rerun book test bench data clean
+.PHONY: help check-python setup pull repro rerun book changes test bench data clean
 
 help:  ## Show what each command does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -44,10 +44,13 @@ rerun: pull  ## Train everything again, then verdicts, figures and book
 	@dvc repro
 	@$(MAKE) --no-print-directory book
 
-book: setup  ## Build the book from the committed results
+book: pull  ## Build the book from the committed results
 	@echo "== Book: book/_build/html"
 	@jupyter-book build book --all -W -n --keep-going --quiet
 	@echo "Open book/_build/html/index.html"
+
+changes: setup  ## Record results that moved: make changes SINCE=<commit with the old ones> WHY="one sentence"
+	@PYTHONPATH=book/_ext python -m results_in_text.numbers_changed --since "$${SINCE:-}" --why "$${WHY:-}"
 
 test: pull  ## The whole test suite
 	@echo "== Tests"

@@ -1,5 +1,6 @@
 """paperkit.style: a figure's bytes depend on what it shows, and it loads nothing from elsewhere."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -8,10 +9,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from paperkit.style import COLOURS, WIDTH_IN, drawing
+from paperkit.style import COLOURS, NEUTRAL, WIDTH_IN, drawing
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """\
@@ -19,27 +21,31 @@ import sys
 from pathlib import Path
 from paperkit.style import drawing
 
-with drawing(Path(sys.argv[1]), columns=2) as (figure, (left, right)):
+with drawing(Path(sys.argv[1]), columns=2, question="Which?", shown="n = 3") as (figure, (left, right)):
     left.plot([0, 1, 2], [1, 3, 2], label="Lion λ")
     left.fill_between([0, 1, 2], [0, 1, 1], [2, 4, 3], alpha=0.2)
     left.errorbar([0, 1], [1, 2], yerr=0.5, marker="o")
     left.legend()
+    left.set(xlabel="steps", ylabel="loss in nats")
     right.scatter([1, 2], [3, 4], clip_on=True)
-    right.set(xlabel="steps", yscale="log", title="loss in nats")
+    right.set(xlabel="steps", ylabel="loss in nats", yscale="log", title="right")
 """
+WORDS = {"question": "Does it rise?", "shown": "one line, no seeds"}
+LABELS = {"xlabel": "step", "ylabel": "height (m)"}
 HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def draw_line(path: Path, end: float = 1.0) -> Path:
-    with drawing(path) as (_, (axes,)):
+def draw_line(path: Path, end: float = 1.0, labels=LABELS, **words: str) -> Path:
+    with drawing(path, **(WORDS | words)) as (_, (axes,)):
         axes.plot([0, 1], [0, end], label="line")
         axes.scatter([0], [0])
         axes.legend()
+        axes.set(**labels)
     return path
 
 
 def draw_half(path: Path) -> None:
-    with drawing(path) as (_, (axes,)):
+    with drawing(path, **WORDS) as (_, (axes,)):
         axes.plot([0, 1], [5, 5])
         axes.plot([0, 1], [5])
 
@@ -130,16 +136,19 @@ def test_text_is_drawn_as_paths_so_that_no_font_is_needed(drawn_by_fresh_process
 
 
 def test_a_figure_has_the_width_of_the_page_and_the_height_asked_for(tmp_path) -> None:
-    with drawing(tmp_path / "new" / "a.svg", height_in=2.0, columns=3) as (figure, axes):
+    with drawing(tmp_path / "new" / "a.svg", height_in=2.0, columns=3, **WORDS) as (figure, axes):
         assert tuple(figure.get_size_inches()) == (WIDTH_IN, 2.0)
         assert len(axes) == 3
+        for panel in axes:
+            panel.set(**LABELS)
     root = ElementTree.fromstring((tmp_path / "new" / "a.svg").read_text())
     assert (root.get("width"), root.get("height")) == (f"{72 * WIDTH_IN:g}pt", "144pt")
 
 
 def test_arms_get_the_colours_of_the_palette_in_order(tmp_path) -> None:
-    with drawing(tmp_path / "a.svg") as (_, (axes,)):
+    with drawing(tmp_path / "a.svg", **WORDS) as (_, (axes,)):
         lines = [axes.plot([0, 1], [0, number])[0].get_color() for number in range(len(COLOURS))]
+        axes.set(**LABELS)
     assert lines == list(COLOURS)
     assert len(set(COLOURS)) == len(COLOURS)
 
@@ -163,3 +172,110 @@ def test_the_settings_of_the_reader_do_not_change_a_figure(tmp_path) -> None:
     plain = draw_line(tmp_path / "a.svg").read_bytes()
     with mpl.rc_context({"lines.linewidth": 7.0, "savefig.bbox": "tight", "axes.facecolor": "red", "font.size": 20}):
         assert draw_line(tmp_path / "a.svg").read_bytes() == plain
+
+
+# --- what a reader must be told ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "complaint"),
+    [
+        ({"question": "Loss against steps"}, LABELS, "is no question"),
+        ({"question": ""}, LABELS, "is no question"),
+        ({"shown": " "}, LABELS, "say what a mark stands for"),
+        ({"question": f"Does it {'really ' * 20}rise?"}, LABELS, "wider than the figure; shorten it"),
+        ({"shown": "one line of a single run, no seeds, " * 5}, LABELS, "wider than the figure; shorten it"),
+        ({}, {"xlabel": "step"}, "panel 1 has no y label"),
+        ({}, {"ylabel": "height (m)"}, "panel 1 has no x label"),
+    ],
+)
+def test_a_figure_that_says_too_little_or_too_much_is_not_saved(tmp_path, words, labels, complaint) -> None:
+    path = tmp_path / "a.svg"
+    with pytest.raises(ValueError, match=rf"figure a\.svg: .*{complaint}"):
+        draw_line(path, labels=labels, **words)
+    assert not path.exists()
+    assert plt.get_fignums() == []
+
+
+def test_question_and_explanation_are_drawn_and_the_ground_is_not(tmp_path) -> None:
+    path = draw_line(tmp_path / "a.svg")
+    with drawing(tmp_path / "b.svg", **WORDS) as (figure, (axes,)):
+        axes.set(**LABELS)
+        assert {text.get_text() for text in figure.texts} == set(WORDS.values())
+    assert not re.search(r"fill: #fff", path.read_text())
+
+
+# --- colours: contrast on the page in both themes, and distance for every common colour vision ---------------
+# Viewers' matrices on linear RGB: Machado, Oliveira and Fernandes 2009, severity 1. Filter: the W3C's Filter Effects
+# specification, hue-rotate(180deg) on the turned over colour, as book/_static/verdicts.css has it.
+
+VISIONS = {
+    "common": np.eye(3),
+    "protan": np.array([
+        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]
+    ]),
+    "deutan": np.array([
+        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]
+    ]),
+    "tritan": np.array([
+        [1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]
+    ]),
+}  # fmt: skip
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GROUNDS = {"light": "#ffffff", "dark": "#121212"}
+
+
+def rgb(colour) -> np.ndarray:
+    return np.array(mpl.colors.to_rgb(colour))
+
+
+def shown_in(theme, colour) -> np.ndarray:
+    if theme == "light":
+        return rgb(colour)
+    # -1 + 2 w in each row: half a turn about grey, w the filter's weights of luminance.
+    half_turn = -np.eye(3) + 2 * np.array([0.213, 0.715, 0.072])
+    return np.clip(half_turn @ (1 - rgb(colour)), 0, 1)
+
+
+def linear(colour) -> np.ndarray:
+    return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one, other) -> float:
+    darker, lighter = sorted(float(np.array([0.2126, 0.7152, 0.0722]) @ linear(colour)) for colour in (one, other))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def lab(light) -> np.ndarray:
+    to_xyz = np.array([
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ])
+    xyz = to_xyz @ light / np.array([0.95047, 1, 1.08883])
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def least_distance(colours, theme, vision) -> float:
+    seen = [lab(np.clip(VISIONS[vision] @ linear(shown_in(theme, colour)), 0, 1)) for colour in colours]
+    return min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2))
+
+
+@pytest.mark.parametrize("theme", GROUNDS)
+def test_lines_reach_a_contrast_of_3_and_words_one_of_4_5(theme) -> None:
+    ground = rgb(GROUNDS[theme])
+    assert [colour for colour in COLOURS if contrast(shown_in(theme, colour), ground) < 3] == []
+    assert min(contrast(shown_in(theme, colour), ground) for colour in (NEUTRAL, "black")) >= 4.5
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+@pytest.mark.parametrize("theme", GROUNDS)
+def test_any_two_colours_can_be_told_apart(theme, vision) -> None:
+    assert least_distance(COLOURS, theme, vision) >= 25
+
+
+def test_okabe_and_itos_palette_would_fail_on_contrast_and_two_greens_on_distance() -> None:
+    assert min(contrast(rgb(colour), rgb("white")) for colour in OKABE_ITO) < 2.5
+    assert least_distance(("#00734f", "#007a55"), "light", "common") < 25
+    assert contrast(rgb("black"), rgb("white")) == pytest.approx(21)

@@ -1,6 +1,7 @@
 """Figures of the Lion page, drawn from results alone."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def draw_portrait(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[runs["experiment"] == "portrait"]
-    with drawing(path, height_in=3.4) as (_, (axes,)):
+    question, shown = "Where does decay lead?", "one path of each optimizer on one quadratic; nothing is random"
+    with drawing(path, question=question, shown=shown, height_in=3.6) as (_, (axes,)):
         for arm, of_arm in rows.groupby("arm"):
             points = of_arm.pivot(index="step", columns="metric", values="value")
             axes.plot(points["x"], points["y"], "o-", markersize=2, linewidth=0.8, color=COLOUR[arm], label=NAME[arm])
@@ -63,7 +65,7 @@ def draw_portrait(runs: pd.DataFrame, path: Path) -> None:
         corners = wall * np.array([(1, 1), (1, -1), (-1, -1), (-1, 1), (1, 1)])
         axes.plot(*corners.T, color="black", linewidth=1, label="box of half-width 1/λ")
         axes.plot(*settings["minimum"], "*", color=COLOURS[2], markersize=11, label="minimum without decay")
-        axes.set(xlabel="first weight", ylabel="second weight", aspect="equal")
+        axes.set(xlabel="first weight (no unit)", ylabel="second weight (no unit)", aspect="equal")
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
@@ -77,7 +79,9 @@ def draw_drift(runs: pd.DataFrame, path: Path) -> None:
     rows = runs[runs["experiment"] == "drift"]
     drift = rows.assign(rho=_configured(rows, "rho")).pivot(index="rho", columns="metric", values="value")
     shapes = runs[runs["experiment"] == "noise"].pivot(index="seed", columns="arm", values="value")
-    with drawing(path, columns=2) as (_, (left, right)):
+    question = "How much further does Lion drift than AdamW when gradients are noisy?"
+    shown = f"left: lines are formulas, points simulations; right: one point a seed, n = {len(shapes)}"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         for arm, colour in COLOUR.items():
             left.plot(drift.index, drift[f"{arm}_predicted"], color=colour, label=f"{NAME[arm]}, formula")
             left.plot(drift.index, drift[f"{arm}_simulated"], "o", color=colour, markersize=4, label="simulated")
@@ -88,7 +92,7 @@ def draw_drift(runs: pd.DataFrame, path: Path) -> None:
         names = [shape.replace("_", "\n") for shape in shapes.mean().sort_values().index]
         right.axhline(GAUSSIAN_RATIO, color=NEUTRAL, linewidth=0.8)
         right.set_xticks(range(len(names)), names)
-        right.set(ylabel="ratio of mean steps, Lion / AdamW", ylim=(0, None))
+        right.set(xlabel="shape of the noise", ylabel="ratio of mean steps, Lion / AdamW", ylim=(0, None))
 
 
 def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
@@ -102,20 +106,22 @@ def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
     curves = {arm: of_arm.pivot(index="step", columns="seed", values="value") for arm, of_arm in rows.groupby("arm")}
     steps = curves["adamw"].index.to_numpy()
     target = curves["adamw"].loc[steps[3 * len(steps) // 4 - 1]].median()
-    with drawing(path, columns=2) as (_, (left, right)):
+    question = "Which optimizer lowers the validation loss faster?"
+    shown = f"left: thin lines are seeds, thick ones their mean; right: one point a seed; n = {rows['seed'].nunique()}"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         for arm, table in curves.items():
             left.plot(table.index, table, color=COLOUR[arm], alpha=0.25, linewidth=0.7)
             left.plot(table.index, table.mean(axis=1), color=COLOUR[arm], linewidth=2, label=NAME[arm])
         left.axhline(target, color=NEUTRAL, linewidth=0.8, linestyle=":")
         left.set(xlabel="optimizer steps", ylabel="validation loss (nats a token)")
-        left.legend(title=f"{rows['seed'].nunique()} seeds each")
+        left.legend()
         for position, (arm, table) in enumerate(curves.items()):
             reached = [steps_to(table[seed], target) for seed in table]
             right.plot(np.full(len(reached), position), reached, "o", color=COLOUR[arm], alpha=0.6)
             never = sum(np.isnan(reached))
             right.annotate(f"not reached: {never}", (position, 0.02), xycoords=("data", "axes fraction"), ha="center")
         right.set_xticks(range(len(curves)), [NAME[arm] for arm in curves])
-        right.set(ylabel="steps to the dotted loss", xlim=(-0.6, 1.6), ylim=(0, steps[-1] * 1.05))
+        right.set(xlabel="optimizer", ylabel="steps to the dotted loss", xlim=(-0.6, 1.6), ylim=(0, steps[-1] * 1.05))
 
 
 def steps_to(curve: pd.Series, target: float) -> float:
@@ -154,14 +160,16 @@ def draw_paired_gap(test: dict, runs: pd.DataFrame, path: Path) -> None:
     final = runs[(runs["experiment"] == "lm_quality") & (runs["split"] == "test")]
     losses = final.pivot(index="seed", columns="arm", values="value")
     gaps = losses["adamw"] - losses["lion"]
-    with drawing(path, height_in=2.6) as (_, (axes,)):
+    question = "Does Lion reach a lower test loss than AdamW?"
+    shown = f"one point a seed, n = {len(gaps)}; square: mean with its 95 % interval; above 0 Lion is better"
+    with drawing(path, question=question, shown=shown, height_in=3.0) as (_, (axes,)):
         axes.axhspan(-test["margin"], test["margin"], color=NEUTRAL, alpha=0.12, linewidth=0, label="margin")
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         axes.plot(np.arange(len(gaps)), gaps, "o", color=COLOURS[2], label="one seed")
         if test["low"] is not None:
             _draw_interval(axes, len(gaps), test, label="mean, 95 %")
         axes.set_xticks([*range(len(gaps)), len(gaps)], [*map(str, gaps.index), "mean"])
-        axes.set(xlabel="seed", ylabel="AdamW - Lion (nats)")
+        axes.set(xlabel="seed", ylabel="AdamW − Lion (nats a token)")
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
@@ -175,16 +183,20 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
     configs = pd.DataFrame([json.loads(text) for text in trials["config"]], index=trials.index)
     table = trials.join(configs[["lr", "weight_decay"]])
     scale = {"vmin": table["value"].min(), "vmax": table["value"].quantile(0.8)}
-    with drawing(path, columns=2) as (figure, panels):
+    question = "Was the box wide enough, and where is the best point in it?"
+    shown = f"one point a trial, {table.groupby('arm').size().max()} of each optimizer, one seed each; ring: selected"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (figure, panels):
         for axes, (arm, rows) in zip(panels, table.groupby("arm"), strict=True):
-            points = axes.scatter(rows["lr"], rows["weight_decay"], c=rows["value"], cmap="viridis_r", s=45, **scale)
+            points = axes.scatter(
+                rows["lr"], rows["weight_decay"], c=rows["value"], cmap="viridis_r", s=45, edgecolors=NEUTRAL, **scale
+            )
             failed, best = rows[rows["status"] == "diverged"], rows[rows["selected"]]
             axes.scatter(failed["lr"], failed["weight_decay"], marker="x", color="black", label="diverged")
             axes.scatter(
                 best["lr"], best["weight_decay"], s=140, facecolors="none", edgecolors="black", label="selected"
             )
-            axes.set(xscale="log", yscale="log", xlabel="peak learning rate", title=NAME[arm])
-        panels[0].set_ylabel("weight decay λ")
+            axes.set(xscale="log", yscale="log", title=NAME[arm])
+            axes.set(xlabel="peak learning rate", ylabel="weight decay λ")
         figure.colorbar(points, ax=panels, label="validation loss (nats a token)", extend="max")
 
 
@@ -198,21 +210,23 @@ def draw_verdict_against_budget(trials: pd.DataFrame, tests: dict, path: Path) -
         tests: Judged tests by claim; X10 holds the smaller budgets, C6 the whole one.
         path: SVG file to write.
     """
-    with drawing(path, columns=2) as (_, (left, right)):
+    judged = {int(test["estimand"].rpartition("_")[2]): test for test in tests["X10"]}
+    judged[trials.groupby("arm").size().max()] = tests["C6"][0]
+    question = "Would a smaller tuning budget have turned the verdict?"
+    shown = f"right: mean over {_counts(test['n'] for test in judged.values())} seeds with its 95 % interval"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         for arm, rows in trials.groupby("arm"):
             expected = expected_best(rows["value"].fillna(np.inf).to_numpy())
             budgets = np.arange(1, len(expected) + 1)
             left.plot(budgets, expected, "o-", markersize=3, color=COLOUR[arm], label=NAME[arm])
         _limit_to_finite(left, trials["value"])
-        left.set(xlabel="trials of each arm", ylabel="expected best validation loss (nats)", xscale="log")
+        left.set(xlabel="trials of each arm", ylabel="expected best validation loss\n(nats a token)", xscale="log")
         left.legend()
-        judged = {int(test["estimand"].rpartition("_")[2]): test for test in tests["X10"]}
-        judged[trials.groupby("arm").size().max()] = tests["C6"][0]
         for budget, test in judged.items():
             if test["low"] is not None:
                 _draw_interval(right, budget, test)
         right.axhline(0, color=NEUTRAL, linewidth=0.8)
-        right.set(xscale="log", xlabel="trials of each arm", ylabel="AdamW - Lion on fresh seeds (nats)")
+        right.set(xscale="log", xlabel="trials of each arm", ylabel="AdamW − Lion on fresh seeds\n(nats a token)")
         right.set_xticks(sorted(judged), [str(budget) for budget in sorted(judged)], minor=False)
         right.minorticks_off()
 
@@ -264,7 +278,10 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
     curves = curves.assign(batch=_configured(curves, "batch"), lr=_configured(curves, "lr"))
     means = np.log(curves["value"]).groupby([curves["arm"], curves["batch"], curves["lr"]]).mean()
     batches = sorted(losses.index.get_level_values("batch").unique())
-    with drawing(path, columns=3, height_in=2.8) as (_, (left, middle, right)):
+    question = "Does Lion gain, and its learning rate near AdamW's, as the batch grows?"
+    seeds = [losses.groupby("batch").size().min(), measured.groupby("batch").size().min()]
+    shown = f"points: seeds, n = {seeds[0]} left and {seeds[1]} in the middle; line: mean with 95 % intervals"
+    with drawing(path, question=question, shown=shown, columns=3, height_in=3.2) as (_, (left, middle, right)):
         _draw_by_batch(left, losses["lion"] / losses["adamw"], COLOURS[2])
         left.axhline(1, color=NEUTRAL, linewidth=0.8)
         left.set(ylabel="test loss, Lion / AdamW")
@@ -282,10 +299,14 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
 
 
 def _draw_by_batch(axes: Axes, values: pd.Series, colour: str) -> None:
-    """Draw one point a seed and the mean, against the batch; values are indexed by batch and seed."""
+    """Draw one point a seed and the mean with its interval, against the batch; indexed by batch and seed."""
     axes.plot(values.index.get_level_values("batch"), values, "o", color=colour, alpha=0.35, markersize=4)
+    intervals = {batch: paired_interval(of_batch) for batch, of_batch in values.groupby("batch")}
     means = values.groupby("batch").mean()
     axes.plot(means.index, means, "-", color=colour)
+    for batch, interval in intervals.items():
+        if interval is not None:
+            _draw_bar(axes, batch, interval.low, interval.high, colour)
     axes.set(xscale="log", xlabel="batch size")
 
 
@@ -300,12 +321,14 @@ def draw_variants(runs: pd.DataFrame, path: Path) -> None:
     tuned = finals[finals["experiment"] == "variants"].pivot(index="seed", columns="arm", values="value")
     untuned = finals[finals["experiment"] == "cautious_untuned"].set_index("seed")["value"]
     table = tuned.assign(cautious_at_lions_point=untuned)
-    with drawing(path, columns=2) as (_, (left, right)):
+    question = "Which relative trains best, and what does a wrong learning rate cost?"
+    shown = f"one point a seed, n = {len(tuned)}; marks and lines: means"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         order = table.mean().sort_values().index
         for position, arm in enumerate(order):
             _draw_row(left, table[arm], table[arm].mean(), position, COLOUR.get(arm, COLOURS[2]))
         left.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
-        left.set(xlabel="test loss (nats a token)")
+        left.set(xlabel="test loss (nats a token)", ylabel="optimizer, tuned")
         for arm, colour in COLOUR.items():
             points = {1.0: np.zeros(len(tuned))}
             for experiment in finals["experiment"].unique():
@@ -316,7 +339,7 @@ def draw_variants(runs: pd.DataFrame, path: Path) -> None:
             right.plot(factors, [np.mean(points[f]) for f in factors], "-", color=colour, label=NAME[arm])
             for factor in factors:
                 right.plot(np.full(len(tuned), factor), points[factor], "o", color=colour, alpha=0.4, markersize=4)
-        right.set(xscale="log", xlabel="learning rate / own best", ylabel="rise of the test loss (nats)")
+        right.set(xscale="log", xlabel="learning rate / own best", ylabel="rise of the test loss (nats a token)")
         right.set_xticks([0.5, 1, 2], ["½", "1", "2"])
         right.minorticks_off()
         right.legend()
@@ -330,10 +353,13 @@ def draw_update_sizes(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     small, headline = runs[runs["experiment"] == "updates"], runs[runs["experiment"] == "lm_updates"]
-    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+    question = "How long is AdamW near sign descent, and what is k in a language model?"
+    seeds = [small["seed"].nunique(), headline["seed"].nunique()]
+    shown = f"left: one line a seed, n = {seeds[0]}; right: median over weights, n = {seeds[1]}"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.0) as (_, (left, right)):
         sizes = small[small["metric"] == "adamw_mean_abs"].pivot(index="step", columns="seed", values="value")
         left.plot(sizes.index, sizes, "o-", color=COLOUR["adamw"], alpha=0.4, markersize=3)
-        left.set(xscale="log", xlabel="optimizer steps", ylabel="mean |u| of AdamW", ylim=(0, 1.05))
+        left.set(xscale="log", xlabel="optimizer steps", ylabel="mean |u| of AdamW (learning rates)", ylim=(0, 1.05))
         ratios = headline[headline["metric"] == "update_ratio"]
         right.plot(ratios["step"], ratios["value"], "o-", color=COLOURS[3], label="language model")
         right.axhline(GAUSSIAN_RATIO, color=NEUTRAL, linewidth=0.8, label="Gaussian noise")
@@ -352,22 +378,27 @@ def draw_rows(runs: pd.DataFrame, path: Path) -> None:
     classes = ["0", "1_9", "10_29", "30_99", "100"]
     names = ["0", "1-9", "10-29", "30-99", "100+"]
     arms = sorted(rows["arm"].unique())
-    with drawing(path, columns=2) as (figure, panels):
+    question = "Whose rows go to the wall?"
+    shown = f"means over n = {rows['seed'].nunique()} seeds; thin lines: one seed"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, panels):
         for axes, matrix in zip(panels, ("embedding", "head"), strict=True):
             for number, arm in enumerate(arms):
                 of_arm = rows[rows["arm"] == arm]
                 reach = of_arm[of_arm["metric"] == f"{matrix}_reach"]["value"]
                 if reach.empty:
                     continue
-                sizes = [of_arm[of_arm["metric"] == f"{matrix}_{label}_rms"]["value"].mean() for label in classes]
-                axes.plot(
-                    range(5), np.array(sizes) / reach.mean(), "o-", color=COLOURS[number], label=arm.replace("_", " ")
-                )
+                of_matrix = of_arm[of_arm["metric"].str.startswith(f"{matrix}_")]
+                named = of_matrix.pivot(index="seed", columns="metric", values="value")
+                sizes = named[[f"{matrix}_{label}_rms" for label in classes]] / reach.mean()
+                axes.plot(range(5), sizes.T, color=COLOURS[number], alpha=0.25, linewidth=0.7)
+                axes.plot(range(5), sizes.mean(), "o-", color=COLOURS[number], label=arm.replace("_", " "))
             axes.axhline(1, color="black", linewidth=0.8)
             axes.set_xticks(range(5), names)
             axes.set(xlabel="times the token came", title=f"{matrix} rows", yscale="log")
-        panels[0].set_ylabel("RMS of a row / farthest it can go")
-        figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+            axes.set_ylabel("RMS of a row / farthest it can go")
+        # Tied arms have no head of their own: the head's panel has room for the names of all.
+        panels[1].set_ylim(0.006, 1.3)
+        panels[1].legend(*panels[0].get_legend_handles_labels(), loc="lower left")
 
 
 def draw_box(runs: pd.DataFrame, path: Path) -> None:
@@ -381,18 +412,23 @@ def draw_box(runs: pd.DataFrame, path: Path) -> None:
     shares = shares.assign(place=shares["metric"].str.rpartition("_")[2].astype(float) + 0.05)
     digits = shares[shares["experiment"] == "constraint"]
     digits = digits.assign(decay=_configured(digits, "weight_decay"))
-    with drawing(path, columns=2) as (_, (left, right)):
+    model = shares[shares["experiment"] == "lm_quality"]
+    question = "Where in the box do the weights stand?"
+    shown = (
+        f"means over n = {digits['seed'].nunique()} (left) and {model['seed'].nunique()} seeds (right); "
+        "a line ends where no weight is left"
+    )
+    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         for number, (decay, of_decay) in enumerate(digits.groupby("decay")):
-            mean = of_decay.groupby("place")["value"].mean()
+            mean = _positive_means(of_decay)
             left.plot(mean.index, mean, "o-", markersize=3, color=COLOURS[number], label=f"λ = {decay:g}")
-        model = shares[shares["experiment"] == "lm_quality"]
         for arm, of_arm in model.groupby("arm"):
-            mean = of_arm.groupby("place")["value"].mean()
+            mean = _positive_means(of_arm)
             right.plot(mean.index, mean, "o-", markersize=3, color=COLOUR[arm], label=NAME[arm])
         for axes, title in ((left, "Lion on digits"), (right, "language model, tuned")):
             axes.set(xlabel="|λ θ|, the wall being at 1", yscale="log", ylim=(1e-6, 1.2), title=title)
+            axes.set_ylabel("share of weights in a tenth of the box")
             axes.legend()
-        left.set_ylabel("share of weights in a tenth of the box")
 
 
 def draw_flatness(runs: pd.DataFrame, path: Path) -> None:
@@ -403,18 +439,20 @@ def draw_flatness(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[(runs["experiment"] == "flatness") & (runs["split"] == "test")]
-    with drawing(path, height_in=2.6) as (_, (axes,)):
+    question = "Are Lion's minima flatter?"
+    shown = f"means over n = {rows['seed'].nunique()} seeds; bars: 95 % intervals"
+    with drawing(path, question=question, shown=shown, height_in=3.0) as (_, (axes,)):
         for arm, of_arm in rows.groupby("arm"):
             table = of_arm.pivot(index="seed", columns="metric", values="value").dropna()
             sizes = sorted(float(name.split("_")[1]) for name in table if name.startswith("perturbed_"))
             rises = table[[f"perturbed_{size:g}_nll_nats" for size in sizes]].sub(table["nll_nats"], axis=0)
             intervals = [paired_interval(rises[name]) for name in rises] if len(rises) > 1 else []
-            axes.plot(sizes, rises.mean(), "o-", color=COLOUR[arm], label=f"{NAME[arm]}, {len(rises)} seeds")
+            axes.plot(sizes, rises.mean(), "o-", color=COLOUR[arm], label=NAME[arm])
             for size, interval in zip(sizes, intervals, strict=False):
                 if interval is not None:
-                    axes.plot([size, size], [interval.low, interval.high], color=COLOUR[arm], linewidth=3, alpha=0.3)
+                    _draw_bar(axes, size, interval.low, interval.high, COLOUR[arm])
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-        axes.set(xlabel="relative size of the disturbance ε", ylabel="rise of the test loss (nats)")
+        axes.set(xlabel="disturbance ε, relative to each weight", ylabel="rise of the test loss (nats)")
         axes.legend()
 
 
@@ -427,11 +465,13 @@ def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
     """
     table = _by_round(timings, "step_time", "step_s") * 1e3
     order = table.median().sort_values().index
-    with drawing(path, height_in=2.6) as (_, (axes,)):
+    question = "Which implementation takes the least time for a step?"
+    shown = f"one point a round, n = {len(table)}; marks: medians"
+    with drawing(path, question=question, shown=shown, height_in=3.0) as (_, (axes,)):
         for position, arm in enumerate(order):
             _draw_row(axes, table[arm], table[arm].median(), position, COLOUR[arm.split("_")[0]])
         axes.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
-        axes.set(xlabel="time of one step (ms), one thread", xlim=(0, None))
+        axes.set(xlabel="time of one step (ms), one thread", ylabel="implementation", xlim=(0, None))
 
 
 def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
@@ -448,7 +488,9 @@ def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
     sweeps = _by_round(timings, "bandwidth", "bytes_per_s") / 1e9
     roof = sweeps.max(axis=1)
     order = [*achieved.median().sort_values().index, *sweeps.median().sort_values().index]
-    with drawing(path, height_in=3.4) as (_, (axes,)):
+    question = "How near does a step come to the memory's bandwidth?"
+    shown = f"one point a round, n = {len(sweeps)}; marks: medians"
+    with drawing(path, question=question, shown=shown, height_in=3.6) as (_, (axes,)):
         axes.axvspan(roof.min(), roof.max(), color=NEUTRAL, alpha=0.12, linewidth=0)
         axes.axvline(roof.median(), color=NEUTRAL, linewidth=1, label="fastest sweep: median, range")
         for position, arm in enumerate(order):
@@ -456,8 +498,7 @@ def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
             rounds = sweeps[arm] if arm in sweeps else achieved[arm]
             _draw_row(axes, rounds, rounds.median(), position, colour)
         axes.set_yticks(range(len(order)), [_row_name(arm, arm in sweeps) for arm in order])
-        axes.set(xlabel="least bytes moved / time (GB/s), one thread", xlim=(0, None))
-        axes.set_title("How near does a step come to the memory's bandwidth?")
+        axes.set(xlabel="least bytes moved / time (GB/s), one thread", ylabel="implementation", xlim=(0, None))
         axes.legend(loc="lower right")
 
 
@@ -477,6 +518,23 @@ def _draw_interval(axes: Axes, x: float, test: dict, label: str | None = None) -
     """Draw the estimate of a judged test with its 95 % interval."""
     reach = [[test["estimate"] - test["low"]], [test["high"] - test["estimate"]]]
     axes.errorbar([x], [test["estimate"]], yerr=reach, fmt="s", color="black", capsize=4, label=label)
+
+
+def _draw_bar(axes: Axes, x: float, low: float, high: float, colour: str) -> None:
+    """Draw an interval as a broad faint bar, behind the line that it belongs to."""
+    axes.plot([x, x], [low, high], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt", zorder=1.5)
+
+
+def _positive_means(shares: pd.DataFrame) -> pd.Series:
+    """Average over seeds by place in the box; NaN, which draws nothing, where no seed has a weight."""
+    means = shares.groupby("place")["value"].mean()
+    return means.where(means > 0)
+
+
+def _counts(numbers: Iterable[int]) -> str:
+    """Write the least and the greatest of some counts, or the one that they all are."""
+    distinct = sorted(set(numbers))
+    return str(distinct[0]) if len(distinct) == 1 else f"{distinct[0]} to {distinct[-1]}"
 
 
 def _row_name(arm: str, is_sweep: bool) -> str:

@@ -1,8 +1,5 @@
-"""The directives `claims` (every claim of a replication) and `verdict-table` (one row a replication)."""
+"""The directive `claims`: every claim of a replication, with what was measured."""
 
-import math
-import re
-from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,11 +7,12 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-from results_in_text.results_files import ResultAddressError, read_verdicts
+from paperkit.results import ResultsError
+from results_in_text.result_roles import live_value
+from results_in_text.results_files import read_verdicts
+from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
-
-Row = list[list[nodes.Node]]
-_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
+from results_in_text.written_values import has_numbers, measured_line
 
 
 class ClaimsTable(SphinxDirective):
@@ -38,20 +36,20 @@ class ClaimsTable(SphinxDirective):
         try:
             verdicts = read_verdicts(Path(self.config.results_root), name)
             rows = [self._row(name, claim) for claim in sorted(verdicts.claims, key=_rank)]
-        except ResultAddressError as error:
+        except ResultsError as error:
             message = f"{self.get_location()}: directive claims, {name!r}: {error}"
             raise ExtensionError(message) from error
         for path in verdicts.files:
             self.env.note_dependency(str(path))
         headings = ["Claim", "What is claimed, and where", "Measured here", "Reason"]
-        return [_table(headings, rows, css_class="claims", widths=[16, 34, 22, 28])]
+        return [table(headings, rows, css_class="claims", widths=[16, 34, 22, 28])]
 
     def _row(self, name: str, claim: dict[str, Any]) -> Row:
         return [
             self._claim(name, claim),
             self._statement(claim),
-            [_paragraph(line) for line in measured_lines(claim["tests"])],
-            [_paragraph(claim["reason"])],
+            self._measured(name, claim),
+            [paragraph(claim["reason"])],
         ]
 
     def _claim(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
@@ -60,7 +58,25 @@ class ClaimsTable(SphinxDirective):
         self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
         kind = claim["kind"] if not is_primary(claim) else "primary"
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(f" {kind}"), ids=[target])
-        return [heading, nodes.paragraph("", "", verdict_badge(claim))]
+        cell = [heading, nodes.paragraph("", "", verdict_badge(claim))]
+        if "cite" in self.env.found_docs:
+            cited = self._markdown(f"{{ref}}`cite {name}/{claim['id']} <{target.replace('claim-', 'cite-', 1)}>`")
+            cell.append(nodes.paragraph("", "", *cited))
+        return cell
+
+    def _measured(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
+        file = f"{name}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}"
+        paragraphs = []
+        for place, test in enumerate(claim["tests"]):
+            words = f"{test['estimand'].replace('_', ' ')}: " if len(claim["tests"]) > 1 else ""
+            known = has_numbers(test)
+            shown = (
+                live_value(self.env, f"{file}:{claim['id']}.tests[{place}]")
+                if known
+                else nodes.Text(measured_line(test))
+            )
+            paragraphs.append(nodes.paragraph("", words, shown))
+        return paragraphs
 
     def _statement(self, claim: dict[str, Any]) -> list[nodes.Node]:
         paragraphs = [nodes.paragraph("", "", *self._markdown(claim["statement"]))]
@@ -68,53 +84,10 @@ class ClaimsTable(SphinxDirective):
             corrected = self._markdown(claim["correction"]["statement"])
             paragraphs.append(nodes.paragraph("", "", nodes.strong("", "Corrected: "), *corrected))
         paragraphs.append(nodes.paragraph("", "", *self._markdown(source_text(claim["source"]))))
-        return [*paragraphs, *map(_paragraph, reported_lines(claim["reported"]))]
+        return [*paragraphs, *map(paragraph, reported_lines(claim["reported"]))]
 
     def _markdown(self, text: str) -> list[nodes.Node]:
         return self.parse_inline(text)[0]
-
-
-class VerdictTable(SphinxDirective):
-    """Directive `verdict-table`: one row for each replication that has verdicts on disk."""
-
-    def run(self) -> list[nodes.Node]:
-        """Make the table.
-
-        Returns:
-            One table.
-
-        Raises:
-            ExtensionError: If no replication has verdicts, or a file is malformed.
-        """
-        root = Path(self.config.results_root)
-        names = sorted(path.parent.name for path in root.glob("*/verdicts.json"))
-        if not names:
-            message = f"{self.get_location()}: no verdicts below {root}; `dvc repro` makes them"
-            raise ExtensionError(message)
-        try:
-            rows = [self._row(root, name) for name in names]
-        except ResultAddressError as error:
-            message = f"{self.get_location()}: directive verdict-table: {error}"
-            raise ExtensionError(message) from error
-        # A new replication is a new folder, which no dependency on a file would notice.
-        self.env.note_reread()
-        headings = ["Replication", "Primary claims", "Other claims", "Profile"]
-        return [_table(headings, rows, css_class="replications", widths=[26, 34, 28, 12])]
-
-    def _row(self, root: Path, name: str) -> Row:
-        verdicts = read_verdicts(root, name)
-        # Results of a replication's pretrained stage stand in a folder of their own and on the same page.
-        page = name.removesuffix("_pretrained")
-        return [
-            [nodes.paragraph("", "", *self.parse_inline(f"{{doc}}`/replications/{page}`")[0])],
-            [self._linked_badge(name, claim) for claim in verdicts.claims if is_primary(claim)],
-            [_paragraph(line) for line in count_lines(verdicts.claims)],
-            [_paragraph(verdicts.profile)],
-        ]
-
-    def _linked_badge(self, name: str, claim: dict[str, Any]) -> nodes.paragraph:
-        link = self.parse_inline(f"{{ref}}`{claim['id']} <{claim_target(name, claim['id'])}>`")[0]
-        return nodes.paragraph("", "", *link, nodes.Text(" "), verdict_badge(claim))
 
 
 def claim_target(name: str, claim_id: str) -> str:
@@ -173,91 +146,5 @@ def reported_lines(reported: dict[str, Any] | None) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
-def measured_lines(tests: list[dict[str, Any]]) -> list[str]:
-    """Say what we measured, one line a test.
-
-    Args:
-        tests: The claim's tests; several are told apart by the names of their estimands.
-
-    Returns:
-        Estimate, 95 % interval, unit and number of seeds; errors and tolerance for identities.
-
-    Example:
-        >>> gap = {"estimand": "gap", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
-        >>> measured_lines([gap | {"rule": "greater"}])
-        ['0.123 [0.100, 0.150] nats, n = 8']
-    """
-    lines = [_identity_line(test) if test["rule"] == "identity" else _interval_line(test) for test in tests]
-    if len(tests) == 1:
-        return lines
-    return [f"{test['estimand'].replace('_', ' ')}: {line}" for test, line in zip(tests, lines, strict=True)]
-
-
-def count_lines(claims: list[dict[str, Any]]) -> list[str]:
-    """Count the verdicts of the claims that are not primary, one line a kind.
-
-    Args:
-        claims: All claims of a replication.
-
-    Returns:
-        Such as "identity: 4 holds"; a single line "none" if all claims are primary.
-
-    Example:
-        >>> count_lines([{"kind": "identity", "family": None, "verdict": "holds"}] * 4)
-        ['identity: 4 holds']
-    """
-    others = [claim for claim in claims if not is_primary(claim)]
-    lines = []
-    for kind in dict.fromkeys(claim["kind"] for claim in others):
-        words = Counter(claim["verdict"] or "no verdict" for claim in others if claim["kind"] == kind)
-        lines.append(f"{kind}: " + ", ".join(f"{count} {word}" for word, count in words.items()))
-    return lines or ["none"]
-
-
 def _rank(claim: dict[str, Any]) -> int:
     return 0 if is_primary(claim) else 2 if claim["exploratory"] else 1
-
-
-def _identity_line(test: dict[str, Any]) -> str:
-    if test["max_error"] is None:
-        return "not run"
-    return (
-        f"largest error {test['max_error']:.2g}, tolerance {test['tolerance']:g}, control {test['control_error']:.2g}"
-    )
-
-
-def _interval_line(test: dict[str, Any]) -> str:
-    estimate, low, high = test["estimate"], test["low"], test["high"]
-    if low is None or high is None:
-        return f"no interval, n = {test['n']}" if test["n"] else "not run"
-    spec = _spec_for((high - low) / 2)
-    text = f"{estimate:{spec}} [{low:{spec}}, {high:{spec}}]"
-    return ", ".join([" ".join(filter(None, [text, test["unit"]])), f"n = {test['n']}"])
-
-
-def _spec_for(half_width: float) -> str:
-    """Choose a format that shows two digits of the interval's half width."""
-    if half_width < 1e-6:
-        return ".4g"
-    return f".{max(0, 1 - math.floor(math.log10(half_width)))}f"
-
-
-def _paragraph(text: str) -> nodes.paragraph:
-    """Make a paragraph in which no number is broken at its minus or its exponent."""
-    parts = [
-        nodes.inline(part, part, classes=["result"]) if _NUMBER.fullmatch(part) else nodes.Text(part)
-        for part in filter(None, _NUMBER.split(text))
-    ]
-    return nodes.paragraph(text, "", *parts)
-
-
-def _table(headings: list[str], rows: list[Row], *, css_class: str, widths: list[int]) -> nodes.table:
-    group = nodes.tgroup(cols=len(headings))
-    group += [nodes.colspec(colwidth=width) for width in widths]
-    group += nodes.thead("", _table_row([[_paragraph(heading)] for heading in headings]))
-    group += nodes.tbody("", *[_table_row(row) for row in rows])
-    return nodes.table("", group, classes=[css_class, "colwidths-given"])
-
-
-def _table_row(cells: Row) -> nodes.row:
-    return nodes.row("", *[nodes.entry("", *cell) for cell in cells])

@@ -6,16 +6,19 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from results_in_text.claim_tables import ClaimsTable, VerdictTable
-from results_in_text.result_figures import ResultFigure
-from results_in_text.result_roles import (
-    ResultRole,
-    VerdictRole,
-    depart_result_value,
-    pass_through,
-    result_value,
-    visit_result_value,
+from results_in_text import (
+    citation_list,
+    equation_checks,
+    number_linter,
+    page_notes,
+    provenance_pages,
+    reading,
+    result_cards,
 )
+from results_in_text.claim_tables import ClaimsTable
+from results_in_text.errata_list import ErrataList
+from results_in_text.result_figures import ResultFigure
+from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole, VerdictRole
 
 
 def resolve_roots(app: Sphinx, config: Config) -> None:
@@ -23,9 +26,9 @@ def resolve_roots(app: Sphinx, config: Config) -> None:
 
     Args:
         app: The application.
-        config: Its configuration; `results_root` and `figures_root` become absolute.
+        config: Its configuration; `results_root`, `figures_root` and `replications_root` become absolute.
     """
-    for key in ("results_root", "figures_root"):
+    for key in ("results_root", "figures_root", "replications_root"):
         config[key] = str(Path(app.srcdir, config[key]).resolve())
 
 
@@ -40,16 +43,15 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """
     app.add_config_value("results_root", "../results", "env", str)
     app.add_config_value("figures_root", "../figures", "env", str)
+    app.add_config_value("replications_root", "../replications", "env", str)
     app.connect("config-inited", resolve_roots)
-    app.add_node(
-        result_value,
-        html=(visit_result_value, depart_result_value),
-        latex=(pass_through, pass_through),
-        text=(pass_through, pass_through),
-    )
     app.add_role("result", ResultRole())
     app.add_role("verdict", VerdictRole())
+    app.add_role("reported", ReportedRole())
+    app.add_role("constant", ConstantRole())
     app.add_directive("claims", ClaimsTable)
-    app.add_directive("verdict-table", VerdictTable)
     app.add_directive("result-figure", ResultFigure)
-    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    app.add_directive("errata", ErrataList)
+    for part in (citation_list, page_notes, result_cards, equation_checks, number_linter, provenance_pages, reading):
+        part.setup(app)
+    return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -44,5 +44,5 @@ class ResultFigure(Figure, SphinxDirective):
             raise ExtensionError(message)
         page_folder = Path(self.env.doc2path(self.env.docname)).parent
         self.arguments[0] = os.path.relpath(path, page_folder).replace(os.sep, "/")
-        self.options["class"] = ["result-figure"]
+        self.options["class"] = ["result-figure", "dark-light"]
         return super().run()

@@ -5,17 +5,19 @@ keys separated by dots with `[i]` for a place in a list. A first key that is the
 the file's list `claims`. Nothing here knows Sphinx.
 """
 
-import json
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from paperkit.results import ResultsError, read_json
 
 _ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
 _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
 _STEP = re.compile(r"([\w-]+)|\[(\d+)\]")
 
 
-class ResultAddressError(ValueError):
+class ResultAddressError(ResultsError):
     """A page names a result that is not there or cannot be printed; the message says which and what to do."""
 
 
@@ -40,28 +42,6 @@ def split_address(address: str) -> tuple[str, str]:
         message = f"{address!r} is not an address; write name/file:path, such as lion/verdicts:C6.verdict"
         raise ResultAddressError(message)
     return match["file"], match["path"]
-
-
-def read_results(path: Path) -> Any:
-    """Read one JSON file of results.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The decoded content.
-
-    Raises:
-        ResultAddressError: If the file is missing, is not JSON, or holds NaN or infinity.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except FileNotFoundError as error:
-        message = f"{path} is missing; `dvc repro` makes it, or the page names the wrong file"
-        raise ResultAddressError(message) from error
-    except ValueError as error:
-        message = f"{path} is not JSON ({error}); restore it with git, or rerun its stage"
-        raise ResultAddressError(message) from error
 
 
 def value_at(content: Any, path: str) -> Any:
@@ -120,12 +100,12 @@ def read_verdicts(root: Path, name: str) -> Verdicts:
         Profile, claims and files.
 
     Raises:
-        ResultAddressError: If verdicts.json is missing or a file has no list of claims.
+        ResultsError: If verdicts.json is missing or damaged, or a file has no list of claims.
     """
     required, optional = (root / name / f"{stem}.json" for stem in ("verdicts", "timing_verdicts"))
-    contents = [read_results(required)]
+    contents = [read_json(required)]
     if optional.exists():
-        contents.append(read_results(optional))
+        contents.append(read_json(optional))
     claims = [claim for content in contents for claim in value_at(content, "claims")]
     return Verdicts(value_at(contents[0], "profile"), claims, [required, optional])
 
@@ -162,7 +142,7 @@ def formatted(value: Any, spec: str | None) -> str:
         The text.
 
     Raises:
-        ResultAddressError: If the value is neither number nor text, or the format does not fit it.
+        ResultAddressError: If the value is neither a finite number nor text, or the format does not fit it.
 
     Example:
         >>> formatted(0.19934, ".2f")
@@ -170,6 +150,9 @@ def formatted(value: Any, spec: str | None) -> str:
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         message = f"{value!r} is not one number or text; let the path go on to one"
+        raise ResultAddressError(message)
+    if isinstance(value, float) and not math.isfinite(value):
+        message = f"the file holds {value!r}, which is no result; rerun its stage"
         raise ResultAddressError(message)
     if spec is None and isinstance(value, float):
         message = f"the float {value!r} has no format; add one after a bar, such as `| .3f`"
@@ -196,8 +179,3 @@ def _child(value: Any, step: str | int, path: str) -> Any:
     there = list(value) if isinstance(value, dict) else value
     message = f"{path!r} names nothing: no {step!r} in {str(there)[:200]}"
     raise ResultAddressError(message)
-
-
-def _refuse_constant(constant: str) -> None:
-    message = f"holds {constant}"
-    raise ValueError(message)

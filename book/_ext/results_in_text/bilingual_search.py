@@ -1,0 +1,51 @@
+"""The search language `en_zh`: English words as Sphinx indexes them, Chinese text by every one to three characters.
+
+Sphinx's own Chinese cuts text into words with jieba when the index is made, and does not cut the reader's query, so
+that most phrases are not found. Here index and query are cut by one rule, and every piece of a title is found.
+"""
+
+import re
+
+from sphinx.search.en import SearchEnglish
+
+_CHINESE = "\u3400-\u9fff"
+_PIECES = re.compile(rf"[{_CHINESE}]+|[^\W{_CHINESE}]+")
+_LONGEST = 3
+
+_SPLIT_QUERY = r"""
+var splitQuery = (query) =>
+  (query.match(/[CHINESE]+|(?:(?![CHINESE])[\p{Letter}\p{Number}_])+/gu) || []).flatMap((piece) =>
+    /^[CHINESE]/u.test(piece) && piece.length > LONGEST
+      ? Array.from({ length: piece.length - LONGEST + 1 }, (_, start) => piece.slice(start, start + LONGEST))
+      : [piece]);
+""".replace("CHINESE", r"\u3400-\u9fff").replace("LONGEST", str(_LONGEST))
+
+
+class SearchEnglishAndChinese(SearchEnglish):
+    """English with Porter's stemmer, and Chinese by pieces of one to three characters."""
+
+    lang = "en_zh"
+    language_name = "English and Chinese"
+    js_splitter_code = _SPLIT_QUERY
+
+    def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx calls it so
+        """Cut a text into what is indexed.
+
+        Args:
+            input: Any text.
+
+        Returns:
+            English words, and all pieces of up to three characters of each stretch of Chinese.
+
+        Example:
+            >>> SearchEnglishAndChinese({}).split("Lion优化器")
+            ['Lion', '优', '化', '器', '优化', '化器', '优化器']
+        """
+        return [part for piece in _PIECES.findall(input) for part in _parts(piece)]
+
+
+def _parts(piece: str) -> list[str]:
+    if not re.match(f"[{_CHINESE}]", piece):
+        return [piece]
+    lengths = range(1, _LONGEST + 1)
+    return [piece[start : start + length] for length in lengths for start in range(len(piece) - length + 1)]

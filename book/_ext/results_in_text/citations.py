@@ -1,0 +1,227 @@
+"""How one claim is cited: its id, a BibTeX entry, and LaTeX macros with its numbers.
+
+The id of a claim is `<folder below results/>/<claim>`, such as lion/C6; it never changes. Nothing here knows Sphinx.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paperkit.config import ConfigError, read_yaml
+from results_in_text.checked_yaml import BookDataError
+from results_in_text.claim_tables import claim_target
+from results_in_text.latex_text import escaped, interval, latex, number
+from results_in_text.provenance_files import commit_text, provenance_file, read_provenance
+from results_in_text.results_files import read_verdicts
+from results_in_text.written_values import measured_lines, rounded
+
+_PRETRAINED = "_pretrained"
+# What the file of macros and each macro to copy begin with: looking up a name that is not there is an error in TeX.
+LOOK_UP = r"""\providecommand*{\replicated}[2]{%
+  \ifcsname replicated/#1/#2\endcsname\csname replicated/#1/#2\endcsname
+  \else\errmessage{No #2 of #1: see the list of its names in the file of macros}\fi}"""
+
+
+class Edition(NamedTuple):
+    """What CITATION.cff says of the book.
+
+    Attributes:
+        title: Its title.
+        author: Who made it.
+        version: Its version.
+        address: Where the book stands on the net; None while it stands nowhere.
+    """
+
+    title: str
+    author: str
+    version: str
+    address: str | None
+
+
+class Citation(NamedTuple):
+    """One claim as it is cited.
+
+    Attributes:
+        folder: Folder below results/.
+        claim: Its entry in verdicts.json.
+        provenance: The record of the run that its numbers come from.
+        edition: The book.
+    """
+
+    folder: str
+    claim: dict[str, Any]
+    provenance: dict[str, Any]
+    edition: Edition
+
+    @property
+    def id(self) -> str:
+        """The id that never changes, such as lion/C6."""
+        return f"{self.folder}/{self.claim['id']}"
+
+    @property
+    def page(self) -> str:
+        """The page with the claim's row, relative to the book's root and without suffix."""
+        return f"replications/{self.folder.removesuffix(_PRETRAINED)}"
+
+    @property
+    def anchor(self) -> str:
+        """The anchor of the claim's row on its page."""
+        return claim_target(self.folder, self.claim["id"])
+
+    @property
+    def commit(self) -> str:
+        """The commit of the code that ran, abbreviated; with a note where it ran with uncommitted changes."""
+        return commit_text(self.provenance)
+
+    @property
+    def measured(self) -> list[str]:
+        """What was measured, one line a test, as the claim's row prints it."""
+        return measured_lines(self.claim["tests"])
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, in words also where there is none."""
+        return self.claim["verdict"] or "no verdict"
+
+
+def read_edition(path: Path, address: str | None) -> Edition:
+    """Read what every citation says of the book.
+
+    Args:
+        path: CITATION.cff.
+        address: Where the book stands on the net, or None.
+
+    Returns:
+        Title, author, version and address.
+
+    Raises:
+        BookDataError: If the file is missing, or lacks title, authors or version.
+    """
+    try:
+        content = read_yaml(path)
+        names = [
+            author.get("name") or f"{author['given-names']} {author['family-names']}" for author in content["authors"]
+        ]
+        return Edition(content["title"], " and ".join(names), str(content["version"]), address or None)
+    except ConfigError as error:
+        raise BookDataError(str(error)) from error
+    except KeyError as error:
+        message = f"{path} has no {error}; a citation needs title, authors (a name each) and version"
+        raise BookDataError(message) from error
+
+
+def read_citations(results: Path, folder: str, edition: Edition) -> list[Citation]:
+    """Read everything that can be cited of one folder of results.
+
+    Args:
+        results: The results root.
+        folder: Folder below it.
+        edition: The book.
+
+    Returns:
+        One citation a claim, in the order of the files; clock readings bear the commit of their own run.
+    """
+    return [
+        Citation(folder, claim, read_provenance(provenance_file(results, f"{folder}/{stem}")), edition)
+        for claim in read_verdicts(results, folder).claims
+        for stem in ["timing_verdicts" if claim["kind"] == "timing" else "verdicts"]
+    ]
+
+
+def bibtex(citation: Citation) -> str:
+    """Write the BibTeX entry of a claim.
+
+    Args:
+        citation: The claim.
+
+    Returns:
+        The entry, for classic BibTeX as well as for biber.
+    """
+    claim, edition = citation.claim, citation.edition
+    year, month = citation.provenance["started"].split("-")[:2]
+    place = f"{citation.page}.html#{citation.anchor}"
+    measured = "; ".join(escaped(line) for line in citation.measured)
+    notes = [f"Verdict: {escaped(citation.verdict)}", f"Measured: {measured}"]
+    if claim["verdict"] == "corrected":
+        notes.append(f"As corrected: {latex(claim['correction']['statement']).removesuffix('.')}")
+    notes.append(f"Commit \\texttt{{{citation.commit}}}")
+    fields = {
+        "author": f"{{{escaped(edition.author)}}}",
+        "title": f"{{Claim {escaped(citation.id)}: {latex(claim['statement']).removesuffix('.')}}}",
+        "howpublished": f"{escaped(edition.title)}, version {escaped(edition.version)}, {escaped(place)}",
+        "year": year,
+        "month": str(int(month)),
+        "version": escaped(edition.version),
+        "note": ". ".join(notes),
+    }
+    if edition.address:
+        fields["url"] = f"{edition.address.rstrip('/')}/{place}"
+    lines = [f"  {name:<12} = {{{value}}}," for name, value in fields.items()]
+    return "\n".join([f"@misc{{{bibtex_key(citation)},", *lines, "}"])
+
+
+def bibtex_key(citation: Citation) -> str:
+    """Return the key of a claim's BibTeX entry.
+
+    Args:
+        citation: The claim.
+
+    Returns:
+        Letters, digits and hyphens, such as ssr-lion-C6.
+    """
+    return f"ssr-{citation.folder}-{citation.claim['id']}".replace("_", "-")
+
+
+def macros(citation: Citation) -> str:
+    r"""Write the numbers of a claim as LaTeX definitions, to be used as \replicated{lion/C6}{value}.
+
+    Args:
+        citation: The claim.
+
+    Returns:
+        One definition a line, in the order of `macro_values`, after a comment with version and commit.
+    """
+    lines = [
+        f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
+        for name, value in macro_values(citation).items()
+    ]
+    return "\n".join([f"% {citation.id}, version {citation.edition.version}, commit {citation.commit}", *lines])
+
+
+def macro_values(citation: Citation) -> dict[str, str]:
+    """Return every name that a paper can look up for a claim.
+
+    Names hold letters, digits, hyphens and slashes only: nothing that a LaTeX package makes active.
+
+    Args:
+        citation: The claim.
+
+    Returns:
+        Name, such as lion/C6/value, to LaTeX. With several tests their names stand between claim and field.
+    """
+    claim, name = citation.claim, citation.id.replace("_", "-")
+    tests = claim["tests"] + claim.get("correction", {}).get("tests", [])
+    values = {
+        f"{name}/verdict": escaped(citation.verdict),
+        f"{name}/commit": f"\\texttt{{{citation.commit}}}",
+        f"{name}/version": escaped(citation.edition.version),
+    }
+    for test in tests:
+        prefix = name if len(tests) == 1 else f"{name}/{test['estimand'].replace('_', '-')}"
+        values |= {f"{prefix}/{field}": value for field, value in _fields(test).items()}
+    return values
+
+
+def _fields(test: dict[str, Any]) -> dict[str, str]:
+    text = rounded(test)
+    fields = {"n": text["n"]} if "n" in text else {}
+    if "max_error" in text:
+        keys = {"value": "max_error", "tolerance": "tolerance", "control": "control_error"}
+        fields |= {field: number(text[key]) for field, key in keys.items()}
+    if "estimate" in text:
+        fields |= {
+            field: number(text[key]) for field, key in {"value": "estimate", "low": "low", "high": "high"}.items()
+        }
+        fields["interval"] = interval(text["low"], text["high"])
+    if test["unit"]:
+        fields["unit"] = escaped(test["unit"])
+    return fields

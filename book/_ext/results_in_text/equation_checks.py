@@ -1,0 +1,258 @@
+"""Derivations that run: the directives `equation` and `check`, and the count of equations for other pages.
+
+`equation` numbers an equation and names its check; `check` says what a check does and what its control gets wrong, and
+shows its errors. On a page of results every displayed equation is an `equation`, with a check or a reason for none.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.directives.patches import MathDirective
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from paperkit.results import ResultsError
+from results_in_text.check_outcomes import CheckLedger, CheckOutcome, problem_of
+from results_in_text.page_notes import DESCRIBED, EQUATIONS, is_result_page, line_of, note, note_problem, notes
+from results_in_text.result_cards import anchor
+from results_in_text.result_roles import live_value
+from results_in_text.verdict_badges import verdict_badge
+
+LEDGER = "check_ledger"
+
+
+class Equation(NamedTuple):
+    """A numbered equation of a page.
+
+    Attributes:
+        label: Its label.
+        checks: The checks that it names; none where a reason is given.
+    """
+
+    label: str
+    checks: tuple[str, ...]
+
+
+class equation_count(nodes.inline):  # docutils finds a node's visitor by the name of its class
+    """How many equations are checked; its text is known only when all pages have been read. Attribute `name`."""
+
+
+class EquationDirective(MathDirective):
+    """Directive `equation`: argument the label, option `check` or `unchecked`, content LaTeX."""
+
+    required_arguments: ClassVar[int] = 1
+    optional_arguments: ClassVar[int] = 0
+    final_argument_whitespace: ClassVar[bool] = False
+    option_spec: ClassVar[dict[str, Callable[[str], Any]]] = {
+        "check": directives.unchanged_required,
+        "unchecked": directives.unchanged_required,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Number the equation and show the outcome of its checks below it.
+
+        Returns:
+            The equation, and one line.
+        """
+        label, checks, reason = self.arguments[0], self.options.get("check", "").split(), self.options.get("unchecked")
+        self.arguments, self.options = [], {"label": label}
+        equation = super().run()
+        for node in equation:
+            if isinstance(node, nodes.math_block):
+                node["says_its_check"] = True
+        note(self.env, EQUATIONS, Equation(label, tuple(checks)))
+        if bool(checks) == bool(reason):
+            sentence = f"equation {label}: give either :check: name:check or :unchecked: and the reason"
+            note_problem(self.env, self.lineno, sentence)
+            return equation
+        if reason:
+            line = nodes.paragraph("", "Not checked: ", *self.parse_inline(reason)[0], classes=["equation-unchecked"])
+            return [*equation, line]
+        found = [_outcome(self, address) for address in checks]
+        return [*equation, *(_badge(self, outcome) for outcome in found if outcome is not None)]
+
+
+class CheckDirective(SphinxDirective):
+    """Directive `check`: argument `name:check`, content what is checked and what the control gets wrong.
+
+    Option `refuted`: the check is of a statement that is wrong, as a source writes it, and has to fail.
+    Option `error`: what the error is, such as "Largest relative error".
+    """
+
+    required_arguments: ClassVar[int] = 1
+    has_content: ClassVar[bool] = True
+    option_spec: ClassVar[dict[str, Callable[[str], Any]]] = {
+        "refuted": directives.flag,
+        "error": directives.unchanged_required,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Make a box with the check's errors and its description.
+
+        Returns:
+            One box; nothing if there is no such check (a problem is noted).
+        """
+        refuted = "refuted" in self.options
+        note(self.env, DESCRIBED, self.arguments[0])
+        outcome = _outcome(self, self.arguments[0], refuted=refuted)
+        if outcome is None:
+            return []
+        if not self.content:
+            sentence = f"check {self.arguments[0]}: say what is checked, and what the control gets wrong"
+            note_problem(self.env, self.lineno, sentence)
+        title = f"{'Refuted' if refuted else 'Check'}: {outcome.check} (claim {outcome.claim['id']})"
+        box = nodes.admonition("", classes=["check", "check-refuted" if refuted else "check-passed"])
+        box["ids"].append(check_anchor(outcome))
+        self.set_source_info(box)
+        box += nodes.title("", title)
+        box += nodes.paragraph("", "", *self._errors(outcome))
+        box += self.parse_content_to_nodes()
+        return [box]
+
+    def _errors(self, outcome: CheckOutcome) -> list[nodes.Node]:
+        error, tolerance, control = (
+            live_value(self.env, f"{outcome.address}.{key}") for key in ("max_error", "tolerance", "control_error")
+        )
+        name = self.parse_inline(self.options.get("error", "Largest error"))[0]
+        measured = [nodes.Text(" "), *name, nodes.Text(" "), error, nodes.Text(", tolerance "), tolerance]
+        wrong = [nodes.Text(", with the control's mistake "), control, nodes.Text(".")]
+        return [verdict_badge(outcome.claim), *measured, *wrong]
+
+
+class EquationCountRole(SphinxRole):
+    """Role `equations`: `name` (or `all`) becomes the number of equations and of those that are checked."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Leave a place, which is filled when all pages have been read.
+
+        Returns:
+            The place, and no message.
+        """
+        # The page that counts does not change when the counted one does.
+        self.env.note_reread()
+        return [equation_count("", "", name=self.text.strip())], []
+
+
+def count_equations(env: BuildEnvironment, name: str = "all") -> tuple[int, int]:
+    """Count the numbered equations of pages of results; complete once all pages have been read.
+
+    Args:
+        env: The build environment.
+        name: A replication, or "all".
+
+    Returns:
+        All of them, and those with a check (which has passed, or the build would have stopped).
+    """
+    found = [
+        equation
+        for page, of_page in notes(env, EQUATIONS).items()
+        if name in ("all", page.rpartition("/")[2])
+        for equation in of_page
+    ]
+    return len(found), sum(bool(equation.checks) for equation in found)
+
+
+def check_anchor(outcome: CheckOutcome) -> str:
+    """Name the box of a check on its page.
+
+    Args:
+        outcome: The check's outcome.
+
+    Returns:
+        An id for HTML.
+    """
+    return anchor("check", outcome.name, outcome.check)
+
+
+def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
+    """Note every displayed equation of a page of results that does not say its check, and every check not described.
+
+    Args:
+        app: The application.
+        doctree: The page, as read.
+    """
+    env = app.env
+    if not is_result_page(env):
+        return
+    for node in doctree.findall(nodes.math_block):
+        if "says_its_check" not in node:
+            label = node.get("label") or " ".join(node.astext().split())[:40]
+            note_problem(
+                env, line_of(node), f"equation {label}: use the directive equation, with :check: or :unchecked:"
+            )
+    described = notes(env, DESCRIBED).get(env.docname, [])
+    for check in sorted({check for check in described if described.count(check) > 1}):
+        note_problem(env, None, f"check {check} is described twice on this page; keep one")
+    for equation in notes(env, EQUATIONS).get(env.docname, []):
+        for check in equation.checks:
+            if check not in described:
+                sentence = f"equation {equation.label} names {check}, which no directive check on this page describes"
+                note_problem(env, None, sentence)
+
+
+def fill_counts(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # noqa: ARG001 - an event
+    """Fill the places of counts.
+
+    Args:
+        app: The application.
+        doctree: The page, resolved.
+        docname: Its name.
+    """
+    for node in list(doctree.findall(equation_count)):
+        total, checked = count_equations(app.env, node["name"])
+        text = f"{checked} of {total} equations checked"
+        node.replace_self(nodes.inline(text, text, classes=["equation-count"], **{"equations": total}))
+
+
+def start_ledger(app: Sphinx) -> None:
+    """Forget what was known of the code: it may have changed since the last build.
+
+    Args:
+        app: The application.
+    """
+    ledger = CheckLedger(Path(app.config.results_root), Path(app.config.replications_root))
+    setattr(app, LEDGER, ledger)
+
+
+def setup(app: Sphinx) -> None:
+    """Register the directives, and the events that count and demand.
+
+    Args:
+        app: The application.
+    """
+    app.add_directive("equation", EquationDirective)
+    app.add_directive("check", CheckDirective)
+    app.add_role("equations", EquationCountRole())
+    app.connect("builder-inited", start_ledger)
+    app.connect("doctree-read", demand_checks)
+    app.connect("doctree-resolved", fill_counts)
+
+
+def _outcome(directive: SphinxDirective, address: str, *, refuted: bool = False) -> CheckOutcome | None:
+    """Ask for a check's outcome; note its files as dependencies, and whatever is wrong as a problem of the page."""
+    env, ledger = directive.env, getattr(directive.env.app, LEDGER)
+    try:
+        outcome = ledger.outcome(address)
+        files = ledger.files(outcome.name)
+    except ResultsError as error:
+        note_problem(env, directive.lineno, f"{directive.name} {address}: {error}")
+        return None
+    for path in files:
+        env.note_dependency(str(path))
+    problem = problem_of(outcome, refuted=refuted)
+    if problem:
+        note_problem(env, directive.lineno, problem)
+        return None
+    return outcome
+
+
+def _badge(directive: SphinxDirective, outcome: CheckOutcome) -> nodes.paragraph:
+    link = nodes.reference("", outcome.check, internal=True, refid=check_anchor(outcome))
+    error, tolerance = (live_value(directive.env, f"{outcome.address}.{key}") for key in ("max_error", "tolerance"))
+    mark = nodes.inline("", "✓ checked", classes=["check-mark"])
+    parts = [mark, nodes.Text(": "), link, nodes.Text(", error "), error, nodes.Text(", tolerance "), tolerance]
+    return nodes.paragraph("", "", *parts, classes=["equation-check"])

@@ -1,0 +1,130 @@
+"""Text of a page as LaTeX that any engine reads: for BibTeX entries, macros and tables.
+
+Nothing here knows Sphinx.
+"""
+
+import re
+
+from pylatexenc.latexencode import RULE_DICT, RULE_REGEX, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
+
+# BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those that have no
+# command stay as they are, like Chinese: files are UTF-8.
+_OWN = {
+    "{": r"\ensuremath{\lbrace}",
+    "}": r"\ensuremath{\rbrace}",
+    "ħ": r"\ensuremath{\hbar}",
+    "Ű": r"\H{U}",
+    "ű": r"\H{u}",
+}
+_OWN |= {letter: letter for letter in "ĦĸĿŀŉŦŧ"}
+_ENCODER = UnicodeToLatexEncoder(
+    conversion_rules=[
+        UnicodeToLatexConversionRule(RULE_DICT, {ord(letter): text for letter, text in _OWN.items()}),
+        # What TeX would join to a dash or a quotation mark.
+        UnicodeToLatexConversionRule(RULE_REGEX, [(re.compile(r"([-'])(?=\1)|[?!`](?=`)"), r"\g<0>{}")]),
+        "defaults",
+    ],
+    unknown_char_policy="keep",
+    unknown_char_warning=False,
+    replacement_latex_protection="braces",
+)
+_PART = re.compile(
+    r"\$(?P<maths>[^$]+)\$"
+    r"|\{[\w:.-]+\}`(?P<role>[^`]+)`"
+    r"|`(?P<code>[^`]+)`"
+    r"|\*\*(?P<strong>[^*\s](?:[^*]*[^*\s])?)\*\*"
+    r"|\*(?P<emphasis>[^*\s](?:[^*]*[^*\s])?)\*"
+)
+_COMMANDS = {"code": "texttt", "strong": "textbf", "emphasis": "emph"}
+_NUMBER = re.compile(r"(?P<mantissa>-?\d+(?:\.\d+)?)(?:e(?P<exponent>[+-]?\d+))?")
+
+
+def escaped(text: str) -> str:
+    r"""Write plain text in LaTeX.
+
+    Args:
+        text: Plain text, in which nothing is markup.
+
+    Returns:
+        LaTeX in ASCII, apart from letters that have no such form.
+
+    Example:
+        >>> print(escaped("50 % of β_1 & more"))
+        50 \% of \ensuremath{\beta}\_1 \& more
+    """
+    return _ENCODER.unicode_to_latex(text)
+
+
+def latex(text: str) -> str:
+    r"""Write a page's inline text in LaTeX: maths stays, code and emphasis become commands, a role its text.
+
+    Args:
+        text: Inline MyST.
+
+    Returns:
+        LaTeX.
+
+    Example:
+        >>> print(latex("A share $p_1$ of `lr_max`, *not* 5 %"))
+        A share $p_1$ of \texttt{lr\_max}, \emph{not} 5 \%
+    """
+    pieces, end = [], 0
+    for match in _PART.finditer(text):
+        pieces += [escaped(text[end : match.start()]), _marked_up(match)]
+        end = match.end()
+    return " ".join("".join([*pieces, escaped(text[end:])]).split())
+
+
+def number(text: str) -> str:
+    r"""Write a printed number so that its minus is a minus and its exponent an exponent.
+
+    Args:
+        text: Digits as Python formats them.
+
+    Returns:
+        LaTeX that may stand in text and in maths.
+
+    Raises:
+        ValueError: If the text is no number.
+
+    Example:
+        >>> print(number("-2.1e-14"), number("0.5"))
+        \ensuremath{-2.1\times 10^{-14}} \ensuremath{0.5}
+    """
+    return f"\\ensuremath{{{_digits(text)}}}"
+
+
+def interval(low: str, high: str) -> str:
+    r"""Write an interval.
+
+    Args:
+        low: Its lower end, as Python formats it.
+        high: Its upper end.
+
+    Returns:
+        LaTeX that may stand in text and in maths; the comma is braced, since packages make it active.
+
+    Example:
+        >>> print(interval("-0.3", "0.1"))
+        \ensuremath{[-0.3{,}\,0.1]}
+    """
+    return f"\\ensuremath{{[{_digits(low)}{{,}}\\,{_digits(high)}]}}"
+
+
+def _digits(text: str) -> str:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        message = f"{text!r} is no number"
+        raise ValueError(message)
+    power = f"\\times 10^{{{int(match['exponent'])}}}" if match["exponent"] else ""
+    return f"{match['mantissa']}{power}"
+
+
+def _marked_up(match: re.Match[str]) -> str:
+    kind = match.lastgroup or ""
+    if kind == "maths":
+        return f"${match[kind]}$"
+    if kind == "role":
+        # {ref}`text <label>` shows its text.
+        return escaped(re.sub(r"\s*<[^<>]*>$", "", match[kind]))
+    return f"\\{_COMMANDS[kind]}{{{escaped(match[kind])}}}"

@@ -1,0 +1,244 @@
+"""A page of results types no result: whatever looks like one comes through a role, or the build fails.
+
+Looked at are the texts that a reader sees (prose, lists, tables, captions, headings) and the descriptions of images.
+Result-like is a number with a decimal point or an exponent, with a percent sign, with a unit, with a sign, or as a
+count of seeds, runs and the like ("n = 8", "5 seeds"). Plain whole numbers are not: they count steps and optimizers.
+Mathematics and code are left alone, unless a formula or a piece of code is nothing but numbers: $0.873$ is a number in
+disguise. Left alone as well: identifiers (float32, ViT-B/16, C8a), years and dates, versions with two points, places
+in a source ("Table 2.1", "arXiv 2302.06675"), and the level of an interval ("95 % interval").
+
+What a number is, no program can know, so an author says it: `result` for what we measured, `reported` for what a
+source reports, `constant` for what belongs to the text. A number of three digits or more in a constant or in
+mathematics that equals a value in the verdicts of the page's replication is refused all the same.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+from paperkit.results import ResultsError
+from results_in_text.page_notes import is_result_page, line_of, note_problem
+from results_in_text.result_cards import quoted_value, result_value
+from results_in_text.results_files import read_verdicts
+
+# A directive that prints a file sets this attribute on what it returns.
+GENERATED = "generated"
+
+_SIGN = "[-+−±]"
+_UNIT = r"""(?:
+    [%％‰]|per\ cent|percent|percentage\ points?|pp|
+    nats?|bits?|bytes?|[kMGT]i?B|B|
+    s|ms|µs|us|ns|seconds?|minutes?|hours?|days?|
+    times|fold|×(?!\s?\d)|
+    [kMGTP]?FLOPs?(?:/s)?|[kMG]?Hz|W|J|°C|
+    parameters|weights|tokens|samples|epochs|steps|micro-steps|rounds|
+    seeds?|runs?|trials?
+)(?![A-Za-z0-9_/])"""
+# Words are of ASCII letters here: Chinese stands beside a number without a space.
+_NUMBER = re.compile(
+    rf"""
+    (?<![A-Za-z0-9_.§#-])                  # not inside a word, a version or an identifier
+    (?P<sign>{_SIGN}\s?)?
+    (?P<digits>\d+(?:[\s,]\d{{3}}(?!\d))*(?:\.\d+)?|\.\d+)
+    (?P<exponent>[eE][-+−]?\d+|\s?[×·]\s?10[\^⁻⁰-⁹−-]?\S*|⁻[⁰¹²³⁴-⁹]+)?
+    (?![A-Za-z0-9_.]*[A-Za-z0-9_])         # 8x8, 2.13.0, float32 are names
+    (?P<unit>[\s -]?{_UNIT})?
+    """,
+    re.VERBOSE,
+)
+_COUNT = re.compile(r"\b(?P<name>[np])\s*(?:=|<|>|≤|≥|≈)\s*$")
+_PLACE = re.compile(
+    r"(?:\b(?:tables?|figures?|figs?\.?|equations?|eqs?\.?|sections?|secs?\.?|theorems?|lemmas?|propositions?|corollar(?:y|ies)|"
+    r"chapters?|appendix|algorithms?|page|pages|pp?\.|arxiv:?|versions?|steps?|no\.|python|pytorch|torch)|§)\s?$",
+    re.IGNORECASE,
+)
+_LEVEL = re.compile(
+    r"\b(?:90|95|99)(?:\.\d+)?\s?(?:%|per\ cent|percent)(?=[\s-](?:confidence\s)?(?:intervals?|bands?|level))"
+    r"|\b(?:19|20)\d\d-\d\d-\d\d\b|\b\d\d:\d\d\b"
+)
+# What LaTeX writes around a number that is no mathematics of its own.
+_DRESS = re.compile(r"\\(?:text|mathrm|mathbf|,|;|!|:|%|times|cdot|pm|mp|approx|sim|le|ge|quad|[{}])|[{}$~]")
+_SKIPPED = (
+    nodes.literal_block,
+    nodes.math_block,
+    nodes.comment,
+    nodes.label,
+    nodes.citation_reference,
+    nodes.footnote_reference,
+    nodes.system_message,
+    result_value,
+    quoted_value,
+)
+
+
+def result_like(text: str) -> list[str]:
+    """Find the numbers of a text that could be results.
+
+    Args:
+        text: Plain text as a reader sees it.
+
+    Returns:
+        The numbers, with sign and unit, in the order of the text.
+
+    Example:
+        >>> result_like("Lion reaches 0.873 after 3 passes, 12 % more than the 2 others in 2023 (Table 2.1).")
+        ['0.873', '12 %']
+    """
+    text = _LEVEL.sub(lambda match: "_" * len(match[0]), text)
+    return [" ".join(match[0].split()) for match in _NUMBER.finditer(text) if _is_result_like(text, match)]
+
+
+def _is_result_like(text: str, match: re.Match[str]) -> bool:
+    before = text[: match.start()]
+    if _PLACE.search(before) and not match["unit"]:
+        return False
+    counted = _COUNT.search(before) is not None
+    decimal = "." in match["digits"]
+    return bool(decimal or match["exponent"] or match["unit"] or match["sign"] or counted)
+
+
+def _disguised(node: nodes.Node) -> str:
+    """Return the text of a formula or a piece of code that is nothing but numbers; else nothing."""
+    text = node.astext()
+    plain = _DRESS.sub(" ", text) if isinstance(node, nodes.math) else text
+    return "" if re.search(r"[A-Za-zα-ωΑ-Ω\\_^]", re.sub(r"\d[eE][-+]?\d", "", plain)) else plain
+
+
+def seen_texts(node: nodes.Node) -> Iterator[tuple[nodes.Node, str]]:
+    """Walk through what a reader sees and an author typed.
+
+    Args:
+        node: A page, or a part of it.
+
+    Yields:
+        Node and text of each piece: the text of a paragraph at once, so that a number and its unit stay together.
+    """
+    if isinstance(node, _SKIPPED) or (isinstance(node, nodes.Element) and _is_no_text(node)):
+        return
+    if isinstance(node, nodes.image) and node.get("alt"):
+        yield node, node["alt"]
+    if isinstance(node, nodes.raw):
+        yield node, re.sub(r"<[^>]*>", " ", node.astext())
+        return
+    if isinstance(node, nodes.TextElement):
+        yield node, "".join(_pieces(node))
+        return
+    for child in node.children:
+        yield from seen_texts(child)
+
+
+def _pieces(node: nodes.Node) -> Iterator[str]:
+    for child in node.children:
+        if isinstance(child, nodes.Text):
+            yield child.astext()
+        elif isinstance(child, nodes.math | nodes.literal):
+            # A stand-in that is part of no number and no unit.
+            yield _disguised(child) or "\N{OBJECT REPLACEMENT CHARACTER}"
+        elif isinstance(child, _SKIPPED) or _is_no_text(child):
+            yield "\N{OBJECT REPLACEMENT CHARACTER}"
+        else:
+            yield from _pieces(child)
+
+
+def _is_no_text(node: nodes.Element) -> bool:
+    roles = {"constant", "verdict"} & set(node.get("classes", []))
+    return bool(roles or node.get(GENERATED) or node.get("refdomain") == "cite")
+
+
+def measured_texts(root: Path, name: str) -> dict[str, set[float]]:
+    """Collect the values of a replication's verdicts, by address.
+
+    Args:
+        root: The results root.
+        name: The replication.
+
+    Returns:
+        One value an address; nothing where there are no verdicts.
+    """
+    try:
+        claims = read_verdicts(root, name).claims
+    except ResultsError:
+        return {}
+    keys = ("estimate", "low", "high", "max_error")
+    return {
+        f"{name}/verdicts:{claim['id']}.tests[{place}].{key}": {test[key]}
+        for claim in claims
+        for place, test in enumerate(claim["tests"])
+        for key in keys
+        if isinstance(test.get(key), float)
+    }
+
+
+def typed_results(text: str, measured: dict[str, Any]) -> list[str]:
+    """Find numbers of three digits or more that equal a measured value to all their digits.
+
+    Args:
+        text: What a constant says.
+        measured: Values by address.
+
+    Returns:
+        Number and address of each.
+    """
+    found = []
+    for number in re.findall(r"\d+\.\d+", text):
+        decimals = len(number.partition(".")[2])
+        if len(number.replace(".", "").lstrip("0")) < 3:
+            continue
+        same = [
+            address
+            for address, values in measured.items()
+            if any(f"{abs(value):.{decimals}f}" == number for value in values)
+        ]
+        found += [f"{number} is {same[0]}"] if same else []
+    return found
+
+
+def lint_page(app: Sphinx, doctree: nodes.document) -> None:
+    """Note every typed number of a page of results that could be a result.
+
+    Args:
+        app: The application.
+        doctree: The page, as read.
+    """
+    env = app.env
+    if not is_result_page(env):
+        return
+    for node, text in seen_texts(doctree):
+        for number in result_like(text):
+            note_problem(env, line_of(node), _complaint(number, text, node))
+    measured = measured_texts(Path(app.config.results_root), env.docname.rpartition("/")[2])
+    for node in doctree.findall(_may_hide_a_result):
+        for sentence in typed_results(node.astext(), measured):
+            problem = f"{sentence}, typed by hand: write it with {{result}} (if it is a coincidence, give more digits)"
+            note_problem(env, line_of(node), problem)
+
+
+def _may_hide_a_result(node: nodes.Node) -> bool:
+    constant = isinstance(node, nodes.inline) and "constant" in node["classes"]
+    return constant or isinstance(node, nodes.math | nodes.math_block)
+
+
+def _complaint(number: str, text: str, node: nodes.Node) -> str:
+    text = " ".join(text.split())
+    place = text.find(number)
+    around = text[max(0, place - 30) : place + len(number) + 30]
+    if isinstance(node, nodes.image | nodes.title):
+        what = "a heading" if isinstance(node, nodes.title) else "the description of an image"
+        return f"typed number {number!r} in {what} (… {around} …): say it in words, or move it to the text"
+    return (
+        f"typed number {number!r} (… {around} …): {{result}}`name/file:path` if we measured it, "
+        f"{{reported}}`{number} <key, where>` if a source did, {{constant}}`{number}` if it belongs to the text"
+    )
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the linter with the reading of pages.
+
+    Args:
+        app: The application.
+    """
+    app.connect("doctree-read", lint_page)

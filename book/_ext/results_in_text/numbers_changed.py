@@ -1,0 +1,251 @@
+"""The record of results that moved: numbers_changed.yaml, from which part of CHANGELOG.md is written.
+
+`make changes SINCE=<commit> WHY="..."` compares the results of that commit with those on disk, as the book prints
+them, adds an entry for each claim that moved, and writes the part of CHANGELOG.md anew. Nothing here knows Sphinx.
+"""
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from results_in_text.checked_yaml import BookDataError, read_checked_yaml
+from results_in_text.provenance_files import SHORT_COMMIT
+from results_in_text.written_values import measured_lines
+
+ROOT = Path(__file__).parents[3]
+BEGIN, END = "<!-- numbers changed: begin -->", "<!-- numbers changed: end -->"
+
+State = dict[str, Any]
+Change = dict[str, Any]
+
+
+def read_changes(path: Path) -> list[Change]:
+    """Read numbers_changed.yaml.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its entries, the oldest first.
+
+    Raises:
+        BookDataError: If the file is missing or malformed, or a claim's old state is not the one it had moved to.
+    """
+    changes = read_checked_yaml(path, "numbers_changed.schema.json")["numbers_changed"]
+    moved_to: dict[str, State] = {}
+    for change in changes:
+        claim, old = change["claim"], {key: change["old"][key] for key in ("verdict", "measured")}
+        before = moved_to.get(claim, old)
+        if before != old:
+            message = f"{path}: {claim} had moved to {_printed(before)}, and its next entry begins at {_printed(old)}"
+            raise BookDataError(message)
+        moved_to[claim] = {key: change["new"][key] for key in old}
+    return changes
+
+
+def states_on_disk(results: Path) -> dict[str, State]:
+    """Return what every claim says now.
+
+    Args:
+        results: The results root.
+
+    Returns:
+        Claim id, such as lion/C6, to commit of the code that ran, verdict and measured lines.
+    """
+    files = {
+        path.relative_to(results).as_posix(): path.read_text(encoding="utf-8") for path in results.glob("*/*.json")
+    }
+    return _states(files)
+
+
+def states_in(commit: str, repository: Path = ROOT) -> dict[str, State]:
+    """Return what every claim said in a commit.
+
+    Args:
+        commit: Any name that git knows.
+        repository: The repository.
+
+    Returns:
+        As `states_on_disk`.
+
+    Raises:
+        BookDataError: If git is not there, or does not know the commit.
+    """
+    listed = _git(repository, "ls-tree", "-r", "--name-only", commit, "--", "results").splitlines()
+    paths = [path for path in listed if path.endswith(".json") and path.count("/") == 2]
+    return _states({path.removeprefix("results/"): _git(repository, "show", f"{commit}:{path}") for path in paths})
+
+
+def moved(
+    old: Mapping[str, State], new: Mapping[str, State], *, kept_in: str, why: str, date: datetime.date
+) -> list[Change]:
+    """Compare two states of all claims.
+
+    Args:
+        old: Earlier states.
+        new: Later states.
+        kept_in: Commit that holds the earlier ones.
+        why: Why they moved.
+        date: Day of the change.
+
+    Returns:
+        An entry for each claim that prints another verdict or other numbers. A claim's first result is none, nor is
+        a claim that was withdrawn.
+
+    Example:
+        >>> before = {"lion/C6": {"commit": "a" * 10, "verdict": "holds", "measured": ["0.2 [0.1, 0.3], n = 5"]}}
+        >>> after = {"lion/C6": {"commit": "b" * 10, "verdict": "holds", "measured": ["0.4 [0.3, 0.5], n = 5"]}}
+        >>> moved(before, before, kept_in="c" * 10, why="Why not", date=datetime.date(2026, 1, 2))
+        []
+        >>> [change["claim"] for change in moved(before, after, kept_in="c" * 10, why="A", date=datetime.date.min)]
+        ['lion/C6']
+    """
+    frame = {"date": date.isoformat(), "why": why}
+    return [
+        {"claim": claim, **frame, "old": {**state, "kept_in": kept_in[:SHORT_COMMIT]}, "new": new[claim]}
+        for claim, state in old.items()
+        if claim in new and not _unrun(state) and _printed(state) != _printed(new[claim])
+    ]
+
+
+def changelog_lines(changes: Sequence[Change]) -> list[str]:
+    """Write the entries as CHANGELOG.md shows them.
+
+    Args:
+        changes: Entries, the oldest first.
+
+    Returns:
+        Markdown: one item a day and reason, the newest first, and below it one a claim.
+    """
+    groups = [(key, list(group)) for key, group in groupby(changes, lambda change: (change["date"], change["why"]))]
+    lines = []
+    for (date, why), group in reversed(groups):
+        lines.append(f"- {date}: {why}")
+        lines += [f"  - {one['claim']}: from {_printed(one['old'])} to {_printed(one['new'])}" for one in group]
+    return lines
+
+
+def with_changes(changelog: str, changes: Sequence[Change]) -> str:
+    """Put the entries between the two marks of CHANGELOG.md.
+
+    Args:
+        changelog: The text of the file.
+        changes: Entries, the oldest first.
+
+    Returns:
+        The new text.
+
+    Raises:
+        BookDataError: If the marks are not there, once each and in order.
+    """
+    before, begin, rest = changelog.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        message = f"CHANGELOG.md lacks the marks {BEGIN} and {END}; put both under the heading Numbers changed"
+        raise BookDataError(message)
+    return "\n".join([f"{before}{BEGIN}", *changelog_lines(changes), f"{END}{after}"])
+
+
+def _states(files: Mapping[str, str]) -> dict[str, State]:
+    """Read states from the JSON files of all results, by their paths below the results root."""
+    states = {}
+    for path, text in sorted(files.items()):
+        folder, file = path.split("/")
+        if file not in ("verdicts.json", "timing_verdicts.json"):
+            continue
+        record = json.loads(files[f"{folder}/{file.replace('verdicts', 'provenance')}"])
+        for claim in json.loads(text)["claims"]:
+            states[f"{folder}/{claim['id']}"] = {
+                "commit": (record["commit"] or "unknown")[:SHORT_COMMIT],
+                "verdict": claim["verdict"] or "no verdict",
+                "measured": measured_lines(claim["tests"]),
+            }
+    return states
+
+
+def _printed(state: State) -> str:
+    return f"{'; '.join(state['measured'])} ({state['verdict']})"
+
+
+def _unrun(state: State) -> bool:
+    return all(line.endswith("not run") for line in state["measured"])
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=True
+        ).stdout
+    except FileNotFoundError as error:
+        message = "git is not there, and old results are in its history; install it"
+        raise BookDataError(message) from error
+    except subprocess.CalledProcessError as error:
+        message = (
+            f"git {' '.join(arguments)}: {error.stderr.strip()}; name a commit of this repository, with its history"
+        )
+        raise BookDataError(message) from error
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
+    """Run the command line; what is refused ends it with a message and exit code 1.
+
+    Args:
+        arguments: Command line without the program; None takes it from the process.
+        root: The repository.
+    """
+    parser = argparse.ArgumentParser(prog="make changes", description="Record the results that moved.")
+    parser.add_argument(
+        "--since", help="commit that holds the old results; without it only CHANGELOG.md is written anew"
+    )
+    parser.add_argument("--why", help="one sentence: why they moved")
+    options = parser.parse_args(arguments)
+    record, changelog = root / "numbers_changed.yaml", root / "CHANGELOG.md"
+    try:
+        if options.since:
+            _record_moves(root, record, options.since, options.why or "")
+        text = with_changes(changelog.read_text(encoding="utf-8"), read_changes(record))
+        changelog.write_text(text, encoding="utf-8")
+    except BookDataError as error:
+        sys.exit(f"error: {error}")
+
+
+def _record_moves(root: Path, record: Path, since: str, why: str) -> None:
+    """Add an entry for each claim that moved since a commit."""
+    if not why.strip():
+        message = "WHY is missing: say in one sentence why the results moved"
+        raise BookDataError(message)
+    read_changes(record)
+    commit = _git(root, "rev-parse", "--verify", f"{since}^{{commit}}").strip()
+    today = datetime.datetime.now(datetime.UTC).date()
+    changes = moved(
+        states_in(commit, root), states_on_disk(root / "results"), kept_in=commit, why=why.strip(), date=today
+    )
+    if not changes:
+        message = f"no claim prints anything else than in {since}"
+        raise BookDataError(message)
+    _append(record, changes)
+
+
+def _append(record: Path, changes: list[Change]) -> None:
+    """Add entries at the end of the file, or leave it as it was if it would no longer be sound."""
+    before = record.read_text(encoding="utf-8")
+    added = yaml.safe_dump(changes, sort_keys=False, allow_unicode=True, width=110)
+    record.write_text(f"{before.rstrip()}\n{added}", encoding="utf-8")
+    try:
+        read_changes(record)
+    except BookDataError:
+        record.write_text(before, encoding="utf-8")
+        raise
+    print(f"{len(changes)} claims moved: {', '.join(change['claim'] for change in changes)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Which runs stand behind a claim: found by leaving runs out and looking whether the number moves.
+
+An estimand is a function of the whole table of runs and filters for itself, so no list says what it reads. Here
+experiments are left out, and within those that matter arms. What moves the outcome, or makes it impossible, stands
+behind it. What an estimand looks at without effect does not: of implementations that it compares by their best, only
+the best.
+"""
+
+import importlib
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paperkit.claims import Claim, read_claims
+from paperkit.results import read_runs
+
+Estimand = Callable[[pd.DataFrame], Any]
+
+
+def runs_behind(name: str) -> dict[str, dict[str, Any]]:
+    """Look behind every test of a replication.
+
+    Args:
+        name: The replication.
+
+    Returns:
+        By claim and place of the test, such as "C6.tests[0]": `values` (the estimand by seed), `arms` (arms by
+        experiment) and `rows` (how many rows of the table these are).
+    """
+    estimands = importlib.import_module(f"replications.{name}.estimands")
+    claims = read_claims(Path(f"replications/{name}/claims.yaml"))
+    found = {}
+    for file, timing in (("runs.csv", False), ("timings.csv", True)):
+        path = Path(f"results/{name}/{file}")
+        if path.exists():
+            runs = read_runs(path)
+            for claim in claims:
+                if (claim.kind == "timing") == timing:
+                    found |= {
+                        f"{claim.id}.{place}": behind_estimand(getattr(estimands, estimand), runs)
+                        for place, estimand in _places(claim)
+                    }
+    return found
+
+
+def behind_estimand(estimand: Estimand, runs: pd.DataFrame) -> dict[str, Any]:
+    """Look behind one estimand.
+
+    Args:
+        estimand: From runs to one number a seed, or to one row with max_error and control_error.
+        runs: The whole table.
+
+    Returns:
+        `values`, `arms` and `rows`, see `runs_behind`.
+
+    Example:
+        >>> table = pd.DataFrame({"experiment": ["a", "a", "b"], "arm": ["x", "y", "x"], "seed": 0})
+        >>> table["value"] = [1.0, 2.0, 3.0]
+        >>> behind_estimand(lambda runs: runs[runs["arm"] == "y"].set_index("seed")["value"], table)
+        {'values': {'0': 2.0}, 'arms': {'a': ['y']}, 'rows': 1}
+    """
+    whole = _outcome(estimand, runs)
+    codes, names = pd.factorize(runs["experiment"])
+    experiments = _needed(range(len(names)), codes, lambda rest: _outcome(estimand, runs[rest]) != whole)
+    arms: dict[str, list[str]] = {}
+    chosen = np.zeros(len(runs), dtype=bool)
+    for experiment in sorted(experiments, key=lambda place: str(names[place])):
+        # Arms of other experiments have the code -1, and are never left out.
+        of_experiment, known = pd.factorize(runs["arm"].where(codes == experiment))
+        needed = _needed(range(len(known)), of_experiment, lambda rest: _outcome(estimand, runs[rest]) != whole)
+        arms[str(names[experiment])] = sorted(str(known[place]) for place in needed)
+        chosen |= np.isin(of_experiment, needed)
+    return {"values": whole, "arms": arms, "rows": int(chosen.sum())}
+
+
+def _needed(places: Sequence[int], codes: np.ndarray, moves: Callable[[np.ndarray], bool]) -> list[int]:
+    """Find what cannot be left out, by halves: most experiments have nothing to do with a claim."""
+    if not places or not moves(~np.isin(codes, places)):
+        return []
+    if len(places) == 1:
+        return list(places)
+    middle = len(places) // 2
+    return _needed(places[:middle], codes, moves) + _needed(places[middle:], codes, moves)
+
+
+def _places(claim: Claim) -> list[tuple[str, str]]:
+    places = [(f"tests[{number}]", test.estimand) for number, test in enumerate(claim.tests)]
+    corrected = claim.correction.tests if claim.correction else ()
+    return places + [(f"correction.tests[{number}]", test.estimand) for number, test in enumerate(corrected)]
+
+
+def _outcome(estimand: Estimand, runs: pd.DataFrame) -> dict[str, float | None] | None:
+    try:
+        with warnings.catch_warnings():
+            # Means of nothing are expected here.
+            warnings.simplefilter("ignore")
+            outcome = estimand(runs)
+    except Exception:
+        return None
+    numbers = outcome.iloc[0] if isinstance(outcome, pd.DataFrame) and len(outcome) else outcome
+    if isinstance(numbers, pd.DataFrame):
+        return {}
+    return {str(key): float(value) if math.isfinite(value) else None for key, value in numbers.items()}

@@ -1,0 +1,184 @@
+"""How a value of the results is written: its rounding follows from its interval, its unit from its test."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paperkit.results import read_json
+from results_in_text.results_files import ResultAddressError, formatted, split_address, value_at
+
+_TEST = re.compile(r"(?P<test>(?P<claim>\w+)(?P<corrected>\.correction)?\.tests\[(?P<place>\d+)\])(?:\.(?P<key>\w+))?")
+_WITH_UNIT = ("estimate", "low", "high", "low90", "high90", "bound", "margin")
+_OTHER_FORMATS = {"low90": ".3g", "high90": ".3g", "p": ".2g", "p_holm": ".2g"}
+
+
+class WrittenValue(NamedTuple):
+    """One value as a page shows it.
+
+    Attributes:
+        address: `name/file:path`.
+        text: What the page shows.
+        file: The JSON file without suffix, below the results root.
+        claim: Id of the claim it belongs to; empty for a value that belongs to none.
+        place: The test in its claim, such as "tests[0]" or "correction.tests[0]"; empty outside a test.
+        test: The test's record; empty outside a test.
+    """
+
+    address: str
+    text: str
+    file: str
+    claim: str
+    place: str
+    test: Mapping[str, Any]
+
+
+def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
+    """Look a value up and write it.
+
+    Args:
+        root: The results root.
+        address: `name/file:path`; the path may end at a test, which is written with its interval and n.
+        spec: Python format; None for the rounding that the file implies, with the unit.
+
+    Returns:
+        The value as the page shows it.
+
+    Raises:
+        ResultAddressError: If there is no such value, or it cannot be written so.
+    """
+    file, path = split_address(address)
+    content = read_json(root / f"{file}.json")
+    value = value_at(content, path)
+    match = _TEST.fullmatch(path)
+    if match is None:
+        return WrittenValue(address, formatted(value, spec), file, "", "", {})
+    test = value_at(content, match["test"])
+    place = f"{'correction.' if match['corrected'] else ''}tests[{match['place']}]"
+    text = written_test(test, spec) if match["key"] is None else _written_key(test, match["key"], spec)
+    return WrittenValue(address, text, file, match["claim"], place, test)
+
+
+def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
+    """Write a whole test: estimate, 95 % interval, unit and number of seeds; errors and tolerance of an identity.
+
+    Args:
+        test: One test of a claim in verdicts.json.
+        spec: Python format of estimate and interval; None for two digits of the interval's half width.
+
+    Returns:
+        The text.
+
+    Raises:
+        ResultAddressError: If it has not been run, or has no interval.
+
+    Example:
+        >>> written_test({"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"})
+        '0.123 [0.100, 0.150] nats, n = 8'
+    """
+    if not has_numbers(test):
+        message = f"{test['estimand']}: {measured_line(test)}; there is no number to print"
+        raise ResultAddressError(message)
+    numbers = rounded(test)
+    if test["rule"] == "identity":
+        return "largest error {max_error}, tolerance {tolerance}, control {control_error}".format(**numbers)
+    if spec is not None:
+        numbers |= {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
+    interval = "{estimate} [{low}, {high}]".format(**numbers)
+    return ", ".join([" ".join(filter(None, [interval, test["unit"]])), f"n = {numbers['n']}"])
+
+
+def has_numbers(test: Mapping[str, Any]) -> bool:
+    """Tell whether a test can be written: it has been run, and has an interval.
+
+    Args:
+        test: One test of a claim in verdicts.json.
+
+    Returns:
+        False where there is nothing to print yet.
+    """
+    return test["max_error"] is not None if test["rule"] == "identity" else None not in (test["low"], test["high"])
+
+
+def measured_line(test: Mapping[str, Any]) -> str:
+    """Write a whole test, or say why it has no numbers.
+
+    Args:
+        test: One test of a claim in verdicts.json.
+
+    Returns:
+        See `written_test`; "not run" or "no interval, n = 1" where there is nothing to write.
+
+    Example:
+        >>> measured_line({"rule": "identity", "estimand": "step_1", "max_error": None})
+        'not run'
+    """
+    if has_numbers(test):
+        return written_test(test)
+    return f"no interval, n = {test['n']}" if test.get("n") else "not run"
+
+
+def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what we measured, one line a test.
+
+    Args:
+        tests: The claim's tests; several are told apart by the names of their estimands.
+
+    Returns:
+        Estimate, 95 % interval, unit and number of seeds; errors and tolerance for identities.
+
+    Example:
+        >>> gap = {"estimand": "gap", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
+        >>> measured_lines([gap | {"rule": "greater"}])
+        ['0.123 [0.100, 0.150] nats, n = 8']
+    """
+    lines = [measured_line(test) for test in tests]
+    if len(tests) == 1:
+        return lines
+    return [f"{test['estimand'].replace('_', ' ')}: {line}" for test, line in zip(tests, lines, strict=True)]
+
+
+def rounded(test: Mapping[str, Any]) -> dict[str, str]:
+    """Round the numbers of a test as every page, citation and table prints them.
+
+    Args:
+        test: One test of a claim.
+
+    Returns:
+        Texts of estimate, low and high, to two digits of the interval's half width, and n; of max_error, tolerance
+        and control_error for an identity. What was not measured is left out.
+
+    Example:
+        >>> rounded({"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8})
+        {'estimate': '0.123', 'low': '0.100', 'high': '0.150', 'n': '8'}
+    """
+    if test["rule"] == "identity":
+        if test["max_error"] is None:
+            return {}
+        errors = {key: _error(test[key]) for key in ("max_error", "control_error")}
+        return errors | {"tolerance": f"{test['tolerance']:g}"}
+    seeds = {"n": str(test["n"])} if test["n"] else {}
+    if test["low"] is None or test["high"] is None:
+        return seeds
+    spec = _spec_for(test)
+    return {key: f"{test[key]:{spec}}" for key in ("estimate", "low", "high")} | seeds
+
+
+def _written_key(test: Mapping[str, Any], key: str, spec: str | None) -> str:
+    value = test[key]
+    if spec is not None or not isinstance(value, float):
+        return formatted(value, spec)
+    number = rounded(test).get(key) or formatted(value, _OTHER_FORMATS.get(key, "g"))
+    return " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
+
+
+def _error(value: float) -> str:
+    """Write an error with two digits, and without an exponent where it is a plain number of units."""
+    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.2g}"
+
+
+def _spec_for(test: Mapping[str, Any]) -> str:
+    """Choose a format that shows two digits of the interval's half width."""
+    half_width = (test["high"] - test["low"]) / 2
+    return ".4g" if half_width < 1e-6 else f".{max(0, 1 - math.floor(math.log10(half_width)))}f"

@@ -1,0 +1,91 @@
+"""What several test files of the book share: a tiny book, the real book built once, a browser."""
+
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from playwright.sync_api import sync_playwright
+
+from tests.built_book import BOOK, CHROMIUM, WIDTHS
+from tests.tiny_book import TinyBook
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return TinyBook(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def html_folder(tmp_path_factory):
+    """Build the real book strictly, from the committed results: once, also where several processes test."""
+    folder = tmp_path_factory.getbasetemp()
+    # The processes of pytest-xdist have folders of their own in one that they share.
+    output = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book"
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", BOOK, "--path-output", output]
+    strictly = ["--all", "-W", "-n", "--keep-going"]
+    with FileLock(f"{output}.lock"):
+        if not (output / "built").exists():
+            done = subprocess.run([*command, *strictly], capture_output=True, text=True, check=False, timeout=300)
+            assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            (output / "built").touch()
+    return output / "_build" / "html"
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(html_folder):
+    """Serve the built book on loopback."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=html_folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a page in a theme and a width; the page's `requested` lists every address it asked for."""
+    contexts = []
+
+    def opened(address, theme="light", width="wide", *, scripts=True, offline=False):
+        viewport = {"width": WIDTHS[width], "height": 900}
+        # With reduced motion no colour is caught half-way between two themes.
+        settings = {"java_script_enabled": scripts, "offline": offline, "reduced_motion": "reduce"}
+        contexts.append(browser.new_context(color_scheme=theme, viewport=viewport, **settings))
+        page = contexts[-1].new_page()
+        page.requested = []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.goto(address, wait_until="networkidle")
+        if not scripts:
+            return page
+        # On a busy machine the network falls idle before MathJax has started: window.MathJax is settings till then.
+        started = "!document.querySelector('script[src*=mathjax i]') || window.MathJax?.startup?.promise"
+        page.wait_for_function(started, timeout=120_000)
+        page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()

@@ -1,0 +1,190 @@
+"""The board of verdicts, the map of posts, search in two languages, and cells that run, on a tiny book."""
+
+import re
+
+import pytest
+import yaml
+from sphinx.errors import ExtensionError
+
+from tests.built_book import BOOK, ROOT
+from tests.tiny_book import CLAIMS, claim, identity, posts
+
+from results_in_text.bilingual_search import SearchEnglishAndChinese  # isort: skip - found through tiny_book
+from results_in_text.posts import read_posts  # isort: skip
+from results_in_text.run_cells import CPU_LIMIT_S, run_code  # isort: skip
+from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip
+from results_in_text.verdict_board import VERDICT_ORDER  # isort: skip
+
+# docutils 0.21 warns of its own command-line options parser, which Sphinx 7 calls.
+pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+BOARD, MAP = "```{verdict-board}\n```", "```{posts-map}\n```"
+
+
+def facets_of(html):
+    """Facet, value and sort key of every cell, in the order of the page."""
+    found = re.findall(r"<span (data-[^>]+)>", html)
+    return [dict(re.findall(r'data-(\w+)="([^"]*)"', attributes)) for attributes in found]
+
+
+def values_of(html, facet):
+    return [entry["value"] for entry in facets_of(html) if entry["facet"] == facet]
+
+
+# --- the board -----------------------------------------------------------------------------------------------
+
+
+def test_the_board_has_a_row_for_each_claim_with_all_that_it_is_filtered_by(tiny):
+    tiny.write_page("replications/lion", "# Lion page\n\n" + CLAIMS)
+    tiny.write_verdicts([
+        claim("C10", "contradicted"),
+        claim("C2", kind="identity", family=None, tests=[identity()]),
+        claim("X1", None, kind="exploratory", family=None),
+    ])
+    tiny.write_verdicts([claim("C3", kind="timing", family=None)], file="timing_verdicts")
+    html = tiny.build(BOARD)
+    assert values_of(html, "verdict") == ["contradicted", "holds", "no verdict", "holds"]
+    assert values_of(html, "kind") == ["primary", "identity", "exploratory", "timing"]
+    assert values_of(html, "profile") == ["cpu"] * 4
+    assert values_of(html, "replication") == ["lion"] * 4
+    assert values_of(html, "topic") == ["Optimizers"] * 4
+    assert html.count('href="replications/lion.html#claim-lion-c10"') == 1
+    keys = sorted((entry["order"], entry["value"]) for entry in facets_of(html) if entry["facet"] == "verdict")
+    assert [value for _, value in keys] == ["contradicted", "holds", "holds", "no verdict"]
+
+
+def test_the_board_sorts_every_verdict_that_there_is():
+    assert set(VERDICT_ORDER) == set(VERDICT_CLASSES)
+    assert len(VERDICT_ORDER) < 11  # one digit is the key
+
+
+def test_pretrained_arms_stand_on_the_board_under_their_replication(tiny):
+    tiny.write_page("replications/lion", "# Lion\n\n" + CLAIMS + "\n\n```{claims} lion_pretrained\n```\n")
+    tiny.write_verdicts([claim()], name="lion_pretrained")
+    html = tiny.build(BOARD)
+    assert values_of(html, "replication") == ["lion", "lion"]
+    assert 'href="replications/lion.html#claim-lion-pretrained-c6"' in html
+
+
+def test_results_of_a_replication_that_posts_yaml_does_not_name_stop_the_build(tiny):
+    tiny.write_verdicts([claim()], name="tiger")
+    with pytest.raises(ExtensionError, match=r"index\.md:\d+: directive verdict-board: (?s:.*)add 'tiger'"):
+        tiny.build(BOARD)
+
+
+# --- the map -------------------------------------------------------------------------------------------------
+
+
+def test_the_map_shows_every_post_with_its_state_and_links_to_pages_that_are_there(tiny):
+    tiny.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
+    content = posts()
+    content["posts"][0]["state"] = "done"
+    tiny.write_posts(content)
+    html = tiny.build(MAP)
+    assert values_of(html, "state") == ["done", "in work", "in work", "next", "nothing to run"]
+    assert [entry["order"][0] for entry in facets_of(html) if entry["facet"] == "state"] == list("01124")
+    assert 'href="replications/lion.html"' in html
+    assert "replications/emo.html" not in html
+    assert html.count("训练狮优化器") == 5
+    assert 'href="https://kexue.fm/archives/4"' in html
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda c: c["posts"][3].update(state="done"), "name a replication for 'done' and 'in work'"),
+        (lambda c: c["posts"][0].update(state="next"), "name a replication for 'done' and 'in work'"),
+        (lambda c: c["posts"][0].update(state="soon"), r"posts\.0\.state: 'soon' is not one of"),
+        (lambda c: c["posts"][0].update(topic="cats"), r"post 1: no topic 'cats'; there are losses, optimizers"),
+        (lambda c: c["posts"][1].update(archive=1), "post 1 is given twice"),
+        (lambda c: c["posts"][0].update(replication="tiger"), "'tiger' is not under `replications`"),
+        (lambda c: c["posts"][3].update(kinds=[]), "post 4: `kinds` is empty exactly where there is nothing to run"),
+        (lambda c: c["posts"][4].update(kinds=["tool"]), "post 5: `kinds` is empty exactly where"),
+        (lambda c: c["posts"][4].update(colour="red"), "'colour' was unexpected"),
+        (lambda c: c["replications"]["lion"].update(post=2), "its leading post 2 does not name it"),
+        (lambda c: c["replications"]["lion"].update(question="Lion."), "'Lion.' does not match"),
+        (lambda c: c["replications"].pop("lion"), "results/lion belongs to no replication here"),
+        (lambda c: c["posts"][0].update(state="done"), r"its page replications/lion\.md is missing; it is in work"),
+        (lambda c: c["posts"][1].update(state="done"), r"results/emo/verdicts\.json is missing; it is in work"),
+    ],
+)
+@pytest.mark.parametrize("directive", [BOARD, MAP])
+def test_a_map_that_contradicts_itself_or_the_disk_stops_the_build(tiny, change, complaint, directive):
+    content = posts()
+    change(content)
+    tiny.write_posts(content)
+    with pytest.raises(ExtensionError, match=rf"index\.md:\d+: directive [\w-]+: (?s:.*){complaint}"):
+        tiny.build(directive)
+
+
+def test_every_replication_and_every_post_of_the_list_is_on_the_map():
+    content = read_posts(BOOK / "posts.yaml", ROOT / "results")
+    states = {post["replication"]: post["state"] for post in content.posts if "replication" in post}
+    for name in yaml.safe_load((ROOT / "params.yaml").read_text())["replications"]:
+        assert states[name] in ("done", "in work")
+    assert len(content.posts) == 34
+    assert [post["date"] for post in content.posts] == sorted(post["date"] for post in content.posts)
+
+
+# --- search --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Lion_2 优化", ["Lion_2", "优", "化", "优化"]),
+        ("训练狮。", ["训", "练", "狮", "训练", "练狮", "训练狮"]),
+        ("λ=0.5", ["λ", "0", "5"]),
+        ("", []),
+    ],
+)
+def test_text_is_indexed_by_words_and_by_pieces_of_chinese(text, parts):
+    assert SearchEnglishAndChinese({}).split(text) == parts
+
+
+# --- cells that run ------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_shown_with_what_it_printed_and_follows_the_code(tiny):
+    package = tiny.source.parent / "replications" / "lion"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "number.py").write_text("number = 1\n")
+    html = tiny.build("```{run-cell}\nfrom replications.lion.number import number\nprint('got', number + 1)\n```")
+    assert re.search(r"run-cell-output.*<pre><span></span>got 2\n</pre>", html, re.DOTALL)
+    (package / "number.py").write_text("number = 41.5\n")
+    assert "got 42.5" in tiny.build()
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("", "nothing to run"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("import warnings; print(1); warnings.warn('old')", "failed or warned.*\n.*old"),
+        ("x = 1", "printed nothing"),
+        ("import replications.nobody", "No module named"),
+    ],
+)
+def test_a_cell_that_does_not_work_stops_the_build(tiny, code, complaint):
+    with pytest.raises(ExtensionError, match=rf"index\.md:\d+: directive run-cell: .*(?s:.*){complaint}"):
+        tiny.build(f"```{{run-cell}}\n{code}\n```")
+
+
+def test_a_cell_that_takes_too_long_is_refused(monkeypatch):
+    monkeypatch.setattr("results_in_text.run_cells.CPU_LIMIT_S", 0.05)
+    with pytest.raises(ValueError, match="of processor time; a cell is to take 5"):
+        run_code("print(sum(range(10**7)))", ROOT)
+    assert CPU_LIMIT_S >= 5
+
+
+def test_a_cell_runs_on_one_thread_with_the_pins_of_the_results_and_in_the_repository():
+    names = "e['OMP_NUM_THREADS'], e['ATEN_CPU_CAPABILITY'], e['PYTHONHASHSEED'], path.exists('dvc.yaml')"
+    assert run_code(f"from os import environ as e, path; print({names})", ROOT) == "1 avx2 0 True"
+
+
+def test_every_page_of_a_replication_has_a_cell_to_run():
+    for page in sorted((BOOK / "replications").glob("*.md")):
+        cells = re.findall(r"^```\{run-cell\}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        assert cells, f"{page.name} has no run-cell; show the algorithm on real data in a few lines"
+        assert any(f"from replications.{page.stem}." in cell for cell in cells), page.name

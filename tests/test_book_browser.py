@@ -1,0 +1,324 @@
+"""The built book in Chromium: read by eye, keyboard, screen reader and search, in both themes and on a phone.
+
+Every page is opened once and looked at in both themes and widths, since typesetting its equations takes longest.
+"""
+
+import gzip
+import io
+import re
+from pathlib import Path
+
+import axe_playwright_python
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.built_book import BOOK, THEMES, WIDTHS, needs_browser, pages_of
+
+from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip - found through conftest
+
+pytestmark = needs_browser
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+COLOURS = ["color-contrast", "link-in-text-block"]
+WEIGHT_LIMIT = 1.5e6
+# The theme's script looks at code again a moment after the window has changed.
+CODE_CAN_BE_REACHED = """
+() => [...document.querySelectorAll('pre')].every(code => code.scrollWidth <= code.clientWidth || code.tabIndex === 0)
+"""
+# A page's elements are the same in both themes, and their colours at both widths; colours take most of the time.
+LOOKS = {
+    ("light", "wide"): WCAG,
+    ("dark", "wide"): {"runOnly": {"type": "rule", "values": COLOURS}},
+    ("light", "phone"): {**WCAG, "rules": {rule: {"enabled": False} for rule in COLOURS}},
+}
+
+
+def overflow(page):
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def violations(page, rules=WCAG):
+    """What axe-core finds against WCAG 2.1 AA: rule, element, reason."""
+    options = {**rules, "resultTypes": ["violations"]}
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    return [
+        (rule["id"], node["target"], node["any"][0]["message"] if node["any"] else rule["help"])
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+def turn_to(page, theme):
+    page.evaluate("theme => Object.assign(document.documentElement.dataset, { theme, mode: theme })", theme)
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour[:3])]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast_of(one, other):
+    """Contrast after WCAG 2: (lighter + 0.05) / (darker + 0.05) of relative luminances."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def contrast(page, element):
+    styles = page.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]", element)
+    return contrast_of(*([float(part) for part in re.findall(r"[0-9.]+", style)] for style in styles))
+
+
+# --- every page ----------------------------------------------------------------------------------------------
+
+
+def written_pages(html_folder):
+    """Pages that somebody wrote, and one of each kind that is generated in numbers."""
+    pages = [path.relative_to(html_folder).as_posix() for path in pages_of(html_folder)]
+    written = {path.relative_to(BOOK).with_suffix(".html").as_posix() for path in BOOK.rglob("*.md")}
+    kinds = {}
+    for page in pages:
+        if page not in written:
+            kinds.setdefault(Path(page).parent if "/" in page else page, page)
+    return sorted(written.intersection(pages)) + sorted(kinds.values())
+
+
+def test_every_page_can_be_read_in_both_themes_and_widths_and_asks_no_other_host(address, html_folder, open_page):
+    pages, wrong = written_pages(html_folder), []
+    assert {"index.html", "search.html", "replications/lion.html"} <= set(pages)
+    for name in pages:
+        page = open_page(f"{address}/{name}")
+        assert page.requested
+        foreign = [url for url in page.requested if not url.startswith((f"{address}/", "data:"))]
+        equations, typeset = page.locator(".math").count(), page.locator("mjx-container").count()
+        page.evaluate(AXE)
+        for (theme, width), rules in LOOKS.items():
+            turn_to(page, theme)
+            page.set_viewport_size({"width": WIDTHS[width], "height": 900})
+            page.wait_for_function(CODE_CAN_BE_REACHED)
+            wrong += [(name, theme, width, "wider than the window")] * (overflow(page) > 0)
+            wrong += [(name, theme, width, *violation) for violation in violations(page, rules)]
+        wrong += [(name, "asks another host", url) for url in foreign]
+        wrong += [(name, "equations not typeset", equations - typeset)] * (equations != typeset)
+        wrong += [(name, "equation in error")] * (page.locator("mjx-merror").count() > 0)
+        page.context.close()
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_what_that_test_looks_for_would_be_found(address, open_page):
+    page = open_page(f"{address}/index.html")
+    page.evaluate(AXE)
+    assert violations(page) == []
+    page.evaluate(
+        "document.querySelector('article').insertAdjacentHTML('beforeend', \"<img src='http://elsewhere.invalid/x.png'>"
+        "<div style='width: 5000px'>wide</div><span id='faint' style='color: #777; background: #999'>faint</span>\")"
+    )
+    page.wait_for_load_state("networkidle")
+    assert "http://elsewhere.invalid/x.png" in page.requested
+    assert overflow(page) > 0
+    assert contrast(page, page.locator("#faint").element_handle()) < 4.5
+    assert {rule for rule, *_ in violations(page)} == {"color-contrast", "image-alt"}
+    assert {rule for rule, *_ in violations(page, LOOKS["dark", "wide"])} == {"color-contrast"}
+    assert {rule for rule, *_ in violations(page, LOOKS["light", "phone"])} == {"image-alt"}
+
+
+def sent(path):
+    """Bytes that a web host sends for a file: text goes compressed."""
+    content = path.read_bytes()
+    return len(content if path.suffix in (".woff2", ".png") else gzip.compress(content, mtime=0))
+
+
+def test_no_page_is_heavy(address, html_folder, open_page):
+    weights = {}
+    for name in [name for name in written_pages(html_folder) if name.startswith(("index", "replications/"))]:
+        page = open_page(f"{address}/{name}")
+        page.evaluate("document.querySelectorAll('img').forEach(image => (image.loading = 'eager'))")
+        page.wait_for_load_state("networkidle")
+        files = {url.removeprefix(address).partition("?")[0].partition("#")[0] for url in page.requested}
+        files = {file.lstrip("/") for file in files if file.startswith("/") and "mathjax" not in file.lower()}
+        assert any(file.endswith(".woff2") for file in files)
+        weights[name] = sum(sent(html_folder / file) for file in files)
+        page.context.close()
+    assert min(weights.values()) > 50_000
+    assert {name: weight for name, weight in weights.items() if weight > WEIGHT_LIMIT} == {}
+
+
+def test_the_icons_of_the_theme_are_drawn_without_its_script(address, open_page):
+    page = open_page(f"{address}/index.html")
+    icons = page.locator(".article-header-buttons [class*=fa-]:visible").all()
+    assert len(icons) > 2
+    for icon in icons:
+        assert "Font Awesome" in icon.evaluate("e => getComputedStyle(e, '::before').fontFamily")
+    assert page.evaluate("document.fonts.check('900 16px \"Font Awesome 6 Free\"')")
+    assert not [url for url in page.requested if "fontawesome" in url and url.partition("?")[0].endswith(".js")]
+
+
+def test_equations_are_typeset_from_the_disk_with_the_network_off(html_folder, open_page):
+    page = open_page((html_folder / "how_to_read.html").as_uri(), offline=True)
+    assert page.evaluate("navigator.onLine") is False
+    assert page.locator("mjx-container").count() == page.locator(".math").count() > 0
+    assert page.locator("mjx-merror").count() == 0
+    assert [url for url in page.requested if not url.startswith(("file:", "data:"))] == []
+
+
+# --- figures and badges in both themes -----------------------------------------------------------------------
+
+
+def ink(page, figure):
+    """Greatest contrast between a figure's most frequent colour, its ground, and what is drawn on it; the ground."""
+    pixels = np.asarray(Image.open(io.BytesIO(figure.screenshot())).convert("RGB")).reshape(-1, 3)
+    colours, counts = np.unique(pixels, axis=0, return_counts=True)
+    ground = colours[counts.argmax()]
+    return max(contrast_of(colour, ground) for colour in colours[counts > 5]), ground
+
+
+def test_figures_have_the_page_for_a_ground_and_ink_that_reads_in_both_themes(address, open_page):
+    page = open_page(f"{address}/replications/lion.html")
+    figures = page.locator("img.result-figure").all()
+    assert len(figures) > 5
+    for theme in THEMES:
+        turn_to(page, theme)
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        for figure in figures:
+            figure.scroll_into_view_if_needed()
+            assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+            strongest, ground = ink(page, figure)
+            assert [int(part) for part in re.findall(r"\d+", paper)[:3]] == ground.tolist()
+            assert strongest > 12
+    page.add_style_tag(content="img.result-figure { filter: none !important; }")
+    assert ink(page, figures[0])[0] < 7  # the control: black ink left as it is on a dark page
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_badge_can_be_read_in_both_themes(address, open_page, theme):
+    page = open_page(f"{address}/index.html", theme)
+    assert page.locator("html").get_attribute("data-theme") == theme
+    for name in VERDICT_CLASSES.values():
+        badge = f"<span id='badge-{name}' class='verdict verdict-{name}'>{name}</span>"
+        page.evaluate("html => document.querySelector('article').insertAdjacentHTML('beforeend', html)", badge)
+        assert contrast(page, page.locator(f"#badge-{name}").element_handle()) >= 4.5, name
+
+
+def test_a_page_read_in_the_dark_is_printed_in_the_light_theme_and_whole(address, open_page):
+    page = open_page(f"{address}/index.html", "dark")
+    chosen = len(shown(page, "board", "kind"))
+    page.emulate_media(media="print", color_scheme="dark")
+    page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("form.filters").first.is_visible()
+    assert page.locator("table.board tbody tr:visible").count() == rows(page, "board") > chosen
+    box = page.locator("table.board").locator("xpath=..")
+    assert box.evaluate("e => getComputedStyle(e).overflowX") == "visible"
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    assert page.locator("table.board tbody tr:visible").count() == chosen
+
+
+def test_the_wide_table_scrolls_inside_its_own_box_on_a_phone(address, open_page):
+    page = open_page(f"{address}/replications/lion.html", width="phone")
+    box = page.locator("table.claims").locator("xpath=..")
+    inner, outer = box.evaluate("box => [box.scrollWidth, box.clientWidth]")
+    assert inner > outer
+    assert outer <= WIDTHS["phone"]
+    assert box.get_attribute("tabindex") == "0"
+
+
+# --- the board and the map -----------------------------------------------------------------------------------
+
+
+def shown(page, table, facet):
+    cells = page.locator(f"table.{table} tbody tr:not([hidden]) [data-facet={facet}]")
+    return cells.evaluate_all("cells => cells.map(cell => cell.dataset.value)")
+
+
+def rows(page, table):
+    return page.locator(f"table.{table} tbody tr").count()
+
+
+def test_the_board_filters_sorts_and_has_an_address_for_what_it_shows(address, open_page):
+    page = open_page(f"{address}/index.html")
+    everything = rows(page, "board")
+    assert set(shown(page, "board", "kind")) == {"primary"}
+    page.select_option("#board-kind", "")
+    assert len(shown(page, "board", "kind")) == everything
+    page.select_option("#board-verdict", "contradicted")
+    contradicted = shown(page, "board", "verdict")
+    assert set(contradicted) == {"contradicted"}
+    assert 0 < len(contradicted) < everything
+    assert page.locator("form.filters output").first.inner_text() == f"{len(contradicted)} of {everything} rows"
+    assert len(shown(page, "posts", "state")) == rows(page, "posts")  # the other table is left alone
+
+    again = open_page(page.url)
+    assert shown(again, "board", "verdict") == contradicted
+    assert again.locator("#board-kind").input_value() == ""
+    again.click("form.filters >> nth=0 >> text=show all")
+    assert len(shown(again, "board", "verdict")) == everything
+
+    heading = again.locator("table.board th", has_text="Verdict")
+    heading.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    verdicts = shown(again, "board", "verdict")
+    assert verdicts[: len(contradicted)] == contradicted
+    assert "contradicted" not in verdicts[len(contradicted) :]
+    heading.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert shown(again, "board", "verdict") == verdicts[::-1]
+
+
+def test_an_address_with_a_value_that_is_not_there_shows_everything(address, open_page):
+    page = open_page(f"{address}/index.html?board-verdict=proven")
+    assert len(shown(page, "board", "verdict")) == rows(page, "board")
+
+
+def test_the_board_is_sorted_and_filtered_from_the_keyboard(address, open_page):
+    page = open_page(f"{address}/index.html")
+    claims = page.locator("table.board th", has_text="Claim").first
+    page.locator("table.board th button").first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert claims.get_attribute("aria-sort") == "ascending"
+    page.focus("#posts-state")
+    page.keyboard.press("ArrowDown")
+    assert len(set(shown(page, "posts", "state"))) == 1
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_without_a_script_both_tables_are_whole(address, open_page):
+    page = open_page(f"{address}/index.html", scripts=False)
+    assert page.locator("form.filters").count() == 0
+    for table in ("board", "posts"):
+        assert (
+            page.locator(f"table.{table} tbody tr").count() == page.locator(f"table.{table} tbody tr:visible").count()
+        )
+    assert rows(page, "posts") == 34
+    badges = page.locator("table.board .verdict").all_inner_texts()
+    assert len(badges) == rows(page, "board")
+    assert {"holds", "contradicted"} <= set(badges)
+
+
+# --- search --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "page_found"),
+    [
+        ("bandwidth", "replications/lion.html"),
+        ("bandwidths", "replications/lion.html"),
+        ("bootstrap", "how_to_read.html"),
+        ("优化器", "index.html"),
+        ("训练狮", "index.html"),
+        ("优化器Lion:效率与效果兼得", "index.html"),
+        ("扩散", "index.html"),
+    ],
+)
+def test_search_finds_english_and_chinese(address, open_page, query, page_found):
+    page = open_page(f"{address}/search.html?q={query}")
+    page.wait_for_selector("#search-results ul.search li a", timeout=30_000)
+    links = page.locator("#search-results ul.search li a").evaluate_all("links => links.map(link => link.pathname)")
+    assert f"/{page_found}" in links
+
+
+def test_search_does_not_find_what_no_page_says(address, open_page):
+    page = open_page(f"{address}/search.html?q=优化狮")
+    page.wait_for_function("document.querySelector('#search-results p')?.textContent.includes('did not match')")
+    assert page.locator("#search-results ul.search li").count() == 0

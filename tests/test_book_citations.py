@@ -1,0 +1,508 @@
+"""Citing a result: BibTeX, LaTeX macros, downloads and their schemas, and the record of results that moved."""
+
+import csv
+import datetime
+import json
+import re
+import subprocess
+from urllib.parse import urldefrag
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from plasTeX.TeX import TeX, TeXDocument
+from pybtex.database import parse_string
+from pylatexenc.latex2text import LatexNodes2Text
+from pylatexenc.latexwalker import LatexWalker
+from sphinx.errors import ExtensionError
+
+from tests.built_book import ROOT, PageReader, needs_browser
+from tests.tiny_book import CLAIMS, claim, effect, identity, provenance
+
+from results_in_text import citations, downloads, latex_text, numbers_changed  # isort: skip - tiny_book makes it importable
+from results_in_text.checked_yaml import SCHEMAS, BookDataError, misfits  # isort: skip
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+
+EDITION = citations.Edition("A Book & More", "People of 100 % care", "0.1.0", None)
+RECORD = provenance(commit="0123456789abcdef0123456789abcdef01234567")
+
+
+def cited(content=None, *, folder="lion", edition=EDITION, **record):
+    return citations.Citation(folder, content or claim(), RECORD | record, edition)
+
+
+def plain(latex):
+    """Read LaTeX back as text."""
+    return LatexNodes2Text(strict_latex_spaces=True).latex_to_text(latex)
+
+
+SAME = str.maketrans({"”": '"', "’": "'", "ˆ": "^", "˙": "·"})
+
+
+# --- text in LaTeX -------------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(max_codepoint=0x17F, exclude_categories=["Cc", "Zs"])))
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_escaped_text_reads_back_as_it_was_and_is_sound_latex(text):
+    latex = latex_text.escaped(text)
+    LatexWalker(latex, tolerant_parsing=False).get_latex_nodes()
+    entry = parse_string(f"@misc{{key, title = {{{latex}}}}}", "bibtex").entries["key"]
+    assert entry.fields["title"] == latex.strip()
+    # A straight quote becomes two curly ones, and the reader of the test takes two accents for others.
+    assert plain(latex).translate(SAME) == text.translate(SAME)
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("50 % of a_b & #1 ~ ^", r"50 \% of a\_b \& \#1 {\textasciitilde} {\textasciicircum}"),
+        ("{x} \\ $5", r"\ensuremath{\lbrace}x\ensuremath{\rbrace} {\textbackslash} \$5"),
+        ("ħ ű Ŧ é", r"\ensuremath{\hbar} \H{u} Ŧ \'e"),
+        ("β₁² ≤ η", r"\ensuremath{\beta}\ensuremath{_1}{\texttwosuperior} \ensuremath{\leq} \ensuremath{\eta}"),
+        ("a $p_1 < 5\\%$ `x_y` *is* **not**", r"a $p_1 < 5\%$ \texttt{x\_y} \emph{is} \textbf{not}"),
+        ("see {ref}`step 3 <lion-3>` of {cite:t}`su2023`", "see step 3 of su2023"),
+        ("2 * 3 * 4", "2 * 3 * 4"),
+        ("科学空间", "科学空间"),
+    ],
+)
+def test_inline_text_keeps_maths_and_loses_nothing_else(text, latex):
+    assert latex_text.latex(text) == latex
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="'nan' is no number"):
+        latex_text.number("nan")
+
+
+# --- one claim -----------------------------------------------------------------------------------------------
+
+HARD = "A share $p_1$ of 5 % & more_than #3 {of} ρ² \\ ~ “all”"
+
+
+def test_the_bibtex_entry_says_which_claim_verdict_numbers_commit_and_version():
+    content = claim(statement="It is better.", verdict="holds, smaller", tests=[effect(unit="% of a_b")])
+    database = parse_string(citations.bibtex(cited(content)), "bibtex")
+    (key, entry) = next(iter(database.entries.items()))
+    assert (key, entry.type) == ("ssr-lion-C6", "misc")
+    assert entry.persons["author"][0].last_names == ["{People of 100 \\% care}"]
+    assert entry.fields["title"] == "{Claim lion/C6: It is better}"
+    assert entry.fields["howpublished"] == r"A Book \& More, version 0.1.0, replications/lion.html\#claim-lion-c6"
+    assert entry.fields["note"] == (
+        r"Verdict: holds, smaller. Measured: 0.199 [0.110, 0.290] \% of a\_b, n = 8. Commit \texttt{0123456789}"
+    )
+    assert (entry.fields["year"], entry.fields["version"]) == ("2026", "0.1.0")
+    assert "url" not in entry.fields
+
+
+def test_the_entry_names_the_address_a_correction_and_uncommitted_changes():
+    correction = {"statement": "It is worse.", "tests": [effect()]}
+    edition = EDITION._replace(address="https://book.example/")
+    entry = citations.bibtex(cited(claim(verdict="corrected", correction=correction), edition=edition, dirty=True))
+    fields = parse_string(entry, "bibtex").entries["ssr-lion-C6"].fields
+    assert fields["url"] == "https://book.example/replications/lion.html#claim-lion-c6"
+    assert "Verdict: corrected" in fields["note"]
+    assert "As corrected: It is worse." in fields["note"]
+    assert fields["note"].endswith(r"\texttt{0123456789, with changes not yet committed}")
+
+
+def test_a_statement_full_of_special_characters_survives():
+    title = (
+        parse_string(citations.bibtex(cited(claim(statement=HARD))), "bibtex").entries["ssr-lion-C6"].fields["title"]
+    )
+    assert title.isascii()
+    assert "of 5 % & more_than #3 {of} ρ² \\ ~ “all”" in plain(title)
+
+
+def test_results_of_pretrained_arms_are_cited_by_their_folder_and_stand_on_the_same_page():
+    citation = cited(folder="lora_optimizer_pretrained")
+    assert citation.id == "lora_optimizer_pretrained/C6"
+    assert citation.page == "replications/lora_optimizer"
+    assert citations.bibtex_key(citation) == "ssr-lora-optimizer-pretrained-C6"
+
+
+def typeset(source):
+    """Run a document through a TeX engine (plasTeX expands macros as TeX does) and return its text."""
+    document = TeXDocument()
+    document.config["files"]["log"] = False
+    tex = TeX(document)
+    tex.input(f"\\documentclass{{article}}\\begin{{document}}{source}\\end{{document}}")
+    tex.parse()
+    return " ".join(document.textContent.replace("\u2009", " ").split())
+
+
+def test_macros_give_the_numbers_that_the_page_prints():
+    gap = effect(estimand="row_ratio", estimate=-0.19934, low=-0.29, high=-0.11)
+    tests = [gap, identity(tolerance=1e-12), effect(low=None, high=None, estimate=None, n=0)]
+    content = claim(tests=tests, verdict="no difference")
+    file = downloads.macro_file([cited(claim("C1")), cited(content)])
+    looked_up = {
+        "lion/C1}{value": "0.199",
+        "lion/C1}{interval": "[0.110, 0.290]",
+        "lion/C1}{n": "8",
+        "lion/C1}{unit": "nats",
+        "lion/C6}{verdict": "no difference",
+        "lion/C6}{commit": "0123456789",
+        "lion/C6}{version": "0.1.0",
+        "lion/C6/row-ratio}{value": "-0.199",
+        "lion/C6/row-ratio}{low": "-0.290",
+        "lion/C6/row-ratio}{interval": "[-0.290, -0.110]",
+        "lion/C6/step-one}{tolerance": "1\u00d710-12",
+    }
+    for names, expected in looked_up.items():
+        assert typeset(f"{file} \\replicated{{{names}}}") == expected, names
+    assert "lion/C6/gap/value" not in file  # not run: nothing to look up
+
+
+def test_a_name_that_does_not_exist_is_an_error_in_tex():
+    missing = r"\catcode`\@=11 \def\errmessage#1{ERROR #1}"
+    text = typeset(f"{missing}{downloads.macro_file([cited()])} \\replicated{{lion/C6}}{{valu}}")
+    assert text.startswith("ERROR No valu of lion/C6")
+    assert "ERROR" not in typeset(f"{missing}{downloads.macro_file([cited()])} \\replicated{{lion/C6}}{{value}}")
+
+
+def test_the_names_of_macros_hold_nothing_that_a_package_makes_active():
+    for name in citations.macro_values(cited(claim(tests=[effect(), identity()]))):
+        assert re.fullmatch(r"[A-Za-z0-9/-]+", name)
+
+
+# --- the pages, on a tiny project ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def book(tiny):
+    root = tiny.source.parent
+    (root / "CITATION.cff").write_text(
+        "title: A Book\nversion: 0.1.0\nauthors:\n- name: Some\n- {given-names: A, family-names: B}\n"
+    )
+    (root / "numbers_changed.yaml").write_text(record_text([]))
+    tiny.write_result("lion/provenance", RECORD)
+    tiny.write_verdicts([claim(tests=[FULL])])
+    tiny.write_page("replications/lion", "# Lion\n\n```{downloads} lion\n```\n\n" + CLAIMS)
+    tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+    return tiny
+
+
+def record_text(changes):
+    return json.dumps({"schema": 1, "complete_since": "a" * 10, "numbers_changed": changes})
+
+
+def state(measured="0.3 [0.2, 0.4] nats, n = 8", verdict="holds", **kept):
+    return {"commit": "b" * 10, "verdict": verdict, "measured": [measured]} | kept
+
+
+def change(old=None, new=None, claim="lion/C6", date="2026-11-24", why="another seed"):
+    return {
+        "claim": claim,
+        "date": date,
+        "why": why,
+        "old": state(**old or {}, kept_in="c" * 10),
+        "new": state(**new or {}),
+    }
+
+
+# What a test of tests/tiny_book.py leaves out, the schema of verdicts.json requires.
+FULL = effect(bound=0, low90=0.12, high90=0.28, seeds=list(range(8)))
+CITE = "```{citations}\n```"
+
+
+def test_the_page_of_citations_shows_every_claim_with_entry_macros_and_link(book):
+    html = book.build(CITE)
+    assert 'id="cite-lion-c6"' in html
+    assert 'href="replications/lion.html#claim-lion-c6"' in html
+    code = [re.sub("<[^>]+>", "", block) for block in re.findall(r"<pre>.*?</pre>", html, re.DOTALL)]
+    assert [text.split("{")[0] for text in code] == ["@misc", r"\providecommand*"]
+    assert "<summary" in html
+    assert "Until" not in html
+
+
+def test_an_old_value_can_be_found_with_its_commits_and_the_reason(book):
+    old = state(verdict="inconclusive", kept_in="c" * 10)
+    (book.source.parent / "numbers_changed.yaml").write_text(record_text([change(old={"verdict": "inconclusive"})]))
+    html = book.build(CITE)
+    assert f"Until 2026-11-24: {old['measured'][0]}, inconclusive, commit {'b' * 10} (files in {'c' * 10})." in html
+    assert "Changed: another seed." in html
+    record = json.loads((book.output / "downloads" / "lion" / "claims.json").read_text())
+    assert record["claims"][0]["earlier"][0]["old"] == old
+
+
+def test_every_link_to_a_download_leads_to_a_file(book):
+    book.build(CITE)
+    for page in ("index", "replications/lion"):
+        path = (book.output / page).with_suffix(".html")
+        links = [link for link in PageReader(path).links if "downloads/" in link]
+        assert links
+        for link in links:
+            assert (path.parent / link).resolve().is_file(), link
+    shown = {
+        path.relative_to(book.output / "downloads").as_posix() for path in (book.output / "downloads").rglob("*.*")
+    }
+    assert {"lion/figures/a.svg", "lion/verdicts.json", "lion/provenance.json", "schemas/claims.schema.json"} <= shown
+
+
+def test_downloads_follow_the_results_and_a_book_without_links_has_none(book):
+    book.build(CITE)
+    book.write_verdicts([claim(verdict="contradicted", tests=[FULL])])
+    (book.figures / "lion" / "a.svg").unlink()
+    book.build()
+    folder = book.output / "downloads" / "lion"
+    assert json.loads((folder / "claims.json").read_text())["claims"][0]["verdict"] == "contradicted"
+    assert not (folder / "figures" / "a.svg").exists()
+
+
+def test_a_book_that_links_to_no_download_needs_none(tiny):
+    tiny.build("{verdict}`lion:C6`")
+    assert not (tiny.output / "downloads").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("CITATION.cff", "title: A\nauthors: []\n", "CITATION.cff has no 'version'"),
+        ("CITATION.cff", None, "CITATION.cff is missing"),
+        ("numbers_changed.yaml", None, "numbers_changed.yaml is missing"),
+        ("numbers_changed.yaml", "schema: 1\n", "'numbers_changed' is a required property"),
+        ("numbers_changed.yaml", record_text([change() | {"why": " "}]), "why: ' ' does not match"),
+        ("numbers_changed.yaml", record_text([change(claim="C6")]), "claim: 'C6' does not match"),
+        (
+            "numbers_changed.yaml",
+            record_text([change(new={"measured": "1"}), change(old={"measured": "2"})]),
+            r"lion/C6 had moved to 1 \(holds\), and its next entry begins at 2 \(holds\)",
+        ),
+        ("results/lion/provenance.json", None, "provenance.json is missing"),
+    ],
+)
+def test_what_a_citation_needs_and_does_not_find_stops_the_build(book, file, text, complaint):
+    path = book.source.parent / file
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(ExtensionError, match=rf"(?s)index\.md:\d+: directive citations.*{complaint}"):
+        book.build(CITE)
+
+
+def test_a_claim_that_its_schema_refuses_stops_the_build(book):
+    book.write_verdicts([claim(kind="guess", tests=[FULL])])
+    with pytest.raises(ExtensionError, match=r"(?s)claims of lion do not fit.*kind: 'guess' is not one of"):
+        book.build(CITE)
+
+
+def test_downloads_of_unknown_results_stop_the_build(book):
+    with pytest.raises(ExtensionError, match="directive downloads: no results 'tiger'"):
+        book.build("```{downloads} tiger\n```")
+
+
+# --- schemas -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.name)
+def test_schemas_are_schemas_and_name_themselves(path):
+    schema = json.loads(path.read_text())
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == path.name
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("results/*/*verdicts.json")), ids=lambda path: path.name)
+def test_every_file_of_verdicts_fits_its_schema(path):
+    assert misfits(json.loads(path.read_text()), "verdicts.schema.json") == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda content: content.update(extra=1), "'extra' was unexpected"),
+        (lambda content: content["claims"][0].update(verdict="proven"), "'proven' is not one of"),
+        (lambda content: content["claims"][0].pop("reason"), "'reason' is a required property"),
+        (lambda content: content["claims"][0].update(colour="red"), "'colour' was unexpected"),
+        (lambda content: content["claims"][0]["tests"][0].update(max_error="0"), "is not of type"),
+        (lambda content: content["claims"][0]["tests"][0].pop("tolerance"), "'tolerance' is a required property"),
+        (lambda content: content["claims"][0]["tests"][0].update(estimate=1), "'estimate' was unexpected"),
+        (lambda content: content["claims"][0]["tests"].clear(), "non-empty"),
+    ],
+)
+def test_damaged_verdicts_do_not_fit(damage, complaint):
+    content = json.loads((ROOT / "results" / "lion" / "verdicts.json").read_text())
+    damage(content)
+    assert any(complaint in line for line in misfits(content, "verdicts.schema.json"))
+
+
+# --- the record of results that moved ------------------------------------------------------------------------
+
+
+def run(repository, *command):
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository with one result committed, another on disk, and an empty record."""
+    results = tmp_path / "results" / "lion"
+    results.mkdir(parents=True)
+    (results / "provenance.json").write_text(json.dumps(RECORD))
+    write_verdicts(results, [claim(), claim("C7"), claim("C8", tests=[effect(n=0, low=None, high=None)]), claim("C9")])
+    (tmp_path / "numbers_changed.yaml").write_text(
+        f"schema: 1\ncomplete_since: {'a' * 10}\nnumbers_changed:\n"
+        + "\n".join(f"- {line}" for line in [json.dumps(change(claim="lion/X1"))])
+        + "\n"
+    )
+    (tmp_path / "CHANGELOG.md").write_text(f"# C\n\n{numbers_changed.BEGIN}\nold\n{numbers_changed.END}\n\n## 0.0.1\n")
+    for command in ("init -q", "add .", "-c user.name=A -c user.email=a@b.c commit -q -m First"):
+        run(tmp_path, "git", *command.split())
+    write_verdicts(results, [claim(verdict="contradicted"), claim("C7"), claim("C8"), claim("C10")])
+    return tmp_path
+
+
+def write_verdicts(folder, claims):
+    content = {"schema": 1, "replication": "lion", "profile": "cpu", "claims": claims}
+    (folder / "verdicts.json").write_text(json.dumps(content))
+
+
+def test_make_changes_records_what_moved_and_writes_the_changelog(repository):
+    numbers_changed.main(["--since", "HEAD", "--why", "It was wrong: a sign."], repository)
+    first, recorded = numbers_changed.read_changes(repository / "numbers_changed.yaml")
+    assert first["claim"] == "lion/X1"
+    measured = ["0.199 [0.110, 0.290] nats, n = 8"]
+    assert recorded == {
+        "claim": "lion/C6",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "why": "It was wrong: a sign.",
+        "old": {"commit": "0123456789", "verdict": "holds", "measured": measured}
+        | {"kept_in": run(repository, "git", "rev-parse", "HEAD")[:10]},
+        "new": {"commit": "0123456789", "verdict": "contradicted", "measured": measured},
+    }
+    changelog = (repository / "CHANGELOG.md").read_text()
+    assert "  - lion/C6: from 0.199 [0.110, 0.290] nats, n = 8 (holds) to 0.199 [0.110, 0.290]" in changelog
+    assert changelog.index("It was wrong") < changelog.index("another seed")
+    assert "\nold\n" not in changelog
+    assert changelog.endswith(f"{numbers_changed.END}\n\n## 0.0.1\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--since", "HEAD"], "WHY is missing"),
+        (["--since", "HEAD", "--why", "  "], "WHY is missing"),
+        (["--since", "nowhere", "--why", "A"], "git rev-parse .*nowhere.*name a commit"),
+    ],
+)
+def test_make_changes_refuses_what_it_cannot_record_and_leaves_the_files_alone(repository, arguments, complaint):
+    files = [repository / name for name in ("numbers_changed.yaml", "CHANGELOG.md")]
+    before = [path.read_text() for path in files]
+    with pytest.raises(SystemExit, match=f"(?s)error: .*{complaint}"):
+        numbers_changed.main(arguments, repository)
+    assert [path.read_text() for path in files] == before
+
+
+def test_make_changes_refuses_a_second_record_of_one_move_and_a_comparison_without_difference(repository):
+    numbers_changed.main(["--since", "HEAD", "--why", "A"], repository)
+    before = (repository / "numbers_changed.yaml").read_text()
+    with pytest.raises(SystemExit, match=r"lion/C6 had moved to .*contradicted.*begins at .*holds"):
+        numbers_changed.main(["--since", "HEAD", "--why", "A"], repository)
+    assert (repository / "numbers_changed.yaml").read_text() == before
+    run(repository, "git", "checkout", "-q", "--", "results")
+    with pytest.raises(SystemExit, match="no claim prints anything else than in HEAD"):
+        numbers_changed.main(["--since", "HEAD", "--why", "A"], repository)
+
+
+def test_the_changelog_needs_its_marks():
+    with pytest.raises(BookDataError, match="lacks the marks"):
+        numbers_changed.with_changes("# C\n", [])
+
+
+def test_the_changelog_says_what_the_record_says():
+    changes = numbers_changed.read_changes(ROOT / "numbers_changed.yaml")
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert numbers_changed.with_changes(changelog, changes) == changelog, "run `make changes`"
+
+
+def unrecorded(changes, before, now):
+    """Name the claims that moved since a state of all claims, and whose record does not lead to what they say now."""
+    moved = numbers_changed.moved(before, now, kept_in="0" * 10, why="?", date=datetime.date.min)
+    led = {one["claim"]: {key: one["new"][key] for key in ("verdict", "measured")} for one in changes}
+    recorded = {claim for claim, end in led.items() if end == {key: now[claim][key] for key in end}}
+    return sorted({one["claim"] for one in moved} - recorded | led.keys() - recorded)
+
+
+def test_every_result_that_moved_is_in_the_record():
+    if run(ROOT, "git", "rev-parse", "--is-shallow-repository") != "false":
+        pytest.skip("a shallow clone: fetch the history")
+    path = ROOT / "numbers_changed.yaml"
+    since = re.search(r"^complete_since: (\w+)$", path.read_text(), re.MULTILINE)[1]
+    changes, before = numbers_changed.read_changes(path), numbers_changed.states_in(since)
+    now = numbers_changed.states_on_disk(ROOT / "results")
+    assert unrecorded(changes, before, now) == [], "record them: make changes SINCE=<commit with the old ones> WHY=..."
+    assert unrecorded(changes, before, now | {"lion/C6": state()}) == ["lion/C6"]
+    assert unrecorded(changes, before, now | {"lion/C2": state()}) == ["lion/C2"]
+
+
+# --- the real book -------------------------------------------------------------------------------------------
+
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("results/*/verdicts.json"))
+
+
+def claims_of(folder):
+    files = sorted(ROOT.glob(f"results/{folder}/*verdicts.json"))
+    return [claim for path in files for claim in json.loads(path.read_text())["claims"]]
+
+
+def test_every_claim_can_be_cited_and_its_row_found(html_folder):
+    page = PageReader(html_folder / "cite.html")
+    for folder in FOLDERS:
+        for content in claims_of(folder):
+            row = f"claim-{folder}-{content['id']}".lower().replace("_", "-")
+            assert row.replace("claim", "cite", 1) in page.ids
+            assert any(urldefrag(link).fragment == row for link in page.links)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_downloads_are_complete_and_say_what_the_results_say(html_folder, folder):
+    offered = html_folder / "downloads" / folder
+    for path in [*ROOT.glob(f"results/{folder}/*.*"), *ROOT.glob(f"figures/{folder}/*.svg")]:
+        copy = offered / ("figures" if path.suffix == ".svg" else ".") / path.name
+        assert copy.read_bytes() == path.read_bytes()
+    content = {f"{folder}/{claim['id']}": claim for claim in claims_of(folder)}
+    record = json.loads((offered / "claims.json").read_text())
+    assert misfits(record, "claims.schema.json") == []
+    assert {one["cite_as"]: one["verdict"] for one in record["claims"]} == {
+        claim_id: claim["verdict"] for claim_id, claim in content.items()
+    }
+    rows = list(csv.DictReader((offered / "claims.csv").read_text().splitlines()))
+    tests = [
+        test for claim in content.values() for test in claim["tests"] + claim.get("correction", {}).get("tests", [])
+    ]
+    assert sorted((row["estimand"], row["estimate"] or row["max_error"]) for row in rows) == sorted(
+        (test["estimand"], str(number if (number := test.get("estimate", test.get("max_error"))) is not None else ""))
+        for test in tests
+    )
+    entries = parse_string((offered / "claims.bib").read_text(), "bibtex").entries
+    assert len(entries) == len(content)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_latex_files_can_be_typeset(html_folder, folder):
+    offered = html_folder / "downloads" / folder
+    file = (offered / "claims.tex").read_text()
+    for content in claims_of(folder):
+        name = f"{folder}/{content['id']}".replace("_", "-")
+        assert typeset(f"{file} \\replicated{{{name}}}{{verdict}}") == (content["verdict"] or "no verdict")
+    table = (offered / "table.tex").read_text()
+    (nodes, _, _) = LatexWalker(table, tolerant_parsing=False).get_latex_nodes()
+    assert [node.environmentname for node in nodes if hasattr(node, "environmentname")] == ["longtable"]
+    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(claims_of(folder))
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {3}
+
+
+@needs_browser
+def test_an_entry_can_be_copied_and_a_link_to_it_opens_it(address, open_page):
+    page = open_page(f"{address}/cite.html#cite-lion-c6")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    entry = page.locator("details:has(#cite-lion-c6)")
+    assert entry.get_attribute("open") is not None
+    block = entry.locator(".highlight-bibtex")
+    block.hover()
+    block.locator("button.copybtn").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == block.locator("pre").inner_text().strip()
+    assert list(parse_string(copied, "bibtex").entries) == ["ssr-lion-C6"]
+    assert page.locator("details:has(#cite-lion-c2)").get_attribute("open") is None

@@ -1,0 +1,117 @@
+"""A Sphinx project of a few lines with the book's extension, its results and its figures, for tests."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import yaml
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
+EXTENSION = BOOK / "_ext" / "results_in_text"
+sys.path.insert(0, str(EXTENSION.parent))
+
+
+def effect(**changes):
+    test = {"estimand": "gap", "rule": "greater", "unit": "nats", "n": 8, "margin": 0.1, "p": 0.004, "p_holm": None}
+    return test | {"estimate": 0.19934, "low": 0.11, "high": 0.29} | changes
+
+
+def identity(**changes):
+    test = {"estimand": "step_one", "rule": "identity", "unit": None, "tolerance": 1e-12}
+    return test | {"max_error": 4.4e-16, "control_error": 0.3, "control_failed": True} | changes
+
+
+def claim(claim_id="C6", verdict="holds", kind="experiment", **changes):
+    source, reported = {"bib": "someone2023", "where": "Table 2"}, {"value": 3, "unit": "%", "unverified": False}
+    written = {"id": claim_id, "statement": "It is $x^2$ better.", "source": source, "reported": reported}
+    judged = {"verdict": verdict, "reason": "The interval lies above 0.", "tests": [effect()]}
+    return written | {"kind": kind, "family": "primary", "exploratory": kind == "exploratory"} | judged | changes
+
+
+def provenance(**changes):
+    record = {"stage": "lion", "command": "python -m replications.lion.experiment", "profile": "cpu", "dirty": False}
+    code = {"data/sotu.parquet": "e2176eb33ce6473e", "replications/lion/optimizer.py": "06f86d8ca80b4cb5"}
+    where = {"commit": "2b27a3d69a4d50b4e025", "started": "2026-11-22T23:41:05+00:00", "machine_class": "Intel x86_64"}
+    return record | where | {"deps": code} | changes
+
+
+def posts(**changes):
+    """posts.yaml of three replications in work, one planned post and an essay."""
+    names = {"lion": 1, "emo": 2, "odd": 3}
+    written = {"date": "2023-02-16", "title": "A title", "chinese": "训练狮优化器", "topic": "optimizers"}
+    named = [
+        {"archive": n, "kinds": ["experiment"], "state": "in work", "replication": name} for name, n in names.items()
+    ]
+    rest = [{"archive": 4, "kinds": ["tool"], "state": "next"}, {"archive": 5, "kinds": [], "state": "nothing to run"}]
+    return {
+        "schema": 1,
+        "topics": {"optimizers": "Optimizers", "losses": "Losses"},
+        "replications": {name: {"post": n, "question": f"What does {name} do?"} for name, n in names.items()},
+        "posts": [written | post for post in named + rest],
+    } | changes
+
+
+class TinyBook:
+    """A Sphinx project with the extension, a results folder and a figures folder."""
+
+    def __init__(self, folder):
+        self.source, self.output = folder / "book", folder / "html"
+        self.results, self.figures = folder / "results", folder / "figures"
+        self.source.mkdir()
+        self.write_page("index", "# Index\n")
+        (self.source / "references.bib").write_text(
+            "@misc{someone2023, title={A title}, author={One, Some}, year={2023}}\n"
+        )
+        (self.source / "conf.py").write_text(
+            "extensions = ['myst_parser', 'sphinxcontrib.bibtex', 'results_in_text.extension']\n"
+            "myst_enable_extensions = ['colon_fence', 'dollarmath']\nbibtex_bibfiles = ['references.bib']\n"
+            "numfig = True\n"
+        )
+        self.write_verdicts([claim()])
+        self.write_posts(posts())
+
+    def write_posts(self, content):
+        (self.source / "posts.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+
+    def write_page(self, name, text):
+        path = self.source / f"{name}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    def write_verdicts(self, claims, name="lion", file="verdicts"):
+        self.write_result(f"{name}/{file}", {"schema": 1, "replication": name, "profile": "cpu", "claims": claims})
+        record = "timing_provenance" if file.startswith("timing") else "provenance"
+        if not (self.results / name / f"{record}.json").exists():
+            self.write_result(f"{name}/{record}", provenance(stage=name))
+
+    def write_result(self, file, content):
+        path = self.results / f"{file}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    def write_figure(self, file, text):
+        path = self.figures / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def build(self, index=None):
+        """Build incrementally, with warnings as errors; return the HTML of the index."""
+        if index is not None:
+            pages = sorted(self.source.rglob("*.md"))
+            others = [path.relative_to(self.source).with_suffix("").as_posix() for path in pages]
+            toctree = "\n".join(["```{toctree}", *(name for name in others if name != "index"), "```"])
+            self.write_page("index", f"# Index\n\n{toctree if len(others) > 1 else ''}\n\n{index}")
+        with docutils_namespace():
+            Sphinx(
+                self.source, self.source, self.output, self.output / ".doctrees", "html",
+                {"nitpicky": True}, status=None, warning=io.StringIO(), warningiserror=True,
+            ).build()  # fmt: skip
+        return (self.output / "index.html").read_text()
+
+
+BIBLIOGRAPHY = "\n\n```{bibliography}\n```\n"
+CLAIMS = "```{claims} lion\n```" + BIBLIOGRAPHY

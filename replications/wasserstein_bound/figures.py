@@ -369,7 +369,7 @@ def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
             (arm, "B", np.log(10) * end[f"log10_bound_w2_{arm}"]),
         ]
     question = "How loose is the bound for a trained network, and why?"
-    shown = f"one point a seed, n = {len(end)}; black: geometric mean and 95 % interval"
+    shown = f"one point a seed, n = {len(end)}; squares: geometric mean and 95 % interval"
     with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for position, (arm, _, logs) in enumerate(columns):
             axes.plot(np.full(len(logs), position), np.exp(logs), "o", color=COLOUR[arm], alpha=0.4, markersize=4)

@@ -283,7 +283,7 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
             right.plot(of_arm["x"], of_arm["value"], "o-", color=COLOUR[arm], label=f"W₂, {NAME[arm]}")
         left.set(yscale="log", xlabel="horizon T", ylabel="distance (units of x)", title="start from N(0, 1)")
         right.set(xscale="log", yscale="log", xlabel="number of time steps", ylabel="distance (units of x)")
-        right.set_title("start from p_T: the bound is 0")
+        right.set_title("start from $p_T$: the bound is 0")
         left.legend()
         right.legend()
 

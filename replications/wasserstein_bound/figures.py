@@ -58,17 +58,19 @@ def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
     rows = runs[runs["experiment"] == "stationary"]
     table = rows.pivot(index="step", columns="metric", values="value").sort_values("beta_times_horizon")
     x = table["beta_times_horizon"]
-    with drawing(path, columns=2, height_in=3.0) as (_, (left, right)):
+    question = "Does the bound with g² hold for the ODE, and is the SDE nearer?"
+    shown = "one point a product β T; closed forms, nothing is random; dotted: β T = 3.187, where both change"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (left, right)):
         left.plot(x, table["ode_w2_over_shift"], "o-", markersize=3, color=COLOUR["ode"], label="W₂ of the ODE")
         left.plot(x, table["half_weight_bound_over_shift"], "--", color="black", label="bound with g²/2")
         left.plot(x, table["full_weight_bound_over_shift"], "-", color=COLOURS[3], label="bound with g²")
-        left.set_title("Does g² bound the ODE?")
         for arm in ("ode", "sde"):
-            right.plot(x, table[f"{arm}_w2_over_shift"], "o-", markersize=3, color=COLOUR[arm], label=f"{NAME[arm]}")
-        right.set_title("Which sampler is nearer?")
+            right.plot(
+                x, table[f"{arm}_w2_over_shift"], "o-", markersize=3, color=COLOUR[arm], label=f"W₂ of the {NAME[arm]}"
+            )
         for axes in (left, right):
             axes.axvline(CROSSING, color=NEUTRAL, linewidth=0.8, linestyle=":")
-            axes.set(xlabel="β T", ylabel="W₂ / shift of the score", ylim=(0, None))
+            axes.set(xlabel="β T (no unit)", ylabel="distance / shift of the score (x²)", ylim=(0, None))
             axes.legend()
 
 
@@ -81,17 +83,20 @@ def draw_weight(runs: pd.DataFrame, path: Path) -> None:
     """
     rows = runs[runs["experiment"] == "growth"]
     rows = rows.assign(mean=_configured(rows, "mean"), variance=_configured(rows, "variance"))
-    with drawing(path, columns=2, height_in=3.0) as (_, panels):
+    question = "How much does an error of the score at time t count in the bound?"
+    shown = "one line a data distribution, exact score; nothing is random"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, panels):
         for axes, arm in zip(panels, ("sde", "ode"), strict=True):
             of_arm = rows[rows["arm"] == arm]
-            for number, (key, of_data) in enumerate(of_arm.groupby(["mean", "variance"])):
+            number = 0
+            for key, of_data in of_arm.groupby(["mean", "variance"]):
                 table = of_data.pivot(index="step", columns="metric", values="value")
                 if table["log10_growth"].max() > 12:
                     continue  # off the scale of everything else; its value stands in the text
                 label = f"±{key[0]:g}, {key[1]:g}" if key[0] else "one Gaussian"
                 axes.plot(table["t"], table["log10_weight"], color=colour_of(number), label=label)
-            axes.set(xlabel="t", title=NAME[arm], ylim=(-5, None))
-        panels[0].set_ylabel("log₁₀ (w I)")
+                number += 1
+            axes.set(xlabel="time t of the noising (T = 1)", ylabel="log₁₀ (w I)", title=NAME[arm], ylim=(-5, None))
         panels[1].legend(title="modes, variance", fontsize=7)
 
 
@@ -116,14 +121,15 @@ def draw_sweep(runs: pd.DataFrame, path: Path) -> None:
     """
     table = _affine(runs)
     ends = [0.8 * table.min(axis=None), 1.2 * table.max(axis=None)]
-    with drawing(path, columns=2, height_in=3.2) as (_, panels):
+    question = "Does a random Gaussian with a wrong affine score exceed the bound?"
+    shown = f"one point a case, n = {len(table) // 2} for each sampler; on the line the bound is attained"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.8) as (_, panels):
         for axes, arm in zip(panels, ("sde", "ode"), strict=True):
             of_arm = table.xs(arm, level="arm")
             axes.plot(of_arm["bound_w2"], of_arm["distance_w2"], "o", markersize=2.5, alpha=0.5, color=COLOUR[arm])
             axes.plot(ends, ends, color="black", linewidth=0.8)
-            axes.set(xscale="log", yscale="log", xlabel="bound B", xlim=ends, ylim=ends)
-            axes.set_title(f"{NAME[arm]}, n = {len(of_arm)}")
-        panels[0].set_ylabel("W₂ of the samples")
+            axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, title=NAME[arm])
+            axes.set(xlabel="bound B (units of x)", ylabel="W₂ of the samples (units of x)", aspect="equal")
 
 
 def draw_tightness(runs: pd.DataFrame, path: Path) -> None:
@@ -136,14 +142,16 @@ def draw_tightness(runs: pd.DataFrame, path: Path) -> None:
     table = _affine(runs)
     ratios = (table["distance_w2"] / table["bound_w2"]).unstack("arm")
     samplers = table["distance_w2"].unstack("arm")
-    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+    question = "How tight is the bound, and which sampler is nearer to the data?"
+    shown = f"share of random Gaussian cases to the left of a value, n = {len(ratios)} for each sampler"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         for arm in ("sde", "ode"):
             _draw_distribution(left, ratios[arm], COLOUR[arm], NAME[arm])
-        left.set(xlabel="W₂ / B", ylabel="share of cases below", xlim=(0, 1.02), title="How tight is the bound?")
+        left.set(xlabel="W₂ / B (1: attained)", ylabel="share of cases", xlim=(0, 1.02))
         left.legend()
         _draw_distribution(right, samplers["sde"] / samplers["ode"], COLOURS[2], "")
         right.axvline(1, color=NEUTRAL, linewidth=0.8)
-        right.set(xscale="log", xlabel="W₂ of the SDE / W₂ of the ODE", title="Which sampler is nearer?")
+        right.set(xscale="log", xlabel="W₂ of the SDE / W₂ of the ODE", ylabel="share of cases")
 
 
 def _draw_distribution(axes: Axes, values: pd.Series, colour: str, label: str) -> None:
@@ -162,12 +170,16 @@ def draw_mixtures(runs: pd.DataFrame, path: Path) -> None:
     rows = rows[rows["config"].map(lambda text: json.loads(text)["perturbation"]["amplitude"] == 0)]
     rows = rows.assign(separation=_separation(rows))
     table = rows.pivot(index=["arm", "separation"], columns="metric", values="value")
-    with drawing(path, height_in=3.0) as (_, (axes,)):
+    question = "What does the distance of two modes do to the bound, and to W₂?"
+    shown = "one point a mixture, score shifted by 0.2; no Monte Carlo, nothing is random"
+    with drawing(path, question=question, shown=shown, height_in=3.4) as (_, (axes,)):
         for arm in ("sde", "ode"):
             of_arm = table.loc[arm]
             axes.plot(of_arm.index, of_arm["distance_w2"], "o-", color=COLOUR[arm], label=f"W₂, {NAME[arm]}")
             axes.plot(of_arm.index, 10 ** of_arm["log10_bound_w2"], "s--", color=COLOUR[arm], label=f"B, {NAME[arm]}")
-        axes.set(yscale="log", xlabel="distance of the modes / standard deviation of one", ylabel="units of x")
+        axes.set(
+            yscale="log", xlabel="distance of the modes / standard deviation of one", ylabel="W₂ and B (units of x)"
+        )
         axes.legend(ncols=2)
 
 
@@ -187,7 +199,9 @@ def draw_slack(runs: pd.DataFrame, path: Path) -> None:
         ("supremum in Lₛ", "log10_bound_w2", "log10_averaged_bound_w2"),
     )
     seeds = rows["seed"].nunique()
-    with drawing(path, columns=2, height_in=3.0) as (_, panels):
+    question = "Where does the slack of the bound come from, if the score is shifted?"
+    shown = f"means over {seeds} draws of coupled pairs; score shifted by 0.2; bars stack up to B / W₂"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, panels):
         for axes, arm in zip(panels, ("sde", "ode"), strict=True):
             of_arm = means.loc[arm]
             positions, height = np.arange(len(of_arm)), np.zeros(len(of_arm))
@@ -197,8 +211,7 @@ def draw_slack(runs: pd.DataFrame, path: Path) -> None:
                 axes.bar(positions, added, bottom=height, color=COLOURS[number], label=label)
                 height = height + added
             axes.set_xticks(positions, [f"{value:.1f}" for value in of_arm.index])
-            axes.set(xlabel="distance of the modes / sd", title=f"{NAME[arm]}, {seeds} draws of pairs")
-        panels[0].set_ylabel("log₁₀ (B / W₂)")
+            axes.set(xlabel="distance of the modes / std. deviation", ylabel="log₁₀ (B / W₂)", title=NAME[arm])
         panels[0].legend(loc="upper left")
 
 
@@ -213,17 +226,21 @@ def draw_dimensions(runs: pd.DataFrame, path: Path) -> None:
     table = rows.pivot(index=["arm", "seed", "config"], columns="metric", values="value").reset_index()
     table = table.assign(d=_configured(table, "dimension"), slack=np.log(table["bound_w2"] / table["distance_w2"]))
     dimensions = sorted(table["d"].unique())
-    with drawing(path, height_in=2.8) as (_, (axes,)):
+    question = "Is the bound looser in more dimensions?"
+    seeds = table["seed"].nunique()
+    shown = f"faint: one point a case; squares: geometric mean and 95 % interval over blocks of cases, n = {seeds}"
+    with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for arm, side in (("sde", 0.95), ("ode", 1.05)):
             of_arm = table[table["arm"] == arm]
             axes.plot(side * of_arm["d"], np.exp(of_arm["slack"]), "o", markersize=3, alpha=0.3, color=COLOUR[arm])
             for d in dimensions:
                 blocks = of_arm[of_arm["d"] == d].groupby("seed")["slack"].mean()
                 _draw_interval(axes, side * d, blocks, COLOUR[arm], label=NAME[arm] if d == dimensions[0] else None)
-        axes.set(xscale="log", yscale="log", xlabel="dimension", ylabel="B / W₂")
+        axes.set(xscale="log", yscale="log", xlabel="dimension (number of coordinates)", ylabel="B / W₂ (no unit)")
         axes.set_xticks(dimensions, [f"{d:g}" for d in dimensions])
         axes.minorticks_off()
-        axes.legend(title=f"mean and 95 %, {table['seed'].nunique()} seeds")
+        axes.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+        axes.legend()
 
 
 def _draw_interval(axes: Axes, x: float, logs: pd.Series, colour: str, label: str | None = None) -> None:
@@ -246,7 +263,9 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
     offsets, steps = (runs[runs["experiment"] == name] for name in ("offset", "discretisation"))
     offsets = offsets.assign(x=_configured(offsets, "horizon"))
     steps = steps.assign(x=_configured(steps, "num_steps"))
-    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+    question = "What do the prior and the time steps cost, with the exact score?"
+    shown = "one point a horizon or a number of steps; data N(1, ¼); closed forms, nothing is random"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (left, right)):
         for arm in ("sde", "ode"):
             of_arm = offsets[offsets["arm"] == arm].pivot(index="x", columns="metric", values="value")
             left.plot(
@@ -255,14 +274,17 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
                 "s--",
                 color=COLOUR[arm],
                 fillstyle="none",
-                label=f"{NAME[arm]}, bound",
+                label=f"B, {NAME[arm]}",
             )
-            left.plot(of_arm.index, of_arm["distance_w2"], "o", color=COLOUR[arm], markersize=3, label="W₂")
+            left.plot(
+                of_arm.index, of_arm["distance_w2"], "o", color=COLOUR[arm], markersize=3, label=f"W₂, {NAME[arm]}"
+            )
             of_arm = steps[steps["arm"] == arm].sort_values("x")
-            right.plot(of_arm["x"], of_arm["value"], "o-", color=COLOUR[arm], label=NAME[arm])
-        left.set(yscale="log", xlabel="T", ylabel="units of x", title="What the prior costs")
-        right.set(xscale="log", yscale="log", xlabel="time steps", title="What steps cost: the bound says 0")
-        left.legend(fontsize=7)
+            right.plot(of_arm["x"], of_arm["value"], "o-", color=COLOUR[arm], label=f"W₂, {NAME[arm]}")
+        left.set(yscale="log", xlabel="horizon T", ylabel="distance (units of x)", title="start from N(0, 1)")
+        right.set(xscale="log", yscale="log", xlabel="number of time steps", ylabel="distance (units of x)")
+        right.set_title("start from $p_T$: the bound is 0")
+        left.legend()
         right.legend()
 
 
@@ -274,7 +296,9 @@ def draw_training(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     table = _checkpoints(runs)
-    with drawing(path, columns=3, height_in=2.8) as (_, (left, middle, right)):
+    question = "What happens to loss, constant, distance and bound along training?"
+    shown = f"one line a seed, n = {table.index.get_level_values('seed').nunique()}"
+    with drawing(path, question=question, shown=shown, columns=3, height_in=3.6) as (_, (left, middle, right)):
         for _, of_seed in table.groupby(level="seed"):
             of_seed = of_seed.droplevel("seed")
             left.plot(of_seed.index, of_seed["score_loss"], "o-", markersize=2, color=COLOURS[2], alpha=0.5)
@@ -285,10 +309,10 @@ def draw_training(runs: pd.DataFrame, path: Path) -> None:
         for arm in ("sde", "ode"):
             right.plot([], [], color=COLOUR[arm], label=f"W₂ {NAME[arm]}")
             right.plot([], [], "--", color=COLOUR[arm], label=f"B {NAME[arm]}")
-        left.set(yscale="log", title="loss J (nats)")
-        middle.set(yscale="symlog", title="largest Lₛ(t)")
-        right.set(yscale="log", title="W₂ and B (units of x)")
-        right.legend(fontsize=7, ncols=2)
+        left.set(yscale="log", ylabel="loss J (nats)")
+        middle.set(yscale="symlog", ylabel="largest Lₛ(t) (x⁻²)")
+        right.set(yscale="log", ylabel="W₂ and B (units of x)")
+        right.legend(fontsize=7, loc="lower left")
         for axes in (left, middle, right):
             axes.set(xscale="log", xlabel="optimizer steps")
 
@@ -302,21 +326,29 @@ def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
     """
     table = _checkpoints(runs)
     table = table[table.index.get_level_values("step") >= FIRST_STEP]
-    with drawing(path, columns=2, height_in=3.0) as (_, (left, right)):
+    question = "Do distance and bound follow the root of the loss along training?"
+    seeds = table.index.get_level_values("seed").nunique()
+    shown = (
+        f"one point a checkpoint from step {FIRST_STEP} on, one line a seed, n = {seeds}; training goes to the left"
+    )
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
         for _, of_seed in table.groupby(level="seed"):
             for arm in ("sde", "ode"):
-                style = {"markersize": 2.5, "linewidth": 0.8, "color": COLOUR[arm], "alpha": 0.7}
-                left.plot(of_seed["score_loss"], of_seed[f"distance_w2_{arm}"], "o-", **style)
-                right.plot(of_seed["score_loss"], 10 ** of_seed[f"log10_bound_w2_{arm}"], "o-", **style)
+                bounds = 10 ** of_seed[f"log10_bound_w2_{arm}"]
+                for axes, values in ((left, of_seed[f"distance_w2_{arm}"]), (right, bounds)):
+                    axes.plot(of_seed["score_loss"], values, linewidth=0.7, alpha=0.25, color=COLOUR[arm])
+                    axes.plot(of_seed["score_loss"], values, "o", markersize=3, alpha=0.8, color=COLOUR[arm])
         for axes, values in ((left, table["distance_w2_sde"]), (right, 10 ** table["log10_bound_w2_sde"])):
             loss = np.array([table["score_loss"].min(), table["score_loss"].max()])
             middle = np.exp(np.log(values).mean() - np.log(table["score_loss"]).mean() / 2)
             axes.plot(loss, middle * np.sqrt(loss), color="black", linewidth=1, linestyle=":", label="slope ½")
-            axes.set(xscale="log", yscale="log", xlabel="J (nats)")
+            axes.set(xscale="log", yscale="log", xlabel="loss J (nats)")
         for arm in ("sde", "ode"):
             left.plot([], [], "o-", color=COLOUR[arm], label=NAME[arm])
-        left.set(title="W₂ (units of x)")
-        right.set(title="B (units of x)")
+        left.set(ylabel="W₂ (units of x)")
+        right.set(ylabel="bound B (units of x)")
+        right.minorticks_off()
+        right.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
         left.legend()
 
 
@@ -336,12 +368,14 @@ def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
             (arm, "B, slope\naveraged", np.log(10) * end[f"log10_averaged_bound_w2_{arm}"]),
             (arm, "B", np.log(10) * end[f"log10_bound_w2_{arm}"]),
         ]
-    with drawing(path, height_in=2.8) as (_, (axes,)):
+    question = "How loose is the bound for a trained network, and why?"
+    shown = f"one point a seed, n = {len(end)}; squares: geometric mean and 95 % interval"
+    with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for position, (arm, _, logs) in enumerate(columns):
             axes.plot(np.full(len(logs), position), np.exp(logs), "o", color=COLOUR[arm], alpha=0.4, markersize=4)
             _draw_interval(axes, position + 0.2, logs, "black")
         axes.set_xticks(range(len(columns)), [f"{name}\n{NAME[arm]}" for arm, name, _ in columns])
-        axes.set(yscale="log", ylabel="units of x")
+        axes.set(yscale="log", xlabel="quantity and sampler", ylabel="distance (units of x)")
 
 
 def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
@@ -355,7 +389,9 @@ def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
     names = rows["metric"].str.split("_at_t_", expand=True).reindex(columns=[0, 1])
     rows = rows.assign(name=names[0], t=names[1].astype(float))
     table = rows.pivot(index=["seed", "t"], columns="name", values="value")
-    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+    question = "Which times make the bound of a trained network?"
+    shown = f"end of training, one line a seed, n = {table.index.get_level_values('seed').nunique()}"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (left, right)):
         for number, (_, of_seed) in enumerate(table.groupby(level="seed")):
             of_seed = of_seed.droplevel("seed")
             left.plot(
@@ -366,8 +402,8 @@ def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
             for arm in ("sde", "ode"):
                 label = None if number else NAME[arm]
                 right.plot(of_seed.index, of_seed[f"integrand_{arm}"], color=COLOUR[arm], alpha=0.6, label=label)
-        left.set(xlabel="t", title="one-sided constant Lₛ", yscale="symlog")
-        right.set(xlabel="t", title="w I e: what t adds to the bound", yscale="log")
+        left.set(xlabel="time t (T = 1)", ylabel="one-sided constant Lₛ(t) (x⁻²)", yscale="symlog")
+        right.set(xlabel="time t (T = 1)", ylabel="integrand w I e (units of x)", yscale="log")
         left.legend()
         right.legend()
 
@@ -383,17 +419,20 @@ def draw_techniques(runs: pd.DataFrame, path: Path) -> None:
     floors = rows[rows["metric"] == "floor_debiased_w2_sde"]["value"]
     end = rows[rows["step"] == rows["step"].max()]
     table = end.pivot(index="seed", columns=["metric", "arm"], values="value")
-    with drawing(path, columns=2, height_in=2.8) as (_, (left, right)):
+    question = "Does a technique tighten the estimated bound, at no cost in distance?"
+    shown = f"SDE, end of training; one point a seed, n = {len(table)}; bars: means; dotted: exact score, same steps"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         for position, arm in enumerate(TECHNIQUES):
             bounds = 10 ** table[("log10_estimated_bound_w2_sde", arm)]
             for axes, values in ((left, bounds), (right, table[("debiased_w2_sde", arm)])):
                 axes.plot(values, np.full(len(values), position), "o", color=COLOURS[position], alpha=0.6)
-                axes.plot(values.mean(), position, "|", color="black", markersize=14)
+                middle = np.exp(np.log(values).mean()) if axes is left else values.mean()
+                axes.plot(middle, position, "|", color="black", markersize=14)
         right.axvline(floors.mean(), color=NEUTRAL, linewidth=0.8, linestyle=":")
         left.set_yticks(range(len(TECHNIQUES)), list(TECHNIQUES.values()))
         right.set_yticks(range(len(TECHNIQUES)), [""] * len(TECHNIQUES))
-        left.set(xscale="log", xlabel="estimated bound (units of x)")
-        right.set(xlabel="debiased W₂ (units of x)")
+        left.set(xscale="log", xlabel="estimated bound B (units of x)", ylabel="technique")
+        right.set(xlabel="debiased W₂ (units of x)", ylabel="technique")
 
 
 def _checkpoints(runs: pd.DataFrame) -> pd.DataFrame:

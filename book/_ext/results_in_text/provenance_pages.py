@@ -80,7 +80,7 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
         "code": f"replications/{page}/estimands.py",
         "page": f"../replications/{page}.html",
         "stages": stages,
-        "stage_of": {"timing": stages[-1]} | dict.fromkeys(("identity", "experiment", "exploratory"), stages[0]),
+        "stage_of": {claim["kind"]: stages[-1 if claim["kind"] == "timing" else 0] for claim in verdicts.claims},
         "data": {stage["id"]: [dep for dep in stage["deps"] if dep["path"].startswith("data/")] for stage in stages},
         "downloads": f"../downloads/{name}/" if downloads_are_written(app.env) else "",
         "claims": [_claim(name, claim, behind) for claim in verdicts.claims],

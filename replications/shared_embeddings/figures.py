@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
@@ -33,7 +34,7 @@ SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuf
 OTHER_ARMS = ("signed_swap", "scaled", "learnable_scale", "factorised")
 COLOUR = dict(zip((*SOURCE_ARMS, *OTHER_ARMS), (*COLOURS, *COLOURS), strict=False))
 SHUFFLE_WIDTHS = (64, 256)
-EARLY_SHOWN = 60  # steps
+EARLY_SHOWN, NEAR_NATS = 60, 0.2  # steps; nats
 
 
 def draw(results: Path, figures: Path) -> None:
@@ -84,9 +85,9 @@ def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
             axes.plot(fine, source, "--", color="black", linewidth=0.8)
             axes.plot(fine, refined, "-", color="black", linewidth=0.8)
             axes.axvline((np.log(n) + 0.5) ** 2, color=NEUTRAL, linewidth=0.8, linestyle=":")
-            axes.set(xscale="log", yscale="log", xlabel="width d", title=f"n = {n:g}", ylim=(0.05, 40))
+            axes.set(xscale="log", yscale="log", xlabel="width d", title=f"n = {n:g}", ylim=(0.2, 40))
             axes.set_ylabel("initial loss - log n (nats)")
-            axes.set_yticks([0.1, 0.5, np.log(2), 1, 10], ["0.1", "0.5", "log 2", "1", "10"])
+            axes.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
             axes.minorticks_off()
             axes.set_xticks(widths, [f"{width:g}" for width in widths])
         marks = [Line2D([], [], marker="o", linestyle="", color=COLOUR[arm], markersize=4) for arm in SOURCE_ARMS]
@@ -108,9 +109,7 @@ def draw_first_loss(runs: pd.DataFrame, path: Path) -> None:
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index)
     rows = rows.join(configs[[*keys, "vocabulary"]])
     question = "Does an untrained transformer start as badly as the bigram model?"
-    shown = (
-        f"means over n = {rows['seed'].nunique()} seeds; solid: no positions; dashed: learned ones; grey: log n"
-    )
+    shown = f"means over n = {rows['seed'].nunique()} seeds; solid: no positions; dashed: learned ones; grey: log n"
     with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
         for axes, branches in zip(panels, (False, True), strict=True):
             for positions, style in ((False, "o-"), (True, "s--")):
@@ -119,7 +118,9 @@ def draw_first_loss(runs: pd.DataFrame, path: Path) -> None:
                 for arm in ("tied", "untied", "half_swap"):
                     label = None if positions else NAME[arm]
                     values = means.loc[f"{arm}_loss_nats"]
-                    axes.plot(values.index, values, style, color=COLOUR[arm], markersize=4, label=label)
+                    # Larger and open, or half swap's marks would cover it.
+                    look = {"markersize": 8, "fillstyle": "none"} if arm == "untied" else {"markersize": 4}
+                    axes.plot(values.index, values, style, color=COLOUR[arm], label=label, **look)
             axes.axhline(np.log(rows["vocabulary"].iloc[0]), color=NEUTRAL, linewidth=0.8)
             axes.set(xscale="log", xlabel="width d", title="usual branches" if branches else "zero branches")
             axes.set_ylabel("first loss (nats a token)")
@@ -143,7 +144,7 @@ def draw_scores(runs: pd.DataFrame, path: Path) -> None:
     arms = [arm for arm in ("tied", "half_swap", "signed_swap", "orthogonal") if arm in set(rows["arm"])]
     question = "Which token does an untrained model expect next?"
     shown = "one random table of 20 tokens at d = 64, σ = 1/8; colour: score of the next token after the input token"
-    with drawing(path, question=question, shown=shown, columns=len(arms), height_in=2.5) as (figure, panels):
+    with drawing(path, question=question, shown=shown, columns=len(arms), height_in=2.2) as (figure, panels):
         for axes, arm in zip(panels, arms, strict=True):
             scores = rows[rows["arm"] == arm].pivot(index="row", columns="step", values="value")
             # pcolormesh: an image would be written as a bitmap.
@@ -205,7 +206,12 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
             whole.fill_between(bounds.columns, *bounds.to_numpy(), color=COLOUR[arm], alpha=0.15, linewidth=0)
         early.set(xlabel="optimizer steps", ylabel="training loss (nats a token)")
         early.legend()
-        whole.set(xlabel="optimizer steps", ylabel="training loss - half swap's (nats)", yscale="symlog")
+        whole.set(xlabel="optimizer steps", ylabel="training loss - half swap's (nats)")
+        # Linear near half swap: all heads but the plainly tied one stay there.
+        whole.set_yscale("symlog", linthresh=NEAR_NATS)
+        ticks = [-0.2, -0.1, 0, 0.1, 0.2, 0.5, 1, 2, 5]
+        whole.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        whole.minorticks_off()
 
 
 def draw_search(trials: pd.DataFrame, path: Path) -> None:
@@ -249,13 +255,10 @@ def draw_gaps(tests: dict, path: Path) -> None:
     finals = [test for test in finals if test["unit"] == "nats"]
     counts = [test["n"] for test in (*areas, *finals) if test["n"]]
     question = "Are the heads equally good, or only not shown to differ?"
-    shown = (
-        f"paired differences over n = {_counts(counts)} seeds; thick: 90 % interval, which decides equality; "
-        "thin: 95 %; grey: margin"
-    )
+    shown = f"paired, n = {_counts(counts)} seeds; thick: 90 % interval (decides equality); thin: 95 %; grey: margin"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
-        _forest(left, areas, "difference of areas (%)", "area_percent_")
-        _forest(right, finals, "difference of final test losses (nats)", "final_")
+        _forest(left, areas, "area (%)", "area_percent_")
+        _forest(right, finals, "final test loss (nats)", "final_")
 
 
 def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
@@ -265,7 +268,8 @@ def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
         _interval(axes, test, position)
     names = [_difference(test["estimand"].removeprefix(prefix)) for test in judged]
     axes.set_yticks(range(len(judged)), names, fontsize=8)
-    axes.set(xlabel=label, ylabel="first - second head")
+    axes.set(xlabel=f"difference in {label}", ylabel="first - second head")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.invert_yaxis()
 
 
@@ -318,6 +322,7 @@ def draw_factorial(tests: dict, path: Path) -> None:
             axes.axvline(0, color=NEUTRAL, linewidth=0.8)
             label = {"early": "loss, first 40 steps", "final": "final test loss"}[when]
             axes.set(xlabel=f"effect on {label} (nats)", ylabel="what is changed", ylim=(2.5, -0.5))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.set_yticks(range(3), ["smaller\nlogits", "smaller\ninput", "larger\nrelative step"])
 
 

@@ -119,7 +119,9 @@ def draw_first_loss(runs: pd.DataFrame, path: Path) -> None:
                     label = None if positions else NAME[arm]
                     values = means.loc[f"{arm}_loss_nats"]
                     # Larger and open, or half swap's marks would cover it.
-                    look = {"markersize": 8, "fillstyle": "none"} if arm == "untied" else {"markersize": 4}
+                    look = (
+                        {"markersize": 8, "fillstyle": "none"} if arm == "untied" else {"markersize": 4, "zorder": 3}
+                    )
                     axes.plot(values.index, values, style, color=COLOUR[arm], label=label, **look)
             axes.axhline(np.log(rows["vocabulary"].iloc[0]), color=NEUTRAL, linewidth=0.8)
             axes.set(xscale="log", xlabel="width d", title="usual branches" if branches else "zero branches")
@@ -237,10 +239,10 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
         finite = rows["value"].dropna()
         for axes in panels:
             axes.set(
-                xscale="log", xlabel="peak learning rate", ylim=(finite.min() - 0.03, finite.quantile(0.9) + 0.03)
+                xscale="log", xlabel="peak learning rate", ylim=(finite.min() - 0.03, finite.quantile(0.9) + 0.45)
             )
             axes.set_ylabel("validation loss (nats a token)")
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, ncols=2, loc="upper left")
 
 
 def draw_gaps(tests: dict, path: Path) -> None:
@@ -259,6 +261,12 @@ def draw_gaps(tests: dict, path: Path) -> None:
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
         _forest(left, areas, "area (%)", "area_percent_")
         _forest(right, finals, "final test loss (nats)", "final_")
+        # Linear up to a few margins: two heads lie far outside.
+        right.set_xscale("symlog", linthresh=NEAR_NATS)
+        ticks = [-1, -0.2, -0.1, 0, 0.1, 0.2]
+        right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        right.minorticks_off()
+        right.tick_params(axis="x", labelsize=7)
 
 
 def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
@@ -268,8 +276,7 @@ def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
         _interval(axes, test, position)
     names = [_difference(test["estimand"].removeprefix(prefix)) for test in judged]
     axes.set_yticks(range(len(judged)), names, fontsize=8)
-    axes.set(xlabel=f"difference in {label}", ylabel="first - second head")
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.set(xlabel=label, ylabel="first - second head")
     axes.invert_yaxis()
 
 

@@ -76,8 +76,8 @@ def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
             means = rows[rows["n"] == n].groupby(["metric", "d"])["value"].mean().unstack("d")
             widths = means.columns.to_numpy()
             for place, arm in enumerate(SOURCE_ARMS):
-                # Four heads start at the same level: side by side, or only the last would be seen.
-                at = widths * 1.05 ** (place - 2.5)
+                # The last four start at the same level: side by side, or only one would be seen.
+                at = widths * (1.06 ** (place - 3.5) if place > 1 else 1)
                 axes.plot(at, means.loc[f"{arm}_loss_nats"] - np.log(n), "o", color=COLOUR[arm], markersize=3.5)
             fine = np.geomspace(widths.min(), widths.max(), 100)
             source = np.logaddexp(np.sqrt(fine), np.log(n - 1)) - np.log(n)
@@ -238,9 +238,7 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
             axes.plot(best["lr"], best["value"], "o", color=colour, markersize=9, fillstyle="none")
         finite = rows["value"].dropna()
         for axes in panels:
-            axes.set(
-                xscale="log", xlabel="peak learning rate", ylim=(finite.min() - 0.03, finite.quantile(0.9) + 0.45)
-            )
+            axes.set(xscale="log", xlabel="peak learning rate", ylim=(finite.min() - 0.03, finite.quantile(0.9) + 0.9))
             axes.set_ylabel("validation loss (nats a token)")
             axes.legend(fontsize=8, ncols=2, loc="upper left")
 
@@ -263,7 +261,8 @@ def draw_gaps(tests: dict, path: Path) -> None:
         _forest(right, finals, "final test loss (nats)", "final_")
         # Linear up to a few margins: two heads lie far outside.
         right.set_xscale("symlog", linthresh=NEAR_NATS)
-        ticks = [-1, -0.2, -0.1, 0, 0.1, 0.2]
+        right.set_xlim(-2, 0.5)
+        ticks = [-1, -0.2, 0, 0.2]
         right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         right.minorticks_off()
         right.tick_params(axis="x", labelsize=7)
@@ -292,7 +291,7 @@ def _interval(axes: Axes, test: dict, position: float) -> None:
         return
     axes.plot([test["low"], test["high"]], [position, position], color=COLOURS[0], linewidth=1)
     axes.plot([test["low90"], test["high90"]], [position, position], color=COLOURS[0], linewidth=3)
-    axes.plot(test["estimate"], position, "s", color="black", markersize=4)
+    axes.plot(test["estimate"], position, "s", color="black", markersize=3)
 
 
 def draw_fixed_points(path: Path) -> None:

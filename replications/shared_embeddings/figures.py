@@ -1,11 +1,14 @@
 """Figures of the page on shared embeddings, drawn from results alone."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
@@ -25,10 +28,13 @@ NAME = {
     "factorised": "factorised",
     "shuffle_square": "shuffle, g = √d",
 }
+# What a figure of maps, not of heads, calls them.
+MAP = {"tied": "identity", "orthogonal": "random rotation", "shuffle": "shuffle, g = 2"}
 SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
 OTHER_ARMS = ("signed_swap", "scaled", "learnable_scale", "factorised")
 COLOUR = dict(zip((*SOURCE_ARMS, *OTHER_ARMS), (*COLOURS, *COLOURS), strict=False))
 SHUFFLE_WIDTHS = (64, 256)
+EARLY_SHOWN, NEAR_NATS = 60, 0.2  # steps; nats
 
 
 def draw(results: Path, figures: Path) -> None:
@@ -54,7 +60,7 @@ def draw(results: Path, figures: Path) -> None:
 
 
 def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the simulated initial loss against the width, with both formulas and the cross-over (figure 1).
+    """Draw how far above log n simulated models start, against the width, with both formulas and the cross-over.
 
     Args:
         runs: `runs.csv`; experiment "initial_loss".
@@ -63,26 +69,32 @@ def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
     rows = runs[(runs["experiment"] == "initial_loss") & (runs["arm"] == "own")]
     rows = rows.assign(n=_configured(rows, "n"), d=_configured(rows, "d"))
     vocabularies = sorted(rows["n"].unique())
-    with drawing(path, columns=len(vocabularies)) as (figure, panels):
+    question = "How far above log n does each head start?"
+    shown = f"points: simulated, means over n = {rows['seed'].nunique()} seeds; lines: formulas for the tied head"
+    with drawing(path, question=question, shown=shown, columns=len(vocabularies), height_in=3.6) as (figure, panels):
         for axes, n in zip(panels, vocabularies, strict=True):
             means = rows[rows["n"] == n].groupby(["metric", "d"])["value"].mean().unstack("d")
             widths = means.columns.to_numpy()
-            for arm in SOURCE_ARMS:
-                losses = means.loc[f"{arm}_loss_nats"]
-                axes.plot(widths, losses, "o", color=COLOUR[arm], markersize=4, label=NAME[arm])
+            for place, arm in enumerate(SOURCE_ARMS):
+                # The last four start at the same level: side by side, or only one would be seen.
+                at = widths * (1.06 ** (place - 3.5) if place > 1 else 1)
+                axes.plot(at, means.loc[f"{arm}_loss_nats"] - np.log(n), "o", color=COLOUR[arm], markersize=3.5)
             fine = np.geomspace(widths.min(), widths.max(), 100)
-            source = np.logaddexp(np.sqrt(fine), np.log(n - 1))
-            refined = np.logaddexp(np.sqrt(fine), np.log(n - 1) + 0.5)
-            axes.plot(fine, source, "--", color="black", linewidth=0.8, label="tied: source's formula")
-            axes.plot(fine, refined, "-", color="black", linewidth=0.8, label="tied: refined")
-            axes.axhline(np.log(n), color=NEUTRAL, linewidth=0.8)
-            axes.axhline(np.log(2 * n - 1), color=NEUTRAL, linewidth=0.8, linestyle=":")
-            axes.axvline((np.log(n) + 0.5) ** 2, color=NEUTRAL, linewidth=0.8, linestyle="--")
-            axes.set(xscale="log", xlabel="width d", title=f"n = {n:g}")
+            source = np.logaddexp(np.sqrt(fine), np.log(n - 1)) - np.log(n)
+            refined = np.logaddexp(np.sqrt(fine), np.log(n - 1) + 0.5) - np.log(n)
+            axes.plot(fine, source, "--", color="black", linewidth=0.8)
+            axes.plot(fine, refined, "-", color="black", linewidth=0.8)
+            axes.axvline((np.log(n) + 0.5) ** 2, color=NEUTRAL, linewidth=0.8, linestyle=":")
+            axes.set(xscale="log", yscale="log", xlabel="width d", title=f"n = {n:g}", ylim=(0.2, 40))
+            axes.set_ylabel("initial loss - log n (nats)")
+            axes.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+            axes.minorticks_off()
             axes.set_xticks(widths, [f"{width:g}" for width in widths])
-            axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        panels[0].set_ylabel("initial loss (nats a token)")
-        figure.legend(*panels[0].get_legend_handles_labels(), ncols=4, loc="outside lower center")
+        marks = [Line2D([], [], marker="o", linestyle="", color=COLOUR[arm], markersize=4) for arm in SOURCE_ARMS]
+        lines = [Line2D([], [], color="black", linewidth=0.8, linestyle=style) for style in ("--", "-")]
+        lines.append(Line2D([], [], color=NEUTRAL, linewidth=0.8, linestyle=":"))
+        names = [*(NAME[arm] for arm in SOURCE_ARMS), "source's formula", "refined", "cross-over d*"]
+        figure.legend([*marks, *lines], names, loc="outside right center", fontsize=8)
 
 
 def draw_first_loss(runs: pd.DataFrame, path: Path) -> None:
@@ -96,25 +108,34 @@ def draw_first_loss(runs: pd.DataFrame, path: Path) -> None:
     keys = ("width", "positions", "branches")
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index)
     rows = rows.join(configs[[*keys, "vocabulary"]])
-    with drawing(path, columns=2) as (_, panels):
+    question = "Does an untrained transformer start as badly as the bigram model?"
+    shown = f"means over n = {rows['seed'].nunique()} seeds; solid: no positions; dashed: learned ones; grey: log n"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
         for axes, branches in zip(panels, (False, True), strict=True):
             for positions, style in ((False, "o-"), (True, "s--")):
                 chosen = rows[rows["branches"].eq(branches) & rows["positions"].eq(positions)]
                 means = chosen.groupby(["metric", "width"])["value"].mean().unstack("width")
                 for arm in ("tied", "untied", "half_swap"):
-                    label = f"{NAME[arm]}, {'positions' if positions else 'no positions'}"
+                    label = None if positions else NAME[arm]
                     values = means.loc[f"{arm}_loss_nats"]
-                    axes.plot(values.index, values, style, color=COLOUR[arm], markersize=4, label=label)
+                    # Larger and open, or half swap's marks would cover it.
+                    look = (
+                        {"markersize": 8, "fillstyle": "none"} if arm == "untied" else {"markersize": 4, "zorder": 3}
+                    )
+                    axes.plot(values.index, values, style, color=COLOUR[arm], label=label, **look)
             axes.axhline(np.log(rows["vocabulary"].iloc[0]), color=NEUTRAL, linewidth=0.8)
             axes.set(xscale="log", xlabel="width d", title="usual branches" if branches else "zero branches")
+            axes.set_ylabel("first loss (nats a token)")
             axes.set_xticks(sorted(rows["width"].unique()), [f"{width:g}" for width in sorted(rows["width"].unique())])
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        panels[0].set_ylabel("first loss (nats a token)")
-        panels[0].legend(fontsize=7)
+        limits = [limit for axes in panels for limit in axes.get_ylim()]
+        for axes in panels:
+            axes.set_ylim(min(limits), max(limits))
+        panels[1].legend(loc="upper left")
 
 
 def draw_scores(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the initial scores between a few tokens as heat maps (figure 2).
+    """Draw the initial scores between a few tokens as heat maps.
 
     Args:
         runs: `runs.csv`; experiment "scores".
@@ -123,20 +144,21 @@ def draw_scores(runs: pd.DataFrame, path: Path) -> None:
     rows = runs[runs["experiment"] == "scores"]
     rows = rows.assign(row=_configured(rows, "row"))
     arms = [arm for arm in ("tied", "half_swap", "signed_swap", "orthogonal") if arm in set(rows["arm"])]
-    with drawing(path, columns=len(arms), height_in=2.2) as (figure, panels):
+    question = "Which token does an untrained model expect next?"
+    shown = "one random table of 20 tokens at d = 64, σ = 1/8; colour: score of the next token after the input token"
+    with drawing(path, question=question, shown=shown, columns=len(arms), height_in=2.2) as (figure, panels):
         for axes, arm in zip(panels, arms, strict=True):
             scores = rows[rows["arm"] == arm].pivot(index="row", columns="step", values="value")
             # pcolormesh: an image would be written as a bitmap.
             mesh = axes.pcolormesh(scores.to_numpy(), cmap="RdBu_r", vmin=-8, vmax=8)
-            axes.set(title=NAME[arm], xticks=[], yticks=[], aspect="equal")
+            axes.set(title=MAP.get(arm, NAME[arm]), xticks=[], yticks=[], aspect="equal")
             axes.invert_yaxis()
-            axes.set_xlabel("next token")
-        panels[0].set_ylabel("input token")
+            axes.set(xlabel="next token", ylabel="input token")
         figure.colorbar(mesh, ax=panels, label="score", shrink=0.8)
 
 
 def draw_self_logits(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the distribution of the self-logit under each map, with the predicted mean (figure 3).
+    """Draw the distribution of the self-logit under each map, with the predicted mean.
 
     Args:
         runs: `runs.csv`; experiment "self_logits".
@@ -145,7 +167,9 @@ def draw_self_logits(runs: pd.DataFrame, path: Path) -> None:
     rows = runs[runs["experiment"] == "self_logits"]
     predicted = {"tied": 8.0, "shuffle": 2 / 8, "shuffle_square": 8 / 8, "half_swap": 0.0, "signed_swap": 0.0}
     arms = [arm for arm in NAME if arm in set(rows["arm"])]
-    with drawing(path, height_in=2.6) as (_, (axes,)):
+    question = "How large is a token's own logit under each map?"
+    shown = "20 000 tokens at d = 64, σ = 1/8; thick: middle half; thin: 90 %; ticks: σ tr P, where P is fixed"
+    with drawing(path, question=question, shown=shown, height_in=2.8) as (_, (axes,)):
         for position, arm in enumerate(arms):
             of_arm = rows[(rows["arm"] == arm) & (rows["metric"] == "self_logit_percentile")]
             at = of_arm.set_index("step")["value"]
@@ -153,12 +177,12 @@ def draw_self_logits(runs: pd.DataFrame, path: Path) -> None:
             axes.plot([at[25], at[75]], [position, position], color=COLOURS[0], linewidth=5)
             if arm in predicted:
                 axes.plot(predicted[arm], position, "|", color="black", markersize=14)
-        axes.set_yticks(range(len(arms)), [NAME[arm] for arm in arms])
-        axes.set(xlabel="self-logit at d = 64, s = 1/8: middle half and 90 %, predicted mean")
+        axes.set_yticks(range(len(arms)), [MAP.get(arm, NAME[arm]) for arm in arms])
+        axes.set(xlabel="self-logit (nats)", ylabel="map P")
 
 
 def draw_curves(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the training curves of the source's heads, the beginning apart (figure 4).
+    """Draw the beginning of the training curves of the source's heads, and their distance from half swap throughout.
 
     Args:
         runs: `runs.csv`; experiment "curves", metric "part_loss_nats".
@@ -166,22 +190,34 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
     """
     rows = runs[(runs["experiment"] == "curves") & (runs["metric"] == "part_loss_nats")]
     tables = {arm: rows[rows["arm"] == arm].pivot(index="step", columns="seed", values="value") for arm in SOURCE_ARMS}
-    last = max(table.index.max() for table in tables.values())
-    with drawing(path, columns=2) as (_, (early, whole)):
+    question = "Who is fast, and when?"
+    shown = (
+        f"means over parts of a run and n = {rows['seed'].nunique()} seeds, each at its tuned rate; "
+        "bands: 95 %, paired by seed"
+    )
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (early, whole)):
         for arm, table in tables.items():
-            for axes in (early, whole):
-                axes.plot(table.index, table, color=COLOUR[arm], alpha=0.12, linewidth=0.6)
-                axes.plot(table.index, table.mean(axis=1), color=COLOUR[arm], linewidth=1.5, label=NAME[arm])
-        early.set(xlim=(0, min(60, last)), xlabel="optimizer steps", ylabel="training loss (nats a token)")
-        whole.set(xlim=(min(40, last / 2), last), xlabel="optimizer steps")
-        late = pd.concat(tables.values(), axis=1)
-        late = late[late.index > last / 8].to_numpy()
-        whole.set_ylim(np.nanmin(late) - 0.05, np.nanmax(late) + 0.05)
-        early.legend(title=f"{rows['seed'].nunique()} seeds")
+            begun = table[table.index <= EARLY_SHOWN]
+            early.plot(begun.index, begun.mean(axis=1), "o-", color=COLOUR[arm], markersize=2.5, label=NAME[arm])
+            gaps = table - tables["half_swap"]
+            whole.plot(gaps.index, gaps.mean(axis=1), color=COLOUR[arm], linewidth=1.3)
+            intervals = {step: paired_interval(of_step) for step, of_step in gaps.iterrows() if of_step.notna().all()}
+            bounds = pd.DataFrame(
+                {step: (of.low, of.high) for step, of in intervals.items() if of is not None}, index=["low", "high"]
+            )
+            whole.fill_between(bounds.columns, *bounds.to_numpy(), color=COLOUR[arm], alpha=0.15, linewidth=0)
+        early.set(xlabel="optimizer steps", ylabel="training loss (nats a token)")
+        early.legend()
+        whole.set(xlabel="optimizer steps", ylabel="training loss - half swap's (nats)")
+        # Linear near half swap: all heads but the plainly tied one stay there.
+        whole.set_yscale("symlog", linthresh=NEAR_NATS)
+        ticks = [-0.2, -0.1, 0, 0.1, 0.2, 0.5, 1, 2, 5]
+        whole.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        whole.minorticks_off()
 
 
 def draw_search(trials: pd.DataFrame, path: Path) -> None:
-    """Draw the validation loss against the learning rate for every head (figure 5).
+    """Draw the validation loss against the learning rate for every head.
 
     Args:
         trials: `trials.csv`; experiment "curves".
@@ -189,8 +225,11 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
     """
     rows = trials[trials["experiment"] == "curves"]
     rows = rows.assign(lr=_configured(rows, "lr"))
-    with drawing(path, columns=2) as (_, panels):
-        for arm, of_arm in rows.groupby("arm"):
+    question = "Do all heads want the same learning rate?"
+    shown = "one point a trial, one run each; rings: selected; left: the source's heads, right: the others"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
+        for arm in (*SOURCE_ARMS, *OTHER_ARMS):
+            of_arm = rows[rows["arm"] == arm]
             axes = panels[0 if arm in SOURCE_ARMS else 1]
             points = of_arm.sort_values("lr")
             colour = COLOUR[arm]
@@ -199,15 +238,13 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
             axes.plot(best["lr"], best["value"], "o", color=colour, markersize=9, fillstyle="none")
         finite = rows["value"].dropna()
         for axes in panels:
-            axes.set(
-                xscale="log", xlabel="peak learning rate", ylim=(finite.min() - 0.03, finite.quantile(0.9) + 0.03)
-            )
-            axes.legend(fontsize=7)
-        panels[0].set_ylabel("validation loss (nats a token)")
+            axes.set(xscale="log", xlabel="peak learning rate", ylim=(finite.min() - 0.03, finite.quantile(0.9) + 0.9))
+            axes.set_ylabel("validation loss (nats a token)")
+            axes.legend(fontsize=8, ncols=2, loc="upper left")
 
 
 def draw_gaps(tests: dict, path: Path) -> None:
-    """Draw the judged differences of areas and final losses, with their margins of equality (figure 6).
+    """Draw the judged differences of areas and final losses, with their margins of equality.
 
     Args:
         tests: Judged tests by claim from `verdicts.json`.
@@ -216,9 +253,19 @@ def draw_gaps(tests: dict, path: Path) -> None:
     areas = [test for claim in ("C7", "C7b", "C7c", "X7") for test in tests[claim] if test["unit"] == "percent"]
     finals = [test for claim in ("C8", "C8b", "C8c", "C8d", "X7", "X8", "X9") for test in tests[claim]]
     finals = [test for test in finals if test["unit"] == "nats"]
-    with drawing(path, columns=2, height_in=3.6) as (_, (left, right)):
-        _forest(left, areas, "areas (%)", "area_percent_")
-        _forest(right, finals, "final test losses (nats)", "final_")
+    counts = [test["n"] for test in (*areas, *finals) if test["n"]]
+    question = "Are the heads equally good, or only not shown to differ?"
+    shown = f"paired, n = {_counts(counts)} seeds; thick: 90 % interval (decides equality); thin: 95 %; grey: margin"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
+        _forest(left, areas, "area (%)", "area_percent_")
+        _forest(right, finals, "final test loss (nats)", "final_")
+        # Linear up to a few margins: two heads lie far outside.
+        right.set_xscale("symlog", linthresh=NEAR_NATS)
+        right.set_xlim(-2, 0.5)
+        ticks = [-1, -0.2, 0, 0.2]
+        right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        right.minorticks_off()
+        right.tick_params(axis="x", labelsize=7)
 
 
 def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
@@ -227,8 +274,9 @@ def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
     for position, test in enumerate(judged):
         _interval(axes, test, position)
     names = [_difference(test["estimand"].removeprefix(prefix)) for test in judged]
-    axes.set_yticks(range(len(judged)), names, fontsize=7)
-    axes.set(xlabel=label)
+    axes.set_yticks(range(len(judged)), names, fontsize=8)
+    axes.set(xlabel=label, ylabel="first - second head")
+    axes.invert_yaxis()
 
 
 def _difference(arms: str) -> str:
@@ -243,22 +291,23 @@ def _interval(axes: Axes, test: dict, position: float) -> None:
         return
     axes.plot([test["low"], test["high"]], [position, position], color=COLOURS[0], linewidth=1)
     axes.plot([test["low90"], test["high90"]], [position, position], color=COLOURS[0], linewidth=3)
-    axes.plot(test["estimate"], position, "s", color="black", markersize=4)
+    axes.plot(test["estimate"], position, "s", color="black", markersize=3)
 
 
 def draw_fixed_points(path: Path) -> None:
-    """Draw how many coordinates a shuffle leaves in place, by the number of groups (figure 7); no measurement.
+    """Draw how many coordinates a shuffle leaves in place, by the number of groups; no measurement.
 
     Args:
         path: SVG file to write.
     """
-    with drawing(path, columns=len(SHUFFLE_WIDTHS), height_in=2.2) as (_, panels):
+    question = "How many coordinates does a shuffle leave in place?"
+    shown = "by the formula; nothing is random"
+    with drawing(path, question=question, shown=shown, columns=len(SHUFFLE_WIDTHS), height_in=2.4) as (_, panels):
         for axes, d in zip(panels, SHUFFLE_WIDTHS, strict=True):
             groups = [g for g in range(2, d) if d % g == 0]
             axes.bar(range(len(groups)), [np.gcd(g - 1, d // g - 1) + 1 for g in groups], color=COLOURS[0])
             axes.set_xticks(range(len(groups)), [str(g) for g in groups])
-            axes.set(xlabel="groups g", title=f"d = {d}")
-        panels[0].set_ylabel("fixed points")
+            axes.set(xlabel="number of groups g", ylabel="fixed points", title=f"d = {d}")
 
 
 def draw_factorial(tests: dict, path: Path) -> None:
@@ -268,16 +317,19 @@ def draw_factorial(tests: dict, path: Path) -> None:
         tests: Judged tests by claim from `verdicts.json`; X4c.
         path: SVG file to write.
     """
-    with drawing(path, columns=2, height_in=2.2) as (_, panels):
+    question = "Which of its three changes makes small σ fast or slow?"
+    counts = [test["n"] for test in tests["X4c"] if test["n"]]
+    shown = f"main effects, n = {_counts(counts)} seeds; thick: 90 %, thin: 95 % interval; negative is better"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=2.4) as (_, panels):
         for axes, when in zip(panels, ("early", "final"), strict=True):
             judged = [test for test in tests["X4c"] if test["estimand"].startswith(when)]
             for position, test in enumerate(judged):
                 _interval(axes, test, position)
             axes.axvline(0, color=NEUTRAL, linewidth=0.8)
-            label = {"early": "area of the first 40 steps", "final": "final test loss"}[when]
-            axes.set(xlabel=f"effect on the {label} (nats)", ylim=(-0.5, 2.5))
-        panels[0].set_yticks(range(3), ["smaller logits", "smaller input", "larger relative step"])
-        panels[1].set_yticks(range(3), [""] * 3)
+            label = {"early": "loss, first 40 steps", "final": "final test loss"}[when]
+            axes.set(xlabel=f"effect on {label} (nats)", ylabel="what is changed", ylim=(2.5, -0.5))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.set_yticks(range(3), ["smaller\nlogits", "smaller\ninput", "larger\nrelative step"])
 
 
 def draw_widths(runs: pd.DataFrame, path: Path) -> None:
@@ -290,8 +342,10 @@ def draw_widths(runs: pd.DataFrame, path: Path) -> None:
     rows = runs[runs["experiment"] == "widths"]
     rows = rows.assign(width=_configured(rows, "width"), vocabulary=_configured(rows, "vocabulary"))
     cross = (np.log(rows["vocabulary"].iloc[0]) + 0.5) ** 2
-    metrics = {"early_area_nats": "area of the first 40 steps", "area_nats": "whole area"}
-    with drawing(path, columns=2, height_in=2.6) as (_, panels):
+    metrics = {"early_area_nats": "mean training loss, first 40 steps", "area_nats": "mean training loss, all steps"}
+    question = "From which width on does plain tying cost?"
+    shown = f"one point a seed, n = {rows['seed'].nunique()}; line: mean; bars: 95 % intervals; dashed: d*"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=2.9) as (_, panels):
         for axes, (metric, title) in zip(panels, metrics.items(), strict=True):
             table = rows[rows["metric"] == metric].pivot(index=["width", "seed"], columns="arm", values="value")
             gaps = table["tied"] - table["half_swap"]
@@ -304,14 +358,13 @@ def draw_widths(runs: pd.DataFrame, path: Path) -> None:
                     axes.plot([width, width], [interval.low, interval.high], color=COLOURS[0], linewidth=3, alpha=0.3)
             axes.axhline(0, color=NEUTRAL, linewidth=0.8)
             axes.axvline(cross, color=NEUTRAL, linewidth=0.8, linestyle="--")
-            axes.set(xscale="log", xlabel="width d", title=title)
+            axes.set(xscale="log", xlabel="width d", ylabel="tied - half swap (nats)", title=title)
             axes.set_xticks(means.index, [f"{width:g}" for width in means.index])
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        panels[0].set_ylabel("tied - half swap (nats)")
 
 
 def draw_rare_rows(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the largest entry of the input rows by class of token under Lion (figure 8).
+    """Draw the largest entry of the input rows by class of token under Lion.
 
     Args:
         runs: `runs.csv`; experiment "rare_rows".
@@ -319,7 +372,9 @@ def draw_rare_rows(runs: pd.DataFrame, path: Path) -> None:
     """
     rows = runs[runs["experiment"] == "rare_rows"]
     classes = ("unseen", "rare", "frequent")
-    with drawing(path, height_in=2.4) as (_, (axes,)):
+    question = "Whose rows go to the wall under Lion?"
+    shown = f"largest entry of the input rows; one point a seed, n = {rows['seed'].nunique()}; line: the wall 1/λ"
+    with drawing(path, question=question, shown=shown, height_in=2.8) as (_, (axes,)):
         for number, arm in enumerate(("tied", "half_swap", "untied")):
             for position, name in enumerate(classes):
                 chosen = rows[(rows["arm"] == arm) & (rows["metric"] == f"{name}_largest")]["value"]
@@ -327,9 +382,15 @@ def draw_rare_rows(runs: pd.DataFrame, path: Path) -> None:
                 label = NAME[arm] if position == 0 else None
                 axes.plot(at, chosen, "o", color=COLOUR[arm], alpha=0.6, label=label)
         axes.axhline(1, color="black", linewidth=0.8)
-        axes.set_xticks(range(3), [f"{name} tokens" for name in classes])
-        axes.set(ylabel="largest entry / wall", ylim=(0, None))
+        axes.set_xticks(range(3), classes)
+        axes.set(xlabel="tokens", ylabel="largest entry (shares of 1/λ)", ylim=(0, None))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _counts(numbers: Iterable[int]) -> str:
+    """Write the least and the greatest of some counts, or the one that they all are."""
+    distinct = sorted(set(numbers))
+    return str(distinct[0]) if len(distinct) == 1 else f"{distinct[0]} to {distinct[-1]}"
 
 
 def _configured(rows: pd.DataFrame, key: str) -> pd.Series:

@@ -18,16 +18,10 @@ with the same `devices` and `micro_batch`. These two change rounding only, so a 
 CIFAR-100 instead of ViT-B/16 on ImageNet, with crops and flips only; no dropout, no label smoothing.
 """
 
-import argparse
-import hashlib
 import math
-import os
-import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -36,10 +30,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paperkit.config import StrictModel, read_profile
-from paperkit.provenance import Provenance
-from paperkit.results import ResultsError, read_json, write_json, write_runs, write_trials
-from paperkit.runs import Measurement, Run, code_hashes, import_closure, module_file, run_key
+from paperkit import full_scale
+from paperkit.config import StrictModel
+from paperkit.full_scale import FullScaleSettings, HubFile, Session
+from paperkit.runs import Measurement, Run
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, draw_trials, ledger, select
@@ -47,30 +41,11 @@ from replications.lion.tasks.arms import make_optimizer, seeds_of
 from replications.lion.tasks.full_scale import FILES, LanguageModel, LanguageTask, Split, Vision, VisionTask
 
 MODULE = "replications.lion.paper"
-LOCK = Path("requirements.lock")
-# What is run with the block `tiny` shows that the code works; its rows must not be judged at the paper's scale.
-PROFILES = {"paper": "paper", "tiny": "smoke"}
 
 Arm = Literal["adamw", "lion"]
 ARMS: tuple[Arm, ...] = ("adamw", "lion")
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Task = LanguageTask | VisionTask
-
-
-class Hardware(StrictModel):
-    """Arguments of Fabric.
-
-    Attributes:
-        accelerator: Where to compute.
-        devices: Processes, one device each.
-        strategy: "ddp" for several processes.
-        precision: Of the forward pass; weights and optimizer state are float32.
-    """
-
-    accelerator: Literal["cuda", "cpu"]
-    devices: int = Field(ge=1)
-    strategy: Literal["auto", "ddp"]
-    precision: Literal["32-true", "bf16-mixed"]
 
 
 class Search(StrictModel):
@@ -116,100 +91,51 @@ class Search(StrictModel):
         return draw_trials(space, num_trials=self.num_trials, seed=self.draw_seed)
 
 
-class Settings(StrictModel):
+class Settings(FullScaleSettings):
     """One block of paper.yaml.
 
     Attributes:
-        hardware: Where to compute.
         language_model: The task of lm_search and lm_quality.
         language_model_search: How both arms are tuned for it.
         vision: The task of batch_search and batch_sweep.
         vision_search: How both arms are tuned for it, at each batch size.
-        seeds: Fresh seeds of the report, one pair of runs each (at each batch size).
     """
 
-    hardware: Hardware
     language_model: LanguageModel
     language_model_search: Search
     vision: Vision
     vision_search: Search
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         used = {self.language_model_search.run_seed, self.vision_search.run_seed}
-        if len(set(self.seeds)) < len(self.seeds) or used & set(self.seeds):
-            message = f"seeds {self.seeds} must differ from each other and from the run_seed {used} of the searches"
+        if used & set(self.seeds):
+            message = f"seeds {self.seeds} must differ from the run_seed {used} of the searches"
             raise ValueError(message)
         for task in (self.language_model, self.vision):
             for batch in task.batches:
-                local, rest = divmod(batch, self.hardware.devices)
-                if rest or local % min(local, task.micro_batch):
-                    message = (
-                        f"batch {batch} cannot be dealt to devices {self.hardware.devices} in equal parts of "
-                        f"micro_batch {task.micro_batch}, or of one smaller part each"
-                    )
-                    raise ValueError(message)
+                self.hardware.require_equal_parts(batch, micro_batch=task.micro_batch)
         return self
 
-
-@dataclass(frozen=True)
-class Session:
-    """Executes runs, one after the other, on all devices at once, and keeps each finished one.
-
-    Attributes:
-        fabric: Launched.
-        profile: Written into every row.
-        kept: Folder of finished runs.
-        common: What the key of a kept run holds beside the run.
-    """
-
-    fabric: Fabric
-    profile: str
-    kept: Path
-    common: Mapping[str, Any]
-
-    def __call__(self, task: Task, run: Run) -> list[dict[str, Any]]:
-        """Execute a run that is not kept yet; rank 0 alone reads and writes files.
-
-        Args:
-            task: What it trains on.
-            run: One unit of work.
-
-        Returns:
-            Its rows of `runs.csv`.
-        """
-        file = self.kept / f"{run_key(run, self.common)}.json"
-        measured = self.fabric.broadcast(_finished(file) if self.fabric.is_global_zero else None)
-        if measured is None:
-            self.fabric.print(f"{run.experiment} {run.arm} seed {run.seed} batch {run.config['batch']}", flush=True)
-            measured = [
-                {**asdict(m), "value": m.value if math.isfinite(m.value) else None}
-                for m in measure(self.fabric, task, run)
-            ]
-            if self.fabric.is_global_zero:
-                write_json(file, measured)
-        head = {"profile": self.profile, **asdict(run)}
-        return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in measured]
+    @property
+    def files(self) -> Sequence[HubFile]:
+        """Text, tokenizer and images."""
+        return FILES
 
 
-def run(settings: Settings, fabric: Fabric, *, profile: str, kept: Path) -> Tables:
+def run(settings: Settings, session: Session) -> Tables:
     """Tune both arms and re-run the selected points on fresh seeds: language model first, then the batch sizes.
 
     Args:
         settings: One block of paper.yaml.
-        fabric: Launched, with the settings' hardware.
-        profile: Written into every row.
-        kept: Folder of finished runs.
+        session: Executes runs, on the settings' hardware.
 
     Returns:
         Measurements of trials and reported runs, and the ledger of the searches.
     """
-    lock = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    session = Session(fabric, profile, kept, {"code": code_hashes(MODULE), "lock": lock, "profile": profile})
     precision = settings.hardware.precision
-    language = LanguageTask.load(settings.language_model, fabric.device)
-    vision = VisionTask.load(settings.vision, fabric.device)
+    language = LanguageTask.load(settings.language_model, session.fabric.device)
+    vision = VisionTask.load(settings.vision, session.fabric.device)
     parts = [
         *study(session, language, settings.language_model_search, settings.seeds, precision),
         *study(session, vision, settings.vision_search, settings.seeds, precision),
@@ -234,18 +160,17 @@ def study(session: Session, task: Task, search: Search, seeds: Sequence[int], pr
         Measurements and ledger of one batch size.
     """
     size = task.settings.model_dump(exclude={"batches", "micro_batch"})
+    execute = partial(session, partial(measure, session.fabric, task))
     for batch in task.settings.batches:
         shared = {**size, "batch": batch, "precision": precision}
         points = {arm: search.points(arm) for arm in ARMS}
         trials = {
-            arm: [session(task, Run(task.search, arm, search.run_seed, {**shared, **point})) for point in points[arm]]
+            arm: [execute(Run(task.search, arm, search.run_seed, {**shared, **point})) for point in points[arm]]
             for arm in ARMS
         }
         losses = {arm: [_selection_loss(task, rows) for rows in trials[arm]] for arm in ARMS}
         best = {arm: points[arm][select(losses[arm])] for arm in ARMS}
-        report = [
-            session(task, Run(task.report, arm, seed, {**shared, **best[arm]})) for seed in seeds for arm in ARMS
-        ]
+        report = [execute(Run(task.report, arm, seed, {**shared, **best[arm]})) for seed in seeds for arm in ARMS]
         rows = ledger(
             profile=session.profile,
             experiment=task.report,
@@ -350,80 +275,12 @@ def evaluate(fabric: Fabric, task: Task, model: nn.Module, split: Split) -> tupl
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from its command line (`--out`, `--settings`); several devices start copies of this process.
-
-    Settings, devices and files are checked before anything is trained; results are written after the last run.
+    """Run the study from its command line.
 
     Args:
         arguments: Command line; None for the process's own.
-
-    Raises:
-        SystemExit: If settings, devices or files are not there; the message names the thing and the remedy.
     """
-    options = _parse(arguments)
-    params = module_file(MODULE).with_name("paper.yaml")
-    try:
-        settings = read_profile(Settings, params, options.settings)
-        require_devices(settings.hardware)
-        for file in FILES:
-            file.path()
-    except (ValueError, OSError) as error:
-        message = f"lion_paper: {error}"
-        raise SystemExit(message) from error
-    profile, kept = PROFILES[options.settings], Path(f".paperkit/runs/lion_{options.settings}")
-    provenance = Provenance("lion_paper", ["python", *sys.orig_argv[1:]], profile)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
-    torch.use_deterministic_algorithms(True)
-    fabric = Fabric(**settings.hardware.model_dump())
-    fabric.launch()
-    tables = run(settings, fabric, profile=profile, kept=kept)
-    if not fabric.is_global_zero:
-        return
-    write_trials(options.out / "trials.csv", tables.trials)
-    write_runs(options.out / "runs.csv", tables.runs)
-    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(MODULE)]
-    provenance.write(
-        options.out / "provenance.json",
-        workers=fabric.world_size,
-        threads=torch.get_num_threads(),
-        isa={},
-        lock=LOCK,
-        deps=[*code, params.relative_to(Path.cwd())],
-    )
-    shutil.rmtree(kept)
-
-
-def require_devices(hardware: Hardware) -> None:
-    """Refuse to start where there are fewer GPUs than asked for.
-
-    Args:
-        hardware: What is asked for.
-
-    Raises:
-        OSError: If torch sees fewer CUDA devices.
-    """
-    found = torch.cuda.device_count()
-    if hardware.accelerator == "cuda" and found < hardware.devices:
-        message = (
-            f"the settings ask for {hardware.devices} CUDA device(s), and torch {torch.__version__} sees {found}; run "
-            "it where there are GPUs, with a CUDA build of torch, or pass --settings tiny to try the code on a CPU"
-        )
-        raise OSError(message)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lion_paper", description="Lion against AdamW at the source's scale.")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
-    parser.add_argument("--settings", default="paper", choices=PROFILES, help="block of paper.yaml")
-    return parser.parse_args(arguments)
-
-
-def _finished(file: Path) -> list[dict[str, Any]] | None:
-    """Read a finished run; a file that a crash of the machine damaged counts as missing."""
-    try:
-        return read_json(file)
-    except ResultsError:
-        return None
+    full_scale.main(Settings, run, module=MODULE, announced=["batch"], arguments=arguments)
 
 
 def _selection_loss(task: Task, rows: Sequence[Mapping[str, Any]]) -> float:

@@ -1,9 +1,6 @@
 """The paper profile works as a whole at a tiny size on the CPU, on files and in a cache of the hub's form."""
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from huggingface_hub import constants
 from lightning_fabric import Fabric
 from PIL import Image
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import nn
 
 from paperkit.config import ConfigError, parse, read_profile
+from paperkit.full_scale import Session
 from paperkit.results import read_runs, read_trials, write_runs, write_trials
 from paperkit.runs import Run
 from replications.lion import paper
 from replications.lion.estimands import lm_gap
 from replications.lion.tasks import full_scale
 from replications.lion.vit import VisionTransformer
+from tests.two_processes import place_in_cache, read_cache_alone, run_tiny, tiny_in_one_process
 
-ROOT = Path(__file__).resolve().parents[2]
 PARAMS = Path(__file__).with_name("paper.yaml")
 POINT = {"lr": 3e-3, "weight_decay": 0.1, "betas": [0.9, 0.99]}
 TASKS = ("language", "vision")
@@ -49,9 +46,7 @@ def hub(tmp_path_factory):
     """A folder for HF_HOME with every file that the profile reads, made of noise."""
     home, generator = tmp_path_factory.mktemp("hub"), np.random.default_rng(0)
     for file in full_scale.FILES:
-        repository = f"{file.kind}s--{file.repository.replace('/', '--')}"
-        path = home / "hub" / repository / "snapshots" / file.revision / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = place_in_cache(home, file)
         if file == full_scale.TOKENIZER:
             tokenizer = ByteLevelBPETokenizer()
             tokenizer.train_from_iterator(paragraphs(generator, 50), vocab_size=290, show_progress=False)
@@ -68,16 +63,13 @@ def hub(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def offline(hub):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "HF_HUB_CACHE", str(hub / "hub"))
-        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        read_cache_alone(patch, hub)
         yield
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    settings = read_profile(paper.Settings, PARAMS, "tiny")
-    one_process = {"devices": 1, "strategy": "auto"}
-    return settings.model_copy(update={"hardware": settings.hardware.model_copy(update=one_process)})
+    return tiny_in_one_process(paper.Settings, PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +88,7 @@ def tasks(tiny):
 
 @pytest.fixture(scope="module")
 def tables(tiny, fabric, tmp_path_factory):
-    return paper.run(tiny, fabric, profile="smoke", kept=tmp_path_factory.mktemp("kept"))
+    return paper.run(tiny, Session(fabric, paper.MODULE, "smoke", tmp_path_factory.mktemp("kept")))
 
 
 def changed(task, **values):
@@ -172,6 +164,7 @@ def test_a_killed_study_goes_on_with_the_runs_that_are_left_and_ends_with_the_sa
     tables, tiny, fabric, tmp_path, monkeypatch
 ):
     executed, measure = [], paper.measure
+    session = Session(fabric, paper.MODULE, "smoke", tmp_path)
 
     def dies_in_the_sixth_run(fabric, task, run):
         if len(executed) == 5:
@@ -185,12 +178,10 @@ def test_a_killed_study_goes_on_with_the_runs_that_are_left_and_ends_with_the_sa
 
     monkeypatch.setattr(paper, "measure", dies_in_the_sixth_run)
     with pytest.raises(KeyboardInterrupt):
-        paper.run(tiny, fabric, profile="smoke", kept=tmp_path)
-    damaged = sorted(tmp_path.iterdir())[0]
-    damaged.write_text(damaged.read_text()[:-9])
+        paper.run(tiny, session)
     monkeypatch.setattr(paper, "measure", counts)
-    resumed = paper.run(tiny, fabric, profile="smoke", kept=tmp_path)
-    assert len(executed) == 4 + 4 + 2 * (4 + 4) + 1  # the damaged one twice
+    resumed = paper.run(tiny, session)
+    assert len(executed) == 4 + 4 + 2 * (4 + 4)  # no two runs have the same key
     assert resumed == tables
 
 
@@ -317,55 +308,22 @@ def test_windows_are_consecutive_tokens_and_evaluation_covers_a_split_once(tasks
     assert int(drawn.max()) + context < len(task.tokens["train"])
 
 
-def test_several_processes_give_the_numbers_of_one(tables, hub, tmp_path):
-    for name in ("paperkit", "replications", "requirements.lock"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    environment = os.environ | {"HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", paper.MODULE, "--settings", "tiny", "--out", "results"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
-        "provenance.json",
-        "runs.csv",
-        "trials.csv",
-    ]
-    assert done.stdout.count("lm_quality") == 4  # rank 0 alone speaks
-    assert not (tmp_path / ".paperkit/runs/lion_tiny").exists()
+def test_two_processes_give_the_numbers_of_one(tables, hub, tmp_path):
+    output = run_tiny(paper.MODULE, tmp_path, hub)
+    assert output.count("lm_quality") == 4  # rank 0 alone speaks
     keys = ["experiment", "arm", "trial", "seed", "config"]
     write_trials(tmp_path / "one.csv", tables.trials)
     one, two = (read_trials(tmp_path / name).set_index(keys)["value"] for name in ("one.csv", "results/trials.csv"))
     np.testing.assert_allclose(two, one.loc[two.index], rtol=1e-3)
 
 
-def test_only_rank_0_writes(tables, tasks, tmp_path, monkeypatch):
-    class SecondRank(Fabric):
-        is_global_zero = False
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # main sets it for its process: undone after the test
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
-    monkeypatch.setattr(paper, "Fabric", lambda **_: SecondRank(accelerator="cpu", devices=1))
-    monkeypatch.setattr(paper, "run", lambda *_, **__: tables)
-    paper.main(["--settings", "tiny", "--out", "results"])
-    session = paper.Session(SecondRank(accelerator="cpu", devices=1), "smoke", tmp_path / "kept", {})
-    rows = session(tasks["vision"], Run("batch_sweep", "lion", 0, {"batch": 4, **POINT}))
-    assert len(rows) == 4
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_network_nothing_is_written_and_the_message_names_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-    with pytest.raises(SystemExit, match=r"tokenizer\.json of the model openai-community/gpt2.*hf download") as stop:
+def test_every_file_is_required_before_anything_is_trained(tmp_path, monkeypatch, tiny):
+    assert tiny.files == full_scale.FILES
+    read_cache_alone(monkeypatch, tmp_path)
+    with pytest.raises(
+        SystemExit, match=r"^lion_paper: tokenizer\.json of the model openai-community/gpt2.*hf download"
+    ):
         paper.main(["--settings", "tiny", "--out", str(tmp_path / "results")])
-    assert isinstance(stop.value.code, str)  # Python prints it and exits with status 1
-    assert not (tmp_path / "results").exists()
-
-
-def test_without_enough_gpus_nothing_is_written_and_the_message_names_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(SystemExit, match=r"1 CUDA device\(s\), and torch .* sees 0; .*--settings tiny"):
-        paper.main(["--out", str(tmp_path / "results")])
-    assert not (tmp_path / "results").exists()
 
 
 def test_the_paper_block_is_gpt2_small_and_vit_tiny_with_equal_budgets():
@@ -398,7 +356,6 @@ def test_the_vision_transformer_refuses_sizes_that_do_not_fit(sizes, told):
 @pytest.mark.parametrize(
     ("block", "changes", "told"),
     [
-        ("hardware", {"accelerator": "tpu"}, "hardware.accelerator"),
         ("hardware", {"devices": 3}, "batch 8 cannot be dealt to devices 3 in equal parts of micro_batch 2"),
         ("language_model", {"micro_batch": 3}, "batch 8 cannot be dealt to devices 1 in equal parts of micro_batch 3"),
         ("language_model", {"heads": 3}, "width 16 must be a multiple of heads 3"),
@@ -407,7 +364,7 @@ def test_the_vision_transformer_refuses_sizes_that_do_not_fit(sizes, told):
         ("vision", {"batches": [4, 32]}, "batch 32 must divide samples_seen 64 into at least 4 steps"),
         ("vision_search", {"num_trials": 3}, "num_trials 3 must be a power of two"),
         ("vision_search", {"betas": {"adamw": [[0.9, 0.95]]}}, "each of .* needs the same number"),
-        ("language_model_search", {"run_seed": 1}, "must differ from each other and from the run_seed"),
+        ("language_model_search", {"run_seed": 1}, "must differ from the run_seed"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tiny, block, changes, told):

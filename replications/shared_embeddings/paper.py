@@ -17,30 +17,23 @@ any number of devices. A killed study goes on where it was.
 over devices. From the card: n = 50257 instead of 32k, one width.
 """
 
-import argparse
-import hashlib
 import math
-import os
-import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from huggingface_hub import hf_hub_download
 from lightning_fabric import Fabric
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from paperkit.config import StrictModel, read_profile
-from paperkit.provenance import Provenance
-from paperkit.results import ResultsError, read_json, write_json, write_runs, write_trials
-from paperkit.runs import Measurement, Run, code_hashes, import_closure, module_file, run_key
+from paperkit import full_scale
+from paperkit.full_scale import FullScaleSettings, HubFile, Session
+from paperkit.runs import Measurement, Run
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, draw_trials, ledger, select
@@ -56,40 +49,8 @@ from replications.shared_embeddings.tasks.language_model import (
 )
 
 MODULE = "replications.shared_embeddings.paper"
-LOCK = Path("requirements.lock")
-# What is run with the block `tiny` shows that the code works; its rows must not be judged at the paper's scale.
-PROFILES = {"paper": "paper", "tiny": "smoke"}
 ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-
-class HubFile(NamedTuple):
-    """A file of the Hugging Face hub at a fixed revision."""
-
-    kind: Literal["model", "dataset"]
-    repository: str
-    revision: str
-    name: str
-
-    def path(self) -> Path:
-        """Return where the file lies in the local cache; it is downloaded if it is not there.
-
-        Returns:
-            Path of the file.
-
-        Raises:
-            FileNotFoundError: If it is neither in the cache nor to be had.
-        """
-        try:
-            return Path(hf_hub_download(self.repository, self.name, repo_type=self.kind, revision=self.revision))
-        except OSError as error:
-            message = (
-                f"{self.name} of the {self.kind} {self.repository}, revision {self.revision}, is neither in the hub's "
-                f"cache nor to be had ({error}); run `hf download {self.repository} {self.name} --repo-type "
-                f"{self.kind} --revision {self.revision}` where there is network, and copy its cache (HF_HOME) here"
-            )
-            raise FileNotFoundError(message) from error
-
 
 TOKENIZER = HubFile("model", "openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e", "tokenizer.json")
 TEXT: Mapping[Split, Sequence[HubFile]] = {
@@ -111,27 +72,10 @@ TEXT: Mapping[Split, Sequence[HubFile]] = {
 FILES = (TOKENIZER, *(file for files in TEXT.values() for file in files))
 
 
-class Hardware(StrictModel):
-    """Arguments of Fabric.
-
-    Attributes:
-        accelerator: Where to compute.
-        devices: Processes, one device each.
-        strategy: "ddp" for several processes.
-        precision: Of the forward pass; weights and optimizer state are float32.
-    """
-
-    accelerator: Literal["cuda", "cpu"]
-    devices: int = Field(ge=1)
-    strategy: Literal["auto", "ddp"]
-    precision: Literal["32-true", "bf16-mixed"]
-
-
-class Settings(StrictModel):
+class Settings(FullScaleSettings):
     """One block of paper.yaml.
 
     Attributes:
-        hardware: Where to compute.
         width: d.
         layers: Transformer blocks.
         heads: Attention heads.
@@ -145,10 +89,8 @@ class Settings(StrictModel):
         num_trials: Trials of each head, a power of two.
         draw_seed: Seed of the Sobol sequence.
         run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
-        seeds: Fresh seeds of the report.
     """
 
-    hardware: Hardware
     width: int = Field(ge=2, multiple_of=2)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
@@ -162,23 +104,16 @@ class Settings(StrictModel):
     num_trials: int = Field(ge=1)
     draw_seed: int = Field(ge=0)
     run_seed: int = Field(ge=0)
-    seeds: list[int] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds) or self.run_seed in self.seeds:
-            message = f"seeds {self.seeds} must differ from each other and from run_seed {self.run_seed}"
+        if self.run_seed in self.seeds:
+            message = f"seeds {self.seeds} must differ from run_seed {self.run_seed}"
             raise ValueError(message)
         if self.num_trials & (self.num_trials - 1):
             message = f"num_trials {self.num_trials} must be a power of two (1, 2, 4, 8, 16 …)"
             raise ValueError(message)
-        local, rest = divmod(self.batch, self.hardware.devices)
-        if rest or local % min(local, self.micro_batch):
-            message = (
-                f"batch {self.batch} cannot be dealt to devices {self.hardware.devices} in equal parts of micro_batch "
-                f"{self.micro_batch}, or of one smaller part each"
-            )
-            raise ValueError(message)
+        self.hardware.require_equal_parts(self.batch, micro_batch=self.micro_batch)
         if self.warmup_steps > self.steps - 2:
             message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
             raise ValueError(message)
@@ -186,6 +121,11 @@ class Settings(StrictModel):
             message = f"width {self.width} must be a multiple of heads {self.heads}"
             raise ValueError(message)
         return self
+
+    @property
+    def files(self) -> Sequence[HubFile]:
+        """Text and tokenizer."""
+        return FILES
 
     def size(self, vocabulary: int) -> LanguageModel:
         """Return the sizes of the model.
@@ -263,48 +203,28 @@ class Model(nn.Module):
 
 
 @dataclass(frozen=True)
-class Session:
-    """Executes runs one after the other, on all devices at once, and keeps each finished one.
+class Study:
+    """Trains and measures on all devices at once.
 
     Attributes:
         fabric: Launched.
         settings: One block of paper.yaml.
         text: Encoded text.
-        profile: Written into every row.
-        kept: Folder of finished runs.
-        common: What the key of a kept run holds beside the run.
     """
 
     fabric: Fabric
     settings: Settings
     text: Text
-    profile: str
-    kept: Path
-    common: Mapping[str, Any]
 
-    def __call__(self, run: Run) -> list[dict[str, Any]]:
-        """Execute a run that is not kept yet; rank 0 alone reads and writes files.
+    def measure(self, run: Run) -> Iterator[Measurement]:
+        """Train from scratch; a trial of the search never looks at the test split.
 
         Args:
-            run: One unit of work.
+            run: Head, seed and lr.
 
-        Returns:
-            Its rows of `runs.csv`.
+        Yields:
+            The loss of each split at the end, and summaries of the training curve.
         """
-        file = self.kept / f"{run_key(run, self.common)}.json"
-        measured = self.fabric.broadcast(_finished(file) if self.fabric.is_global_zero else None)
-        if measured is None:
-            self.fabric.print(f"{run.experiment} {run.arm} seed {run.seed} lr {run.config['lr']}", flush=True)
-            measured = [
-                {**asdict(m), "value": m.value if math.isfinite(m.value) else None} for m in self._measure(run)
-            ]
-            if self.fabric.is_global_zero:
-                write_json(file, measured)
-        head = {"profile": self.profile, **asdict(run)}
-        return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in measured]
-
-    def _measure(self, run: Run) -> Iterator[Measurement]:
-        """Train from scratch; a trial of the search never looks at the test split."""
         settings, (initialisation, order) = self.settings, seeds_of(run.seed)
         splits: tuple[Split, ...] = ("validation",) if run.experiment.endswith("_search") else ("validation", "test")
         torch.manual_seed(initialisation)
@@ -368,23 +288,18 @@ class Session:
         return inputs.to(self.fabric.device), targets.to(self.fabric.device)
 
 
-def run(settings: Settings, fabric: Fabric, text: Text, *, profile: str, kept: Path) -> Tables:
+def run(settings: Settings, session: Session) -> Tables:
     """Tune every head, and run the selected rates on fresh seeds.
 
     Args:
         settings: One block of paper.yaml.
-        fabric: Launched, with the settings' hardware.
-        text: Encoded text.
-        profile: Written into every row.
-        kept: Folder of finished runs.
+        session: Executes runs, on the settings' hardware.
 
     Returns:
         Measurements of trials and reported runs, and the ledger of the search.
     """
-    common = {
-        "code": code_hashes(MODULE), "lock": hashlib.sha256(LOCK.read_bytes()).hexdigest(), "profile": profile,
-    }  # fmt: skip
-    session = Session(fabric, settings, text, profile, kept, common)
+    text = Text.load()
+    execute = partial(session, Study(session.fabric, settings, text).measure)
     space = {"lr": settings.lr}
     points = draw_trials(space, num_trials=settings.num_trials, seed=settings.draw_seed)
     task = settings.model_dump(
@@ -394,84 +309,29 @@ def run(settings: Settings, fabric: Fabric, text: Text, *, profile: str, kept: P
     runs: list[dict[str, Any]] = []
     trials: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
     for arm in ARMS:
-        tried = [session(Run("curves_search", arm, settings.run_seed, {**task, **point})) for point in points]
+        tried = [execute(Run("curves_search", arm, settings.run_seed, {**task, **point})) for point in points]
         runs += [row for rows in tried for row in rows]
         trials[arm] = list(zip(points, (_loss(rows) for rows in tried), strict=True))
         best = points[select([loss for _, loss in trials[arm]])]
-        runs += [row for seed in settings.seeds for row in session(Run("curves", arm, seed, {**task, **best}))]
+        runs += [row for seed in settings.seeds for row in execute(Run("curves", arm, seed, {**task, **best}))]
     rows = ledger(
-        profile=profile, experiment="curves", metric="loss_nats", seed=settings.run_seed, space=space, trials=trials
+        profile=session.profile,
+        experiment="curves",
+        metric="loss_nats",
+        seed=settings.run_seed,
+        space=space,
+        trials=trials,
     )
     return Tables(runs, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from its command line (`--out`, `--settings`); several devices start copies of this process.
-
-    Settings, devices and files are checked before anything is trained; results are written after the last run.
+    """Run the study from its command line.
 
     Args:
         arguments: Command line; None for the process's own.
-
-    Raises:
-        SystemExit: If settings, devices or files are not there; the message names the thing and the remedy.
     """
-    parser = argparse.ArgumentParser(prog="shared_embeddings_paper", description="Shared embeddings at full size.")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
-    parser.add_argument("--settings", default="paper", choices=PROFILES, help="block of paper.yaml")
-    options = parser.parse_args(arguments)
-    params = module_file(MODULE).with_name("paper.yaml")
-    try:
-        settings = read_profile(Settings, params, options.settings)
-        require_devices(settings.hardware)
-        for file in FILES:
-            file.path()
-    except (ValueError, OSError) as error:
-        message = f"shared_embeddings_paper: {error}"
-        raise SystemExit(message) from error
-    profile, kept = PROFILES[options.settings], Path(f".paperkit/runs/shared_embeddings_{options.settings}")
-    provenance = Provenance("shared_embeddings_paper", ["python", *sys.orig_argv[1:]], profile)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
-    torch.use_deterministic_algorithms(True)
-    fabric = Fabric(**settings.hardware.model_dump())
-    fabric.launch()
-    tables = run(settings, fabric, Text.load(), profile=profile, kept=kept)
-    if not fabric.is_global_zero:
-        return
-    write_trials(options.out / "trials.csv", tables.trials)
-    write_runs(options.out / "runs.csv", tables.runs)
-    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(MODULE)]
-    provenance.write(
-        options.out / "provenance.json", workers=fabric.world_size, threads=torch.get_num_threads(), isa={}, lock=LOCK,
-        deps=[*code, params.relative_to(Path.cwd())],
-    )  # fmt: skip
-    shutil.rmtree(kept)
-
-
-def require_devices(hardware: Hardware) -> None:
-    """Refuse to start where there are fewer GPUs than asked for.
-
-    Args:
-        hardware: What is asked for.
-
-    Raises:
-        OSError: If torch sees fewer CUDA devices.
-    """
-    found = torch.cuda.device_count()
-    if hardware.accelerator == "cuda" and found < hardware.devices:
-        message = (
-            f"the settings ask for {hardware.devices} CUDA device(s), and torch {torch.__version__} sees {found}; run "
-            "it where there are GPUs, with a CUDA build of torch, or pass --settings tiny to try the code on a CPU"
-        )
-        raise OSError(message)
-
-
-def _finished(file: Path) -> list[dict[str, Any]] | None:
-    """Read a finished run; a file that a crash of the machine damaged counts as missing."""
-    try:
-        return read_json(file)
-    except ResultsError:
-        return None
+    full_scale.main(Settings, run, module=MODULE, announced=["lr"], arguments=arguments)
 
 
 def _loss(rows: Sequence[Mapping[str, Any]]) -> float:

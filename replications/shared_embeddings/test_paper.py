@@ -1,9 +1,6 @@
 """The paper profile works as a whole at a tiny size on the CPU, on files and in a cache of the hub's form."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from huggingface_hub import constants
 from lightning_fabric import Fabric
 from tokenizers import ByteLevelBPETokenizer
 
 from paperkit.config import ConfigError, parse, read_profile
+from paperkit.full_scale import Session
 from paperkit.results import read_runs, read_trials
 from paperkit.runs import Run
 from replications.shared_embeddings import paper
 from replications.shared_embeddings.estimands import small_sigma_area_half_swap
+from tests.two_processes import place_in_cache, read_cache_alone, run_tiny, tiny_in_one_process
 
-ROOT = Path(__file__).resolve().parents[2]
 PARAMS = Path(__file__).with_name("paper.yaml")
 
 
@@ -35,9 +32,7 @@ def hub(tmp_path_factory):
     """A folder for HF_HOME with every file that the profile reads, made of noise."""
     home, generator = tmp_path_factory.mktemp("hub"), np.random.default_rng(0)
     for file in paper.FILES:
-        repository = f"{file.kind}s--{file.repository.replace('/', '--')}"
-        path = home / "hub" / repository / "snapshots" / file.revision / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = place_in_cache(home, file)
         if file == paper.TOKENIZER:
             tokenizer = ByteLevelBPETokenizer()
             tokenizer.train_from_iterator(paragraphs(generator, 50), vocab_size=290, show_progress=False)
@@ -49,15 +44,12 @@ def hub(tmp_path_factory):
 
 @pytest.fixture
 def cache(hub, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    read_cache_alone(monkeypatch, hub)
 
 
 @pytest.fixture
 def tiny():
-    content = read_profile(paper.Settings, PARAMS, "tiny").model_dump()
-    content["hardware"] |= {"devices": 1, "strategy": "auto"}
-    return parse(paper.Settings, content, source="tiny")
+    return tiny_in_one_process(paper.Settings, PARAMS)
 
 
 @pytest.fixture
@@ -65,27 +57,24 @@ def fabric():
     return Fabric(accelerator="cpu", devices=1)
 
 
-def session(tiny, fabric, tmp_path):
-    return paper.Session(fabric, tiny, paper.Text.load(), "smoke", tmp_path, {})
+def executed(settings, fabric, kept, run):
+    session = Session(fabric, paper.MODULE, "smoke", kept)
+    return session(paper.Study(fabric, settings, paper.Text.load()).measure, run)
 
 
 def test_the_whole_study_runs_in_two_processes_and_its_rows_are_judged_by_the_same_estimands(
     hub, cache, tiny, fabric, tmp_path
 ):
-    command = [sys.executable, "-m", paper.MODULE, "--settings", "tiny", "--out", str(tmp_path)]
-    environment = {**os.environ, "HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    runs, trials = read_runs(tmp_path / "runs.csv"), read_trials(tmp_path / "trials.csv")
+    run_tiny(paper.MODULE, tmp_path, hub)
+    runs, trials = read_runs(tmp_path / "results/runs.csv"), read_trials(tmp_path / "results/trials.csv")
     assert set(runs["profile"]) == {"smoke"}
     assert list(small_sigma_area_half_swap(runs).index) == [0, 1]
     assert small_sigma_area_half_swap(runs).notna().all()
     assert trials.groupby("arm").size().to_dict() == dict.fromkeys(paper.ARMS, 1)
-    assert not (ROOT / ".paperkit/runs/shared_embeddings_tiny").exists()
     # Two processes that did not exchange their gradients would end elsewhere than one.
     rows = runs[(runs["experiment"] == "curves") & (runs["arm"] == "half_swap") & (runs["seed"] == 0)]
     (lr,) = {json.loads(text)["lr"] for text in rows["config"]}
-    alone = session(tiny, fabric, tmp_path / "alone")(Run("curves", "half_swap", 0, {"lr": lr}))
+    alone = executed(tiny, fabric, tmp_path / "alone", Run("curves", "half_swap", 0, {"lr": lr}))
     expected = {(row["split"], row["metric"]): row["value"] for row in alone}
     for row in rows.itertuples():
         assert row.value == pytest.approx(expected[row.split, row.metric], rel=1e-4)
@@ -95,24 +84,21 @@ def test_a_run_does_not_depend_on_how_its_batch_is_dealt(cache, tiny, fabric, tm
     run = Run("curves", "half_swap", 0, {"lr": 1e-2})
     whole = tiny.model_copy(update={"micro_batch": 8})
     values = [
-        [row["value"] for row in session(each, fabric, tmp_path / str(i))(run)] for i, each in enumerate((tiny, whole))
+        [row["value"] for row in executed(each, fabric, tmp_path / str(i), run)]
+        for i, each in enumerate((tiny, whole))
     ]
     np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
 
 
-def test_a_kept_run_is_not_run_again_and_a_trial_never_looks_at_the_test_split(
-    cache, tiny, fabric, tmp_path, monkeypatch
-):
-    first = session(tiny, fabric, tmp_path)(Run("curves", "tied", 0, {"lr": 1e-2}))
-    trial = session(tiny, fabric, tmp_path)(Run("curves_search", "tied", 0, {"lr": 1e-2}))
+def test_a_trial_never_looks_at_the_test_split(cache, tiny, fabric, tmp_path):
+    first = executed(tiny, fabric, tmp_path, Run("curves", "tied", 0, {"lr": 1e-2}))
+    trial = executed(tiny, fabric, tmp_path, Run("curves_search", "tied", 0, {"lr": 1e-2}))
     assert [(row["split"], row["value"]) for row in trial] == [("validation", first[0]["value"])]
     assert {row["split"] for row in first} == {"train", "validation", "test"}
-    monkeypatch.setattr(paper.Session, "_measure", lambda *_: pytest.fail("it was kept"))
-    assert session(tiny, fabric, tmp_path)(Run("curves", "tied", 0, {"lr": 1e-2})) == first
 
 
 def test_a_diverged_run_is_recorded(cache, tiny, fabric, tmp_path):
-    rows = session(tiny, fabric, tmp_path)(Run("curves", "tied", 0, {"lr": 1e30}))
+    rows = executed(tiny, fabric, tmp_path, Run("curves", "tied", 0, {"lr": 1e30}))
     assert {row["status"] for row in rows} == {"diverged"}
     assert {row["metric"] for row in rows} >= {"loss_nats", "area_nats"}
 
@@ -124,24 +110,17 @@ def test_the_model_is_tied_and_its_logits_are_float32(cache, tiny):
     assert model(torch.zeros(1, 4, dtype=torch.int64)).dtype == torch.float32
 
 
-def test_without_a_gpu_the_command_says_so_and_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(SystemExit, match=r"ask for 1 CUDA device\(s\).*sees 0.*--settings tiny"):
-        paper.main(["--out", str(tmp_path / "out")])
-    assert not (tmp_path / "out").exists()
-
-
-def test_without_its_files_the_command_names_the_first_and_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SystemExit, match=r"tokenizer.json of the model openai-community/gpt2.*hf download"):
+def test_every_file_is_required_before_anything_is_trained(tmp_path, monkeypatch, tiny):
+    assert tiny.files == paper.FILES
+    read_cache_alone(monkeypatch, tmp_path)
+    told = r"^shared_embeddings_paper: tokenizer\.json of the model openai-community/gpt2.*hf download"
+    with pytest.raises(SystemExit, match=told):
         paper.main(["--settings", "tiny", "--out", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"seeds": [0, 0]}, "seeds"),
         ({"run_seed": 1}, "from run_seed 1"),
         ({"num_trials": 3}, "power of two"),
         ({"batch": 7, "micro_batch": 2}, "batch 7 cannot be dealt"),

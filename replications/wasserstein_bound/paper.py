@@ -23,85 +23,48 @@ ratio, not by a table of factors; (7) no ascent of the loss in the first ten epo
 zero; (9) MNIST is ours.
 """
 
-import argparse
-import hashlib
 import math
-import os
-import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paperkit.config import StrictModel, read_profile
-from paperkit.provenance import Provenance
-from paperkit.results import ResultsError, read_json, write_json, write_runs
-from paperkit.runs import Measurement, Run, code_hashes, import_closure, module_file, run_key
+from paperkit import full_scale
+from paperkit.full_scale import FullScaleSettings, HubFile, Session
+from paperkit.runs import Measurement, Run
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from replications.wasserstein_bound.score_network import joined, noised
 from replications.wasserstein_bound.tasks.denoising import WARMUP_STEPS, seeds_of, uniform_in_log_snr
 from replications.wasserstein_bound.tasks.finite_data_evaluation import SCHEDULE, Evaluation, checkpoint
-from replications.wasserstein_bound.tasks.full_scale import DATA_SETS, ImageTask, PointTask, Task, require_file
+from replications.wasserstein_bound.tasks.full_scale import DATA_SETS, MNIST, ImageTask, PointTask, Task
 
 MODULE = "replications.wasserstein_bound.paper"
-LOCK = Path("requirements.lock")
-# What is run with the block `tiny` shows that the code works; its rows must not be judged at the paper's scale.
-PROFILES = {"paper": "paper", "tiny": "smoke"}
 
 
-class Hardware(StrictModel):
-    """Arguments of Fabric.
+class Settings(FullScaleSettings):
+    """One block of paper.yaml; each task has one run a seed.
 
     Attributes:
-        accelerator: Where to compute.
-        devices: Processes, one device each.
-        strategy: "ddp" for several processes.
-        precision: Of training; measurements are float32, exact scores float64.
-    """
-
-    accelerator: Literal["cuda", "cpu"]
-    devices: int = Field(ge=1)
-    strategy: Literal["auto", "ddp"]
-    precision: Literal["32-true", "bf16-mixed"]
-
-
-class Settings(StrictModel):
-    """One block of paper.yaml.
-
-    Attributes:
-        hardware: Where to compute.
         points: Tasks in the plane.
         images: Tasks on images.
         evaluation: What is measured.
-        seeds: One run of each task a seed.
     """
 
-    hardware: Hardware
     points: list[PointTask]
     images: list[ImageTask]
     evaluation: Evaluation
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds):
-            message = f"seeds {self.seeds} must differ from each other"
-            raise ValueError(message)
         for task in self.tasks:
-            if task.batch % self.hardware.devices:
-                message = (
-                    f"batch {task.batch} of {task.data} cannot be dealt to devices {self.hardware.devices} equally"
-                )
-                raise ValueError(message)
+            self.hardware.require_equal_parts(task.batch, of=task.data)
         return self
 
     @property
@@ -109,75 +72,33 @@ class Settings(StrictModel):
         """All tasks, in order."""
         return [*self.points, *self.images]
 
-
-@dataclass(frozen=True)
-class Session:
-    """Executes runs, one after the other, on all devices at once, and keeps each finished one.
-
-    Attributes:
-        fabric: Launched.
-        settings: One block of paper.yaml.
-        profile: Written into every row.
-        kept: Folder of finished runs.
-        common: What the key of a kept run holds beside the run.
-    """
-
-    fabric: Fabric
-    settings: Settings
-    profile: str
-    kept: Path
-    common: Mapping[str, Any]
-
-    def __call__(self, task: Task, data: Tensor, run: Run) -> list[dict[str, Any]]:
-        """Execute a run that is not kept yet; rank 0 alone reads and writes files.
-
-        Args:
-            task: What it trains.
-            data: Points on the device, shape (n, d), float64.
-            run: One unit of work.
-
-        Returns:
-            Its rows of `runs.csv`.
-        """
-        file = self.kept / f"{run_key(run, self.common)}.json"
-        measured = self.fabric.broadcast(_finished(file) if self.fabric.is_global_zero else None)
-        if measured is None:
-            self.fabric.print(f"{run.experiment} seed {run.seed}", flush=True)
-            measured = [
-                {**asdict(each), "value": each.value if math.isfinite(each.value) else None}
-                for each in measure(self.fabric, task, data, self.settings.evaluation, run.seed)
-            ]
-            if self.fabric.is_global_zero:
-                write_json(file, measured)
-        head = {"profile": self.profile, **asdict(run)}
-        return [{**head, **each, "status": "diverged" if each["value"] is None else "ok"} for each in measured]
+    @property
+    def files(self) -> Sequence[HubFile]:
+        """The file of MNIST, where a task needs it."""
+        return [MNIST] if any(task.data == "mnist" for task in self.tasks) else []
 
 
-def run(settings: Settings, fabric: Fabric, *, profile: str, kept: Path) -> Tables:
+def run(settings: Settings, session: Session) -> Tables:
     """Train and measure every task on every seed.
 
     Args:
         settings: One block of paper.yaml.
-        fabric: Launched, with the settings' hardware.
-        profile: Written into every row.
-        kept: Folder of finished runs.
+        session: Executes runs, on the settings' hardware.
 
     Returns:
         Measurements; experiments are called paper_<data set>.
     """
-    lock = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    common = {"code": code_hashes(MODULE), "lock": lock, "profile": profile}
-    session = Session(fabric, settings, profile, kept, common)
     shared = {"evaluation": settings.evaluation.model_dump(), "precision": settings.hardware.precision}
     rows = []
     for task in settings.tasks:
-        data = torch.from_numpy(DATA_SETS[task.data]()).to(fabric.device)
+        data = torch.from_numpy(DATA_SETS[task.data]()).to(session.fabric.device)
+        execute = partial(session, partial(measure, session.fabric, task, data, settings.evaluation))
         for seed in settings.seeds:
-            rows += session(task, data, Run(f"paper_{task.data}", "plain", seed, {**task.model_dump(), **shared}))
+            rows += execute(Run(f"paper_{task.data}", "plain", seed, {**task.model_dump(), **shared}))
     return Tables(runs=rows)
 
 
-def measure(fabric: Fabric, task: Task, data: Tensor, evaluation: Evaluation, seed: int) -> Iterator[Measurement]:
+def measure(fabric: Fabric, task: Task, data: Tensor, evaluation: Evaluation, run: Run) -> Iterator[Measurement]:
     """Train a network from scratch and measure it at every checkpoint.
 
     Args:
@@ -185,12 +106,12 @@ def measure(fabric: Fabric, task: Task, data: Tensor, evaluation: Evaluation, se
         task: What to train.
         data: Points on the device, shape (n, d), float64.
         evaluation: What to measure.
-        seed: Seed of the run.
+        run: Its seed decides initialisation, batches, noise and what is measured.
 
     Yields:
         The numbers of `checkpoint` at every checkpoint; J alone, as NaN, at the end if training diverges.
     """
-    initialisation, order, measurement_seed = seeds_of(seed)
+    initialisation, order, measurement_seed = seeds_of(run.seed)
     torch.manual_seed(initialisation)
     network = task.new_network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=task.lr, weight_decay=task.weight_decay)
@@ -246,75 +167,12 @@ def take_step(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from its command line (`--out`, `--settings`); several devices start copies of this process.
-
-    Settings, devices and files are checked before anything is trained; results are written after the last run.
+    """Run the study from its command line.
 
     Args:
         arguments: Command line; None for the process's own.
-
-    Raises:
-        SystemExit: If settings, devices or files are not there; the message names the thing and the remedy.
     """
-    parser = argparse.ArgumentParser(prog="wasserstein_bound_paper", description="The bound at the authors' scale.")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
-    parser.add_argument("--settings", default="paper", choices=PROFILES, help="block of paper.yaml")
-    options = parser.parse_args(arguments)
-    params = module_file(MODULE).with_name("paper.yaml")
-    try:
-        settings = read_profile(Settings, params, options.settings)
-        require_devices(settings.hardware)
-        if any(task.data == "mnist" for task in settings.tasks):
-            require_file()
-    except (ValueError, OSError) as error:
-        message = f"wasserstein_bound_paper: {error}"
-        raise SystemExit(message) from error
-    profile, kept = PROFILES[options.settings], Path(f".paperkit/runs/wasserstein_bound_{options.settings}")
-    provenance = Provenance("wasserstein_bound_paper", ["python", *sys.orig_argv[1:]], profile)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
-    torch.use_deterministic_algorithms(True)
-    fabric = Fabric(**settings.hardware.model_dump())
-    fabric.launch()
-    tables = run(settings, fabric, profile=profile, kept=kept)
-    if not fabric.is_global_zero:
-        return
-    write_runs(options.out / "runs.csv", tables.runs)
-    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(MODULE)]
-    provenance.write(
-        options.out / "provenance.json",
-        workers=fabric.world_size,
-        threads=torch.get_num_threads(),
-        isa={},
-        lock=LOCK,
-        deps=[*code, params.relative_to(Path.cwd())],
-    )
-    shutil.rmtree(kept)
-
-
-def require_devices(hardware: Hardware) -> None:
-    """Refuse to start where there are fewer GPUs than asked for.
-
-    Args:
-        hardware: What is asked for.
-
-    Raises:
-        OSError: If torch sees fewer CUDA devices.
-    """
-    found = torch.cuda.device_count()
-    if hardware.accelerator == "cuda" and found < hardware.devices:
-        message = (
-            f"the settings ask for {hardware.devices} CUDA device(s), and torch {torch.__version__} sees {found}; run "
-            "it where there are GPUs, with a CUDA build of torch, or pass --settings tiny to try the code on a CPU"
-        )
-        raise OSError(message)
-
-
-def _finished(file: Path) -> list[dict[str, Any]] | None:
-    """Read a finished run; a file that a crash of the machine damaged counts as missing."""
-    try:
-        return read_json(file)
-    except ResultsError:
-        return None
+    full_scale.main(Settings, run, module=MODULE, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 import io
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from huggingface_hub import constants
 from lightning_fabric import Fabric
 from PIL import Image
 from torch import nn
 
 from paperkit.config import ConfigError, parse, read_profile
+from paperkit.full_scale import Session
 from paperkit.results import read_runs, write_runs
 from paperkit.runs import Run
 from replications.wasserstein_bound import paper
@@ -26,8 +23,8 @@ from replications.wasserstein_bound.score_network import noise_level
 from replications.wasserstein_bound.tasks import finite_data_evaluation as evaluation
 from replications.wasserstein_bound.tasks import full_scale
 from replications.wasserstein_bound.tasks.denoising import log_snr
+from tests.two_processes import place_in_cache, read_cache_alone, run_tiny, tiny_in_one_process
 
-ROOT = Path(__file__).resolve().parents[2]
 PARAMS = Path(__file__).with_name("paper.yaml")
 
 
@@ -46,9 +43,7 @@ class ExactNoise(nn.Module):
 
 @pytest.fixture(scope="module")
 def tiny():
-    settings = read_profile(paper.Settings, PARAMS, "tiny")
-    one_process = {"devices": 1, "strategy": "auto"}
-    return settings.model_copy(update={"hardware": settings.hardware.model_copy(update=one_process)})
+    return tiny_in_one_process(paper.Settings, PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +53,13 @@ def fabric(tiny):
 
 @pytest.fixture(scope="module")
 def tables(tiny, fabric, tmp_path_factory):
-    return paper.run(tiny, fabric, profile="smoke", kept=tmp_path_factory.mktemp("kept"))
+    return paper.run(tiny, Session(fabric, paper.MODULE, "smoke", tmp_path_factory.mktemp("kept")))
 
 
 def measured(fabric, task, settings, seed=0, **changes):
     data = torch.from_numpy(full_scale.DATA_SETS[task.data]())
-    return list(paper.measure(fabric, task.model_copy(update=changes), data, settings, seed))
+    run = Run(f"paper_{task.data}", "plain", seed, {})
+    return list(paper.measure(fabric, task.model_copy(update=changes), data, settings, run))
 
 
 def test_every_task_seed_and_checkpoint_is_measured_by_finite_numbers(tables, tiny, tmp_path):
@@ -84,24 +80,20 @@ def test_a_killed_study_goes_on_with_the_runs_that_are_left_and_ends_with_the_sa
     tables, tiny, fabric, tmp_path, monkeypatch
 ):
     executed, measure = [], paper.measure
+    session = Session(fabric, paper.MODULE, "smoke", tmp_path)
 
-    def counts(fabric, task, data, settings, seed):
+    def dies_in_the_third_run(fabric, task, data, settings, run):
         if len(executed) == 2:
             raise KeyboardInterrupt
-        executed.append(seed)
-        yield from measure(fabric, task, data, settings, seed)
+        executed.append(run)
+        yield from measure(fabric, task, data, settings, run)
 
-    monkeypatch.setattr(paper, "measure", counts)
+    monkeypatch.setattr(paper, "measure", dies_in_the_third_run)
     with pytest.raises(KeyboardInterrupt):
-        paper.run(tiny, fabric, profile="smoke", kept=tmp_path)
-    damaged = sorted(tmp_path.iterdir())[0]
-    damaged.write_text(damaged.read_text()[:-9])
+        paper.run(tiny, session)
     executed.clear()
-    with pytest.raises(KeyboardInterrupt):
-        paper.run(tiny, fabric, profile="smoke", kept=tmp_path)  # the damaged one and a third
-    executed.clear()
-    assert paper.run(tiny, fabric, profile="smoke", kept=tmp_path) == tables
-    assert len(executed) == 1
+    assert paper.run(tiny, session) == tables
+    assert len(executed) == 2  # of four: no two runs have the same key
 
 
 def test_training_lowers_the_loss_and_equal_seeds_give_equal_numbers(tiny, fabric):
@@ -199,63 +191,32 @@ def test_data_sets_are_those_of_the_notebook():
 
 
 def test_mnist_is_read_from_a_cache_of_the_hubs_form(tmp_path, monkeypatch):
-    path = tmp_path / f"datasets--{full_scale.REPOSITORY.replace('/', '--')}" / "snapshots" / full_scale.REVISION
-    file = path / full_scale.FILE
-    file.parent.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(256, size=(5, 28, 28), dtype=np.uint8)
     images = []
     for image in pixels:
         png = io.BytesIO()
         Image.fromarray(image).save(png, "PNG")
         images.append({"bytes": png.getvalue(), "path": None})
-    pq.write_table(pa.table({"image": images, "label": list(range(5))}), file)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    pq.write_table(pa.table({"image": images, "label": list(range(5))}), place_in_cache(tmp_path, full_scale.MNIST))
+    read_cache_alone(monkeypatch, tmp_path)
     np.testing.assert_allclose((full_scale.mnist() + 1) * 127.5, pixels.reshape(5, -1), atol=1e-9)
 
 
-def test_without_network_nothing_is_written_and_the_message_names_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+def test_the_file_of_mnist_is_required_before_anything_is_trained_where_a_task_reads_it(tmp_path, monkeypatch, tiny):
+    assert list(tiny.files) == []
+    read_cache_alone(monkeypatch, tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(SystemExit, match=r"train-.*parquet of the dataset ylecun/mnist.*hf download") as stop:
+    with pytest.raises(SystemExit, match=r"^wasserstein_bound_paper: .*of the dataset ylecun/mnist.*hf download"):
         paper.main(["--out", str(tmp_path / "results")])
-    assert isinstance(stop.value.code, str)  # Python prints it and exits with status 1
-    assert not (tmp_path / "results").exists()
-
-
-def test_without_enough_gpus_nothing_is_written_and_the_message_names_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(SystemExit, match=r"1 CUDA device\(s\), and torch .* sees 0; .*--settings tiny"):
-        paper.main(["--out", str(tmp_path / "results")])
-    assert not (tmp_path / "results").exists()
 
 
 def test_two_processes_give_the_numbers_of_one(tables, tmp_path):
-    for name in ("paperkit", "replications", "requirements.lock"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", paper.MODULE, "--settings", "tiny", "--out", "results"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["provenance.json", "runs.csv"]
-    assert done.stdout.count("paper_digits") == 2  # rank 0 alone speaks
-    assert not (tmp_path / ".paperkit/runs/wasserstein_bound_tiny").exists()
+    output = run_tiny(paper.MODULE, tmp_path, tmp_path)
+    assert output.count("paper_digits") == 2  # rank 0 alone speaks
     keys = ["experiment", "arm", "seed", "config", "split", "step", "metric"]
     write_runs(tmp_path / "one.csv", tables.runs)
     one, two = (read_runs(tmp_path / name).set_index(keys)["value"] for name in ("one.csv", "results/runs.csv"))
     np.testing.assert_allclose(two, one.loc[two.index], rtol=1e-3, atol=1e-3)
-
-
-def test_only_rank_0_keeps_a_run(tiny, tmp_path):
-    class SecondRank(Fabric):
-        is_global_zero = False
-
-    task = tiny.points[0]
-    session = paper.Session(SecondRank(accelerator="cpu", devices=1), tiny, "smoke", tmp_path / "kept", {})
-    data = torch.from_numpy(full_scale.DATA_SETS[task.data]())
-    assert len(session(task, data, Run("paper_four_clusters", "plain", 0, {}))) == 2 * 12
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_paper_block_has_the_size_of_the_notebook():
@@ -271,7 +232,6 @@ def test_the_paper_block_has_the_size_of_the_notebook():
 @pytest.mark.parametrize(
     ("block", "changes", "told"),
     [
-        ("hardware", {"accelerator": "tpu"}, "hardware.accelerator"),
         ("hardware", {"devices": 3}, "batch 16 of four_clusters cannot be dealt to devices 3 equally"),
         ("evaluation", {"sampler_steps": []}, "evaluation.sampler_steps"),
     ],

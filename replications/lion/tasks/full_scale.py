@@ -8,19 +8,18 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from huggingface_hub import hf_hub_download
 from PIL import Image
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from paperkit.config import StrictModel
+from paperkit.full_scale import HubFile
 from paperkit.models.tiny_gpt import TinyGPT
 from replications.lion.vit import VisionTransformer
 
@@ -29,35 +28,6 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SIDE, PADDING, CLASSES = 32, 4, 100
 # CIFAR-100 has no validation split: a tenth of its training images is held out, the same in every run.
 VALIDATION_SHARE, SPLIT_SEED = 0.1, 0
-
-
-class HubFile(NamedTuple):
-    """A file of the hub at a fixed revision."""
-
-    kind: Literal["model", "dataset"]
-    repository: str
-    revision: str
-    name: str
-
-    def path(self) -> Path:
-        """Return where the file lies in the local cache; it is downloaded if it is not there.
-
-        Returns:
-            Path of the file.
-
-        Raises:
-            FileNotFoundError: If it is neither in the cache nor to be had.
-        """
-        try:
-            return Path(hf_hub_download(self.repository, self.name, repo_type=self.kind, revision=self.revision))
-        except OSError as error:
-            message = (
-                f"{self.name} of the {self.kind} {self.repository}, revision {self.revision}, is not in the cache of "
-                f"the Hugging Face hub and cannot be downloaded ({error}); run `hf download {self.repository} "
-                f"{self.name} --repo-type {self.kind} --revision {self.revision}` where there is network, and copy "
-                "its cache to here (the environment variable HF_HOME names the folder)"
-            )
-            raise FileNotFoundError(message) from error
 
 
 def _wikitext(name: str) -> HubFile:

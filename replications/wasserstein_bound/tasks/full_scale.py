@@ -7,12 +7,10 @@ tried without files.
 
 import io
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow.parquet as pq
-from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
@@ -20,15 +18,17 @@ from sklearn.datasets import load_digits, make_moons
 from torch import nn
 
 from paperkit.config import StrictModel
+from paperkit.full_scale import HubFile
 from replications.wasserstein_bound.score_network import ScoreNetwork
 from replications.wasserstein_bound.score_unet import ScoreUNet
 from replications.wasserstein_bound.tasks.denoising import WARMUP_STEPS
 
-__all__ = ["DATA_SETS", "DataSet", "ImageTask", "PointTask", "Task", "require_file"]
+__all__ = ["DATA_SETS", "MNIST", "DataSet", "ImageTask", "PointTask", "Task"]
 
 DataSet = Literal["four_clusters", "moons", "mnist", "digits"]
-REPOSITORY, REVISION = "ylecun/mnist", "77f3279092a1c1579b2250db8eafed0ad422088c"
-FILE = "mnist/train-00000-of-00001.parquet"
+MNIST = HubFile(
+    "dataset", "ylecun/mnist", "77f3279092a1c1579b2250db8eafed0ad422088c", "mnist/train-00000-of-00001.parquet"
+)
 # The data sets are fixed; seeds of the runs do not change them.
 DATA_SEED = 0
 CLUSTER_SIZE, CLUSTER_CENTRE, CLUSTER_SD = 1000, 0.5, 0.0125
@@ -97,27 +97,6 @@ class ImageTask(Training):
 Task = PointTask | ImageTask
 
 
-def require_file() -> Path:
-    """Return where the file of MNIST lies in the local cache; it is downloaded if it is not there.
-
-    Returns:
-        Path of the file.
-
-    Raises:
-        FileNotFoundError: If it is neither in the cache nor to be had.
-    """
-    try:
-        return Path(hf_hub_download(REPOSITORY, FILE, repo_type="dataset", revision=REVISION))
-    except OSError as error:
-        message = (
-            f"{FILE} of the dataset {REPOSITORY}, revision {REVISION}, is not in the cache of the Hugging Face hub "
-            f"and cannot be downloaded ({error}); run `hf download {REPOSITORY} {FILE} --repo-type dataset --revision "
-            f"{REVISION}` where there is network, and copy its cache to here (the environment variable HF_HOME names "
-            "the folder)"
-        )
-        raise FileNotFoundError(message) from error
-
-
 def four_clusters() -> NDArray[np.float64]:
     """Return 1000 points around each of (±½, ±½), of standard deviation 0.0125, as in the authors' notebook."""
     rng = np.random.default_rng(DATA_SEED)
@@ -132,7 +111,7 @@ def moons() -> NDArray[np.float64]:
 
 def mnist() -> NDArray[np.float64]:
     """Return the training images of MNIST, flat, in [-1, 1]."""
-    column = pq.read_table(require_file(), columns=["image"])["image"].to_pylist()
+    column = pq.read_table(MNIST.path(), columns=["image"])["image"].to_pylist()
     return np.stack([_pixels(image["bytes"]) for image in column]) / 127.5 - 1
 
 

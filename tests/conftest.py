@@ -15,6 +15,13 @@ from playwright.sync_api import sync_playwright
 from tests.built_book import BOOK, CHROMIUM, WIDTHS
 from tests.tiny_book import TinyBook
 
+# Each keeps one process busy for minutes; started last, it would be what the others wait for.
+LONGEST_FILES = ("test_smoke.py", "test_book_browser.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+
 
 @pytest.fixture
 def tiny(tmp_path):

@@ -50,7 +50,7 @@ class Search(StrictModel):
     Attributes:
         draw_seed: Seed of the Sobol sequence.
         run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
-        lr: Range of the peak learning rate, the same for every arm of every study.
+        lr: Range of the peak learning rate, the same for every arm; widths and passes have ranges of their own.
     """
 
     draw_seed: Seed
@@ -114,14 +114,16 @@ class Widths(StrictModel):
     Attributes:
         task: Model and horizon; the width is replaced by each of `widths`.
         widths: d.
+        lr: Range of the peak learning rate, the same for both arms and all widths.
         num_trials: Trials of each arm at each width, a power of two.
-        num_seeds: Seeds.
+        seeds: Seeds of its report.
     """
 
     task: Training
     widths: list[Annotated[int, Field(ge=2, multiple_of=2)]] = Field(min_length=2)
+    lr: LogRange
     num_trials: Count
-    num_seeds: Count
+    seeds: list[Seed] = Field(min_length=1)
 
 
 class Passes(StrictModel):
@@ -129,13 +131,15 @@ class Passes(StrictModel):
 
     Attributes:
         task: Model, horizon, length of the text.
+        lr: Range of the peak learning rate, the same for both arms.
         num_trials: Trials of each arm, a power of two.
-        num_seeds: Seeds.
+        seeds: Seeds of its report.
     """
 
     task: Training
+    lr: LogRange
     num_trials: Count
-    num_seeds: Count
+    seeds: list[Seed] = Field(min_length=1)
 
 
 class Lion(StrictModel):
@@ -155,7 +159,7 @@ class Config(StrictModel):
 
     Attributes:
         search: What all searches share.
-        seeds: Fresh seeds; studies take the first so many.
+        seeds: Fresh seeds; studies without seeds of their own take the first so many.
         initial_loss: Simulated bigram models.
         first_loss: Untrained GPTs.
         curves: Training curves.
@@ -175,15 +179,17 @@ class Config(StrictModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds) or self.search.run_seed in self.seeds:
-            message = f"seeds {self.seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
-            raise ValueError(message)
+        reported = {"seeds": self.seeds, "widths.seeds": self.widths.seeds, "passes.seeds": self.passes.seeds}
+        for name, seeds in reported.items():
+            if len(set(seeds)) < len(seeds) or self.search.run_seed in seeds:
+                message = f"{name} {seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
+                raise ValueError(message)
         for path in ("initial_loss", "first_loss", "curves", "widths", "passes", "lion"):
             for name, value in getattr(self, path):
                 if name == "num_trials" and value & (value - 1):
                     message = f"{path}.num_trials {value} must be a power of two (1, 2, 4, 8, 16 …)"
                     raise ValueError(message)
-                if name.endswith("seeds") and value > len(self.seeds):
+                if name.startswith("num_") and name.endswith("seeds") and value > len(self.seeds):
                     message = f"{path}.{name} {value} must be at most the number of seeds, {len(self.seeds)}"
                     raise ValueError(message)
         heads = self.first_loss.size.heads, self.widths.task.heads
@@ -204,6 +210,7 @@ class Search1D:
         arm: Head.
         task: Configuration that its runs share.
         seeds: Seeds of its report.
+        lr: Range of the peak learning rate.
         num_trials: Trials.
         label: Part of the task to write into the ledger, where searches of one name differ in it.
     """
@@ -212,6 +219,7 @@ class Search1D:
     arm: str
     task: Configuration
     seeds: Sequence[int]
+    lr: LogRange
     num_trials: int
     label: Configuration = field(default_factory=dict)
 
@@ -219,12 +227,12 @@ class Search1D:
         """List the trials: the same rates for every arm.
 
         Args:
-            search: Range and seeds.
+            search: Seeds of the draw and of the trials.
 
         Returns:
             One run a rate.
         """
-        points = draw_trials({"lr": search.lr}, num_trials=self.num_trials, seed=search.draw_seed)
+        points = draw_trials({"lr": self.lr}, num_trials=self.num_trials, seed=search.draw_seed)
         return [
             Run(f"{self.experiment}_search", self.arm, search.run_seed, {**self.task, **point}) for point in points
         ]
@@ -267,9 +275,7 @@ def width_searches(config: Config) -> Iterator[Search1D]:
     for width in sorted(study.widths, reverse=True):
         task = {**study.task.model_dump(), "width": width}
         for arm in WIDTH_ARMS:
-            yield Search1D(
-                "widths", arm, task, config.seeds[: study.num_seeds], study.num_trials, label={"width": width}
-            )
+            yield Search1D("widths", arm, task, study.seeds, study.lr, study.num_trials, label={"width": width})
 
 
 def curve_searches(config: Config) -> Iterator[Search1D]:
@@ -285,7 +291,7 @@ def curve_searches(config: Config) -> Iterator[Search1D]:
     few = config.seeds[: study.num_other_seeds]
     for arm in (*SOURCE_ARMS, *OTHER_ARMS, "factorised"):
         seeds = config.seeds if arm in SOURCE_ARMS else few
-        yield Search1D("curves", arm, study.task.model_dump(), seeds, study.num_trials)
+        yield Search1D("curves", arm, study.task.model_dump(), seeds, config.search.lr, study.num_trials)
 
 
 def passes_searches(config: Config) -> Iterator[Search1D]:
@@ -299,7 +305,7 @@ def passes_searches(config: Config) -> Iterator[Search1D]:
     """
     study = config.passes
     for arm in PASSES_ARMS:
-        yield Search1D("passes", arm, study.task.model_dump(), config.seeds[: study.num_seeds], study.num_trials)
+        yield Search1D("passes", arm, study.task.model_dump(), study.seeds, study.lr, study.num_trials)
 
 
 def factorial(config: Config, lr: float) -> Iterator[Run]:
@@ -411,7 +417,7 @@ def tune(runner: Runner, search: Search, searches: Sequence[Search1D]) -> Outcom
 
     Args:
         runner: Executes runs in worker processes.
-        search: Range and seeds.
+        search: Seeds of the draw and of the trials.
         searches: One for each arm of each study.
 
     Returns:
@@ -450,7 +456,7 @@ def _best_rates(outcomes: Outcomes) -> Iterator[tuple[Search1D, float]]:
 def _ledger(runner: Runner, search: Search, of: Search1D, tried: Sequence[tuple[Configuration, float]]) -> Rows:
     return ledger(
         profile=runner.profile, experiment=of.experiment, metric=selecting_metric(of.experiment), seed=search.run_seed,
-        space={"lr": search.lr}, trials={of.arm: [({**point, **of.label}, loss) for point, loss in tried]},
+        space={"lr": of.lr}, trials={of.arm: [({**point, **of.label}, loss) for point, loss in tried]},
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 from paperkit.claims import judge_runs, load_estimands, read_claims
 from paperkit.config import ConfigError, parse, read_profile
 from paperkit.results import canonical_json, read_runs, read_trials, write_json, write_runs, write_trials
+from paperkit.tuning import at_edge
 from replications.shared_embeddings import estimands, experiment, figures
 from replications.shared_embeddings.tasks.curves import SUMMARIES, curve_parts
 
@@ -145,8 +146,11 @@ def changed(config, path, value):
         ("widths.num_trials", 6, "widths.num_trials 6 must be a power of two"),
         ("passes.num_trials", 5, "passes.num_trials 5 must be a power of two"),
         ("curves.num_other_seeds", 3, "curves.num_other_seeds 3 must be at most the number of seeds, 2"),
-        ("widths.num_seeds", 3, "widths.num_seeds 3"),
-        ("passes.num_seeds", 3, "passes.num_seeds 3"),
+        ("widths.seeds", [4, 4], r"widths.seeds \[4, 4\] must differ from each other"),
+        ("passes.seeds", [1000], r"passes.seeds \[1000\] must differ from each other and from search.run_seed 1000"),
+        ("passes.seeds", [], "passes.seeds"),
+        ("widths.lr", {"low": 1e-2, "high": 1e-3}, "low 0.01 must be less than high 0.001"),
+        ("passes.lr", {"low": 0.0, "high": 1e-3}, "passes.lr.low"),
         ("first_loss.num_seeds", 3, "first_loss.num_seeds 3"),
         ("initial_loss.num_seeds", 3, "initial_loss.num_seeds 3"),
         ("lion.num_seeds", 3, "lion.num_seeds 3"),
@@ -229,15 +233,29 @@ def test_the_rate_with_the_least_validation_loss_is_reported_on_fresh_paired_see
         best = min(trials, key=made_up_loss)
         reports = [r for r in runner.runs(name) if (r.arm, r.config["width"]) == (arm, width)]
         assert all(r.config == best.config for r in reports)
-        expected = cpu.seeds if name == "curves" else cpu.seeds[: cpu.widths.num_seeds]
-        assert [r.seed for r in reports] == list(expected)
+        assert [r.seed for r in reports] == (cpu.seeds if name == "curves" else cpu.widths.seeds)
 
 
 def test_several_passes_select_by_the_best_loss_on_the_way(cpu, runner, tables):
     for arm in experiment.PASSES_ARMS:
         trials = [r for r in runner.runs("passes_search") if r.arm == arm]
         best = max(trials, key=made_up_loss)  # the made-up best loss is least where the last is largest
-        assert {r.config["lr"] for r in runner.runs("passes") if r.arm == arm} == {best.config["lr"]}
+        reports = [r for r in runner.runs("passes") if r.arm == arm]
+        assert {r.config["lr"] for r in reports} == {best.config["lr"]}
+        assert [r.seed for r in reports] == cpu.passes.seeds
+
+
+@pytest.mark.parametrize(("study", "searched"), [("curves", "search"), ("widths", "widths"), ("passes", "passes")])
+def test_each_study_searches_its_own_range_and_its_ledger_measures_edges_by_it(
+    cpu, runner, folder, experiment_name, searched
+):
+    space = getattr(cpu, searched).lr
+    rates = [run.config["lr"] for run in runner.runs(f"{study}_search")]
+    assert min(rates) < 1.6 * space.low
+    assert all(space.low <= rate <= space.high for rate in rates)
+    trials = read_trials(folder / "trials.csv")
+    for row in trials[trials["experiment"] == study].itertuples():
+        assert row.at_edge == at_edge({"lr": json.loads(row.config)["lr"]}, {"lr": space})
 
 
 def test_the_factorial_changes_each_factor_by_the_ratio_of_the_sigmas(cpu, runner, tables):

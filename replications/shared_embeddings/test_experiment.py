@@ -246,9 +246,7 @@ def test_several_passes_select_by_the_best_loss_on_the_way(cpu, runner, tables):
 
 
 @pytest.mark.parametrize(("study", "searched"), [("curves", "search"), ("widths", "widths"), ("passes", "passes")])
-def test_each_study_searches_its_own_range_and_its_ledger_measures_edges_by_it(
-    cpu, runner, folder, experiment_name, searched
-):
+def test_each_study_searches_its_own_range_and_its_measures_edges_by_it(cpu, runner, folder, study, searched):
     space = getattr(cpu, searched).lr
     rates = [run.config["lr"] for run in runner.runs(f"{study}_search")]
     assert min(rates) < 1.6 * space.low

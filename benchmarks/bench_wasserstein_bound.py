@@ -13,8 +13,8 @@ import numpy as np
 import ot
 import pytest
 
+from replications.wasserstein_bound.affine_cases import AffineCases, random_affine_cases
 from replications.wasserstein_bound.bound import wasserstein_upper_bound
-from replications.wasserstein_bound.check import AffineCases, random_affine_cases
 from replications.wasserstein_bound.distances import bures_distance, quantile_distance
 
 NUM_POINTS = 4000

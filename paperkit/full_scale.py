@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,9 +24,9 @@ from pydantic import Field, model_validator
 
 from paperkit.config import StrictModel, read_profile
 from paperkit.provenance import Provenance
-from paperkit.results import ResultsError, read_json, write_json, write_runs, write_trials
+from paperkit.results import ResultsError, read_json, write_json
 from paperkit.runs import Measure, Run, code_hashes, import_closure, module_file, run_key
-from paperkit.stage import Tables
+from paperkit.stage import Tables, publish
 
 LOCK = Path("requirements.lock")
 # What is run with the block `tiny` shows that the code works; its rows must not be judged at the paper's scale.
@@ -253,7 +252,8 @@ def main(
     provenance = Provenance(
         f"{name}_paper", command, session.profile, deps=[dep.relative_to(Path.cwd()) for dep in deps]
     )
-    _publish(study(settings, session), options.out)
+    tables = study(settings, session)
+    publish(tables, options.out, trials="trials.csv" if tables.trials else None)
     provenance.write(
         options.out / "provenance.json", workers=fabric.world_size, threads=torch.get_num_threads(), isa={}, lock=LOCK
     )
@@ -290,15 +290,3 @@ def _finished(file: Path) -> list[dict[str, Any]] | None:
         return read_json(file)
     except ResultsError:
         return None
-
-
-def _publish(tables: Tables, out: Path) -> None:
-    """Replace the tables only when all of them could be written."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
-        written = Path(folder)
-        write_runs(written / "runs.csv", tables.runs)
-        if tables.trials:
-            write_trials(written / "trials.csv", tables.trials)
-        for table in written.iterdir():
-            table.replace(out / table.name)

@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import grimp
+import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
@@ -84,6 +85,24 @@ class Measurement:
 
 
 Measure = Callable[[Run], Iterable[Measurement]]
+Rows = list[dict[str, Any]]
+
+
+def seeds_of(seed: int) -> tuple[int, int, int]:
+    """Derive what is random in a run from its seed, so that arms of one seed share it: they are paired.
+
+    Args:
+        seed: Seed of the run.
+
+    Returns:
+        Seeds of the initialisation, of the data and their order, and of what is drawn for measurements.
+
+    Example:
+        >>> len({derived for seed in range(100) for derived in seeds_of(seed)})
+        300
+    """
+    initialisation, data, measurements = np.random.SeedSequence(seed).generate_state(3)
+    return int(initialisation), int(data), int(measurements)
 
 
 @dataclass(frozen=True)
@@ -115,7 +134,7 @@ class Runner:
         """Where the finished runs of this stage are kept."""
         return self.kept / self.stage
 
-    def __call__(self, measure: Measure, runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
+    def __call__(self, measure: Measure, runs: Sequence[Run]) -> list[Rows]:
         """Execute the runs that are not kept yet, and return the measurements of all.
 
         Args:
@@ -184,6 +203,20 @@ class Runner:
             "threads": THREADS,
             "profile": self.profile,
         }
+
+
+def execute(runner: Callable[[Measure, Sequence[Run]], list[Rows]], measure: Measure, runs: Sequence[Run]) -> Rows:
+    """Execute runs, and put their rows in one list.
+
+    Args:
+        runner: A `Runner`.
+        measure: What a run measures.
+        runs: The grid.
+
+    Returns:
+        Rows of `runs.csv`.
+    """
+    return list(chain.from_iterable(runner(measure, runs)))
 
 
 def run_key(run: Run, common: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ def main(
     )
     result = experiment(settings, runner)
     runner.close()
-    _publish(result, kind, options.out)
+    publish(result, options.out, runs=kind.runs, trials=kind.trials)
     provenance.write(
         options.out / kind.provenance,
         workers=runner.workers,
@@ -118,14 +118,21 @@ def _parse(stage: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _publish(result: Tables, kind: Kind, out: Path) -> None:
-    """Replace the tables only when all of them could be written."""
+def publish(result: Tables, out: Path, *, runs: str = TRAINING.runs, trials: str | None = TRAINING.trials) -> None:
+    """Replace the tables of a folder, but only when all of them could be written.
+
+    Args:
+        result: What an experiment handed over.
+        out: Folder of the results; made if it is missing.
+        runs: Name of the table of measurements.
+        trials: Name of the ledger of the search; None writes none.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
         written = Path(folder)
-        write_runs(written / kind.runs, result.runs)
-        if kind.trials is not None:
-            write_trials(written / kind.trials, result.trials)
+        write_runs(written / runs, result.runs)
+        if trials is not None:
+            write_trials(written / trials, result.trials)
         for table in written.iterdir():
             table.replace(out / table.name)
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from paperkit.checks import Check
 from replications.lion import derivation_of_arithmetic, derivation_of_noise
-from replications.lion.check import BETAS, Check, GradientOf, given, largest, lion_maker, normal, trajectory
 from replications.lion.optimizer import lion_update
+from replications.lion.trajectory import BETAS, GradientOf, given, largest, lion_maker, normal, trajectory
 
 __all__ = ["CHECKS", "box_bound"]
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from replications.lion.check import Check, MakerOf, given, largest, lion_maker, normal, trajectory
+from paperkit.checks import Check
 from replications.lion.optimizer import Lion, lion_update
+from replications.lion.trajectory import MakerOf, given, largest, lion_maker, normal, trajectory
 from replications.lion.variants import Tiger
 
 __all__ = ["CHECKS", "adamw_further_update", "ballistic_path", "rounds_to_itself", "stuck_units"]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from paperkit.checks import Check
 from replications.lion import noise
-from replications.lion.check import Check
 
 __all__ = ["CHECKS"]
 

@@ -8,12 +8,11 @@ validation loss at the reported horizon selects; the selected point is run again
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from paperkit.runs import Measure, Run, Runner
+from paperkit.runs import Measure, Rows, Run, Runner, execute
 from paperkit.stage import Tables, main
 from paperkit.tuning import Space, draw_trials, ledger, select
 from replications.lion.settings import VARIANTS, Config, Search
@@ -51,7 +50,6 @@ PORTRAIT = {
     "weight_decay": 1.0,
     "steps": 40,
 }
-Rows = list[dict[str, Any]]
 Configuration = dict[str, Any]
 Outcomes = Sequence[tuple[Configuration, float]]
 
@@ -342,20 +340,6 @@ def pairs(experiment: str, points: Mapping[str, Configuration], seeds: Sequence[
         One run for each arm and seed.
     """
     return [Run(experiment, arm, seed, point) for seed in seeds for arm, point in points.items()]
-
-
-def execute(runner: Runner, measure: Measure, grid: Sequence[Run]) -> Rows:
-    """Execute runs and put their rows in one list.
-
-    Args:
-        runner: Executes runs in worker processes.
-        measure: What a run measures.
-        grid: The runs.
-
-    Returns:
-        Rows of runs.csv.
-    """
-    return list(chain.from_iterable(runner(measure, grid)))
 
 
 if __name__ == "__main__":

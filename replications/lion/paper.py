@@ -33,11 +33,11 @@ from torch.nn import functional
 from paperkit import full_scale
 from paperkit.config import StrictModel
 from paperkit.full_scale import FullScaleSettings, HubFile, Session
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, draw_trials, ledger, select
-from replications.lion.tasks.arms import make_optimizer, seeds_of
+from replications.lion.tasks.arms import make_optimizer
 from replications.lion.tasks.full_scale import FILES, LanguageModel, LanguageTask, Split, Vision, VisionTask
 
 MODULE = "replications.lion.paper"
@@ -196,7 +196,7 @@ def measure(fabric: Fabric, task: Task, run: Run) -> Iterator[Measurement]:
     Yields:
         The validation loss along the run where the task asks for it, and the metrics at its end.
     """
-    initialisation, order = seeds_of(run.seed)
+    initialisation, order, _ = seeds_of(run.seed)
     torch.manual_seed(initialisation)
     model = task.new_model()
     optimizer = make_optimizer(run.arm, model, run.config)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import Parameter
 
+from paperkit.checks import Check
 from replications.lion import check, derivation, derivation_of_arithmetic
-from replications.lion.check import Check
 from replications.lion.derivation import CHECKS, box_bound
 from replications.lion.derivation_of_arithmetic import (
     adamw_further_update,

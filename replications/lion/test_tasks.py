@@ -18,6 +18,7 @@ from replications.lion.noise import gaussian_drift_ratio, lion_drift
 from replications.lion.optimizer import Lion
 from replications.lion.tasks import arms, box, digits, embedding, identities, language_model, updates
 from replications.lion.variants import LazyLion, Tiger
+from tests.made_up_text import made_up_stream
 
 POINT = {"lr": 1e-2, "weight_decay": 0.1, "betas": [0.9, 0.9]}  # equal betas: some arms have one only
 TEXT = {
@@ -36,15 +37,6 @@ TASKS = {
     "embedding_trial": (embedding.measure_embedding_trial, ROWS),
     "constraint": (digits.measure_constraint, {**IMAGES, **POINT, "box_decay": 0.1}),
 }
-
-token_stream = language_model.token_stream
-
-
-def made_up_stream(split, vocabulary):
-    """Tokens as frequent as words are, the k-th in proportion to 1/k, independent of each other."""
-    frequency = 1 / np.arange(1, vocabulary + 1)
-    draw = np.random.default_rng(len(split)).choice(vocabulary, size=3000, p=frequency / frequency.sum())
-    return torch.from_numpy(draw)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -177,11 +169,6 @@ def test_tiger_scales_embeddings_row_by_row_and_nothing_else():
 def test_an_arm_with_one_beta_refuses_two_different_ones(arm):
     with pytest.raises(ValueError, match=r"betas are \(0.9, 0.99\); this optimizer has one beta"):
         arms.make_optimizer(arm, nn.Linear(2, 2), {**POINT, "betas": [0.9, 0.99]})
-
-
-def test_initialisation_and_data_order_have_seeds_of_their_own():
-    seeds = [seed for run in range(20) for seed in arms.seeds_of(run)]
-    assert len(set(seeds)) == len(seeds)
 
 
 # --- Digits ----------------------------------------------------------------------------------------------------
@@ -400,32 +387,6 @@ def test_an_evaluation_is_the_mean_over_all_its_windows():
         log_p = model(window[None, :-1]).log_softmax(-1)[0]
         losses.append(-log_p[torch.arange(16), window[1:]].mean().item())
     assert language_model.evaluate(model, task, "test", 70) == pytest.approx(np.mean(losses), rel=1e-5)
-
-
-@pytest.fixture
-def speeches(monkeypatch):
-    texts = {"train": ["the state of the union " * 30, "my fellow citizens " * 30], "test": ["the citizens ", "Ünïön"]}
-    monkeypatch.setattr(language_model, "_speeches", texts.__getitem__)
-    monkeypatch.setattr(language_model, "_tokenizer", language_model._tokenizer.__wrapped__)
-    return texts
-
-
-def test_the_stream_is_the_speeches_each_after_a_separator(speeches):
-    stream = token_stream.__wrapped__("test", 280).tolist()
-    tokenizer = language_model._tokenizer(280)
-    first, second = stream.index(0), stream.index(0, 1)
-    assert first == 0
-    assert stream.count(0) == len(speeches["test"])
-    assert [tokenizer.decode(stream[1:second]), tokenizer.decode(stream[second + 1 :])] == speeches["test"]
-    assert max(stream) < 280
-
-
-def test_the_vocabulary_is_learnt_from_the_training_speeches_alone(speeches):
-    before = language_model._tokenizer(280).get_vocab()
-    speeches["test"][:] = ["zzzzzz " * 100]
-    assert language_model._tokenizer(280).get_vocab() == before
-    speeches["train"][:] = ["zzzzzz " * 100]
-    assert language_model._tokenizer(280).get_vocab() != before
 
 
 # --- Embedding rows --------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from paperkit.checks import Check
 from replications.shared_embeddings import derivation_of_training
-from replications.shared_embeddings.check import Check, bigram_losses, drawn, relative
 from replications.shared_embeddings.embedding import (
     crossover_width,
     half_swap,
@@ -27,6 +27,7 @@ from replications.shared_embeddings.embedding import (
     signed_swap,
     source_initial_loss,
 )
+from replications.shared_embeddings.random_tables import bigram_losses, drawn, relative
 
 __all__ = ["CHECKS"]
 

@@ -7,7 +7,7 @@ from lion_pytorch import Lion
 from torch import Tensor
 from torch.nn import Parameter, functional
 
-from replications.shared_embeddings.check import Check, drawn
+from paperkit.checks import Check
 from replications.shared_embeddings.embedding import (
     HEADS,
     half_swap,
@@ -15,6 +15,7 @@ from replications.shared_embeddings.embedding import (
     rms_normalise,
     signed_swap,
 )
+from replications.shared_embeddings.random_tables import drawn
 
 __all__ = ["CHECKS"]
 

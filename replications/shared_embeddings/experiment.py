@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from paperkit.config import StrictModel
-from paperkit.runs import Measurement, Run, Runner
+from paperkit.runs import Measurement, Rows, Run, Runner, execute
 from paperkit.stage import Tables, main
 from paperkit.tuning import LogRange, draw_trials, ledger, select
 from replications.shared_embeddings.embedding import initial_sigma
@@ -40,7 +40,6 @@ PASSES_ARMS = ("half_swap", "untied")
 SCORES = ("tied", "half_swap", "signed_swap", "orthogonal")
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
-Rows = list[dict[str, Any]]
 Configuration = dict[str, Any]
 
 
@@ -258,7 +257,7 @@ def run(config: Config, runner: Runner) -> Tables:
     ]
     rate = best["curves", "half_swap", "{}"]
     grid = [*reports, *factorial(config, rate), *untrained(config), *lion(config), *derivation()]
-    runs = list(chain.from_iterable(runner(measure_run, grid)))
+    runs = execute(runner, measure_run, grid)
     return Tables(runs, list(chain.from_iterable(_ledger(runner, config.search, of, rows) for of, rows in outcomes)))
 
 

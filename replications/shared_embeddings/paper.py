@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from paperkit import full_scale
 from paperkit.full_scale import FullScaleSettings, HubFile, Session
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
+from paperkit.speeches import Split, windows_at
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, draw_trials, ledger, select
@@ -41,11 +42,8 @@ from replications.shared_embeddings.embedding import HEADS, initial_sigma, token
 from replications.shared_embeddings.tasks.curves import BELOW_UNIGRAM_NATS, SUMMARIES, make_optimizer, summaries
 from replications.shared_embeddings.tasks.language_model import (
     LanguageModel,
-    Split,
     make_gpt,
-    seeds_of,
     unigram_entropy,
-    windows_at,
 )
 
 MODULE = "replications.shared_embeddings.paper"
@@ -225,7 +223,7 @@ class Study:
         Yields:
             The loss of each split at the end, and summaries of the training curve.
         """
-        settings, (initialisation, order) = self.settings, seeds_of(run.seed)
+        settings, (initialisation, order, _) = self.settings, seeds_of(run.seed)
         splits: tuple[Split, ...] = ("validation",) if run.experiment.endswith("_search") else ("validation", "test")
         torch.manual_seed(initialisation)
         model = Model(run.arm, settings.size(self.text.vocabulary))

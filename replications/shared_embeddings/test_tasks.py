@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from paperkit.runs import Run
+from paperkit.runs import Run, seeds_of
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, predicted_initial_loss
 from replications.shared_embeddings.tasks import curves, identities, initial_loss, language_model, rare_rows
+from tests.made_up_text import made_up_stream
 
 TEXT = {
     "vocabulary": 300, "width": 16, "layers": 1, "heads": 2, "context": 16, "batch": 4, "steps": 12,
@@ -22,14 +23,6 @@ FIRST = {
     "vocabulary": 300, "width": 256, "layers": 1, "heads": 2, "context": 16, "positions": False, "branches": False,
     "windows": 64, "gradient_windows": 2,
 }  # fmt: skip
-token_stream = language_model.token_stream
-
-
-def made_up_stream(split, vocabulary):
-    """Tokens as frequent as words are, the k-th in proportion to 1/k, independent of each other."""
-    frequency = 1 / np.arange(1, vocabulary + 1)
-    draw = np.random.default_rng(len(split)).choice(vocabulary, size=3000, p=frequency / frequency.sum())
-    return torch.from_numpy(draw)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +58,7 @@ def test_arms_of_a_seed_share_batches_and_initial_numbers():
         run = curve_run(arm, seed=5)
         task = curves.task_of(run)
         stream = curves.training_stream(task)
-        windows.append([x for x, _ in curves.batches_of(stream, task, language_model.seeds_of(5)[1])])
+        windows.append([x for x, _ in curves.batches_of(stream, task, seeds_of(5)[1])])
         model = curves.make_model(run)
         torch.testing.assert_close(
             model.blocks[0].mlp_input.weight, curves.make_model(curve_run("tied", 5)).blocks[0].mlp_input.weight

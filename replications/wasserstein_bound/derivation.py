@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
+from paperkit.checks import Check
 from replications.wasserstein_bound import derivation_of_corrections, derivation_of_theorems
 from replications.wasserstein_bound.bound import log_growth
-from replications.wasserstein_bound.check import Check, excess, relative_error
 from replications.wasserstein_bound.distances import quantile_distance
+from replications.wasserstein_bound.errors import excess, relative_error
 from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
 from replications.wasserstein_bound.samplers import coupled_paths
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
+from paperkit.checks import Check
 from replications.wasserstein_bound.bound import (
     log_growth,
     ode_lemma_bound,
@@ -20,7 +21,7 @@ from replications.wasserstein_bound.bound import (
     wasserstein_corollary_bound,
     wasserstein_upper_bound,
 )
-from replications.wasserstein_bound.check import Check, excess, relative_error
+from replications.wasserstein_bound.errors import excess, relative_error
 from replications.wasserstein_bound.gaussian import (
     constant_shift_distance,
     exact_affine_score,

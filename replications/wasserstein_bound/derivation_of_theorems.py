@@ -16,6 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from paperkit.checks import Check
+from replications.wasserstein_bound.affine_cases import random_affine_cases
 from replications.wasserstein_bound.bound import (
     kl_upper_bound,
     log_growth,
@@ -25,8 +27,8 @@ from replications.wasserstein_bound.bound import (
     wasserstein_corollary_bound,
     wasserstein_upper_bound,
 )
-from replications.wasserstein_bound.check import Check, excess, random_affine_cases, relative_error
 from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
+from replications.wasserstein_bound.errors import excess, relative_error
 from replications.wasserstein_bound.gaussian import (
     constant_shift_distance,
     exact_affine_score,

@@ -5,14 +5,12 @@ form or quadrature. A seed is a block of random cases, a draw of coupled pairs, 
 a network.
 """
 
-from collections.abc import Sequence
-from itertools import chain
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from paperkit.config import StrictModel
-from paperkit.runs import Measure, Run, Runner
+from paperkit.runs import Rows, Run, Runner, execute
 from paperkit.stage import Tables, main
 from replications.wasserstein_bound.tasks.affine_sweep import measure_affine_cases, measure_noise_family
 from replications.wasserstein_bound.tasks.dimensions import measure_dimension, measure_rotation
@@ -41,7 +39,6 @@ OddCount = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
-Rows = list[dict[str, Any]]
 
 
 class Clusters(StrictModel):
@@ -320,20 +317,6 @@ def run_learned(config: Config, runner: Runner) -> Rows:
         *execute(runner, measure_plane_score, plane),
         *execute(runner, measure_learned_score, line),
     ]
-
-
-def execute(runner: Runner, measure: Measure, grid: Sequence[Run]) -> Rows:
-    """Execute runs and put their rows in one list.
-
-    Args:
-        runner: Executes runs in worker processes.
-        measure: What a run measures.
-        grid: The runs.
-
-    Returns:
-        Rows of runs.csv.
-    """
-    return list(chain.from_iterable(runner(measure, grid)))
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ from torch.nn import functional
 
 from paperkit import full_scale
 from paperkit.full_scale import FullScaleSettings, HubFile, Session
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from replications.wasserstein_bound.score_network import joined, noised
-from replications.wasserstein_bound.tasks.denoising import WARMUP_STEPS, seeds_of, uniform_in_log_snr
+from replications.wasserstein_bound.tasks.denoising import WARMUP_STEPS, uniform_in_log_snr
 from replications.wasserstein_bound.tasks.finite_data_evaluation import SCHEDULE, Evaluation, checkpoint
 from replications.wasserstein_bound.tasks.full_scale import DATA_SETS, MNIST, ImageTask, PointTask, Task
 

@@ -1,8 +1,9 @@
 import pytest
 
 from replications.wasserstein_bound import derivation_of_corrections, derivation_of_theorems
-from replications.wasserstein_bound.check import excess, random_affine_cases
+from replications.wasserstein_bound.affine_cases import random_affine_cases
 from replications.wasserstein_bound.derivation import CHECKS
+from replications.wasserstein_bound.errors import excess
 
 TOLERANCES = {
     "step_s1_marginals": 1e-8,

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from replications.wasserstein_bound.affine_cases import random_affine_cases
 from replications.wasserstein_bound.bound import kl_upper_bound, log_growth, wasserstein_upper_bound
-from replications.wasserstein_bound.check import excess, random_affine_cases
 from replications.wasserstein_bound.distances import bures_distance
+from replications.wasserstein_bound.errors import excess
 from replications.wasserstein_bound.gaussian import (
     MatrixScore,
     affine_score_error,

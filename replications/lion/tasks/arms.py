@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -64,19 +63,6 @@ def _give_embeddings_row_wise_rms(tiger: Tiger, model: nn.Module) -> None:
         options = {name: value for name, value in matrices.items() if name != "params"}
         rows = [p for p in model.parameters() if p in embeddings]
         tiger.add_param_group({**options, "params": rows, "row_wise_rms": True})
-
-
-def seeds_of(seed: int) -> tuple[int, int]:
-    """Derive the two seeds of a run, so that arms of one seed share both.
-
-    Args:
-        seed: Seed of the run.
-
-    Returns:
-        Seed of the initialisation and seed of the data order.
-    """
-    initialisation, order = np.random.SeedSequence(seed).generate_state(2)
-    return int(initialisation), int(order)
 
 
 def _only(betas: tuple[float, float]) -> float:

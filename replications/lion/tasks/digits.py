@@ -19,9 +19,9 @@ from torch import nn
 from torch.nn import functional
 
 from paperkit.config import StrictModel
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.training import Step, train, warmup_cosine
-from replications.lion.tasks.arms import make_optimizer, seeds_of
+from replications.lion.tasks.arms import make_optimizer
 from replications.lion.tasks.box import BoxBound, places_in_box
 
 Split = Literal["train", "validation", "test"]
@@ -155,7 +155,7 @@ def measure_flatness(run: Run) -> Iterator[Measurement]:
                 break
     stopped = reached <= run.config["train_nll"]
     yield Measurement("train", 0, "nll_nats", reached if stopped else math.nan)
-    start, (initialisation, _) = evaluate(model, "test")[0], seeds_of(run.seed)
+    start, (initialisation, _, _) = evaluate(model, "test")[0], seeds_of(run.seed)
     yield Measurement("test", 0, "nll_nats", start if stopped else math.nan)
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     for size in run.config["perturbations"]:

@@ -15,17 +15,16 @@ from torch import Tensor, nn
 
 from paperkit.config import StrictModel
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
+from paperkit.speeches import Split, token_stream
 from paperkit.training import train
-from replications.lion.tasks.arms import OPTIMIZERS, seeds_of
+from replications.lion.tasks.arms import OPTIMIZERS
 from replications.lion.tasks.language_model import (
     LanguageModel,
-    Split,
     batches,
     evaluate,
     next_token_loss,
     task_of,
-    token_stream,
 )
 
 CLASSES = {"0": (0, 0), "1_9": (1, 9), "10_29": (10, 29), "30_99": (30, 99), "100": (100, None)}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run
 from replications.lion.derivation import CHECKS
 from replications.lion.noise import NOISES, adamw_drift, lion_drift, simulated_drifts
@@ -17,17 +18,15 @@ BETAS = (0.9, 0.99)
 
 
 def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check of the derivation, and its negative control.
+    """Execute one check, and its negative control: `paperkit.identities.measure_check`.
 
     Args:
         run: Its arm names the check.
 
-    Yields:
+    Returns:
         The check's error, and the error of the deliberately wrong variant.
     """
-    check = CHECKS[run.arm]()
-    yield Measurement("none", 0, "max_error", check.max_error)
-    yield Measurement("none", 0, "control_error", check.control_error)
+    return measure_check(run, CHECKS)
 
 
 def measure_noise(run: Run) -> Iterator[Measurement]:

@@ -3,26 +3,22 @@
 Dimension letters: B batch, T time (context), V vocabulary.
 """
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from tokenizers import ByteLevelBPETokenizer
 from torch.nn import functional
 
 from paperkit.config import StrictModel
-from paperkit.datasets import read_table
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
+from paperkit.speeches import Split, token_stream, windows_at
 from paperkit.training import Step, train, warmup_cosine
-from replications.lion.tasks.arms import make_optimizer, seeds_of
+from replications.lion.tasks.arms import make_optimizer
 from replications.lion.tasks.box import places_in_box
-
-Split = Literal["train", "validation", "test"]
 
 
 class LanguageModel(StrictModel):
@@ -143,7 +139,7 @@ def make_model(run: Run) -> TinyGPT:
     Returns:
         The model, with input and output embeddings of their own.
     """
-    task, (initialisation, _) = task_of(run), seeds_of(run.seed)
+    task, (initialisation, _, _) = task_of(run), seeds_of(run.seed)
     torch.manual_seed(initialisation)
     return TinyGPT(
         vocabulary=task.vocabulary, width=task.width, layers=task.layers, heads=task.heads, context=task.context
@@ -161,7 +157,7 @@ def training(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer)
     Yields:
         The step just taken.
     """
-    task, (_, order) = task_of(run), seeds_of(run.seed)
+    task, (_, order, _) = task_of(run), seeds_of(run.seed)
     yield from train(
         model, batches(token_stream("train", task.vocabulary), task, order), next_token_loss, optimizer,
         schedule=warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps),
@@ -182,35 +178,6 @@ def next_token_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch
     return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
 
-@functools.cache
-def token_stream(split: Split, vocabulary: int) -> torch.Tensor:
-    """Encode the speeches of a split, joined by one separator token (id 0).
-
-    Args:
-        split: Which speeches; the BPE is always trained on the training ones.
-        vocabulary: Number of tokens.
-
-    Returns:
-        Token ids, shape (tokens,), int64.
-    """
-    tokenizer = _tokenizer(vocabulary)
-    # One speech at a time: what the tokenizer notes beside the ids of a whole split takes most of a gigabyte.
-    return torch.cat([torch.tensor([0, *tokenizer.encode(speech).ids]) for speech in _speeches(split)])
-
-
-@functools.cache
-def _tokenizer(vocabulary: int) -> ByteLevelBPETokenizer:
-    tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(
-        _speeches("train"), vocab_size=vocabulary, special_tokens=["<|speech|>"], show_progress=False
-    )
-    return tokenizer
-
-
-def _speeches(split: Split) -> list[str]:
-    return list(read_table("sotu", columns=["text"], split=split)["text"])
-
-
 def batches(stream: torch.Tensor, task: LanguageModel, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Draw windows uniformly with replacement; the same seed gives both arms the same windows.
 
@@ -224,7 +191,7 @@ def batches(stream: torch.Tensor, task: LanguageModel, seed: int) -> Iterator[tu
     """
     starts = np.random.default_rng(seed).integers(len(stream) - task.context, size=(task.steps, task.batch))
     for row in starts:
-        yield _windows(stream, row, task.context)
+        yield windows_at(stream, row, task.context)
 
 
 @torch.no_grad()
@@ -245,12 +212,6 @@ def evaluate(model: torch.nn.Module, task: LanguageModel, split: Split, windows:
     starts = np.linspace(0, len(stream) - task.context - 1, windows).astype(np.int64)
     total = 0.0
     for part in np.array_split(starts, math.ceil(windows / 64)):
-        inputs, targets = _windows(stream, part, task.context)
+        inputs, targets = windows_at(stream, part, task.context)
         total += next_token_loss(model(inputs), targets).item() * len(part)
     return total / windows
-
-
-def _windows(stream: torch.Tensor, starts: np.ndarray, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-    index = torch.from_numpy(starts)[:, None] + torch.arange(context + 1)
-    tokens = stream[index]
-    return tokens[:, :-1], tokens[:, 1:]

@@ -15,21 +15,18 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
+from paperkit.speeches import Split, token_stream, windows_at
 from paperkit.training import train, warmup_cosine
 from replications.shared_embeddings.embedding import HEADS, ShuffleHead, initial_sigma, token_cross_entropy
 from replications.shared_embeddings.tasks.language_model import (
     LanguageModel,
     Multiply,
     ScaledEmbedding,
-    Split,
     evaluation_windows,
     factorise,
     make_gpt,
-    seeds_of,
-    token_stream,
     unigram_entropy,
-    windows_at,
 )
 
 EARLY_STEPS, LATE_SHARE, WINDOW, BELOW_UNIGRAM_NATS = 40, 0.25, 10, 0.5

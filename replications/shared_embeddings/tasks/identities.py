@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch import Tensor
 
+from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run
-from replications.shared_embeddings.check import drawn
 from replications.shared_embeddings.derivation import CHECKS
 from replications.shared_embeddings.embedding import half_swap, rms_normalise, shuffle, signed_swap
+from replications.shared_embeddings.random_tables import drawn
 
 __all__ = ["CHECKS", "MAPS", "measure_identity", "measure_scores", "measure_self_logits"]
 
@@ -31,17 +32,15 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check of the derivation, and its negative control.
+    """Execute one check, and its negative control: `paperkit.identities.measure_check`.
 
     Args:
         run: Its arm names the check.
 
-    Yields:
+    Returns:
         The check's error, and the error of the deliberately wrong variant.
     """
-    check = CHECKS[run.arm]()
-    yield Measurement("none", 0, "max_error", check.max_error)
-    yield Measurement("none", 0, "control_error", check.control_error)
+    return measure_check(run, CHECKS)
 
 
 def measure_scores(run: Run) -> Iterator[Measurement]:

@@ -3,24 +3,21 @@
 Dimension letters: B batch, T time (context), V vocabulary n, D width d.
 """
 
-import functools
 import math
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor, nn
 
 from paperkit.config import StrictModel
-from paperkit.datasets import read_table
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
+from paperkit.speeches import Split, token_stream, windows_at
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
 
-Split = Literal["train", "validation", "test"]
 INITIAL_HEADS = ("tied", "untied", "orthogonal", "half_swap", "shuffle")
 
 
@@ -179,34 +176,6 @@ def measure_first_loss(run: Run) -> Iterator[Measurement]:
         yield Measurement("validation", 0, f"{name}_gradient_norm", norm)
 
 
-@functools.cache
-def token_stream(split: Split, vocabulary: int) -> Tensor:
-    """Encode the speeches of a split, joined by one separator token (id 0).
-
-    Args:
-        split: Which speeches; the BPE is always trained on the training ones.
-        vocabulary: Number of tokens.
-
-    Returns:
-        Token ids, shape (tokens,), int64.
-    """
-    tokenizer = _tokenizer(vocabulary)
-    return torch.cat([torch.tensor([0, *tokenizer.encode(speech).ids]) for speech in _speeches(split)])
-
-
-@functools.cache
-def _tokenizer(vocabulary: int) -> ByteLevelBPETokenizer:
-    tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(
-        _speeches("train"), vocab_size=vocabulary, special_tokens=["<|speech|>"], show_progress=False
-    )
-    return tokenizer
-
-
-def _speeches(split: Split) -> list[str]:
-    return list(read_table("sotu", columns=["text"], split=split)["text"])
-
-
 def unigram_entropy(stream: Tensor) -> float:
     """Return the entropy of the token frequencies: the loss of the best model that ignores the context.
 
@@ -225,21 +194,6 @@ def unigram_entropy(stream: Tensor) -> float:
     return float(-(frequencies * frequencies.log()).sum())
 
 
-def windows_at(stream: Tensor, starts: np.ndarray, context: int) -> tuple[Tensor, Tensor]:
-    """Cut windows out of a stream.
-
-    Args:
-        stream: Token ids.
-        starts: First token of each window.
-        context: Tokens a window.
-
-    Returns:
-        Inputs and targets (one token later), each of shape (B, T).
-    """
-    tokens = stream[torch.from_numpy(starts)[:, None] + torch.arange(context + 1)]
-    return tokens[:, :-1], tokens[:, 1:]
-
-
 def evaluation_windows(split: Split, size: LanguageModel, windows: int) -> tuple[Tensor, Tensor]:
     """Cut evenly spaced windows out of a split, the same for every run.
 
@@ -254,16 +208,3 @@ def evaluation_windows(split: Split, size: LanguageModel, windows: int) -> tuple
     stream = token_stream(split, size.vocabulary)
     starts = np.linspace(0, len(stream) - size.context - 1, windows).astype(np.int64)
     return windows_at(stream, starts, size.context)
-
-
-def seeds_of(seed: int) -> tuple[int, int]:
-    """Derive the two seeds of a run, so that arms of one seed share both.
-
-    Args:
-        seed: Seed of the run.
-
-    Returns:
-        Seed of the initialisation and seed of the data order.
-    """
-    initialisation, order = np.random.SeedSequence(seed).generate_state(2)
-    return int(initialisation), int(order)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
+from paperkit.checks import Check
 from replications.wasserstein_bound.bound import (
     kl_upper_bound,
     log_growth,
@@ -11,7 +12,6 @@ from replications.wasserstein_bound.bound import (
     score_weight,
     wasserstein_upper_bound,
 )
-from replications.wasserstein_bound.check import Check
 from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
 from replications.wasserstein_bound.gaussian import (
     affine_score_error,

@@ -6,22 +6,26 @@ the noise. So the two weights differ in where the times are drawn, and in nothin
 """
 
 from collections.abc import Callable, Iterator
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from paperkit.config import StrictModel
 from paperkit.training import Step, train, warmup_cosine
-from replications.wasserstein_bound.schedule import Schedule
+from replications.wasserstein_bound.mixture import SymmetricMixture
+from replications.wasserstein_bound.schedule import Schedule, VariancePreserving, time_grid
 from replications.wasserstein_bound.score_network import joined, noised, score
 
 __all__ = [
     "WARMUP_STEPS",
+    "ScoreTraining",
     "log_snr",
     "network_score",
-    "seeds_of",
     "training",
     "uniform_in_log_snr",
     "uniform_in_time",
@@ -32,6 +36,47 @@ Draw = Callable[[np.random.Generator, int], Array]
 
 WARMUP_STEPS = 20
 MOST_POINTS = 8192  # evaluated at once
+
+
+class ScoreTraining(StrictModel):
+    """Data, network and training of one run, whatever is measured.
+
+    Attributes:
+        mean: Clusters lie at ±mean in each coordinate, in units of x.
+        variance: Of each cluster and coordinate.
+        t_min: Where sampling stops.
+        width: Units of a hidden layer.
+        depth: Hidden layers.
+        batch: Points a step.
+        checkpoints: Steps after which everything is measured, the last at the end of training.
+        num_times: Times of the bound's integrals, dense near t_min.
+    """
+
+    mean: float = Field(ge=0)
+    variance: float = Field(gt=0)
+    t_min: float = Field(gt=0, lt=1)
+    width: int = Field(ge=1)
+    depth: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    checkpoints: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    num_times: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if sorted(set(self.checkpoints)) != self.checkpoints or self.checkpoints[-1] < WARMUP_STEPS + 2:
+            message = f"checkpoints {self.checkpoints} must increase, the last to at least {WARMUP_STEPS + 2}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def mixture(self) -> SymmetricMixture:
+        """One coordinate of the data under the usual schedule."""
+        return SymmetricMixture(VariancePreserving(), self.mean, self.variance)
+
+    @property
+    def times(self) -> Array:
+        """Times of the bound's integrals, shape (num_times,)."""
+        return time_grid(self.mixture.schedule, self.num_times, start=self.t_min)
 
 
 def log_snr(schedule: Schedule, t: ArrayLike) -> Array:
@@ -135,16 +180,3 @@ def network_score(network: nn.Module, schedule: Schedule) -> Callable[[Array, fl
         return torch.cat([score(network, part.to(weight), level) for part in parts]).double().cpu().numpy()
 
     return evaluated
-
-
-def seeds_of(seed: int) -> tuple[int, int, int]:
-    """Derive the seeds of a run, so that arms of one seed share all three.
-
-    Args:
-        seed: Seed of the run.
-
-    Returns:
-        Seeds of the initialisation, of the training data, and of the measurements.
-    """
-    initialisation, data, measurements = np.random.SeedSequence(seed).generate_state(3)
-    return int(initialisation), int(data), int(measurements)

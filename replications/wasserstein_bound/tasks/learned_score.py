@@ -20,16 +20,15 @@ num_pairs 50; 1 seed. The learning rate was chosen by the final J on seed 1000, 
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 from scipy.special import ndtr, ndtri
 
-from paperkit.config import StrictModel
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
 from replications.wasserstein_bound.bound import (
     WassersteinBound,
     score_loss,
@@ -39,15 +38,13 @@ from replications.wasserstein_bound.bound import (
 )
 from replications.wasserstein_bound.distances import cell_quantiles, normal_levels, quantile_function_distance
 from replications.wasserstein_bound.lipschitz import SlopeCertificate, certified_score_slope
-from replications.wasserstein_bound.mixture import SymmetricMixture
 from replications.wasserstein_bound.samplers import Score, coupled_paths, probability_flow, reverse_masses
-from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
+from replications.wasserstein_bound.schedule import time_grid
 from replications.wasserstein_bound.score_network import LOG_SNR_SCALE, ScoreNetwork
 from replications.wasserstein_bound.tasks.denoising import (
-    WARMUP_STEPS,
+    ScoreTraining,
     log_snr,
     network_score,
-    seeds_of,
     training,
     uniform_in_log_snr,
 )
@@ -66,53 +63,22 @@ NUM_CURVE_TIMES = 13
 TOLERANCE = 0.01  # of a certificate, relative to 1 + |L_s|
 
 
-class LearnedScore(StrictModel):
+class LearnedScore(ScoreTraining):
     """Data, network, training and measurement of one run.
 
     Attributes:
-        mean: Half the distance of the clusters, in units of x.
-        variance: Of each cluster.
-        t_min: Where sampling stops.
-        width: Units of a hidden layer.
-        depth: Hidden layers.
-        batch: Points a step.
         lr: Peak learning rate of Adam.
-        checkpoints: Steps after which everything is measured, the last at the end of training.
         num_times: Times of the bound's integrals, dense near t_min.
         flow_steps: Runge-Kutta steps of the ODE sampler.
         diffusion_steps: Steps of the Fokker-Planck equation and of the coupled pairs.
         num_pairs: Coupled pairs at the last checkpoint.
     """
 
-    mean: float = Field(ge=0)
-    variance: float = Field(gt=0)
-    t_min: float = Field(gt=0, lt=1)
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
-    batch: int = Field(ge=1)
     lr: float = Field(gt=0)
-    checkpoints: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     num_times: int = Field(ge=NUM_CURVE_TIMES)
     flow_steps: int = Field(ge=1)
     diffusion_steps: int = Field(ge=1)
     num_pairs: int = Field(ge=2)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if sorted(set(self.checkpoints)) != self.checkpoints or self.checkpoints[-1] < WARMUP_STEPS + 2:
-            message = f"checkpoints {self.checkpoints} must increase, the last to at least {WARMUP_STEPS + 2}"
-            raise ValueError(message)
-        return self
-
-    @property
-    def mixture(self) -> SymmetricMixture:
-        """The data under the usual schedule."""
-        return SymmetricMixture(VariancePreserving(), self.mean, self.variance)
-
-    @property
-    def times(self) -> Array:
-        """Times of the bound's integrals, shape (num_times,)."""
-        return time_grid(self.mixture.schedule, self.num_times, start=self.t_min)
 
 
 def measure_learned_score(run: Run) -> Iterator[Measurement]:

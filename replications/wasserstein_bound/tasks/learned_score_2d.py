@@ -22,27 +22,24 @@ checkpoints 30, num_times 5, sampler_steps 20, num_points 100, num_probes 20, nu
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from paperkit.config import StrictModel
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement, Run, seeds_of
 from replications.wasserstein_bound.bound import score_loss, wasserstein_upper_bound
 from replications.wasserstein_bound.distances import debiased_distance, normal_levels, quantile_function_distance
 from replications.wasserstein_bound.lipschitz import SlopeEstimate, estimated_score_slope
-from replications.wasserstein_bound.mixture import SymmetricMixture
 from replications.wasserstein_bound.samplers import Score, euler_maruyama
-from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
+from replications.wasserstein_bound.schedule import time_grid
 from replications.wasserstein_bound.score_network import ScoreNetwork, SpectralScoreNetwork, score
 from replications.wasserstein_bound.tasks.denoising import (
-    WARMUP_STEPS,
+    ScoreTraining,
     log_snr,
     network_score,
-    seeds_of,
     training,
     uniform_in_log_snr,
     uniform_in_time,
@@ -78,20 +75,12 @@ class Rates(StrictModel):
     likelihood_weight: float = Field(gt=0)
 
 
-class PlaneScore(StrictModel):
+class PlaneScore(ScoreTraining):
     """Data, network, training and measurement of one run.
 
     Attributes:
-        mean: Clusters lie at (±mean, ±mean), in units of x.
-        variance: Of each cluster and coordinate.
-        t_min: Where sampling stops.
-        width: Units of a hidden layer.
-        depth: Hidden layers.
-        batch: Points a step.
         lr: Peak learning rate of AdamW, by arm.
         weight_decay: Its decay in the arm of that name.
-        checkpoints: Steps after which everything is measured, the last at the end of training.
-        num_times: Times of the bound's integrals, dense near t_min.
         sampler_steps: Steps of Euler and Maruyama's scheme.
         num_points: Points of a cloud; four clouds are drawn for a distance.
         num_probes: Points where slopes are evaluated at each time; half from p_t, half from a box.
@@ -99,38 +88,13 @@ class PlaneScore(StrictModel):
         ascent_steps: Steps of an ascent.
     """
 
-    mean: float = Field(ge=0)
-    variance: float = Field(gt=0)
-    t_min: float = Field(gt=0, lt=1)
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
-    batch: int = Field(ge=1)
     lr: Rates
     weight_decay: float = Field(ge=0)
-    checkpoints: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    num_times: int = Field(ge=2)
     sampler_steps: int = Field(ge=1)
     num_points: int = Field(ge=2)
     num_probes: int = Field(ge=4)
     num_ascents: int = Field(ge=1)
     ascent_steps: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if sorted(set(self.checkpoints)) != self.checkpoints or self.checkpoints[-1] < WARMUP_STEPS + 2:
-            message = f"checkpoints {self.checkpoints} must increase, the last to at least {WARMUP_STEPS + 2}"
-            raise ValueError(message)
-        return self
-
-    @property
-    def mixture(self) -> SymmetricMixture:
-        """One coordinate of the data under the usual schedule."""
-        return SymmetricMixture(VariancePreserving(), self.mean, self.variance)
-
-    @property
-    def times(self) -> Array:
-        """Times of the bound's integrals, shape (num_times,)."""
-        return time_grid(self.mixture.schedule, self.num_times, start=self.t_min)
 
 
 def measure_plane_score(run: Run) -> Iterator[Measurement]:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import brentq
 
+from paperkit.checks import Check
 from paperkit.runs import Measurement, Run
 from replications.wasserstein_bound.bound import ode_lemma_bound, score_weight, wasserstein_upper_bound
-from replications.wasserstein_bound.check import Check
 from replications.wasserstein_bound.gaussian import exact_score_growth, gaussian_distance, reverse_moments
 from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
 from replications.wasserstein_bound.tasks.excess import excess

@@ -1,7 +1,6 @@
-"""What a check of the derivation is, and the means to run one: gradients from a table, and the path of the weights."""
+"""The path of the weights under an optimizer whose gradients come from a table: what checks of the derivation run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,25 +9,12 @@ from torch.nn import Parameter
 
 from replications.lion.optimizer import Lion
 
-__all__ = ["BETAS", "Check", "GradientOf", "MakerOf", "given", "largest", "lion_maker", "normal", "trajectory"]
+__all__ = ["BETAS", "GradientOf", "MakerOf", "given", "largest", "lion_maker", "normal", "trajectory"]
 
 BETAS = (0.9, 0.99)
 
 GradientOf = Callable[[int, Tensor], Tensor]
 MakerOf = Callable[[list[Parameter]], torch.optim.Optimizer]
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of a check.
-
-    Attributes:
-        max_error: Largest deviation from the statement.
-        control_error: The same with one ingredient wrong; must be far larger.
-    """
-
-    max_error: float
-    control_error: float
 
 
 def normal(seed: int, *shape: int) -> Tensor:

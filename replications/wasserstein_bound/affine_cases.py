@@ -1,4 +1,4 @@
-"""What a check of the derivation is, and what several of them need: an excess, random affine scores, their bounds."""
+"""Gaussian data with random affine scores: the cases in which several checks of the derivation are exact."""
 
 from dataclasses import dataclass
 
@@ -15,33 +15,9 @@ from replications.wasserstein_bound.gaussian import (
 )
 from replications.wasserstein_bound.schedule import Schedule, VariancePreserving, time_grid
 
-__all__ = ["AffineCases", "Check", "excess", "random_affine_cases", "relative_error"]
+__all__ = ["AffineCases", "random_affine_cases"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of a check.
-
-    Attributes:
-        max_error: Largest deviation from the statement, relative where the quantity has a scale; for an inequality the
-            largest violation, relative to the bound and never below 0.
-        control_error: The same with one ingredient wrong; must be far larger.
-    """
-
-    max_error: float
-    control_error: float
-
-
-def excess(value: ArrayLike, bound: ArrayLike) -> float:
-    """Largest relative excess of values over their bounds, max(0, value / bound - 1); 0 when all bounds hold."""
-    return max(0.0, float(np.max(np.asarray(value) / np.asarray(bound) - 1)))
-
-
-def relative_error(value: ArrayLike, expected: ArrayLike) -> float:
-    """Largest |value / expected - 1|."""
-    return float(np.max(np.abs(np.asarray(value) / np.asarray(expected) - 1)))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""What a check of the derivation is, and how its random tables are drawn."""
-
-from dataclasses import dataclass
+"""Random tables for checks of the derivation, and the losses of the bigram model that two tables make."""
 
 import numpy as np
 import torch
@@ -8,20 +6,7 @@ from torch import Tensor
 
 from replications.shared_embeddings.embedding import rms_normalise
 
-__all__ = ["Check", "bigram_losses", "drawn", "relative"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of a check.
-
-    Attributes:
-        max_error: Largest deviation from the statement.
-        control_error: The same with one ingredient wrong; must be far larger.
-    """
-
-    max_error: float
-    control_error: float
+__all__ = ["bigram_losses", "drawn", "relative"]
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

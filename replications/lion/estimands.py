@@ -3,26 +3,12 @@
 An estimand of an experiment that has not been run is empty. NaN marks a seed in which a run diverged.
 """
 
-import json
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-
-def identity_errors(runs: pd.DataFrame, check: str) -> pd.DataFrame:
-    """Return the error of one check of the derivation, and that of its negative control.
-
-    Args:
-        runs: `runs.csv`.
-        check: Name of the check in `derivation.py`.
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
-    rows = runs[(runs["experiment"] == "identities") & (runs["arm"] == check)]
-    return rows.pivot(index="arm", columns="metric", values="value")
-
+from paperkit.estimands import configured, identity_errors, of_arm, slopes, summarised
 
 step_1_magnitude = partial(identity_errors, check="step_1_magnitude")
 step_2_first_step = partial(identity_errors, check="step_2_first_step")
@@ -108,7 +94,7 @@ def batch_gap_slope(runs: pd.DataFrame) -> pd.Series:
         Least-squares slope by seed; negative where Lion gains with the batch.
     """
     rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
-    losses = _by_arm(rows.assign(batch=_configured(rows, "batch")), "batch")
+    losses = _by_arm(rows.assign(batch=configured(rows, "batch")), "batch")
     return _slope_on_log_batch(np.log(losses["lion"] / losses["adamw"]))
 
 
@@ -141,7 +127,8 @@ def digits_sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
         Lion minus AdamW, mean over batch sizes, by seed; negative where Lion is the less sensitive one.
     """
     rises = _parabolas(runs)["curvature"].unstack("arm").reindex(columns=["adamw", "lion"]) * np.log(2) ** 2
-    return (rises["lion"] - rises["adamw"]).groupby(level="seed").agg(_mean)
+    gap = rises["lion"] - rises["adamw"]
+    return summarised(gap, gap.index.get_level_values("seed").to_series(gap.index), "mean")
 
 
 def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
@@ -154,7 +141,7 @@ def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
         Least-squares slope of the log of the median k on log batch, by seed; negative where k falls.
     """
     rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
-    medians = rows.assign(batch=_configured(rows, "batch")).groupby(["seed", "batch"])["value"].agg(_median)
+    medians = rows.assign(batch=configured(rows, "batch")).groupby(["seed", "batch"])["value"].median(skipna=False)
     return _slope_on_log_batch(np.log(medians))
 
 
@@ -168,7 +155,7 @@ def drift_ratio(runs: pd.DataFrame, noise: str) -> pd.Series:
     Returns:
         Ratio by seed.
     """
-    return _of_arm(runs, "noise", noise, "drift_ratio")
+    return of_arm(runs, "noise", noise, "drift_ratio")
 
 
 student_t3_drift_ratio = partial(drift_ratio, noise="student_t3")
@@ -186,7 +173,7 @@ def rare_row_gap(runs: pd.DataFrame, matrix: str = "embedding") -> pd.Series:
     Returns:
         Lion minus AdamW by seed.
     """
-    lion, adamw = (_of_arm(runs, "lm_embedding", arm, f"{matrix}_1_9_share") for arm in ("lion", "adamw"))
+    lion, adamw = (of_arm(runs, "lm_embedding", arm, f"{matrix}_1_9_share") for arm in ("lion", "adamw"))
     return lion - adamw
 
 
@@ -203,7 +190,7 @@ def row_ratio(runs: pd.DataFrame, arm: str) -> pd.Series:
     Returns:
         Root mean square of rows whose token came 1 to 9 times over that of 100 and more, by seed.
     """
-    rare, frequent = (_of_arm(runs, "lm_embedding", arm, f"embedding_{counts}_rms") for counts in ("1_9", "100"))
+    rare, frequent = (of_arm(runs, "lm_embedding", arm, f"embedding_{counts}_rms") for counts in ("1_9", "100"))
     return rare / frequent
 
 
@@ -275,7 +262,8 @@ def masked_share(runs: pd.DataFrame) -> pd.Series:
         Mean over the run, by seed.
     """
     rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "cautious_lion")]
-    return rows[rows["metric"] == "masked_share"].groupby("seed")["value"].agg(_mean)
+    rows = rows[rows["metric"] == "masked_share"]
+    return summarised(rows["value"], rows["seed"], "mean")
 
 
 def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
@@ -308,7 +296,7 @@ def log_loss_ratio(runs: pd.DataFrame, pair: str, reference: str = "0.9_0.99") -
     Returns:
         log(loss of pair / loss of reference) on test, by seed; positive where the pair is worse.
     """
-    losses = (_of_arm(runs, f"betas_{name}", "lion", "nll_nats", "test") for name in (pair, reference))
+    losses = (of_arm(runs, f"betas_{name}", "lion", "nll_nats", "test") for name in (pair, reference))
     return np.log(next(losses)) - np.log(next(losses))
 
 
@@ -327,7 +315,7 @@ def narrow_box_cost(runs: pd.DataFrame) -> pd.Series:
         log(loss at 30 / loss at 1) on test, by seed; positive where the narrow box costs.
     """
     rows = runs[(runs["experiment"] == "constraint") & (runs["metric"] == "nll_nats")]
-    rows = rows.assign(weight_decay=_configured(rows, "weight_decay"))
+    rows = rows.assign(weight_decay=configured(rows, "weight_decay"))
     losses = rows.pivot(index="seed", columns="weight_decay", values="value").reindex(columns=[1.0, 30.0])
     return np.log(losses[30.0] / losses[1.0])
 
@@ -343,7 +331,7 @@ def flatness_gap(runs: pd.DataFrame, metric: str = "perturbed_0.1_nll_nats") -> 
         Rise of the test loss, AdamW minus Lion in nats, by seed; positive where Lion's minimum is flatter.
     """
     rise = {
-        arm: _of_arm(runs, "flatness", arm, metric) - _of_arm(runs, "flatness", arm, "nll_nats", "test")
+        arm: of_arm(runs, "flatness", arm, metric) - of_arm(runs, "flatness", arm, "nll_nats", "test")
         for arm in ("adamw", "lion")
     }
     return rise["adamw"] - rise["lion"]
@@ -420,22 +408,7 @@ def _time_ratio(timings: pd.DataFrame, lions: tuple[str, ...]) -> pd.Series:
 
 def _test_losses(runs: pd.DataFrame, experiment: str, arm: str) -> pd.Series:
     """Return the final test loss of a language model, by seed."""
-    return _of_arm(runs, experiment, arm, "loss_nats", "test")
-
-
-def _of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: str | None = None) -> pd.Series:
-    """Return one metric of one arm by seed; NaN where a run diverged."""
-    chosen = (runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["metric"] == metric)
-    rows = runs[chosen if split is None else chosen & (runs["split"] == split)]
-    return rows.set_index("seed")["value"].astype(float)
-
-
-def _mean(values: pd.Series) -> float:
-    return values.mean(skipna=False)
-
-
-def _median(values: pd.Series) -> float:
-    return values.median(skipna=False)
+    return of_arm(runs, experiment, arm, "loss_nats", "test")
 
 
 def _by_arm(rows: pd.DataFrame, *levels: str) -> pd.DataFrame:
@@ -444,21 +417,16 @@ def _by_arm(rows: pd.DataFrame, *levels: str) -> pd.DataFrame:
     return table.reindex(columns=["adamw", "lion"])
 
 
-def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
-    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)
-
-
 def _slope_on_log_batch(values: pd.Series) -> pd.Series:
     """Return the least-squares slope of values (index seed, batch) on log batch, by seed."""
-    by_seed = values.groupby(level="seed")
-    return by_seed.apply(lambda y: np.polyfit(np.log(y.index.get_level_values("batch")), y, 1)[0]).astype(float)
+    return slopes(np.log(values.index.get_level_values("batch").to_series(values.index)), values)
 
 
 def _parabolas(runs: pd.DataFrame) -> pd.DataFrame:
     """Fit each curve of log loss against log learning rate; index seed, batch, arm."""
     chosen = (runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")
     rows = runs[chosen & (runs["metric"] == "nll_nats")]
-    rows = rows.assign(batch=_configured(rows, "batch"), log_lr=np.log(_configured(rows, "lr")))
+    rows = rows.assign(batch=configured(rows, "batch"), log_lr=np.log(configured(rows, "lr")))
     keys = ["seed", "batch", "arm"]
     fits = {key: _parabola(curve) for key, curve in rows.groupby(keys)}
     index = pd.MultiIndex.from_tuples(fits, names=keys)

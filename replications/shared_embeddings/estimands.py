@@ -1,6 +1,7 @@
 """From runs to one number a seed; `claims.yaml` names these functions.
 
-An estimand of an experiment that has not been run is empty. NaN marks a seed in which a run diverged.
+Each takes `runs.csv` and gives a pandas Series, by seed. An estimand of an experiment that has not been run is empty.
+NaN marks a seed in which a run diverged.
 """
 
 import json
@@ -9,25 +10,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from paperkit.estimands import configured, identity_errors, of_arm, slopes, summarised
+
 REMEDIES = ("untied", "orthogonal", "half_swap", "shuffle")
 
 
 # --- The derivation ------------------------------------------------------------------------------------------------
-
-
-def identity_errors(runs: pd.DataFrame, check: str) -> pd.DataFrame:
-    """Return the error of one check of the derivation, and that of its negative control.
-
-    Args:
-        runs: `runs.csv`.
-        check: Name of the check in `derivation.py`.
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
-    rows = runs[(runs["experiment"] == "identities") & (runs["arm"] == check)]
-    return rows.pivot(index="arm", columns="metric", values="value")
-
 
 step_1_norm = partial(identity_errors, check="step_1_norm")
 step_1_as_written = partial(identity_errors, check="step_1_as_written")
@@ -57,6 +45,11 @@ step_18_three_factors = partial(identity_errors, check="step_18_three_factors")
 
 # --- The initial loss, simulated (C2 to C4) ------------------------------------------------------------------------
 
+INITIAL_LOSS_METRICS = (
+    "tied_loss_nats", "tied_predicted_nats", "source_formula_nats", "small_sigma_loss_nats", "untied_predicted_nats",
+    *(f"{name}_loss_nats" for name in REMEDIES),
+)  # fmt: skip
+
 
 def initial_losses(runs: pd.DataFrame) -> pd.DataFrame:
     """Arrange the simulated initial losses.
@@ -72,149 +65,79 @@ def initial_losses(runs: pd.DataFrame) -> pd.DataFrame:
     table = rows.join(configs.reindex(columns=["n", "d", "sigma"])).assign(sigma=lambda t: t["sigma"].astype(float))
     index = ["seed", "arm", "n", "d", "sigma"]
     # A pivot drops keys that are NaN: each head's own sigma is written as 0 meanwhile.
-    cells = table.fillna({"sigma": 0.0}).pivot(index=index, columns="metric", values="value").reset_index()
-    return cells.assign(sigma=cells["sigma"].replace(0.0, np.nan))
+    cells = table.fillna({"sigma": 0.0}).pivot(index=index, columns="metric", values="value")
+    cells = cells.reindex(columns=list(INITIAL_LOSS_METRICS)).astype(float).reset_index()
+    return cells.assign(sigma=cells["sigma"].replace(0.0, np.nan)).astype({"n": float, "d": float})
 
 
-def _tied_cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of the tied head, at 1/sqrt(d) and at constant sigma, with the errors of both formulas."""
+def _usual_cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells, at 1/sqrt(d) where each head has its own sigma (as plain tying and the untied head do)."""
     cells = initial_losses(runs)
-    if cells.empty:
-        return cells
-    tied = cells.assign(
-        sigma=cells["sigma"].fillna(1 / np.sqrt(cells["d"])),
-        refined=(cells["tied_loss_nats"] - cells["tied_predicted_nats"]).abs(),
-        source=(cells["tied_loss_nats"] - cells["source_formula_nats"]).abs(),
-        apart=(cells["tied_predicted_nats"] - cells["source_formula_nats"]).abs(),
-    )
-    return tied[["seed", "n", "d", "sigma", "refined", "source", "apart"]]
+    return cells.assign(sigma=cells["sigma"].fillna(1 / np.sqrt(cells["d"])))
 
 
-def _by_seed(cells: pd.DataFrame, values: pd.Series, summary: str) -> pd.Series:
-    # skipna=False: a model that diverged must not vanish from the largest error.
-    return values.groupby(cells["seed"]).agg(lambda of: getattr(of, summary)(skipna=False)).astype(float)
+def _own_cells(runs: pd.DataFrame) -> pd.DataFrame:
+    cells = initial_losses(runs)
+    return cells[cells["arm"].eq("own")]
 
 
 def post_formula_error(runs: pd.DataFrame) -> pd.Series:
-    """Return the largest error of log(e^(d s) + n - 1) where d s is at least log n + 1 (C2).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats, by seed.
-    """
-    cells = _tied_cells(runs)
-    if cells.empty:
-        return _nothing()
+    """Return the largest error of log(e^(d s) + n - 1) where d s is at least log n + 1, in nats (C2)."""
+    cells = _usual_cells(runs)
     cells = cells[cells["d"] * cells["sigma"] >= np.log(cells["n"]) + 1]
-    return _by_seed(cells, cells["source"], "max")
+    return summarised((cells["tied_loss_nats"] - cells["source_formula_nats"]).abs(), cells["seed"], "max")
 
 
-def refined_formula_error(runs: pd.DataFrame) -> pd.Series:
-    """Return the largest error of the refined formula where d s^2 is at most 4 (C2).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats, by seed.
-    """
-    cells = _tied_cells(runs)
-    if cells.empty:
-        return _nothing()
+def _formula_error(runs: pd.DataFrame, head: str) -> pd.Series:
+    """Return the largest error of a head's refined formula where d s^2 is at most 4, in nats (C2, C4b)."""
+    cells = _usual_cells(runs)
     cells = cells[cells["d"] * cells["sigma"] ** 2 <= 4]
-    return _by_seed(cells, cells["refined"], "max")
+    return summarised((cells[f"{head}_loss_nats"] - cells[f"{head}_predicted_nats"]).abs(), cells["seed"], "max")
+
+
+refined_formula_error = partial(_formula_error, head="tied")
+untied_formula_error = partial(_formula_error, head="untied")
 
 
 def refined_is_nearer(runs: pd.DataFrame) -> pd.Series:
-    """Return the share of cells in which the refined formula is nearer than the source's, where they differ by 0.05.
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Share, by seed.
-    """
-    cells = _tied_cells(runs)
-    if cells.empty:
-        return _nothing()
-    cells = cells[cells["apart"] > 0.05]
-    return _by_seed(cells, (cells["refined"] < cells["source"]).astype(float), "mean")
+    """Return the share of cells in which the refined formula is nearer than the source's, of those 0.05 apart (C2)."""
+    cells = _usual_cells(runs)
+    cells = cells[(cells["tied_predicted_nats"] - cells["source_formula_nats"]).abs() > 0.05]
+    refined, source = (
+        (cells["tied_loss_nats"] - cells[formula]).abs() for formula in ("tied_predicted_nats", "source_formula_nats")
+    )
+    return summarised((refined < source).astype(float), cells["seed"], "mean")
 
 
-def small_sigma_excess(runs: pd.DataFrame, over: str, summary: str, least_width: int = 0) -> pd.Series:
-    """Return how far the loss at s = (log n)/d lies from a reference (C3).
-
-    Args:
-        runs: `runs.csv`.
-        over: "log_n", or "log_2n" for the distance from log(2n - 1).
-        summary: "min" or "max" over the cells of a seed.
-        least_width: Smallest width that counts.
-
-    Returns:
-        Nats, by seed.
-    """
-    cells = initial_losses(runs)
-    cells = cells[cells["arm"].eq("own") & cells["d"].ge(least_width)]
-    if cells.empty:
-        return _nothing()
-    losses = cells["small_sigma_loss_nats"]
-    references = np.log(cells["n"]) if over == "log_n" else np.log(2 * cells["n"] - 1)
-    return _by_seed(cells, losses - references if over == "log_n" else (losses - references).abs(), summary)
+def _small_sigma_excess(runs: pd.DataFrame, summary: str) -> pd.Series:
+    """Return the least or largest excess of the loss at s = (log n)/d over log n, in nats (C3)."""
+    cells = _own_cells(runs)
+    return summarised(cells["small_sigma_loss_nats"] - np.log(cells["n"]), cells["seed"], summary)
 
 
-small_sigma_least = partial(small_sigma_excess, over="log_n", summary="min")
-small_sigma_largest = partial(small_sigma_excess, over="log_n", summary="max")
-small_sigma_distance = partial(small_sigma_excess, over="log_2n", summary="max", least_width=512)
+small_sigma_least = partial(_small_sigma_excess, summary="min")
+small_sigma_largest = partial(_small_sigma_excess, summary="max")
+
+
+def small_sigma_distance(runs: pd.DataFrame) -> pd.Series:
+    """Return the largest distance of the loss at s = (log n)/d from log(2n - 1), from d = 512 on, in nats (C3)."""
+    cells = _own_cells(runs)
+    cells = cells[cells["d"].ge(512)]
+    return summarised((cells["small_sigma_loss_nats"] - np.log(2 * cells["n"] - 1)).abs(), cells["seed"], "max")
 
 
 def remedies_excess(runs: pd.DataFrame) -> pd.Series:
-    """Return the largest excess of a remedied head's loss over log n + 1/2, at s = 1/sqrt(d) (C4).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats, by seed.
-    """
-    cells = initial_losses(runs)
-    cells = cells[cells["arm"].eq("own")]
-    if cells.empty:
-        return _nothing()
+    """Return the largest excess of a remedied head's loss over log n + 1/2, at s = 1/sqrt(d), in nats (C4)."""
+    cells = _own_cells(runs)
     worst = cells[[f"{name}_loss_nats" for name in REMEDIES]].max(axis=1, skipna=False)
-    return _by_seed(cells, worst - np.log(cells["n"]) - 0.5, "max")
+    return summarised(worst - np.log(cells["n"]) - 0.5, cells["seed"], "max")
 
 
 def untied_above_log_n(runs: pd.DataFrame) -> pd.Series:
-    """Return the largest excess of the untied loss over log n from d = 512 on, at every sigma of the grid (C4b).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats, by seed.
-    """
+    """Return the largest excess of the untied loss over log n from d = 512 on, at every sigma, in nats (C4b)."""
     cells = initial_losses(runs)
     cells = cells[cells["d"].ge(512)]
-    return _nothing() if cells.empty else _by_seed(cells, cells["untied_loss_nats"] - np.log(cells["n"]), "max")
-
-
-def untied_formula_error(runs: pd.DataFrame) -> pd.Series:
-    """Return the largest error of log n + d s^2 / 2 for the untied head where d s^2 is at most 4 (C4b).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats, by seed.
-    """
-    cells = initial_losses(runs)
-    if cells.empty:
-        return _nothing()
-    sigma = cells["sigma"].fillna(1 / np.sqrt(cells["d"]))
-    cells = cells[cells["d"] * sigma**2 <= 4]
-    return _by_seed(cells, (cells["untied_loss_nats"] - cells["untied_predicted_nats"]).abs(), "max")
+    return summarised(cells["untied_loss_nats"] - np.log(cells["n"]), cells["seed"], "max")
 
 
 # --- Untrained GPTs (C5) -------------------------------------------------------------------------------------------
@@ -232,14 +155,15 @@ def first_losses(runs: pd.DataFrame) -> pd.DataFrame:
     rows = runs[runs["experiment"] == "first_loss"]
     keys = ["vocabulary", "width", "positions", "branches"]
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index).reindex(columns=keys)
-    return rows.join(configs).pivot(index=["seed", *keys], columns="metric", values="value").reset_index()
+    table = rows.join(configs).pivot(index=["seed", *keys], columns="metric", values="value")
+    metrics = ["tied_loss_nats", "untied_loss_nats", "repeated_share"]
+    models = table.reindex(columns=sorted({*table.columns, *metrics})).astype(float).reset_index()
+    return models.astype({"vocabulary": float, "width": float})
 
 
-def _blow_up(runs: pd.DataFrame, branches: bool = False) -> pd.DataFrame:
+def _blow_up(runs: pd.DataFrame, *, branches: bool = False) -> pd.DataFrame:
     """Return predicted and measured excess of the tied head, with positions; predicted from the self-logit alone."""
     models = first_losses(runs)
-    if models.empty:
-        return models
     models = models[models["positions"].eq(True) & models["branches"].eq(branches)]
     return models.assign(
         predicted=np.sqrt(models["width"] / 2) - np.log(models["vocabulary"]),
@@ -248,70 +172,35 @@ def _blow_up(runs: pd.DataFrame, branches: bool = False) -> pd.DataFrame:
 
 
 def blow_up_ratio(runs: pd.DataFrame) -> pd.Series:
-    """Return the least ratio of tied minus untied to sqrt(d/2) - log n, over widths where that is above 1 nat (C5).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Ratio, by seed.
-    """
+    """Return the least ratio of tied minus untied to sqrt(d/2) - log n, over widths where that is above 1 nat (C5)."""
     models = _blow_up(runs)
-    if models.empty:
-        return _nothing()
     models = models[models["predicted"] > 1]
-    return _by_seed(models, models["measured"] / models["predicted"], "min")
+    return summarised(models["measured"] / models["predicted"], models["seed"], "min")
 
 
 def blow_up_elsewhere(runs: pd.DataFrame) -> pd.Series:
-    """Return the least tied minus untied at the other widths (C5).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats, by seed.
-    """
+    """Return the least tied minus untied at the other widths, in nats (C5)."""
     models = _blow_up(runs)
-    if models.empty:
-        return _nothing()
     models = models[models["predicted"] <= 1]
-    return _by_seed(models, models["measured"], "min")
+    return summarised(models["measured"], models["seed"], "min")
 
 
 def gpt_formula_error(runs: pd.DataFrame) -> pd.Series:
     """Return the largest error of the bigram formula for a GPT without positions, repeated tokens counted (C5b).
 
-    log(e^(sqrt d) + (n - 1) e^(1/2)) - r sqrt(d), with r the share of tokens that repeat the one before.
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats, by seed.
+    log(e^(sqrt d) + (n - 1) e^(1/2)) - r sqrt(d), with r the share of tokens that repeat the one before; in nats.
     """
     models = first_losses(runs)
-    if models.empty:
-        return _nothing()
     models = models[models["positions"].eq(False) & models["branches"].eq(False)]
-    self_logit = np.sqrt(models["width"].astype(float))
+    self_logit = np.sqrt(models["width"])
     formula = np.logaddexp(self_logit, np.log(models["vocabulary"] - 1.0) + 0.5)
     expected = formula - models["repeated_share"] * self_logit
-    return _by_seed(models, (models["tied_loss_nats"] - expected).abs(), "max")
+    return summarised((models["tied_loss_nats"] - expected).abs(), models["seed"], "max")
 
 
 def blow_up_with_branches(runs: pd.DataFrame) -> pd.Series:
-    """Return the tied head's excess with usual residual branches over that with zero ones, at the widest (C5c).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Share, by seed.
-    """
-    usual, zero = (_blow_up(runs, branches) for branches in (True, False))
-    if usual.empty or zero.empty:
-        return _nothing()
+    """Return the tied head's excess with usual residual branches as a share of that with zero ones, widest (C5c)."""
+    usual, zero = (_blow_up(runs, branches=branches) for branches in (True, False))
     widest = [
         models[models["width"] == models["width"].max()].set_index("seed")["measured"] for models in (usual, zero)
     ]
@@ -337,7 +226,7 @@ def gap(
     Returns:
         First minus second, by seed.
     """
-    values = [_of_arm(runs, experiment, arm, metric, split) for arm in (minuend, subtrahend)]
+    values = [of_arm(runs, experiment, arm, metric, split) for arm in (minuend, subtrahend)]
     seeds = values[0].index.intersection(values[1].index)
     return values[0][seeds] - values[1][seeds]
 
@@ -354,7 +243,7 @@ def percent_gap(runs: pd.DataFrame, arm: str, reference: str = "half_swap") -> p
         Percent, by seed; positive where the arm's training loss is higher.
     """
     difference = gap(runs, arm, reference, "area_nats", "train")
-    level = _of_arm(runs, "curves", reference, "area_nats", "train")[difference.index] + difference / 2
+    level = of_arm(runs, "curves", reference, "area_nats", "train")[difference.index] + difference / 2
     return 100 * difference / level
 
 
@@ -410,20 +299,17 @@ def crossing_step(runs: pd.DataFrame) -> pd.Series:
 
     Returns:
         Last step of the last part before small sigma is above for good, by seed; 0 if it always is, the horizon if
-        it is below in the last part.
+        it is below in the last part, NaN if a run diverged.
     """
-    parts = [
-        runs[(runs["experiment"] == "curves") & (runs["arm"] == arm) & (runs["metric"] == "part_loss_nats")].pivot(
-            index="seed", columns="step", values="value"
-        )
+    rows = runs[(runs["experiment"] == "curves") & (runs["metric"] == "part_loss_nats")]
+    small_sigma, half_swap = (
+        rows[rows["arm"] == arm].pivot(index="seed", columns="step", values="value")
         for arm in ("small_sigma", "half_swap")
-    ]
-    if parts[0].empty or parts[1].empty:
-        return _nothing()
-    difference = parts[0] - parts[1]
-    return difference.apply(lambda of: max((step for step in of.index if of[step] < 0), default=0), axis=1).astype(
-        float
     )
+    difference = (small_sigma - half_swap).astype(float)
+    steps = difference.columns.to_numpy(dtype=float)
+    last = (steps * (difference.to_numpy() < 0)).max(axis=1, initial=0)
+    return pd.Series(last, index=difference.index).where(difference.notna().all(axis=1))
 
 
 # --- The factorial (X4) --------------------------------------------------------------------------------------------
@@ -443,11 +329,8 @@ def main_effect(runs: pd.DataFrame, factor: str, metric: str, split: str) -> pd.
     """
     position = ("logits", "input", "step").index(factor)
     rows = runs[(runs["experiment"] == "factorial") & (runs["metric"] == metric) & (runs["split"] == split)]
-    if rows.empty:
-        return _nothing()
     signs = rows["arm"].str[position].map({"0": -0.25, "1": 0.25})
-    effects = (rows["value"] * signs).groupby(rows["seed"]).agg(lambda of: of.sum(skipna=False))
-    return effects.astype(float)
+    return summarised(rows["value"] * signs, rows["seed"], "sum")
 
 
 _early_effect = partial(main_effect, metric="early_area_nats", split="train")
@@ -493,8 +376,7 @@ def width_gaps(runs: pd.DataFrame) -> pd.DataFrame:
         Index seed and width, columns difference (nats) and percent (of the mean of both).
     """
     rows = runs[(runs["experiment"] == "widths") & (runs["metric"] == "area_nats")]
-    widths = rows["config"].map(lambda text: json.loads(text)["width"]).astype(int)
-    areas = rows.assign(width=widths).pivot(index=["seed", "width"], columns="arm", values="value")
+    areas = rows.assign(width=configured(rows, "width")).pivot(index=["seed", "width"], columns="arm", values="value")
     areas = areas.reindex(columns=["tied", "half_swap"]).astype(float)
     difference = areas["tied"] - areas["half_swap"]
     return pd.DataFrame({"difference": difference, "percent": 100 * difference / areas.mean(axis=1, skipna=False)})
@@ -510,10 +392,7 @@ def width_slope(runs: pd.DataFrame) -> pd.Series:
         Nats a unit of log width, by seed.
     """
     differences = width_gaps(runs)["difference"]
-    if differences.empty:
-        return _nothing()
-    by_seed = differences.groupby(level="seed")
-    return by_seed.apply(lambda y: np.polyfit(np.log(y.index.get_level_values("width")), y, 1)[0]).astype(float)
+    return slopes(np.log(differences.index.get_level_values("width").to_series(differences.index)), differences)
 
 
 def area_percent_at(runs: pd.DataFrame, narrowest: bool) -> pd.Series:
@@ -527,8 +406,6 @@ def area_percent_at(runs: pd.DataFrame, narrowest: bool) -> pd.Series:
         Percent, by seed.
     """
     percent = width_gaps(runs)["percent"]
-    if percent.empty:
-        return _nothing()
     widths = percent.index.get_level_values("width")
     return percent.xs(widths.min() if narrowest else widths.max(), level="width")
 
@@ -553,7 +430,7 @@ def largest_entry(runs: pd.DataFrame, arm: str, rows: str) -> pd.Series:
     Returns:
         Share of the wall 1/decay, by seed.
     """
-    return _of_arm(runs, "rare_rows", arm, f"{rows}_largest", "none")
+    return of_arm(runs, "rare_rows", arm, f"{rows}_largest", "none")
 
 
 lion_rare_tied = partial(largest_entry, arm="tied", rows="rare")
@@ -562,13 +439,3 @@ lion_rare_untied = partial(largest_entry, arm="untied", rows="rare")
 lion_unseen_tied = partial(largest_entry, arm="tied", rows="unseen")
 lion_unseen_half_swap = partial(largest_entry, arm="half_swap", rows="unseen")
 lion_unseen_untied = partial(largest_entry, arm="untied", rows="unseen")
-
-
-def _of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: str) -> pd.Series:
-    """Return one metric of one arm by seed; NaN where a run diverged."""
-    chosen = (runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["metric"] == metric)
-    return runs[chosen & (runs["split"] == split)].set_index("seed")["value"].astype(float)
-
-
-def _nothing() -> pd.Series:
-    return pd.Series(dtype=float, index=pd.Index([], dtype="int64", name="seed"))

@@ -5,13 +5,14 @@ block of random cases, a draw of coupled pairs, or a network. Logarithms are nat
 otherwise.
 """
 
-import json
 import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pandas as pd
+
+from paperkit.estimands import configured, identity_errors, of_arm, slopes
 
 LN_10 = math.log(10)
 # Slopes along training leave the first steps out, in which J falls from an arbitrary start (claims.yaml).
@@ -20,20 +21,6 @@ LEAST_DISCRETISATION_STEPS = 50
 
 
 # --- Checks: one row, the largest error and that of the control -------------------------------------------------
-
-
-def identity_errors(runs: pd.DataFrame, check: str) -> pd.DataFrame:
-    """Return the error of one check, and that of its negative control.
-
-    Args:
-        runs: `runs.csv`; experiment "identities".
-        check: Name of the check, an arm of the experiment.
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
-    rows = runs[(runs["experiment"] == "identities") & (runs["arm"] == check)]
-    return rows.pivot(index="arm", columns="metric", values="value")
 
 
 step_s1_marginals = partial(identity_errors, check="step_s1_marginals")
@@ -204,7 +191,7 @@ def discretisation_order(runs: pd.DataFrame) -> pd.DataFrame:
         One row, columns max_error and control_error.
     """
     rows = runs[(runs["experiment"] == "discretisation") & (runs["arm"] == "sde")]
-    steps = _configured(rows, "num_steps")
+    steps = configured(rows, "num_steps")
     rows, steps = rows[steps >= LEAST_DISCRETISATION_STEPS], steps[steps >= LEAST_DISCRETISATION_STEPS]
     if rows.empty:
         return _one_check(rows["value"], rows["value"])
@@ -215,27 +202,13 @@ def discretisation_order(runs: pd.DataFrame) -> pd.DataFrame:
 # --- Blocks of random cases -------------------------------------------------------------------------------------
 
 
-def of_block(runs: pd.DataFrame, arm: str, metric: str) -> pd.Series:
-    """Return one number of each block of the affine sweep.
-
-    Args:
-        runs: `runs.csv`; experiment "affine".
-        arm: Sampler.
-        metric: Name of the number.
-
-    Returns:
-        Its value by seed.
-    """
-    rows = runs[(runs["experiment"] == "affine") & (runs["arm"] == arm) & (runs["metric"] == metric)]
-    return rows.set_index("seed")["value"].astype(float)
-
-
-full_weight_failures = partial(of_block, arm="ode", metric="full_weight_failure_share")
-increasing_weight_share = partial(of_block, arm="sde", metric="increasing_weight_share")
-kl_ode_failures = partial(of_block, arm="ode", metric="kl_failure_share")
-tightness_sde = partial(of_block, arm="sde", metric="median_tightness")
-tightness_ode = partial(of_block, arm="ode", metric="median_tightness")
-looser_by_kl_share = partial(of_block, arm="sde", metric="looser_by_kl_share")
+_of_block = partial(of_arm, experiment="affine")
+full_weight_failures = partial(_of_block, arm="ode", metric="full_weight_failure_share")
+increasing_weight_share = partial(_of_block, arm="sde", metric="increasing_weight_share")
+kl_ode_failures = partial(_of_block, arm="ode", metric="kl_failure_share")
+tightness_sde = partial(_of_block, arm="sde", metric="median_tightness")
+tightness_ode = partial(_of_block, arm="ode", metric="median_tightness")
+looser_by_kl_share = partial(_of_block, arm="sde", metric="looser_by_kl_share")
 
 
 def sde_nearer_share(runs: pd.DataFrame) -> pd.Series:
@@ -264,7 +237,7 @@ def slack_slope_on_dimension(runs: pd.DataFrame) -> pd.Series:
     rows = runs[(runs["experiment"] == "dimension") & (runs["arm"] == "sde")]
     table = rows.pivot(index=["seed", "config"], columns="metric", values="value").reset_index("config")
     slack = table.reindex(columns=["bound_w2", "distance_w2"]).astype(float)
-    return _slopes(np.log(_configured(table, "dimension")), np.log(slack["bound_w2"] / slack["distance_w2"]))
+    return slopes(np.log(configured(table, "dimension")), np.log(slack["bound_w2"] / slack["distance_w2"]))
 
 
 def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:
@@ -277,7 +250,7 @@ def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:
         Share by seed.
     """
     rows = runs[(runs["experiment"] == "slack") & (runs["arm"] == "sde")]
-    rows = rows[(_configured(rows, "mean") == 1.0) & (_configured(rows, "variance") == 0.25)]
+    rows = rows[(configured(rows, "mean") == 1.0) & (configured(rows, "variance") == 0.25)]
     logs = rows.pivot(index="seed", columns="metric", values="value").astype(float)
     logs = logs.reindex(columns=["log10_bound_w2", "log10_averaged_bound_w2", "log10_distance_w2"])
     return _share(*(logs[name] for name in logs))
@@ -298,7 +271,7 @@ def training_slope(runs: pd.DataFrame, log_of: Callable[[pd.DataFrame], pd.Serie
     """
     table = _checkpoints(runs)
     table = table[table.index.get_level_values("step") >= FIRST_STEP]
-    return _slopes(np.log(table["score_loss"]), log_of(table))
+    return slopes(np.log(table["score_loss"]), log_of(table))
 
 
 training_slope_sde = partial(training_slope, log_of=lambda table: np.log(table["distance_w2_sde"]))
@@ -444,7 +417,7 @@ def _end_of_training(runs: pd.DataFrame) -> pd.DataFrame:
 def _offsets(runs: pd.DataFrame) -> pd.DataFrame:
     """Return experiment "offset": index arm and horizon, in this order."""
     rows = runs[runs["experiment"] == "offset"]
-    rows = rows.assign(horizon=_configured(rows, "horizon"))
+    rows = rows.assign(horizon=configured(rows, "horizon"))
     table = rows.pivot(index=["arm", "horizon"], columns="metric", values="value").astype(float)
     return table.reindex(columns=["offset_w2", "distance_w2", "constant_at_horizon"]).sort_index()
 
@@ -464,16 +437,3 @@ def _one_check(found: pd.Series, control: pd.Series) -> pd.DataFrame:
 
 def _share(log_bound: pd.Series, log_averaged: pd.Series, log_distance: pd.Series) -> pd.Series:
     return (log_bound - log_averaged) / (log_bound - log_distance)
-
-
-def _slopes(x: pd.Series, y: pd.Series) -> pd.Series:
-    """Return the least-squares slope of y on x by seed, a level of their index; NaN where either has a NaN."""
-    slopes = {}
-    for seed, of_seed in pd.DataFrame({"x": x, "y": y}).groupby(level="seed"):
-        sound = of_seed.notna().all(axis=None) and len(of_seed) > 1
-        slopes[seed] = float(np.polyfit(of_seed["x"], of_seed["y"], 1)[0]) if sound else float("nan")
-    return pd.Series(slopes, dtype=float, index=pd.Index(slopes, dtype=int))
-
-
-def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
-    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)

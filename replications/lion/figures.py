@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from paperkit.estimands import configured
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing
@@ -77,7 +78,7 @@ def draw_drift(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[runs["experiment"] == "drift"]
-    drift = rows.assign(rho=_configured(rows, "rho")).pivot(index="rho", columns="metric", values="value")
+    drift = rows.assign(rho=configured(rows, "rho")).pivot(index="rho", columns="metric", values="value")
     shapes = runs[runs["experiment"] == "noise"].pivot(index="seed", columns="arm", values="value")
     question = "How much further does Lion drift than AdamW when gradients are noisy?"
     shown = f"left: lines are formulas, points simulations; right: one point a seed, n = {len(shapes)}"
@@ -268,14 +269,12 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
-    losses = rows.assign(batch=_configured(rows, "batch")).pivot(
-        index=["batch", "seed"], columns="arm", values="value"
-    )
+    losses = rows.assign(batch=configured(rows, "batch")).pivot(index=["batch", "seed"], columns="arm", values="value")
     updates = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
-    measured = updates.assign(batch=_configured(updates, "batch")).groupby(["batch", "seed"])["value"].median()
+    measured = updates.assign(batch=configured(updates, "batch")).groupby(["batch", "seed"])["value"].median()
     curves = runs[(runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")]
     curves = curves[curves["metric"] == "nll_nats"]
-    curves = curves.assign(batch=_configured(curves, "batch"), lr=_configured(curves, "lr"))
+    curves = curves.assign(batch=configured(curves, "batch"), lr=configured(curves, "lr"))
     means = np.log(curves["value"]).groupby([curves["arm"], curves["batch"], curves["lr"]]).mean()
     batches = sorted(losses.index.get_level_values("batch").unique())
     question = "Does Lion gain, and its learning rate near AdamW's, as the batch grows?"
@@ -411,7 +410,7 @@ def draw_box(runs: pd.DataFrame, path: Path) -> None:
     shares = runs[runs["metric"].str.startswith("box_share_")]
     shares = shares.assign(place=shares["metric"].str.rpartition("_")[2].astype(float) + 0.05)
     digits = shares[shares["experiment"] == "constraint"]
-    digits = digits.assign(decay=_configured(digits, "weight_decay"))
+    digits = digits.assign(decay=configured(digits, "weight_decay"))
     model = shares[shares["experiment"] == "lm_quality"]
     question = "Where in the box do the weights stand?"
     shown = (
@@ -539,10 +538,6 @@ def _counts(numbers: Iterable[int]) -> str:
 
 def _row_name(arm: str, is_sweep: bool) -> str:
     return f"sweep: {arm.replace('_', ' ')}" if is_sweep else arm.replace("_", " ")
-
-
-def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
-    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)
 
 
 def _limit_to_finite(axes: Axes, values: pd.Series) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from paperkit.estimands import configured
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing
@@ -67,7 +68,7 @@ def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[(runs["experiment"] == "initial_loss") & (runs["arm"] == "own")]
-    rows = rows.assign(n=_configured(rows, "n"), d=_configured(rows, "d"))
+    rows = rows.assign(n=configured(rows, "n"), d=configured(rows, "d"))
     vocabularies = sorted(rows["n"].unique())
     question = "How far above log n does each head start?"
     shown = f"points: simulated, means over n = {rows['seed'].nunique()} seeds; lines: formulas for the tied head"
@@ -142,7 +143,7 @@ def draw_scores(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[runs["experiment"] == "scores"]
-    rows = rows.assign(row=_configured(rows, "row"))
+    rows = rows.assign(row=configured(rows, "row"))
     arms = [arm for arm in ("tied", "half_swap", "signed_swap", "orthogonal") if arm in set(rows["arm"])]
     question = "Which token does an untrained model expect next?"
     shown = "one random table of 20 tokens at d = 64, σ = 1/8; colour: score of the next token after the input token"
@@ -224,7 +225,7 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = trials[trials["experiment"] == "curves"]
-    rows = rows.assign(lr=_configured(rows, "lr"))
+    rows = rows.assign(lr=configured(rows, "lr"))
     question = "Do all heads want the same learning rate?"
     shown = "one point a trial, one run each; rings: selected; left: the source's heads, right: the others"
     with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
@@ -337,7 +338,7 @@ def draw_widths(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[runs["experiment"] == "widths"]
-    rows = rows.assign(width=_configured(rows, "width"), vocabulary=_configured(rows, "vocabulary"))
+    rows = rows.assign(width=configured(rows, "width"), vocabulary=configured(rows, "vocabulary"))
     cross = (np.log(rows["vocabulary"].iloc[0]) + 0.5) ** 2
     metrics = {"early_area_nats": "mean training loss, first 40 steps", "area_nats": "mean training loss, all steps"}
     question = "From which width on does plain tying cost?"
@@ -388,10 +389,6 @@ def _counts(numbers: Iterable[int]) -> str:
     """Write the least and the greatest of some counts, or the one that they all are."""
     distinct = sorted(set(numbers))
     return str(distinct[0]) if len(distinct) == 1 else f"{distinct[0]} to {distinct[-1]}"
-
-
-def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
-    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from paperkit.estimands import configured
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing
@@ -82,7 +83,7 @@ def draw_weight(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     rows = runs[runs["experiment"] == "growth"]
-    rows = rows.assign(mean=_configured(rows, "mean"), variance=_configured(rows, "variance"))
+    rows = rows.assign(mean=configured(rows, "mean"), variance=configured(rows, "variance"))
     question = "How much does an error of the score at time t count in the bound?"
     shown = "one line a data distribution, exact score; nothing is random"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, panels):
@@ -224,7 +225,7 @@ def draw_dimensions(runs: pd.DataFrame, path: Path) -> None:
     """
     rows = runs[runs["experiment"] == "dimension"]
     table = rows.pivot(index=["arm", "seed", "config"], columns="metric", values="value").reset_index()
-    table = table.assign(d=_configured(table, "dimension"), slack=np.log(table["bound_w2"] / table["distance_w2"]))
+    table = table.assign(d=configured(table, "dimension"), slack=np.log(table["bound_w2"] / table["distance_w2"]))
     dimensions = sorted(table["d"].unique())
     question = "Is the bound looser in more dimensions?"
     seeds = table["seed"].nunique()
@@ -261,8 +262,8 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     offsets, steps = (runs[runs["experiment"] == name] for name in ("offset", "discretisation"))
-    offsets = offsets.assign(x=_configured(offsets, "horizon"))
-    steps = steps.assign(x=_configured(steps, "num_steps"))
+    offsets = offsets.assign(x=configured(offsets, "horizon"))
+    steps = steps.assign(x=configured(steps, "num_steps"))
     question = "What do the prior and the time steps cost, with the exact score?"
     shown = "one point a horizon or a number of steps; data N(1, ¼); closed forms, nothing is random"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (left, right)):
@@ -449,11 +450,7 @@ def _affine(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _separation(rows: pd.DataFrame) -> pd.Series:
     """Distance of the modes over the standard deviation of one."""
-    return 2 * _configured(rows, "mean") / np.sqrt(_configured(rows, "variance"))
-
-
-def _configured(rows: pd.DataFrame, key: str) -> pd.Series:
-    return rows["config"].map(lambda text: float(json.loads(text)[key])).astype(float)
+    return 2 * configured(rows, "mean") / np.sqrt(configured(rows, "variance"))
 
 
 if __name__ == "__main__":

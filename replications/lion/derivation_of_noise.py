@@ -14,6 +14,10 @@ from replications.lion import noise
 __all__ = ["CHECKS"]
 
 RHOS = (0.1, 0.3, 1.0, 3.0)
+# Small enough that Lion's drift is linear in it; noise is used with both signs, so that little of it is left.
+SMALL_RHO = 0.005
+TAILS = ("laplace", "student_t3")
+MEMORY = 2000  # steps; 0.99^2000 = 2e-9
 
 
 def _error(observed: object, predicted: object) -> float:
@@ -39,6 +43,45 @@ def drift() -> Check:
     return Check(
         _error(simulated, [noise.lion_drift(rhos, noise.LION_BETAS), adamw]), _error(simulated, [momentum, adamw])
     )
+
+
+def heavy_tails() -> Check:
+    """Small means in noise with heavy tails: drift of Lion / rho -> (2 / pi) int_0^inf prod_j phi(w_j t) dt.
+
+    AdamW's drift in the limit b2 -> 1 is rho, so that this is the ratio k_0; simulated are Laplace's and Student's t_3
+    noise at rho = 0.005.
+
+    Control: k_0 of Gaussian noise.
+
+    Returns:
+        Largest relative error.
+    """
+    simulated = [noise.simulated_drifts(name, SMALL_RHO, num_steps=8000)[0] / SMALL_RHO for name in TAILS]
+    gaussian = noise.gaussian_drift_ratio(noise.LION_BETAS)
+    return Check(
+        _error(simulated, [noise.drift_ratio(name, noise.LION_BETAS) for name in TAILS]), _error(simulated, gaussian)
+    )
+
+
+def sparse_gradients() -> Check:
+    """Small means of gradients present in a share p of the steps: sqrt(2 / (pi p)) E[sum w B / sqrt(sum w^2 B)].
+
+    The expectation is drawn here, over the patterns B that the memory of c may hold. Held against it are a simulation
+    of Lion at rho = 0.005, and the integral over characteristic functions, another way to the same number.
+
+    Control: the expectation left out, sqrt(2 / (pi p)), which is a lower bound.
+
+    Returns:
+        Largest relative error.
+    """
+    (beta1, beta2), share = noise.LION_BETAS, noise.SPARSE_SHARE
+    weights = np.append(1 - beta1, beta1 * (1 - beta2) * beta2 ** np.arange(MEMORY))
+    present = np.random.default_rng(0).random((20_000, len(weights)), dtype=np.float32) < share
+    bound = np.sqrt(2 / (np.pi * share))
+    expected = bound * np.mean(present @ weights / np.sqrt(present @ np.square(weights)))
+    simulated = noise.simulated_drifts("sparse", SMALL_RHO, num_steps=8000)[0] / SMALL_RHO
+    observed = [simulated, noise.drift_ratio("sparse", noise.LION_BETAS)]
+    return Check(_error(observed, expected), float(np.min(np.abs(np.divide(observed, bound) - 1))))
 
 
 def diffusion() -> Check:
@@ -124,6 +167,8 @@ def batch_size() -> Check:
 
 CHECKS: dict[str, Callable[[], Check]] = {
     "step_8_drift": drift,
+    "step_8_heavy_tails": heavy_tails,
+    "step_8_sparse_gradients": sparse_gradients,
     "step_8_diffusion": diffusion,
     "step_9_update_rms": update_rms,
     "step_10_equilibrium": equilibrium,

@@ -18,6 +18,8 @@ step_5_scale_invariance = partial(identity_errors, check="step_5_scale_invarianc
 step_6_box_bound = partial(identity_errors, check="step_6_box_bound")
 step_7_constrained_optimum = partial(identity_errors, check="step_7_constrained_optimum")
 step_8_drift = partial(identity_errors, check="step_8_drift")
+step_8_heavy_tails = partial(identity_errors, check="step_8_heavy_tails")
+step_8_sparse_gradients = partial(identity_errors, check="step_8_sparse_gradients")
 step_8_diffusion = partial(identity_errors, check="step_8_diffusion")
 step_9_update_rms = partial(identity_errors, check="step_9_update_rms")
 step_10_equilibrium = partial(identity_errors, check="step_10_equilibrium")

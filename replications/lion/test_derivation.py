@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import Parameter
 
 from paperkit.checks import Check
-from replications.lion import check, derivation, derivation_of_arithmetic
+from replications.lion import derivation, derivation_of_arithmetic, trajectory
 from replications.lion.derivation import CHECKS, box_bound
 from replications.lion.derivation_of_arithmetic import (
     adamw_further_update,
@@ -28,6 +28,8 @@ TOLERANCES = {
     "step_7_constrained_optimum": 1e-3,
     "state_bytes": 1e-3,
     "step_8_drift": 0.05,
+    "step_8_heavy_tails": 0.03,
+    "step_8_sparse_gradients": 0.06,
     "step_8_diffusion": 0.05,
     "step_9_update_rms": 0.03,
     "step_10_equilibrium": 0.03,
@@ -93,7 +95,7 @@ def test_a_lion_that_decays_after_the_step_fails_the_checks_that_concern_it(monk
                 for param in group["params"]:
                     param.data.mul_(1 - group["lr"] * decay)
 
-    monkeypatch.setattr(check, "Lion", DecaysAfter)
+    monkeypatch.setattr(trajectory, "Lion", DecaysAfter)
     for name in ("step_1_magnitude", "step_6_box_bound", "step_12_sparse_rows"):
         assert CHECKS[name]().max_error > TOLERANCES[name]
     assert CHECKS["step_3_signum"]().max_error == 0  # without decay nothing changes

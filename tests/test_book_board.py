@@ -10,6 +10,7 @@ from tests.built_book import BOOK, ROOT
 from tests.tiny_book import CLAIMS, claim, identity, posts
 
 from results_in_text.bilingual_search import SearchEnglishAndChinese  # isort: skip - found through tiny_book
+from results_in_text.checked_yaml import BookDataError  # isort: skip
 from results_in_text.posts import read_posts  # isort: skip
 from results_in_text.run_cells import CPU_LIMIT_S, run_code  # isort: skip
 from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip
@@ -107,12 +108,18 @@ def test_the_map_shows_every_post_with_its_state_and_links_to_pages_that_are_the
         (lambda c: c["posts"][1].update(state="done"), r"results/emo/verdicts\.json is missing; it is in work"),
     ],
 )
-@pytest.mark.parametrize("directive", [BOARD, MAP])
-def test_a_map_that_contradicts_itself_or_the_disk_stops_the_build(tiny, change, complaint, directive):
+def test_a_map_that_contradicts_itself_or_the_disk_is_refused(tiny, change, complaint):
     content = posts()
     change(content)
     tiny.write_posts(content)
-    with pytest.raises(ExtensionError, match=rf"index\.md:\d+: directive [\w-]+: (?s:.*){complaint}"):
+    with pytest.raises(BookDataError, match=complaint):
+        read_posts(tiny.source / "posts.yaml", tiny.results)
+
+
+@pytest.mark.parametrize("directive", [BOARD, MAP])
+def test_a_map_that_is_refused_stops_the_build_and_says_where(tiny, directive):
+    tiny.write_posts(posts(topics={"losses": "Losses"}))
+    with pytest.raises(ExtensionError, match=r"index\.md:\d+: directive [\w-]+: (?s:.*)no topic 'optimizers'"):
         tiny.build(directive)
 
 

@@ -72,12 +72,24 @@ def test_a_passage_known_at_second_hand_says_so(book):
         ({"effect": None}, "effect: None is not of type 'string'"),
         ({"id": "X1"}, "id: 'X1' does not match"),
         ({"wrong": "It is."}, "'wrong' was unexpected"),
+    ],
+)
+def test_an_erratum_that_names_nothing_real_or_lacks_a_part_is_refused(book, changes, complaint):
+    book.write_errata(entry(**changes))
+    with pytest.raises(BookDataError, match=rf"(?s)errata\.yaml.*{complaint}"):
+        errata.read_errata(book.source.parent / "replications", book.results, "lion", {"someone2023"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"evidence": [{"claim": "C7"}]}, "E1: no claim 'C7' in .*there are C6, C1"),
         ({"effect": "{result}`lion/verdicts:C9.n`"}, r"E1: .*no 'C9'"),
         ({"written": "{verdict}`lion:C9`"}, r"E1: .*no claim 'C9'"),
     ],
 )
 @pytest.mark.parametrize("page", ["```{errata} lion\n```", "```{errata}\n```"])
-def test_an_erratum_that_names_nothing_real_or_lacks_a_part_stops_the_build(book, changes, complaint, page):
+def test_an_erratum_that_is_refused_stops_the_build_of_both_pages(book, changes, complaint, page):
     book.write_page("replications/lion", "# Lion\n\n" + (CLAIMS if "lion" in page else LIST))
     book.write_errata(entry(**changes))
     with pytest.raises(ExtensionError, match=rf"(?s)errata\.yaml.*{complaint}"):

@@ -19,40 +19,40 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarn
 # --- what a role prints --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("role", "shown"),
-    [
-        ("lion/verdicts:C6.tests[0].estimate | .3f", "0.199"),
-        ("lion/verdicts:C6.tests[0].estimate|+.1e", "+2.0e-01"),
-        ("lion/verdicts:C6.tests[0].estimate", "0.199 nats"),
-        ("lion/verdicts:C6.tests[0].low", "0.110 nats"),
-        ("lion/verdicts:C6.tests[0].margin", "0.1 nats"),
-        ("lion/verdicts:C6.tests[0].p", "0.004"),
-        ("lion/verdicts:C6.tests[0]", "0.199 [0.110, 0.290] nats, n = 8"),
-        ("lion/verdicts:C6.tests[0] | +.1f", "+0.2 [+0.1, +0.3] nats, n = 8"),
-        ("lion/verdicts:C1.tests[0]", "largest error 4.4e-16, tolerance 1e-12, control 0.3"),
-        ("lion/verdicts:C1.tests[0].max_error", "4.4e-16"),
-        ("lion/verdicts:C1.tests[1].max_error", "138"),
-        ("lion/verdicts:C6.tests[0].n", "8"),
-        ("lion/verdicts:C6.tests[0].n | 03d", "008"),
-        ("lion/verdicts:C6.verdict", "holds"),
-        ("lion/verdicts:profile", "cpu"),
-        ("lion/verdicts:claims[0].id", "C6"),
-        ("lion/provenance:versions.torch-cpu | .4s", "2.13"),
-        ("lion/table:rows[1][0]", "7"),
-    ],
-)
-def test_a_number_is_looked_up_and_written_with_the_unit_and_the_digits_of_its_file(tiny, role, shown):
+ROLES = [
+    ("lion/verdicts:C6.tests[0].estimate | .3f", "0.199"),
+    ("lion/verdicts:C6.tests[0].estimate|+.1e", "+2.0e-01"),
+    ("lion/verdicts:C6.tests[0].estimate", "0.199 nats"),
+    ("lion/verdicts:C6.tests[0].low", "0.110 nats"),
+    ("lion/verdicts:C6.tests[0].margin", "0.1 nats"),
+    ("lion/verdicts:C6.tests[0].p", "0.004"),
+    ("lion/verdicts:C6.tests[0]", "0.199 [0.110, 0.290] nats, n = 8"),
+    ("lion/verdicts:C6.tests[0] | +.1f", "+0.2 [+0.1, +0.3] nats, n = 8"),
+    ("lion/verdicts:C1.tests[0]", "largest error 4.4e-16, tolerance 1e-12, control 0.3"),
+    ("lion/verdicts:C1.tests[0].max_error", "4.4e-16"),
+    ("lion/verdicts:C1.tests[1].max_error", "138"),
+    ("lion/verdicts:C6.tests[0].n", "8"),
+    ("lion/verdicts:C6.tests[0].n | 03d", "008"),
+    ("lion/verdicts:C6.verdict", "holds"),
+    ("lion/verdicts:profile", "cpu"),
+    ("lion/verdicts:claims[0].id", "C6"),
+    ("lion/provenance:versions.torch-cpu | .4s", "2.13"),
+    ("lion/table:rows[1][0]", "7"),
+]
+
+
+def test_a_number_is_looked_up_and_written_with_the_unit_and_the_digits_of_its_file(tiny):
     tiny.write_verdicts([claim(), claim("C1", kind="identity", tests=[identity(), identity(max_error=138.0)])])
     tiny.write_result("lion/provenance", provenance(versions={"torch-cpu": "2.13.0"}))
     tiny.write_result("lion/table", {"rows": [[1], [7]]})
-    tiny.build(f"The value is {{result}}`{role}`.")
-    address, _, spec = (part.strip() for part in role.partition("|"))
+    tiny.build("\n\n".join(f"The value is {{result}}`{role}`." for role, _ in ROLES))
     reader = PageReader(tiny.output / "index.html")
-    assert reader.numbers == [(address, spec, shown)]
-    claimed = re.match(r"lion/verdicts:(C\d)\.tests\[(\d)\]", address)
-    place = f"{claimed[1]}-tests-{claimed[2]}".lower() if claimed else "stage-provenance"
-    assert reader.provenance == [f"provenance/lion.html#{place}"]
+    for (role, shown), number, provenance_link in zip(ROLES, reader.numbers, reader.provenance, strict=True):
+        address, _, spec = (part.strip() for part in role.partition("|"))
+        assert number == (address, spec, shown)
+        claimed = re.match(r"lion/verdicts:(C\d)\.tests\[(\d)\]", address)
+        place = f"{claimed[1]}-tests-{claimed[2]}".lower() if claimed else "stage-provenance"
+        assert provenance_link == f"provenance/lion.html#{place}"
 
 
 def card_of(html, number):
@@ -152,34 +152,36 @@ def test_numbers_that_could_be_results_are_found_and_others_are_not(text, found)
 PAGE = "replications/lion"
 
 
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "It is 0.873 nats.",
-        "It is **0.873** nats.",
-        "It is $0.873$ nats.",
-        r"It is $\approx 0.873$ nats.",
-        "It is `0.873` nats.",
-        "It is [0.873](index.md) nats.",
-        "- It is 0.873 nats.",
-        "> It is 0.873 nats.",
-        "| gap |\n|---|\n| 0.873 |",
-        "```{list-table}\n* - gap\n  - 0.873\n```",
-        "```{note}\nIt is 0.873 nats.\n```",
-        "```{result-figure} lion/a.svg\n:alt: A line.\n:name: b\n\nIt is 0.873.\n```",
-        "```{result-figure} lion/a.svg\n:alt: A line at 0.873.\n:name: b\n\nIt is so.\n```",
-        "## Better by 0.873",
-        "It is so.[^1]\n\n[^1]: By 0.873.",
-        "<div>It is 0.873 nats.</div>",
-        "It is <b>0.873</b> nats.",
-        "Term\n: It is 0.873.",
-    ],
-)
-def test_a_number_typed_on_a_page_of_results_stops_the_build(tiny, typed):
+TYPED = [
+    "It is 0.873 nats.",
+    "It is **0.873** nats.",
+    "It is $0.873$ nats.",
+    r"It is $\approx 0.873$ nats.",
+    "It is `0.873` nats.",
+    "It is [0.873](index.md) nats.",
+    "- It is 0.873 nats.",
+    "> It is 0.873 nats.",
+    "| gap |\n|---|\n| 0.873 |",
+    "```{list-table}\n* - gap\n  - 0.873\n```",
+    "```{note}\nIt is 0.873 nats.\n```",
+    "```{result-figure} lion/a.svg\n:alt: A line.\n:name: b\n\nIt is 0.873.\n```",
+    "```{result-figure} lion/a.svg\n:alt: A line at 0.873.\n:name: c\n\nIt is so.\n```",
+    "## Better by 0.873",
+    "It is so.[^1]\n\n[^1]: By 0.873.",
+    "<div>It is 0.873 nats.</div>",
+    "It is <b>0.873</b> nats.",
+    "Term\n: It is 0.873.",
+]
+
+
+def test_a_number_typed_on_a_page_of_results_stops_the_build(tiny):
     tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
-    tiny.write_page(PAGE, f"# Lion\n\n{typed}\n")
-    with pytest.raises(ExtensionError, match=r"lion\.md:\d+: typed number '0\.873( nats)?'"):
+    for place, typed in enumerate(TYPED):
+        tiny.write_page(f"replications/page{place}", f"# Lion\n\n{typed}\n")
+    with pytest.raises(ExtensionError) as failure:
         tiny.build("")
+    found = re.findall(r"page(\d+)\.md:\d+: typed number '0\.873(?: nats)?'", str(failure.value))
+    assert [typed for place, typed in enumerate(TYPED) if str(place) not in found] == []
 
 
 def test_a_number_whose_origin_is_said_passes_and_so_does_what_a_directive_prints(tiny):

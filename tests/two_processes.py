@@ -1,16 +1,32 @@
-"""What the tests of every paper.py share: files in a cache of the hub's form, and the command in two processes."""
+"""What the tests of every paper.py share: made-up files in a cache of the hub's form, the command in two processes."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from huggingface_hub import constants
+from tokenizers import ByteLevelBPETokenizer
 
 from paperkit.config import read_profile
 from paperkit.full_scale import HubFile, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
+WORDS = ["the", "of", "valley", "river", "church", "was", "built", "stone", "1890", ",", ".", "@-@", "Ångström"]
+
+
+def paragraphs(generator: np.random.Generator, count: int) -> list[str]:
+    """Make up rows in the form of WikiText: an empty one, a heading, and paragraphs of twelve words."""
+    rows = [" ".join(generator.choice(WORDS, size=12)) for _ in range(count)]
+    return ["", " = Heading = \n", *(f" {row} \n" for row in rows)]
+
+
+def write_tokenizer(generator: np.random.Generator, path: Path) -> None:
+    """Write a tokenizer.json in the form of GPT-2's, learnt from made-up paragraphs."""
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(paragraphs(generator, 50), vocab_size=290, show_progress=False)
+    tokenizer.save(str(path))
 
 
 def place_in_cache(home: Path, file: HubFile) -> Path:

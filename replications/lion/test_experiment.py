@@ -1,6 +1,5 @@
 """Every study compares what it says it compares; a made-up runner stands in for all training."""
 
-import copy
 import json
 import math
 import zlib
@@ -16,6 +15,7 @@ from replications.lion import estimands, experiment
 from replications.lion.tasks.embedding import ARMS as EMBEDDING_ARMS
 from replications.lion.tasks.embedding import CLASSES
 from replications.lion.tasks.updates import EARLY_STEPS
+from tests.made_up_runs import changed, made_up_row
 
 FOLDER = Path(__file__).parent
 PARAMS = FOLDER / "params.yaml"
@@ -57,7 +57,7 @@ class MadeUpRunner:
     def __call__(self, measure, runs):
         self.asked += [(measure.__name__, run) for run in runs]
         rows = getattr(self, measure.__name__, lambda _: FIXED_ROWS[measure.__name__])
-        return [[self._row(run, *measured) for measured in rows(run)] for run in runs]
+        return [[made_up_row(run, *measured) for measured in rows(run)] for run in runs]
 
     def runs(self, name):
         return [run for _, run in self.asked if run.experiment == name]
@@ -106,12 +106,6 @@ class MadeUpRunner:
     def measure_flatness(self, run):
         perturbed = [("test", 0, f"perturbed_{size:g}_nll_nats", 2.0) for size in run.config["perturbations"]]
         return [("train", 0, "nll_nats", 0.1), ("test", 0, "nll_nats", 1.0), *perturbed]
-
-    def _row(self, run, split, step, metric, value):
-        head = {"profile": self.profile, "experiment": run.experiment, "arm": run.arm, "seed": run.seed}
-        status = "diverged" if value is None else "ok"
-        return {**head, "config": run.config, "split": split, "step": step, "metric": metric, "value": value,
-                "status": status}  # fmt: skip
 
     def _updates(self, run, steps):
         ends = range(2 * run.config["window"], steps + 1, run.config["window"])
@@ -164,16 +158,6 @@ def trials(tables, tmp_path_factory):
 
 
 # --- Settings --------------------------------------------------------------------------------------------------
-
-
-def changed(config, path, value):
-    content = copy.deepcopy(config.model_dump())
-    *folders, name = path.split(".")
-    block = content
-    for folder in folders:
-        block = block[folder]
-    block[name] = value
-    return content
 
 
 PAIR = [0.9, 0.99]

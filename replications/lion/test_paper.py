@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
-from tokenizers import ByteLevelBPETokenizer, Tokenizer
+from tokenizers import Tokenizer
 from torch import nn
 
 from paperkit.config import ConfigError, parse, read_profile
@@ -22,17 +22,18 @@ from replications.lion import paper
 from replications.lion.estimands import lm_gap
 from replications.lion.tasks import full_scale
 from replications.lion.vit import VisionTransformer
-from tests.two_processes import place_in_cache, read_cache_alone, run_tiny, tiny_in_one_process
+from tests.two_processes import (
+    paragraphs,
+    place_in_cache,
+    read_cache_alone,
+    run_tiny,
+    tiny_in_one_process,
+    write_tokenizer,
+)
 
 PARAMS = Path(__file__).with_name("paper.yaml")
 POINT = {"lr": 3e-3, "weight_decay": 0.1, "betas": [0.9, 0.99]}
 TASKS = ("language", "vision")
-
-
-def paragraphs(generator, count):
-    words = ["the", "of", "valley", "river", "church", "was", "built", "stone", "1890", ",", ".", "@-@", "Ångström"]
-    rows = [" ".join(generator.choice(words, size=12)) for _ in range(count)]
-    return ["", " = Heading = \n", *(f" {row} \n" for row in rows)]
 
 
 def png(generator):
@@ -48,9 +49,7 @@ def hub(tmp_path_factory):
     for file in full_scale.FILES:
         path = place_in_cache(home, file)
         if file == full_scale.TOKENIZER:
-            tokenizer = ByteLevelBPETokenizer()
-            tokenizer.train_from_iterator(paragraphs(generator, 50), vocab_size=290, show_progress=False)
-            tokenizer.save(str(path))
+            write_tokenizer(generator, path)
         elif "wikitext" in file.name:
             pq.write_table(pa.table({"text": paragraphs(generator, 40)}), path)
         else:

@@ -1,6 +1,5 @@
 """Every study compares what it says it compares; a made-up runner stands in for all training."""
 
-import copy
 import json
 import math
 import zlib
@@ -15,6 +14,7 @@ from paperkit.results import canonical_json, read_runs, read_trials, write_json,
 from paperkit.tuning import at_edge
 from replications.shared_embeddings import estimands, experiment, figures
 from replications.shared_embeddings.tasks.curves import SUMMARIES, curve_parts
+from tests.made_up_runs import changed, made_up_row
 
 FOLDER = Path(__file__).parent
 PARAMS, CLAIMS_FILE = FOLDER / "params.yaml", FOLDER / "claims.yaml"
@@ -45,7 +45,7 @@ class MadeUpRunner:
     def __call__(self, measure, runs):
         assert measure is experiment.measure_run
         self.asked.append(list(runs))
-        return [[self._row(run, *measured) for measured in self._measured(run)] for run in runs]
+        return [[made_up_row(run, *measured) for measured in self._measured(run)] for run in runs]
 
     def runs(self, name):
         return [run for grid in self.asked for run in grid if run.experiment == name]
@@ -83,11 +83,6 @@ class MadeUpRunner:
             rows += [("train", end, "part_loss_nats", 7 + wiggle(run)) for end in curve_parts(np.zeros(steps))]
         return rows
 
-    def _row(self, run, split, step, metric, value):
-        head = {"profile": self.profile, "experiment": run.experiment, "arm": run.arm, "seed": run.seed}
-        return {**head, "config": run.config, "split": split, "step": step, "metric": metric, "value": value,
-                "status": "ok"}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def smoke():
@@ -123,16 +118,6 @@ def runs(folder):
 
 
 # --- Settings ------------------------------------------------------------------------------------------------------
-
-
-def changed(config, path, value):
-    content = copy.deepcopy(config.model_dump())
-    *folders, name = path.split(".")
-    block = content
-    for each in folders:
-        block = block[each]
-    block[name] = value
-    return content
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning_fabric import Fabric
-from tokenizers import ByteLevelBPETokenizer
 
 from paperkit.config import ConfigError, parse, read_profile
 from paperkit.full_scale import Session
@@ -17,14 +16,16 @@ from paperkit.results import read_runs, read_trials
 from paperkit.runs import Run
 from replications.shared_embeddings import paper
 from replications.shared_embeddings.estimands import small_sigma_area_half_swap
-from tests.two_processes import place_in_cache, read_cache_alone, run_tiny, tiny_in_one_process
+from tests.two_processes import (
+    paragraphs,
+    place_in_cache,
+    read_cache_alone,
+    run_tiny,
+    tiny_in_one_process,
+    write_tokenizer,
+)
 
 PARAMS = Path(__file__).with_name("paper.yaml")
-
-
-def paragraphs(generator, count):
-    words = ["the", "of", "valley", "river", "church", "was", "built", "stone", "1890", ",", ".", "@-@"]
-    return ["", " = Heading = \n", *(f" {' '.join(generator.choice(words, size=12))} \n" for _ in range(count))]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,7 @@ def hub(tmp_path_factory):
     for file in paper.FILES:
         path = place_in_cache(home, file)
         if file == paper.TOKENIZER:
-            tokenizer = ByteLevelBPETokenizer()
-            tokenizer.train_from_iterator(paragraphs(generator, 50), vocab_size=290, show_progress=False)
-            tokenizer.save(str(path))
+            write_tokenizer(generator, path)
         else:
             pq.write_table(pa.table({"text": paragraphs(generator, 40)}), path)
     return home

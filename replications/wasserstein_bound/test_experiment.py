@@ -1,16 +1,16 @@
 """Every study asks for the runs that its claims need; a made-up runner stands in for all computation."""
 
-import copy
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from paperkit.claims import load_estimands, read_claims
-from paperkit.config import ConfigError, parse, read_profile, read_yaml
+from paperkit.config import ConfigError, parse, read_profile
 from paperkit.rules import IdentityTest
 from replications.wasserstein_bound import experiment
 from replications.wasserstein_bound.tasks.identities import IDENTITIES
+from tests.made_up_runs import changed
 
 FOLDER = Path(__file__).parent
 PARAMS = FOLDER / "params.yaml"
@@ -53,23 +53,19 @@ def runner(cpu):
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        (("seeds",), [1, 1], "seeds"),
-        (("learned_seeds",), [3, 3], "learned_seeds"),
-        (("horizons",), [0.3, 0.1], "increase"),
-        (("mixtures", "num_slack_seeds"), 99, "num_slack_seeds"),
-        (("sweeps", "num_plane_times"), 100, "odd"),
-        (("sweeps", "num_cases"), 51, "num_cases"),
-        (("mixtures", "clusters"), [{"mean": 1.0, "variance": 0.0}], "variance"),
+        ("seeds", [1, 1], "seeds"),
+        ("learned_seeds", [3, 3], "learned_seeds"),
+        ("horizons", [0.3, 0.1], "increase"),
+        ("mixtures.num_slack_seeds", 99, "num_slack_seeds"),
+        ("sweeps.num_plane_times", 100, "odd"),
+        ("sweeps.num_cases", 51, "num_cases"),
+        ("mixtures.clusters", [{"mean": 1.0, "variance": 0.0}], "variance"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(path, value, told):
-    settings = copy.deepcopy(read_yaml(PARAMS)["smoke"])
-    block = settings
-    for key in path[:-1]:
-        block = block[key]
-    block[path[-1]] = value
+    smoke = read_profile(experiment.Config, PARAMS, "smoke")
     with pytest.raises(ConfigError, match=told):
-        parse(experiment.Config, settings, source="smoke")
+        parse(experiment.Config, changed(smoke, path, value), source="smoke")
 
 
 def test_every_estimand_that_a_claim_names_exists_and_every_check_has_one():

@@ -1,0 +1,21 @@
+"""What the tests of every experiment.py share: settings with one value changed, and rows without any training."""
+
+import copy
+
+
+def changed(config, path, value):
+    """The content of a configuration with the value at a dotted path replaced."""
+    content = copy.deepcopy(config.model_dump())
+    *folders, name = path.split(".")
+    block = content
+    for folder in folders:
+        block = block[folder]
+    block[name] = value
+    return content
+
+
+def made_up_row(run, split, step, metric, value, *, profile="cpu"):
+    """A row of runs.csv as a runner writes it; None is the value of a diverged run."""
+    head = {"profile": profile, "experiment": run.experiment, "arm": run.arm, "seed": run.seed, "config": run.config}
+    status = "diverged" if value is None else "ok"
+    return {**head, "split": split, "step": step, "metric": metric, "value": value, "status": status}

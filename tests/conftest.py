@@ -71,17 +71,18 @@ def browser():
         started.close()
 
 
-@pytest.fixture
-def open_page(browser):
-    """Open a page in a theme and a width; the page's `requested` lists every address it asked for."""
-    contexts = []
+@pytest.fixture(scope="session")
+def new_page(browser):
+    """Open a page in a theme and a width; the page's `requested` lists every address it asked for.
+
+    Whoever opens it closes its context.
+    """
 
     def opened(address, theme="light", width="wide", *, scripts=True, offline=False):
         viewport = {"width": WIDTHS[width], "height": 900}
         # With reduced motion no colour is caught half-way between two themes.
         settings = {"java_script_enabled": scripts, "offline": offline, "reduced_motion": "reduce"}
-        contexts.append(browser.new_context(color_scheme=theme, viewport=viewport, **settings))
-        page = contexts[-1].new_page()
+        page = browser.new_context(color_scheme=theme, viewport=viewport, **settings).new_page()
         page.requested = []
         page.on("request", lambda request: page.requested.append(request.url))
         page.goto(address, wait_until="networkidle")
@@ -93,6 +94,18 @@ def open_page(browser):
         page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
         return page
 
+    return opened
+
+
+@pytest.fixture
+def open_page(new_page):
+    """Open pages as `new_page` does, and close them after the test."""
+    pages = []
+
+    def opened(*arguments, **named):
+        pages.append(new_page(*arguments, **named))
+        return pages[-1]
+
     yield opened
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.context.close()

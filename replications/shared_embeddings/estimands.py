@@ -330,7 +330,7 @@ def main_effect(runs: pd.DataFrame, factor: str, metric: str, split: str) -> pd.
     position = ("logits", "input", "step").index(factor)
     rows = runs[(runs["experiment"] == "factorial") & (runs["metric"] == metric) & (runs["split"] == split)]
     signs = rows["arm"].str[position].map({"0": -0.25, "1": 0.25})
-    return summarised(rows["value"] * signs, rows["seed"], "sum")
+    return summarised(rows["value"].astype(float) * signs.astype(float), rows["seed"], "sum")
 
 
 _early_effect = partial(main_effect, metric="early_area_nats", split="train")
@@ -407,7 +407,7 @@ def area_percent_at(runs: pd.DataFrame, narrowest: bool) -> pd.Series:
     """
     percent = width_gaps(runs)["percent"]
     widths = percent.index.get_level_values("width")
-    return percent.xs(widths.min() if narrowest else widths.max(), level="width")
+    return percent[widths == (widths.min() if narrowest else widths.max())].droplevel("width")
 
 
 narrow_area_percent = partial(area_percent_at, narrowest=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paperkit.claims import read_claims
-from replications.shared_embeddings import check, derivation, derivation_of_training, embedding
+from replications.shared_embeddings import derivation, derivation_of_training, embedding, random_tables
 from replications.shared_embeddings.estimands import identity_errors
 from replications.shared_embeddings.test_experiment import CLAIMS_FILE
 
@@ -60,5 +60,5 @@ def test_a_wrong_count_of_fixed_points_is_seen(monkeypatch):
 def test_pairs_of_the_bigram_model_never_repeat_a_token():
     table = 30 * torch.eye(6, 8, dtype=torch.float64)
     # The logit of every other token is 0, of the input itself huge: a repeated token would cost nothing.
-    losses = check.bigram_losses(table, table, seed=0, inputs=200)
+    losses = random_tables.bigram_losses(table, table, seed=0, inputs=200)
     assert losses.min() > 50

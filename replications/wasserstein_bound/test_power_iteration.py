@@ -20,10 +20,11 @@ def seeded(seed=0):
 
 def field_of(name):
     torch.manual_seed(0)
-    network = (
-        ScoreNetwork(dimension=6, width=16, depth=2) if name == "perceptron" else ScoreUNet(side=4, channels=4)
-    ).double()
-    return functools.partial(score, network, log_snr=torch.zeros(POINTS, dtype=DTYPE)), 6 if name == "perceptron" else 16
+    if name == "perceptron":
+        network, dimension = ScoreNetwork(dimension=6, width=16, depth=2), 6
+    else:
+        network, dimension = ScoreUNet(side=4, channels=4), 16
+    return functools.partial(score, network.double(), log_snr=torch.zeros(POINTS, dtype=DTYPE)), dimension
 
 
 @pytest.mark.parametrize("name", ["perceptron", "unet"])

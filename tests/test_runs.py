@@ -24,9 +24,11 @@ from paperkit.runs import (
     Runner,
     available_workers,
     code_hashes,
+    execute,
     import_closure,
     module_file,
     run_key,
+    seeds_of,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -236,6 +238,28 @@ def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runne
             ("test", None, "diverged"),
         ]
     assert len(executed(log)) == 1
+
+
+def test_rows_of_all_runs_are_one_list_in_the_order_of_the_grid(runner, log, here) -> None:
+    runs = grid(log, arms=("diverging", "adamw"))
+    rows = execute(runner(), draw, runs)
+    assert [row for of_run in runner()(draw, runs) for row in of_run] == rows
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        (run.arm, run.seed) for run in runs for _ in range(4 if run.arm == "diverging" else 1)
+    ]
+
+
+# Seeds
+
+
+def test_derived_seeds_stay_as_they_are_since_every_committed_number_hangs_on_them() -> None:
+    assert seeds_of(0) == (2968811710, 3677149159, 745650761)
+    assert seeds_of(11) == (1926383459, 914257217, 2880094716)
+
+
+def test_what_is_random_in_a_run_does_not_share_a_seed_with_anything_else() -> None:
+    derived = [each for seed in range(1000) for each in seeds_of(seed)]
+    assert len(set(derived)) == len(derived)
 
 
 # Finished runs

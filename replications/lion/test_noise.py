@@ -62,6 +62,14 @@ def test_the_ratio_of_drifts_falls_from_its_gaussian_limit_to_one() -> None:
     assert ratios[-1] == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("betas", [*PAIRS, (0.42, 0.9999), (0.43, 0.9999), (0.5, 0.9)])
+def test_the_ratio_of_drifts_falls_at_every_signal_only_if_s_squared_is_at_most_a_third(betas) -> None:
+    rhos = np.geomspace(1e-3, 1e2, 2000)
+    ratios = np.divide(noise.lion_drift(rhos, betas), noise.adamw_drift(rhos))
+    falls = bool((np.diff(ratios) < 1e-13).all())
+    assert falls == (noise.deviation_factor(betas) ** 2 <= 1 / 3)
+
+
 @pytest.mark.parametrize("betas", [(0.9, 0.99), (0.95, 0.98), (0.9, 0.9)])
 def test_the_general_ratio_of_drifts_contains_the_gaussian_one(betas) -> None:
     assert noise.drift_ratio("gaussian", betas) == pytest.approx(noise.gaussian_drift_ratio(betas), rel=1e-9)
@@ -82,6 +90,47 @@ def test_the_ratio_of_rare_gradients_is_the_mean_over_what_the_memory_holds() ->
     impulsive = math.sqrt(2 * share / math.pi) * (1 / root_squares).mean()
     assert noise.drift_ratio("sparse", (0.9, 0.99)) == pytest.approx(sparse, rel=0.01)
     assert noise.drift_ratio("impulsive", (0.9, 0.99)) == pytest.approx(impulsive, rel=0.05)
+
+
+def sparse_ratio(present_noise, betas):
+    """Ratio of drifts for sparse gradients whose noise, where present, is symmetric with this characteristic function.
+
+    (2 sqrt(p) / pi) int_0^inf sum_j w_j phi(w_j t) prod_{i != j} (1 - p + p phi(w_i t)) dt, over log t.
+    """
+    w, share, step = weights(betas, 4000), noise.SPARSE_SHARE, 0.05
+    total = 0.0
+    for t in np.exp(np.arange(-16, 14, step)):
+        phi = noise.CHARACTERISTIC_FUNCTIONS[present_noise](w * t)
+        either = 1 - share + share * phi
+        total += t * step * either.prod() * (w * phi / either).sum()
+    return 2 * math.sqrt(share) / math.pi * total
+
+
+def test_the_ratio_of_rare_gradients_is_for_normal_noise_in_the_steps_that_have_one() -> None:
+    assert sparse_ratio("gaussian", (0.9, 0.99)) == pytest.approx(noise.drift_ratio("sparse", (0.9, 0.99)), rel=1e-6)
+    assert sparse_ratio("laplace", (0.9, 0.99)) == pytest.approx(13.8, abs=0.05)
+    assert sparse_ratio("student_t3", (0.9, 0.99)) == pytest.approx(15.6, abs=0.05)
+
+
+@pytest.mark.parametrize("present_noise", ["gaussian", "laplace", "student_t3"])
+def test_the_ratio_of_rare_gradients_agrees_with_drawn_directions(present_noise) -> None:
+    # Each row is what the memory holds at one step; noise is used with both signs. Standard error about 1 %.
+    w, share, rho = weights((0.9, 0.99), 1500), noise.SPARSE_SHARE, 0.1
+    rng = np.random.default_rng(3)
+    signs = []
+    for _ in range(20):
+        present = rng.random((2000, len(w)), dtype=np.float32) < share
+        size = int(present.sum())
+        deviations = np.zeros(present.shape)
+        deviations[present] = {
+            "gaussian": lambda size=size: rng.standard_normal(size),
+            "laplace": lambda size=size: rng.laplace(scale=0.5**0.5, size=size),
+            "student_t3": lambda size=size: rng.standard_t(3, size=size) / 3**0.5,
+        }[present_noise]()
+        mean, deviation = rho * (present @ w), deviations @ w
+        signs.append((np.sign(mean + deviation) + np.sign(mean - deviation)).mean() / 2)
+    adamw = rho * math.sqrt(share)  # sqrt(p) rho / sqrt(1 + rho^2), to first order
+    assert np.mean(signs) / adamw == pytest.approx(sparse_ratio(present_noise, (0.9, 0.99)), rel=0.05)
 
 
 @pytest.mark.parametrize(

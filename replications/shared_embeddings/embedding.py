@@ -415,7 +415,7 @@ def self_logit_moments(trace: float, squared_norm: float, trace_of_square: float
 
 
 def source_initial_loss(n: int, d: int, sigma: float) -> float:
-    """Return the tied head's initial loss as the source has it: log(e^(d sigma) + n - 1) (its equation 8).
+    """Return the tied head's initial loss as the source has it: log(e^(d sigma) + n - 1) (its equation 9).
 
     Args:
         n: Vocabulary, at least 2.

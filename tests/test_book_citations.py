@@ -9,7 +9,7 @@ import subprocess
 from urllib.parse import urldefrag
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pybtex.database import parse_string
@@ -45,6 +45,8 @@ SAME = str.maketrans({"”": '"', "’": "'", "ˆ": "^", "˙": "·"})
 
 
 @given(st.text(st.characters(max_codepoint=0x17F, exclude_categories=["Cc", "Zs"])))
+@example("'\"")
+@example("\"'")
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_escaped_text_reads_back_as_it_was_and_is_sound_latex(text):
     latex = latex_text.escaped(text)

@@ -20,8 +20,8 @@ _OWN |= {letter: letter for letter in "ĦĸĿŀŉŦŧ"}
 _ENCODER = UnicodeToLatexEncoder(
     conversion_rules=[
         UnicodeToLatexConversionRule(RULE_DICT, {ord(letter): text for letter, text in _OWN.items()}),
-        # What TeX would join to a dash or a quotation mark.
-        UnicodeToLatexConversionRule(RULE_REGEX, [(re.compile(r"([-'])(?=\1)|[?!`](?=`)"), r"\g<0>{}")]),
+        # What TeX would join to a dash or a quotation mark; a straight quote is written as two apostrophes.
+        UnicodeToLatexConversionRule(RULE_REGEX, [(re.compile(r"([-'])(?=\1)|'(?=\")|[?!`](?=`)"), r"\g<0>{}")]),
         "defaults",
     ],
     unknown_char_policy="keep",

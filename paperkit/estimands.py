@@ -61,6 +61,24 @@ def configured(rows: pd.DataFrame, key: str) -> pd.Series:
     return pd.Series([json.loads(text)[key] for text in rows["config"]], index=rows.index, dtype=float)
 
 
+def level(values: pd.Series | pd.DataFrame, name: str) -> pd.Series:
+    """Return a level of an index as a series beside the values.
+
+    Args:
+        values: Indexed by several levels.
+        name: One of them, for example "seed".
+
+    Returns:
+        The level, with the values' index.
+
+    Example:
+        >>> index = pd.MultiIndex.from_tuples([(7, 64), (7, 128)], names=["seed", "width"])
+        >>> level(pd.Series([0.5, 0.25], index), "width").tolist()
+        [64, 128]
+    """
+    return values.index.get_level_values(name).to_series(values.index)
+
+
 def slopes(x: pd.Series, y: pd.Series) -> pd.Series:
     """Fit a line within each seed by least squares.
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from paperkit.estimands import configured, identity_errors, of_arm, slopes, summarised
+from paperkit.estimands import configured, identity_errors, level, of_arm, slopes, summarised
 
 step_1_magnitude = partial(identity_errors, check="step_1_magnitude")
 step_2_first_step = partial(identity_errors, check="step_2_first_step")
@@ -130,7 +130,7 @@ def digits_sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
     """
     rises = _parabolas(runs)["curvature"].unstack("arm").reindex(columns=["adamw", "lion"]) * np.log(2) ** 2
     gap = rises["lion"] - rises["adamw"]
-    return summarised(gap, gap.index.get_level_values("seed").to_series(gap.index), "mean")
+    return summarised(gap, level(gap, "seed"), "mean")
 
 
 def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
@@ -421,7 +421,7 @@ def _by_arm(rows: pd.DataFrame, *levels: str) -> pd.DataFrame:
 
 def _slope_on_log_batch(values: pd.Series) -> pd.Series:
     """Return the least-squares slope of values (index seed, batch) on log batch, by seed."""
-    return slopes(np.log(values.index.get_level_values("batch").to_series(values.index)), values)
+    return slopes(np.log(level(values, "batch")), values)
 
 
 def _parabolas(runs: pd.DataFrame) -> pd.DataFrame:

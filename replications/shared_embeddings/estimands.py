@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from paperkit.estimands import configured, identity_errors, of_arm, slopes, summarised
+from paperkit.estimands import configured, identity_errors, level, of_arm, slopes, summarised
 
 REMEDIES = ("untied", "orthogonal", "half_swap", "shuffle")
 
@@ -150,14 +150,15 @@ def first_losses(runs: pd.DataFrame) -> pd.DataFrame:
         runs: `runs.csv`; experiment "first_loss".
 
     Returns:
-        One row a model: seed, vocabulary, width, positions, branches, and a column a metric.
+        One row a model: seed, vocabulary, width, positions, branches, and the metrics that a claim needs.
     """
     rows = runs[runs["experiment"] == "first_loss"]
     keys = ["vocabulary", "width", "positions", "branches"]
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index).reindex(columns=keys)
     table = rows.join(configs).pivot(index=["seed", *keys], columns="metric", values="value")
-    metrics = ["tied_loss_nats", "untied_loss_nats", "repeated_share"]
-    models = table.reindex(columns=sorted({*table.columns, *metrics})).astype(float).reset_index()
+    models = (
+        table.reindex(columns=["tied_loss_nats", "untied_loss_nats", "repeated_share"]).astype(float).reset_index()
+    )
     return models.astype({"vocabulary": float, "width": float})
 
 
@@ -392,7 +393,7 @@ def width_slope(runs: pd.DataFrame) -> pd.Series:
         Nats a unit of log width, by seed.
     """
     differences = width_gaps(runs)["difference"]
-    return slopes(np.log(differences.index.get_level_values("width").to_series(differences.index)), differences)
+    return slopes(np.log(level(differences, "width")), differences)
 
 
 def area_percent_at(runs: pd.DataFrame, narrowest: bool) -> pd.Series:
@@ -406,7 +407,7 @@ def area_percent_at(runs: pd.DataFrame, narrowest: bool) -> pd.Series:
         Percent, by seed.
     """
     percent = width_gaps(runs)["percent"]
-    widths = percent.index.get_level_values("width")
+    widths = level(percent, "width")
     return percent[widths == (widths.min() if narrowest else widths.max())].droplevel("width")
 
 

@@ -28,7 +28,7 @@ FIELDS = {
 
 
 def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
     command = ["git", *identity, *arguments]
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -36,8 +36,6 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with code and results in it, as the current folder."""
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set within a git hook
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "requirements.lock").write_text("numpy==0.0.1\n")
     (tmp_path / "code.py").write_text("x = 1\n")
     for folder in ("results/toy", "figures/toy", "receipts"):

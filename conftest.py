@@ -1,0 +1,18 @@
+"""What holds for every test, wherever it stands: git within it knows nothing of the contributor's."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def git_of_the_tests_alone() -> Iterator[None]:
+    """Take away what git is told from outside: a repository and settings that are the contributor's."""
+    # Hooks, `rebase --exec` and pre-push export GIT_DIR: every git in a test would work there.
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("GIT_")]:
+            patch.delenv(name)
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield

@@ -10,7 +10,8 @@ from scipy import stats
 
 from paperkit.config import ConfigError, parse
 from paperkit.results import read_trials, write_trials
-from paperkit.tuning import LogRange, at_edge, draw_trials, ledger, select
+from paperkit.tuning import LogRange, Search, Tuning, at_edge, draw_trials, select, tune
+from tests.made_up_runs import made_up_row
 
 LR = LogRange(low=3e-4, high=3e-2)
 SPACE = {"lr": LR, "weight_decay": LogRange(low=1e-2, high=3.0), "betas": [[0.9, 0.99], [0.95, 0.98]]}
@@ -177,51 +178,133 @@ def test_a_list_of_choices_has_no_edge() -> None:
     assert at_edge({"betas": SPACE["betas"][0]}, {"betas": SPACE["betas"]}) is False
 
 
-# Ledger
+# The race and its ledger
+
+
+class MadeUpRunner:
+    """Keeps what it is asked to run; the validation loss at the end is `loss_of` the run, and all else misleads."""
+
+    profile = "smoke"
+
+    def __init__(self, loss_of) -> None:
+        self.loss_of, self.grids = loss_of, []
+
+    def __call__(self, _, runs):
+        self.grids.append(list(runs))
+        return [[made_up_row(run, *row, profile="smoke") for row in self._rows(run)] for run in runs]
+
+    def _rows(self, run):
+        loss = self.loss_of(run)
+        misleading = None if loss is None else -loss
+        return [
+            ("validation", 1, "loss_nats", misleading), ("validation", 9, "loss_nats", loss),
+            ("validation", 9, "error_share", misleading), ("test", 9, "loss_nats", misleading),
+        ]  # fmt: skip
+
+
+POINTS = draw_trials(SPACE, num_trials=16, seed=0)
+# Of each trial on the first tuning seed, and what the others add: trial 3 is lucky once, trial 5 is best on average.
+LUCK = {3: (1.0, 9.0), 5: (2.0, 2.0), 7: (3.0, 3.0), 9: (4.0, 4.0)}
+
+
+def loss_of(run):
+    trial = next(n for n, point in enumerate(POINTS) if point.items() <= run.config.items())
+    once, later = LUCK.get(trial, (10.0 + trial, 0.0))
+    if trial == 11:
+        return None
+    return (once if run.seed == 1000 else later) + 0.01 * (run.arm == "adamw")
+
+
+def search(arm="lion", num_trials=16, **changes) -> Search:
+    return Search("quality", arm, {"steps": 9}, SPACE, num_trials, "loss_nats", **changes)
 
 
 @pytest.fixture
-def rows() -> list[dict]:
-    points = draw_trials(SPACE, num_trials=8, seed=0)
-    losses = {"adamw": [8.0, 7.0, math.nan, 5.0, 4.0, 3.0, 2.0, 9.0], "lion": [1.0, math.inf, *[2.0] * 6]}
-    return ledger(
-        profile="smoke", experiment="quality", metric="loss_nats", seed=1000, space=SPACE,
-        trials={arm: list(zip(points, losses[arm], strict=True)) for arm in losses},
-    )  # fmt: skip
+def race():
+    runner = MadeUpRunner(loss_of)
+    tuned, rows = tune(runner, None, [search("adamw"), search("lion")], Tuning(draw_seed=0, seeds=[1000, 1001, 1002]))
+    return runner, tuned, rows
 
 
-def test_the_ledger_has_every_trial_of_every_arm_also_those_that_diverged(rows) -> None:
-    assert [(row["arm"], row["trial"]) for row in rows] == [(arm, n) for arm in ("adamw", "lion") for n in range(8)]
-    assert [(row["arm"], row["trial"]) for row in rows if row["status"] == "diverged"] == [("adamw", 2), ("lion", 1)]
-    assert {row["status"] for row in rows} == {"ok", "diverged"}
+def test_all_trials_run_on_the_first_seed_and_the_best_quarter_on_every_other(race) -> None:
+    everyone, finalists = race[0].grids
+    assert [(run.arm, run.seed) for run in everyone] == [(arm, 1000) for arm in ("adamw", "lion") for _ in range(16)]
+    assert [run.config for run in everyone] == 2 * [{"steps": 9, **point} for point in POINTS]
+    assert [(run.arm, run.config, run.seed) for run in finalists] == [
+        (arm, {"steps": 9, **POINTS[trial]}, seed)
+        for arm in ("adamw", "lion") for trial in (3, 5, 7, 9) for seed in (1001, 1002)
+    ]  # fmt: skip
+    assert {run.experiment for run in everyone + finalists} == {"quality_search"}
 
 
-def test_exactly_one_trial_of_each_arm_is_selected_and_it_is_the_best(rows) -> None:
-    assert [(row["arm"], row["trial"], row["value"]) for row in rows if row["selected"]] == [
-        ("adamw", 6, 2.0),
-        ("lion", 0, 1.0),
-    ]
+def test_the_mean_over_tuning_seeds_selects_and_not_the_luck_of_one(race) -> None:
+    assert [of_arm.best_trial() for of_arm in race[1]] == [5, 5]
+    lucky, _ = tune(MadeUpRunner(loss_of), None, [search()], Tuning(draw_seed=0, seeds=[1000]))
+    assert lucky[0].best_trial() == 3
 
 
-def test_the_ledger_marks_points_at_the_edge_of_the_space(rows) -> None:
-    assert [row["at_edge"] for row in rows] == [at_edge(row["config"], SPACE) for row in rows]
-    narrow = {**SPACE, "lr": LogRange(low=rows[0]["config"]["lr"], high=1.0)}
-    trials = {"lion": [(rows[0]["config"], 1.0)]}
-    (row,) = ledger(profile="smoke", experiment="e", metric="m", seed=0, space=narrow, trials=trials)
-    assert row["at_edge"] is True
+def test_a_smaller_budget_selects_among_the_first_trials_only(race) -> None:
+    assert [race[1][0].best_trial(budget) for budget in (2, 4, 8, 16)] == [0, 3, 5, 5]
+    assert race[1][0].best(8) == POINTS[5]
 
 
-def test_the_ledger_is_written_and_read_back(rows, tmp_path) -> None:
-    write_trials(tmp_path / "trials.csv", rows)
+@pytest.mark.parametrize(("num_trials", "raced"), [(2, 2), (4, 4), (8, 4), (16, 4), (32, 8)])
+def test_at_least_four_trials_are_raced(num_trials, raced) -> None:
+    runner = MadeUpRunner(lambda run: run.config["lr"])
+    tune(runner, None, [search(num_trials=num_trials)], Tuning(draw_seed=0, seeds=[1, 2, 3]))
+    assert len(runner.grids[1]) == 2 * raced
+
+
+def test_a_trial_that_diverges_on_any_tuning_seed_is_never_selected() -> None:
+    def diverges_later(run):
+        return None if run.seed != 1000 and run.config["lr"] == POINTS[5]["lr"] else loss_of(run)
+
+    tuned, rows = tune(MadeUpRunner(diverges_later), None, [search()], Tuning(draw_seed=0, seeds=[1000, 1001]))
+    assert tuned[0].best_trial() == 7
+    assert [row["status"] for row in rows if row["trial"] == 5] == ["ok", "diverged"]
+
+
+def test_a_search_in_which_every_trial_diverged_has_no_ledger() -> None:
+    with pytest.raises(ValueError, match="all 16 trials diverged; move the search space"):
+        tune(MadeUpRunner(lambda _: None), None, [search()], Tuning(draw_seed=0, seeds=[1000, 1001]))
+
+
+def test_the_ledger_has_every_trial_on_every_seed_also_those_that_diverged(race) -> None:
+    rows = [row for row in race[2] if row["arm"] == "lion"]
+    expected = {(trial, 1000) for trial in range(16)} | {(t, s) for t in (3, 5, 7, 9) for s in (1001, 1002)}
+    assert {(row["trial"], row["seed"]) for row in rows} == expected
+    assert len(rows) == len(expected)
+    assert {row["trial"] for row in rows if row["status"] == "diverged"} == {11}
+    assert {(row["trial"], row["seed"]) for row in rows if row["selected"]} == {(5, 1000), (5, 1001), (5, 1002)}
+    assert [row["at_edge"] for row in rows] == [at_edge(POINTS[row["trial"]], SPACE) for row in rows]
+
+
+def test_a_label_stands_in_the_ledger_beside_the_point() -> None:
+    _, rows = tune(MadeUpRunner(loss_of), None, [search(label={"batch": 20})], Tuning(draw_seed=0, seeds=[1000]))
+    assert rows[5]["config"] == {**POINTS[5], "batch": 20}
+
+
+def test_the_ledger_is_written_and_read_back(race, tmp_path) -> None:
+    write_trials(tmp_path / "trials.csv", race[2])
     table = read_trials(tmp_path / "trials.csv")
-    assert len(table) == 16
-    assert table.groupby("arm")["selected"].sum().to_dict() == {"adamw": 1, "lion": 1}
+    assert len(table) == 2 * (16 + 8)
+    assert table.groupby("arm")["selected"].sum().to_dict() == {"adamw": 3, "lion": 3}
     assert table["value"].isna().sum() == 2
 
 
-def test_an_arm_whose_every_trial_diverged_has_no_ledger() -> None:
-    with pytest.raises(ValueError, match="all 1 trials diverged"):
-        ledger(
-            profile="smoke", experiment="e", metric="m", seed=0, space=SPACE,
-            trials={"lion": [(draw_trials(SPACE, num_trials=1, seed=0)[0], math.nan)]},
-        )  # fmt: skip
+@pytest.mark.parametrize(
+    ("tuning", "reported", "told"),
+    [
+        ([1000, 1001], [0, 1001], r"seeds \[0, 1001\] must differ .* from the tuning seeds \[1000, 1001\]"),
+        ([1000], [0, 0], r"seeds \[0, 0\] must differ from each other"),
+    ],
+)
+def test_a_reported_seed_is_no_tuning_seed_and_no_seed_stands_twice(tuning, reported, told) -> None:
+    with pytest.raises(ValueError, match=told):
+        Tuning(draw_seed=0, seeds=tuning).refuse_shared({"seeds": reported})
+    Tuning(draw_seed=0, seeds=tuning).refuse_shared({"seeds": [5, 6]})
+
+
+def test_a_tuning_seed_stands_once() -> None:
+    with pytest.raises(ConfigError, match=r"seeds \[3, 3\] must differ"):
+        parse(Tuning, {"draw_seed": 0, "seeds": [3, 3]}, source="params.yaml")

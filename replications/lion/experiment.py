@@ -5,17 +5,15 @@ Every arm of a study gets the same number of trials from the same box of learnin
 validation loss at the reported horizon selects; the selected point is run again on fresh seeds, paired between arms.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from paperkit.runs import Measure, Rows, Run, Runner, execute
+from paperkit.runs import Run, Runner, execute
 from paperkit.stage import Tables, main
-from paperkit.tuning import Space, draw_trials, ledger, select
-from replications.lion.settings import VARIANTS, Config, Search
+from paperkit.tuning import Search, tune
+from replications.lion.settings import VARIANTS, Config
 from replications.lion.tasks.digits import (
     measure_constraint,
     measure_digits,
@@ -51,7 +49,6 @@ PORTRAIT = {
     "steps": 40,
 }
 Configuration = dict[str, Any]
-Outcomes = Sequence[tuple[Configuration, float]]
 
 
 def run(config: Config, runner: Runner) -> Tables:
@@ -87,12 +84,14 @@ def run_headline(config: Config, runner: Runner) -> Tables:
     """
     study, search = config.headline, config.search
     task = study.task.model_dump()
-    tuning = Tuning(runner, measure_language_model_trial, "loss_nats", search, study.num_trials)
-    spaces = {arm: search.space(arm, study.box) for arm in ARMS}
-    outcomes, trials = tuning.tune("lm_quality", {**task, "curve_points": 1}, spaces)
-    best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
+    trial = {**task, "curve_points": 1}
+    searches = [
+        Search("lm_quality", arm, trial, search.space(arm, study.box), study.num_trials, "loss_nats") for arm in ARMS
+    ]
+    tuned, trials = tune(runner, measure_language_model_trial, searches, search)
+    best = {arm: {**task, **of_arm.best()} for arm, of_arm in zip(ARMS, tuned, strict=True)}
     # The probe first, since the transferred point depends on it; the reports then are one grid.
-    probe = Run("lm_updates", "adamw", search.run_seed, {**best["adamw"], "window": study.window})
+    probe = Run("lm_updates", "adamw", search.seeds[0], {**best["adamw"], "window": study.window})
     (updates,) = runner(measure_language_model_updates, [probe])
     ratio = float(np.median([row["value"] for row in updates if row["metric"] == "update_ratio"]))
     grid = pairs("lm_quality", best, config.seeds)
@@ -100,7 +99,7 @@ def run_headline(config: Config, runner: Runner) -> Tables:
     grid += pairs("lm_transfer", transferred, config.seeds[: study.num_transfer_seeds])
     runs = [*updates, *execute(runner, measure_language_model_and_box, grid)]
     for budget in study.budgets:
-        early = {arm: {**task, **best_of(outcomes[arm][:budget])} for arm in ARMS}
+        early = {arm: {**task, **of_arm.best(budget)} for arm, of_arm in zip(ARMS, tuned, strict=True)}
         # Under one name, since several budgets may have selected one point: it is run once.
         rows = execute(
             runner, measure_language_model, pairs("lm_budget", early, config.seeds[: study.num_budget_seeds])
@@ -138,10 +137,12 @@ def run_variants(config: Config, runner: Runner) -> Tables:
     """
     study, search, seeds = config.variants, config.search, config.study_seeds[: config.variants.num_seeds]
     task = study.task.model_dump()
-    tuning = Tuning(runner, measure_language_model_trial, "loss_nats", search, study.num_trials)
-    spaces = {arm: search.space(arm, study.box) for arm in VARIANTS}
-    outcomes, trials = tuning.tune("variants", {**task, "curve_points": 1}, spaces)
-    best = {arm: {**task, **best_of(outcomes[arm])} for arm in VARIANTS}
+    trial = {**task, "curve_points": 1}
+    searches = [
+        Search("variants", arm, trial, search.space(arm, study.box), study.num_trials, "loss_nats") for arm in VARIANTS
+    ]
+    tuned, trials = tune(runner, measure_language_model_trial, searches, search)
+    best = {arm: {**task, **of_arm.best()} for arm, of_arm in zip(VARIANTS, tuned, strict=True)}
     grid = pairs("variants", best, seeds) + pairs("cautious_untuned", {"cautious_lion": best["lion"]}, seeds)
     for factor in study.lr_factors:
         moved = {arm: {**best[arm], "lr": factor * best[arm]["lr"]} for arm in ARMS}
@@ -162,16 +163,20 @@ def run_batch_sweep(config: Config, runner: Runner) -> Tables:
         Experiments batch_sweep, learning_rate_sweep and batch_updates.
     """
     study, search = config.batch_sweep, config.search
-    tuning = Tuning(runner, measure_digits_trial, "nll_nats", search, study.num_trials)
     rates = [study.rates.at(fraction) for fraction in np.linspace(0, 1, study.num_rates).tolist()]
     rate_seeds = config.study_seeds[: study.num_rate_seeds]
     grid, probes, trials = [], [], []
     for batch in study.task.batches:
         task = study.task.at(batch)
-        spaces = {arm: search.space(arm, study.box) for arm in ARMS}
-        outcomes, rows = tuning.tune("batch_sweep", task, spaces, batch=batch)
+        searches = [
+            Search(
+                "batch_sweep", arm, task, search.space(arm, study.box), study.num_trials, "nll_nats", {"batch": batch}
+            )
+            for arm in ARMS
+        ]
+        tuned, rows = tune(runner, measure_digits_trial, searches, search)
         trials += rows
-        best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
+        best = {arm: {**task, **of_arm.best()} for arm, of_arm in zip(ARMS, tuned, strict=True)}
         grid += pairs("batch_sweep", best, config.study_seeds[: study.num_seeds])
         for lr in rates:
             point = {**task, "lr": lr, "weight_decay": 0.0, "betas": list(LION_BETAS)}
@@ -192,15 +197,21 @@ def run_ablation(config: Config, runner: Runner) -> Tables:
     """
     study, search, seeds = config.ablation, config.search, config.study_seeds[: config.ablation.num_seeds]
     task = config.batch_sweep.task.at(study.batch)
-    tuning = Tuning(runner, measure_digits_trial, "nll_nats", search, study.num_trials)
-    grid, trials = [], []
-    for betas in study.betas:
-        name = f"betas_{betas[0]:g}_{betas[1]:g}"
-        outcomes, rows = tuning.tune(name, task, {"lion": {**search.space("lion", study.box), "betas": [betas]}})
-        grid += pairs(name, {"lion": {**task, **best_of(outcomes["lion"])}}, seeds)
-        trials += rows
-    outcomes, rows = tuning.tune("flatness", task, {arm: search.space(arm, study.box) for arm in ARMS})
-    best = {arm: {**task, **best_of(outcomes[arm])} for arm in ARMS}
+    with_betas = [
+        Search(
+            f"betas_{betas[0]:g}_{betas[1]:g}", "lion", task, {**search.space("lion", study.box), "betas": [betas]},
+            study.num_trials, "nll_nats",
+        )
+        for betas in study.betas
+    ]  # fmt: skip
+    of_both = [
+        Search("flatness", arm, task, search.space(arm, study.box), study.num_trials, "nll_nats") for arm in ARMS
+    ]
+    tuned, trials = tune(runner, measure_digits_trial, [*with_betas, *of_both], search)
+    grid = []
+    for of, of_betas in zip(with_betas, tuned, strict=False):
+        grid += pairs(of.experiment, {"lion": {**task, **of_betas.best()}}, seeds)
+    best = {arm: {**task, **of_arm.best()} for arm, of_arm in zip(ARMS, tuned[len(with_betas) :], strict=True)}
     walls = []
     for decay in study.box_decays:
         # The control applies no decay and is held against the same box.
@@ -214,7 +225,7 @@ def run_ablation(config: Config, runner: Runner) -> Tables:
         *execute(runner, measure_constraint, walls),
         *execute(runner, measure_flatness, stopped),
     ]
-    return Tables(runs, [*trials, *rows])
+    return Tables(runs, trials)
 
 
 def run_embedding(config: Config, runner: Runner) -> Tables:
@@ -229,10 +240,10 @@ def run_embedding(config: Config, runner: Runner) -> Tables:
     """
     study, search = config.embedding, config.search
     task = {**study.task.language_model.model_dump(), "total_decay": study.task.total_decay}
-    tuning = Tuning(runner, measure_embedding_trial, "loss_nats", search, study.num_trials)
     space = {"lr": study.lr, "embedding_lr": study.embedding_lr}
-    outcomes, trials = tuning.tune("lm_embedding", task, dict.fromkeys(EMBEDDING_ARMS, space))
-    best = {arm: {**task, **best_of(outcomes[arm])} for arm in EMBEDDING_ARMS}
+    searches = [Search("lm_embedding", arm, task, space, study.num_trials, "loss_nats") for arm in EMBEDDING_ARMS]
+    tuned, trials = tune(runner, measure_embedding_trial, searches, search)
+    best = {arm: {**task, **of_arm.best()} for arm, of_arm in zip(EMBEDDING_ARMS, tuned, strict=True)}
     grid = pairs("lm_embedding", best, config.study_seeds[: study.num_seeds])
     return Tables(execute(runner, measure_embedding, grid), trials)
 
@@ -259,73 +270,6 @@ def run_derivation(config: Config, runner: Runner) -> Tables:
         *execute(runner, measure_portrait, [Run("portrait", arm, 0, PORTRAIT) for arm in ARMS]),
     ]
     return Tables(runs)
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """A search with one budget for every arm.
-
-    Attributes:
-        runner: Executes runs in worker processes.
-        measure: What a trial measures.
-        metric: Name of the validation loss that selects.
-        search: Seeds and ranges.
-        num_trials: Trials of each arm.
-    """
-
-    runner: Runner
-    measure: Measure
-    metric: str
-    search: Search
-    num_trials: int
-
-    def tune(
-        self, experiment: str, task: Configuration, spaces: Mapping[str, Space], **label: Any
-    ) -> tuple[dict[str, Outcomes], Rows]:
-        """Run the trials of all arms.
-
-        Args:
-            experiment: What the search is for.
-            task: Configuration that all trials share.
-            spaces: What is searched, by arm.
-            label: Part of the task to write into the ledger, where searches of one name differ in it.
-
-        Returns:
-            Outcomes by arm, in the order drawn, and the rows of the ledger.
-        """
-        seed = self.search.run_seed
-        points = {
-            arm: draw_trials(space, num_trials=self.num_trials, seed=self.search.draw_seed)
-            for arm, space in spaces.items()
-        }
-        grid = [Run(f"{experiment}_search", arm, seed, {**task, **point}) for arm in spaces for point in points[arm]]
-        losses = map(self._final_loss, self.runner(self.measure, grid))
-        outcomes = {arm: [(point, next(losses)) for point in points[arm]] for arm in spaces}
-        rows: Rows = []
-        for arm, space in spaces.items():
-            named = [({**point, **label}, loss) for point, loss in outcomes[arm]]
-            rows += ledger(
-                profile=self.runner.profile, experiment=experiment, metric=self.metric, seed=seed, space=space,
-                trials={arm: named},
-            )  # fmt: skip
-        return outcomes, rows
-
-    def _final_loss(self, rows: Rows) -> float:
-        chosen = (row for row in rows if row["split"] == "validation" and row["metric"] == self.metric)
-        last = max(chosen, key=lambda row: row["step"])
-        return math.nan if last["value"] is None else last["value"]
-
-
-def best_of(outcomes: Outcomes) -> Configuration:
-    """Return the point with the least validation loss.
-
-    Args:
-        outcomes: Points and their losses.
-
-    Returns:
-        The point.
-    """
-    return outcomes[select([loss for _, loss in outcomes])][0]
 
 
 def pairs(experiment: str, points: Mapping[str, Configuration], seeds: Sequence[int]) -> list[Run]:

@@ -30,13 +30,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paperkit import full_scale
+from paperkit import full_scale, tuning
 from paperkit.config import StrictModel
 from paperkit.full_scale import FullScaleSettings, HubFile, Session
 from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
-from paperkit.tuning import LogRange, draw_trials, ledger, select
+from paperkit.tuning import LogRange, Tuned, draw_trials, ledger
 from replications.lion.tasks.arms import make_optimizer
 from replications.lion.tasks.full_scale import FILES, LanguageModel, LanguageTask, Split, Vision, VisionTask
 
@@ -168,20 +168,16 @@ def study(session: Session, task: Task, search: Search, seeds: Sequence[int], pr
             arm: [execute(Run(task.search, arm, search.run_seed, {**shared, **point})) for point in points[arm]]
             for arm in ARMS
         }
-        losses = {arm: [_selection_loss(task, rows) for rows in trials[arm]] for arm in ARMS}
-        best = {arm: points[arm][select(losses[arm])] for arm in ARMS}
+        space = {"lr": search.lr, "weight_decay": search.weight_decay}
+        rows, best = [], {}
+        for arm in ARMS:
+            tuned = Tuned(
+                points[arm], [{search.run_seed: _selection_loss(task, of_trial)} for of_trial in trials[arm]]
+            )
+            of = tuning.Search(task.report, arm, shared, space, search.num_trials, task.metrics[0], {"batch": batch})
+            rows += ledger(of, tuned, session.profile)
+            best[arm] = tuned.best()
         report = [execute(Run(task.report, arm, seed, {**shared, **best[arm]})) for seed in seeds for arm in ARMS]
-        rows = ledger(
-            profile=session.profile,
-            experiment=task.report,
-            metric=task.metrics[0],
-            seed=search.run_seed,
-            space={"lr": search.lr, "weight_decay": search.weight_decay},
-            trials={
-                arm: [({**point, "batch": batch}, loss) for point, loss in zip(points[arm], losses[arm], strict=True)]
-                for arm in ARMS
-            },
-        )
         yield Tables(runs=list(chain(*trials["adamw"], *trials["lion"], *report)), trials=rows)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from paperkit.config import StrictModel
-from paperkit.tuning import LogRange
+from paperkit.tuning import LogRange, Tuning
 from replications.lion.tasks.digits import Digits
 from replications.lion.tasks.embedding import Embedding
 from replications.lion.tasks.language_model import LanguageModel
@@ -35,17 +35,13 @@ class Box(StrictModel):
     weight_decay: LogRange
 
 
-class Search(StrictModel):
+class Search(Tuning):
     """What all searches share.
 
     Attributes:
-        draw_seed: Seed of the Sobol sequence.
-        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
         betas: Candidate pairs of each arm; an arm with one beta has it twice.
     """
 
-    draw_seed: Seed
-    run_seed: Seed
     betas: Mapping[str, list[Betas]]
 
     @model_validator(mode="after")
@@ -211,10 +207,7 @@ class Config(StrictModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name, seeds in (("seeds", self.seeds), ("study_seeds", self.study_seeds)):
-            if len(set(seeds)) < len(seeds) or self.search.run_seed in seeds:
-                message = f"{name} {seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
-                raise ValueError(message)
+        self.search.refuse_shared({"seeds": self.seeds, "study_seeds": self.study_seeds})
         shared = sorted(set(self.seeds) & set(self.study_seeds))
         if shared:
             message = f"seeds and study_seeds share {shared}; give each study seeds of its own"

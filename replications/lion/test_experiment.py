@@ -170,8 +170,8 @@ PAIR = [0.9, 0.99]
         ("seeds", [0, 1, 1], r"seeds \[0, 1, 1\] must differ from each other"),
         ("study_seeds", [], "study_seeds"),
         ("study_seeds", [10, 10], "study_seeds .* must differ from each other"),
-        ("search.run_seed", 2, "seeds .* from search.run_seed 2"),
-        ("search.run_seed", 11, "study_seeds .* from search.run_seed 11"),
+        ("search.seeds", [2], r"seeds .* from the tuning seeds \[2\]"),
+        ("search.seeds", [11], r"study_seeds .* from the tuning seeds \[11\]"),
         ("search.draw_seed", -1, "search.draw_seed"),
         ("headline.box.lr", {"low": 1e-2, "high": 1e-3}, "headline.box.lr.*low 0.01 must be less than high 0.001"),
         ("variants.box.weight_decay", {"low": 0.0, "high": 1.0}, "variants.box.weight_decay.low"),
@@ -294,8 +294,8 @@ def test_every_arm_of_a_search_gets_the_same_trials_of_the_same_box_on_the_seed_
         ]
         assert all(of_arm == points[0] for of_arm in points)
         assert len(set(points[0])) == len(points[0])
-        assert {run.seed for of_arm in by_arm.values() for run in of_arm} == {cpu.search.run_seed}
-    assert cpu.search.run_seed not in cpu.seeds
+        assert {run.seed for of_arm in by_arm.values() for run in of_arm} == set(cpu.search.seeds)
+    assert not {*cpu.search.seeds} & {*cpu.seeds}
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_a_diverged_trial_is_kept_in_the_ledger_and_never_selected(smoke):
 
 
 def test_all_arms_of_a_report_run_on_the_same_fresh_seeds(cpu, runs):
-    assert not {*cpu.seeds, *cpu.study_seeds} & {cpu.search.run_seed}
+    assert not {*cpu.seeds, *cpu.study_seeds} & {*cpu.search.seeds}
     head, ablation, sweep = cpu.headline, cpu.ablation, cpu.batch_sweep
     both, lion, adamw = {"adamw", "lion"}, {"lion"}, {"adamw"}
     of_headline = {
@@ -420,7 +420,7 @@ def test_all_arms_of_a_report_run_on_the_same_fresh_seeds(cpu, runs):
     for expected, fresh in ((of_headline, cpu.seeds), (of_studies, cpu.study_seeds)):
         for name, (arms, number) in expected.items():
             assert seeds.pop(name) == dict.fromkeys(arms, fresh[:number])
-    assert seeds.pop("lm_updates") == {"adamw": [cpu.search.run_seed]}
+    assert seeds.pop("lm_updates") == {"adamw": cpu.search.seeds}
     assert seeds.pop("identities") == {name: [0] for name in experiment.CHECKS}
     assert set(seeds) == {"drift", "portrait"}
 

@@ -7,17 +7,16 @@ another, heavy runs first, so that the workers end together.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, product
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from paperkit.config import StrictModel
-from paperkit.runs import Measurement, Rows, Run, Runner, execute
+from paperkit.runs import Measurement, Run, Runner, execute
 from paperkit.stage import Tables, main
-from paperkit.tuning import LogRange, draw_trials, ledger, select
+from paperkit.tuning import LogRange, Search, Tuning, tune
 from replications.shared_embeddings.embedding import initial_sigma
 from replications.shared_embeddings.tasks.curves import Training, measure_curve, measure_trial
 from replications.shared_embeddings.tasks.identities import (
@@ -43,17 +42,13 @@ Seed = Annotated[int, Field(ge=0)]
 Configuration = dict[str, Any]
 
 
-class Search(StrictModel):
+class Rates(Tuning):
     """What all searches share.
 
     Attributes:
-        draw_seed: Seed of the Sobol sequence.
-        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
         lr: Range of the peak learning rate, the same for every arm; widths and passes have ranges of their own.
     """
 
-    draw_seed: Seed
-    run_seed: Seed
     lr: LogRange
 
 
@@ -167,7 +162,7 @@ class Config(StrictModel):
         lion: Rare rows under Lion.
     """
 
-    search: Search
+    search: Rates
     seeds: list[Seed] = Field(min_length=1)
     initial_loss: InitialLoss
     first_loss: FirstLoss
@@ -179,10 +174,7 @@ class Config(StrictModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         reported = {"seeds": self.seeds, "widths.seeds": self.widths.seeds, "passes.seeds": self.passes.seeds}
-        for name, seeds in reported.items():
-            if len(set(seeds)) < len(seeds) or self.search.run_seed in seeds:
-                message = f"{name} {seeds} must differ from each other and from search.run_seed {self.search.run_seed}"
-                raise ValueError(message)
+        self.search.refuse_shared(reported)
         for path in ("initial_loss", "first_loss", "curves", "widths", "passes", "lion"):
             for name, value in getattr(self, path):
                 if name == "num_trials" and value & (value - 1):
@@ -200,43 +192,6 @@ class Config(StrictModel):
         return self
 
 
-@dataclass(frozen=True)
-class Search1D:
-    """One arm's search: where its trials and its reported runs stand.
-
-    Attributes:
-        experiment: Name of the study.
-        arm: Head.
-        task: Configuration that its runs share.
-        seeds: Seeds of its report.
-        lr: Range of the peak learning rate.
-        num_trials: Trials.
-        label: Part of the task to write into the ledger, where searches of one name differ in it.
-    """
-
-    experiment: str
-    arm: str
-    task: Configuration
-    seeds: Sequence[int]
-    lr: LogRange
-    num_trials: int
-    label: Configuration = field(default_factory=dict)
-
-    def trials(self, search: Search) -> list[Run]:
-        """List the trials: the same rates for every arm.
-
-        Args:
-            search: Seeds of the draw and of the trials.
-
-        Returns:
-            One run a rate.
-        """
-        points = draw_trials({"lr": self.lr}, num_trials=self.num_trials, seed=search.draw_seed)
-        return [
-            Run(f"{self.experiment}_search", self.arm, search.run_seed, {**self.task, **point}) for point in points
-        ]
-
-
 def run(config: Config, runner: Runner) -> Tables:
     """Run every study.
 
@@ -247,64 +202,76 @@ def run(config: Config, runner: Runner) -> Tables:
     Returns:
         Measurements of all studies, and the ledgers of all searches.
     """
-    searches = [*width_searches(config), *curve_searches(config), *passes_searches(config)]
-    outcomes = tune(runner, config.search, searches)
-    best = {(of.experiment, of.arm, str(of.label)): rate for of, rate in _best_rates(outcomes)}
+    studies = [*width_searches(config), *curve_searches(config), *passes_searches(config)]
+    tuned, trials = tune(runner, measure_run, [search for search, _ in studies], config.search)
+    best = [of_arm.best() for of_arm in tuned]
     reports = [
-        Run(of.experiment, of.arm, seed, {**of.task, "lr": best[of.experiment, of.arm, str(of.label)]})
-        for of in searches
-        for seed in of.seeds
+        Run(of.experiment, of.arm, seed, {**of.task, **point})
+        for (of, seeds), point in zip(studies, best, strict=True)
+        for seed in seeds
     ]
-    rate = best["curves", "half_swap", "{}"]
-    grid = [*reports, *factorial(config, rate), *untrained(config), *lion(config), *derivation()]
-    runs = execute(runner, measure_run, grid)
-    return Tables(runs, list(chain.from_iterable(_ledger(runner, config.search, of, rows) for of, rows in outcomes)))
+    rates = {(of.experiment, of.arm): point["lr"] for (of, _), point in zip(studies, best, strict=True)}
+    grid = [
+        *reports,
+        *factorial(config, rates["curves", "half_swap"]),
+        *untrained(config),
+        *lion(config),
+        *derivation(),
+    ]
+    return Tables(execute(runner, measure_run, grid), trials)
 
 
-def width_searches(config: Config) -> Iterator[Search1D]:
+Searches = Iterator[tuple[Search, Sequence[int]]]
+
+
+def width_searches(config: Config) -> Searches:
     """List the arms of the width sweep, the widest first.
 
     Args:
         config: One profile.
 
     Yields:
-        Searches of experiment "widths".
+        Searches of experiment "widths", each with the seeds of its report.
     """
     study = config.widths
+    space = {"lr": study.lr}
     for width in sorted(study.widths, reverse=True):
         task = {**study.task.model_dump(), "width": width}
         for arm in WIDTH_ARMS:
-            yield Search1D("widths", arm, task, study.seeds, study.lr, study.num_trials, label={"width": width})
+            search = Search("widths", arm, task, space, study.num_trials, "loss_nats", label={"width": width})
+            yield search, study.seeds
 
 
-def curve_searches(config: Config) -> Iterator[Search1D]:
+def curve_searches(config: Config) -> Searches:
     """List the arms of the training curves, and the factorised model.
 
     Args:
         config: One profile.
 
     Yields:
-        Searches of experiment "curves".
+        Searches of experiment "curves", each with the seeds of its report.
     """
     study = config.curves
     few = config.seeds[: study.num_other_seeds]
+    task, space = study.task.model_dump(), {"lr": config.search.lr}
     for arm in (*SOURCE_ARMS, *OTHER_ARMS, "factorised"):
         seeds = config.seeds if arm in SOURCE_ARMS else few
-        yield Search1D("curves", arm, study.task.model_dump(), seeds, config.search.lr, study.num_trials)
+        yield Search("curves", arm, task, space, study.num_trials, "loss_nats"), seeds
 
 
-def passes_searches(config: Config) -> Iterator[Search1D]:
-    """List the arms of several passes over a small text.
+def passes_searches(config: Config) -> Searches:
+    """List the arms of several passes over a small text; the best loss on the way selects, not that at the end.
 
     Args:
         config: One profile.
 
     Yields:
-        Searches of experiment "passes".
+        Searches of experiment "passes", each with the seeds of its report.
     """
     study = config.passes
+    task, space = study.task.model_dump(), {"lr": study.lr}
     for arm in PASSES_ARMS:
-        yield Search1D("passes", arm, study.task.model_dump(), study.seeds, study.lr, study.num_trials)
+        yield Search("passes", arm, task, space, study.num_trials, "best_loss_nats"), study.seeds
 
 
 def factorial(config: Config, lr: float) -> Iterator[Run]:
@@ -406,57 +373,6 @@ def measure_run(run: Run) -> Iterable[Measurement]:
         Its measurements.
     """
     return measure_trial(run) if run.experiment.endswith("_search") else MEASURES[run.experiment](run)
-
-
-Outcomes = list[tuple[Search1D, list[tuple[Configuration, float]]]]
-
-
-def tune(runner: Runner, search: Search, searches: Sequence[Search1D]) -> Outcomes:
-    """Run all trials of all searches as one grid.
-
-    Args:
-        runner: Executes runs in worker processes.
-        search: Seeds of the draw and of the trials.
-        searches: One for each arm of each study.
-
-    Returns:
-        For each search its rates and their validation losses, in the order drawn.
-    """
-    grids = [of.trials(search) for of in searches]
-    rows = iter(runner(measure_run, list(chain.from_iterable(grids))))
-    return [
-        (of, [({"lr": trial.config["lr"]}, _selecting_loss(of, next(rows))) for trial in grid])
-        for of, grid in zip(searches, grids, strict=True)
-    ]
-
-
-def selecting_metric(experiment: str) -> str:
-    """Return what selects: the loss at the end, but over several passes the best on the way.
-
-    Args:
-        experiment: Name of the study.
-
-    Returns:
-        Metric on the validation split.
-    """
-    return "best_loss_nats" if experiment == "passes" else "loss_nats"
-
-
-def _selecting_loss(of: Search1D, rows: Sequence[Mapping[str, Any]]) -> float:
-    (value,) = (row["value"] for row in rows if row["metric"] == selecting_metric(of.experiment))
-    return math.nan if value is None else value
-
-
-def _best_rates(outcomes: Outcomes) -> Iterator[tuple[Search1D, float]]:
-    for of, tried in outcomes:
-        yield of, tried[select([loss for _, loss in tried])][0]["lr"]
-
-
-def _ledger(runner: Runner, search: Search, of: Search1D, tried: Sequence[tuple[Configuration, float]]) -> Rows:
-    return ledger(
-        profile=runner.profile, experiment=of.experiment, metric=selecting_metric(of.experiment), seed=search.run_seed,
-        space={"lr": of.lr}, trials={of.arm: [({**point, **of.label}, loss) for point, loss in tried]},
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

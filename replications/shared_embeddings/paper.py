@@ -37,7 +37,7 @@ from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.speeches import Split, windows_at
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
-from paperkit.tuning import LogRange, draw_trials, ledger, select
+from paperkit.tuning import LogRange, Search, Tuned, draw_trials, ledger
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
 from replications.shared_embeddings.tasks.curves import BELOW_UNIGRAM_NATS, SUMMARIES, make_optimizer, summaries
 from replications.shared_embeddings.tasks.language_model import (
@@ -305,22 +305,15 @@ def run(settings: Settings, session: Session) -> Tables:
     )
     task |= {"vocabulary": text.vocabulary, "precision": settings.hardware.precision}
     runs: list[dict[str, Any]] = []
-    trials: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
+    trials: list[dict[str, Any]] = []
     for arm in ARMS:
         tried = [execute(Run("curves_search", arm, settings.run_seed, {**task, **point})) for point in points]
         runs += [row for rows in tried for row in rows]
-        trials[arm] = list(zip(points, (_loss(rows) for rows in tried), strict=True))
-        best = points[select([loss for _, loss in trials[arm]])]
-        runs += [row for seed in settings.seeds for row in execute(Run("curves", arm, seed, {**task, **best}))]
-    rows = ledger(
-        profile=session.profile,
-        experiment="curves",
-        metric="loss_nats",
-        seed=settings.run_seed,
-        space=space,
-        trials=trials,
-    )
-    return Tables(runs, rows)
+        tuned = Tuned(points, [{settings.run_seed: _loss(rows)} for rows in tried])
+        trials += ledger(Search("curves", arm, task, space, settings.num_trials, "loss_nats"), tuned, session.profile)
+        report = [Run("curves", arm, seed, {**task, **tuned.best()}) for seed in settings.seeds]
+        runs += [row for run in report for row in execute(run)]
+    return Tables(runs, trials)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

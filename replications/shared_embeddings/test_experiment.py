@@ -125,14 +125,18 @@ def runs(folder):
     [
         ("seeds", [], "seeds"),
         ("seeds", [1, 1], r"seeds \[1, 1\] must differ from each other"),
-        ("search.run_seed", 1, "and from search.run_seed 1"),
+        ("search.seeds", [1], r"and from the tuning seeds \[1\]"),
         ("search.lr", {"low": 1e-2, "high": 1e-3}, "low 0.01 must be less than high 0.001"),
         ("curves.num_trials", 3, "curves.num_trials 3 must be a power of two"),
         ("widths.num_trials", 6, "widths.num_trials 6 must be a power of two"),
         ("passes.num_trials", 5, "passes.num_trials 5 must be a power of two"),
         ("curves.num_other_seeds", 3, "curves.num_other_seeds 3 must be at most the number of seeds, 2"),
         ("widths.seeds", [4, 4], r"widths.seeds \[4, 4\] must differ from each other"),
-        ("passes.seeds", [1000], r"passes.seeds \[1000\] must differ from each other and from search.run_seed 1000"),
+        (
+            "passes.seeds",
+            [1000],
+            r"passes.seeds \[1000\] must differ from each other and from the tuning seeds \[1000\]",
+        ),
         ("passes.seeds", [], "passes.seeds"),
         ("widths.lr", {"low": 1e-2, "high": 1e-3}, "low 0.01 must be less than high 0.001"),
         ("passes.lr", {"low": 0.0, "high": 1e-3}, "passes.lr.low"),
@@ -200,7 +204,7 @@ def test_every_arm_of_a_study_gets_the_same_rates_on_the_seed_that_is_not_report
     for run in runner.asked[0]:
         key = run.experiment, run.config["width"]
         searched.setdefault(key, {}).setdefault(run.arm, []).append(run.config["lr"])
-        assert run.seed == cpu.search.run_seed
+        assert [run.seed] == cpu.search.seeds
     assert len(searched) == 2 + len(cpu.widths.widths)
     for by_arm in searched.values():
         rates = list(by_arm.values())

@@ -23,9 +23,9 @@ from lightning_fabric import Fabric
 from pydantic import Field, model_validator
 
 from paperkit.config import StrictModel, read_profile
-from paperkit.provenance import Provenance
+from paperkit.provenance import Provenance, dependencies, kernels_in_use, module_file, number_environment
 from paperkit.results import ResultsError, read_json, write_json
-from paperkit.runs import Measure, Run, code_hashes, import_closure, module_file, run_key
+from paperkit.runs import Measure, Run, code_hashes, run_key
 from paperkit.stage import Tables, publish
 
 LOCK = Path("requirements.lock")
@@ -247,16 +247,19 @@ def main(
     if not fabric.is_global_zero:
         study(settings, session)
         return
-    deps = [*map(module_file, import_closure(module)), params]
-    command = ["python", *sys.orig_argv[1:]]
+    deps = dependencies(module, params.relative_to(Path.cwd()), options.settings, ())
     provenance = Provenance(
-        f"{name}_paper", command, session.profile, deps=[dep.relative_to(Path.cwd()) for dep in deps]
+        f"{name}_paper",
+        ["python", *sys.orig_argv[1:]],
+        session.profile,
+        deps=deps,
+        claims=params.with_name("claims.yaml"),
     )
-    tables = study(settings, session)
-    publish(tables, options.out, trials="trials.csv" if tables.trials else None)
+    outs = publish(study(settings, session), options.out)
     provenance.write(
-        options.out / "provenance.json", workers=fabric.world_size, threads=torch.get_num_threads(), isa={}, lock=LOCK
-    )
+        options.out / "provenance.json", outs=outs, workers=fabric.world_size, threads=torch.get_num_threads(),
+        environment=number_environment({}), kernels=kernels_in_use(),
+    )  # fmt: skip
     shutil.rmtree(kept, ignore_errors=True)
 
 

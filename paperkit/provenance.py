@@ -1,6 +1,12 @@
-"""Where a result comes from: code, command, machine class, versions, inputs. In git, but no stage's out."""
+"""Where a result comes from: code, parameters, data, versions, kernels, command. In git, but no stage's out.
 
+What the numbers depend on is hashed as it acts: of code the syntax tree without docstrings, of parameters the block of
+the profile. A comment, a docstring or another layout changes nothing and retrains nothing.
+"""
+
+import ast
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -8,12 +14,24 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import distributions
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
-from paperkit.results import write_json
+import grimp
 
+from paperkit.config import read_yaml
+from paperkit.results import canonical_json, read_json, write_json
+
+PACKAGES = ("paperkit", "replications")
+# Libraries whose version may change a number; that of a progress bar may not.
+NUMERICAL = (
+    "llvmlite", "numba", "numpy", "pandas", "POT", "pyarrow", "scikit-learn", "scipy", "tokenizers", "torch",
+)  # fmt: skip
+# Environment variables that choose kernels, precision, threads or hash seeds; not those that name places.
+_CHOOSES = re.compile(r"(ATEN|BLIS|CUBLAS|CUDNN|DNNL|GLIBC|KMP|MKL|NPY|NUMBA|NVIDIA|OMP|ONEDNN|OPENBLAS|TORCH)_.+")
+_IS_PLACE = re.compile(r"(CACHE|DIR|FILE|HOME|LOG|PATH|VERBOSE)")
 # What a stage itself rewrites; a change there does not make the code that ran another code.
 _OUTPUTS = ("results", "figures", "receipts", ".paperkit", "dvc.lock")
 
@@ -25,18 +43,28 @@ class Provenance:
         stage: Name of the stage.
         command: The command as typed.
         profile: Profile of the stage.
-        deps: Files the results depend on, relative to the repository; hashed now, since they may change while it runs.
+        deps: What the results depend on, see `dependencies`.
+        claims: The claims that the results will decide; None where there are none.
+        lock: File that pins the versions.
 
     Example:
-        >>> provenance = Provenance("lion", ["python", "-m", "replications.lion.experiment"], "smoke", deps=[])
+        >>> provenance = Provenance("lion", ["python", "-m", "replications.lion.experiment"], "smoke", deps={})
         >>> provenance.stage
         'lion'
     """
 
-    def __init__(self, stage: str, command: Iterable[str], profile: str, *, deps: Iterable[Path]) -> None:
-        """Start the clocks, read the commit and hash the files: the code that runs is the code at the start."""
+    def __init__(
+        self,
+        stage: str,
+        command: Iterable[str],
+        profile: str,
+        *,
+        deps: Mapping[str, str],
+        claims: Path | None = None,
+        lock: Path = Path("requirements.lock"),
+    ) -> None:
+        """Start the clocks, and read commit and claims: what runs is the code as it is at the start."""
         self.stage = stage
-        self._deps = {dep.as_posix(): hashlib.md5(dep.read_bytes()).hexdigest() for dep in sorted(deps)}
         self._head = {
             "stage": stage,
             "command": " ".join(command),
@@ -44,50 +72,225 @@ class Provenance:
             "commit": _git("rev-parse", "HEAD"),
             "dirty": _is_dirty(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "claims": _committed_file(claims) if claims else None,
+            "deps": dict(deps),
+            "fingerprint": fingerprint(profile, deps, numerical_versions()),
+            "versions": pinned_versions(lock),
+            "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
         }
         self._wall, self._cpu = time.monotonic(), _cpu_s()
+
+    def has_made(self, path: Path) -> bool:
+        """Say whether the results beside a record are what this stage would make: same fingerprint, tables as written.
+
+        Args:
+            path: The record; it may be missing.
+
+        Returns:
+            Whether there is nothing to do.
+        """
+        if not path.exists():
+            return False
+        record = read_json(path)
+        files = {path.with_name(name): digest for name, digest in record.get("outs", {}).items()}
+        whole = all(file.exists() and file_md5(file) == digest for file, digest in files.items())
+        return record.get("fingerprint") == self._head["fingerprint"] and whole
 
     def write(
         self,
         path: Path,
         *,
+        outs: Iterable[str],
         workers: int,
         threads: int,
-        isa: Mapping[str, str],
-        lock: Path,
+        environment: Mapping[str, str],
+        kernels: Mapping[str, str],
     ) -> None:
         """Write the record.
 
         Args:
             path: JSON file to replace.
+            outs: Names of the tables that the stage has written beside it.
             workers: Processes used.
             threads: Threads in each.
-            isa: Instruction-set pins in force.
-            lock: File that pins the versions.
+            environment: Variables that change numbers, see `number_environment`.
+            kernels: See `kernels_in_use`.
         """
         record: dict[str, Any] = {
             **self._head,
             "wall_s": round(time.monotonic() - self._wall, 1),
             "cpu_s": round(_cpu_s() - self._cpu, 1),
-            "machine_class": machine_class(),
+            "machine_class": machine_class(kernels),
             "cores": os.cpu_count(),
             "workers": workers,
             "threads": threads,
-            "isa": dict(isa),
-            "versions": pinned_versions(lock),
-            "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
-            "deps": self._deps,
+            "environment": dict(environment),
+            "kernels": dict(kernels),
+            "outs": {name: file_md5(path.with_name(name)) for name in outs},
         }
         write_json(path, record)
 
 
-def machine_class() -> str:
-    """Name the class of machines within which results agree byte for byte: vendor, architecture, libc.
+def dependencies(module: str, params: Path, profile: str, tables: Iterable[str]) -> dict[str, str]:
+    """Hash all that the numbers of a stage depend on, but for versions and kernels.
+
+    Args:
+        module: Full name of the module that runs; what it imports of ours, directly or not, counts.
+        params: Its file of parameters, relative to the repository.
+        profile: Block of it that is read.
+        tables: Names of the data tables it reads.
 
     Returns:
-        For example "GenuineIntel x86_64 glibc-2.36".
+        Hash by path relative to the repository, see `content_hash`.
     """
-    return f"{_cpu_vendor()} {platform.machine()} {'-'.join(platform.libc_ver())}"
+    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(module)]
+    data = [Path("data") / f"{name}.parquet" for name in tables]
+    return {path.as_posix(): content_hash(path, profile) for path in sorted([*code, params, *data])}
+
+
+def content_hash(path: Path, profile: str) -> str:
+    """Hash what a file means to a stage.
+
+    Args:
+        path: Code, parameters or data.
+        profile: Block that counts of a file of parameters.
+
+    Returns:
+        Of code see `code_hash`, of parameters the SHA-256 of their block, of data the MD5 that DVC knows them by.
+    """
+    if path.suffix == ".py":
+        return code_hash(path)
+    if path.suffix == ".yaml":
+        return hashlib.sha256(canonical_json(read_yaml(path)[profile]).encode()).hexdigest()
+    return file_md5(path)
+
+
+def code_hash(path: Path) -> str:
+    """Hash the syntax tree of a Python file without its docstrings: comments and layout leave it as it is.
+
+    Empty fields are left out, so that Python 3.12, whose functions have one more, gives the same hash as 3.11.
+
+    Args:
+        path: The file.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
+    tree = ast.parse(path.read_bytes())
+    return hashlib.sha256(repr(_meaning(tree)).encode()).hexdigest()
+
+
+def fingerprint(profile: str, deps: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    """Put all that makes a stage's numbers, on machines of one class, into one hash.
+
+    Args:
+        profile: Profile of the stage.
+        deps: See `dependencies`.
+        versions: Of numerical libraries; others are left out.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
+    # Without the label of a build: torch's wheel for a CPU and that for a GPU are one version.
+    numerical = {name: versions[name].partition("+")[0] for name in NUMERICAL if name in versions}
+    content = {"profile": profile, "deps": dict(deps), "versions": numerical}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+@cache
+def import_closure(module: str) -> tuple[str, ...]:
+    """List our own modules that a module imports, directly or not, itself included.
+
+    Args:
+        module: Full name, for example "replications.lion.experiment".
+
+    Returns:
+        Sorted module names.
+
+    Example:
+        >>> import_closure("paperkit.results")
+        ('paperkit.results',)
+    """
+    if not module.startswith(PACKAGES):
+        return (module,)
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    return tuple(sorted({module, *graph.find_upstream_modules(module)}))
+
+
+def module_file(module: str) -> Path:
+    """Find the source file of a module.
+
+    Args:
+        module: Full name.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ModuleNotFoundError: If there is no such module with a source file.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.has_location:
+        message = f"no source file for module {module}"
+        raise ModuleNotFoundError(message)
+    return Path(spec.origin)
+
+
+def number_environment(pins: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that may change a number, as a process with these pins sees them.
+
+    Args:
+        pins: Variables that are set for the process.
+
+    Returns:
+        Value by name, sorted.
+    """
+    seen = {**os.environ, **pins}
+    chosen = (name for name in seen if _CHOOSES.fullmatch(name) and not _IS_PLACE.search(name))
+    return {name: seen[name] for name in sorted({*chosen, *({"PYTHONHASHSEED"} & seen.keys())})}
+
+
+def kernels_in_use() -> dict[str, str]:
+    """Name the kernels that this process computes with: libraries choose them by processor and environment.
+
+    Returns:
+        Kernels of "BLAS" (NumPy's and SciPy's), "NumPy" and "torch"; for example "openblas Haswell", "X86_V3 X86_V4",
+        "AVX2".
+    """
+    import scipy.linalg  # noqa: F401  # loads SciPy's BLAS
+    import torch
+    from numpy.lib.introspect import opt_func_info
+    from threadpoolctl import threadpool_info
+
+    blas = [each for each in threadpool_info() if each["user_api"] == "blas"]
+    targets = {of_type["current"] for of_function in opt_func_info().values() for of_type in of_function.values()}
+    return {
+        "BLAS": " ".join(sorted({f"{each['internal_api']} {each.get('architecture', '?')}" for each in blas})),
+        "NumPy": " ".join(sorted(target for target in targets if not target.startswith("baseline"))) or "baseline",
+        "torch": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def machine_class(kernels: Mapping[str, str]) -> str:
+    """Name the class of machines within which results agree byte for byte: vendor, architecture, libc, kernels.
+
+    Args:
+        kernels: See `kernels_in_use`.
+
+    Returns:
+        For example "GenuineIntel x86_64 glibc-2.36, BLAS openblas Haswell, NumPy X86_V3, torch AVX2".
+    """
+    machine = f"{_cpu_vendor()} {platform.machine()} {'-'.join(platform.libc_ver())}"
+    return ", ".join([machine, *(f"{library} {chosen}" for library, chosen in kernels.items())])
+
+
+def numerical_versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that may change a number.
+
+    Returns:
+        Version by name, without what is not installed.
+    """
+    return {name: installed for name in NUMERICAL if (installed := _installed(name))}
 
 
 def pinned_versions(lock: Path) -> dict[str, str]:
@@ -105,6 +308,42 @@ def pinned_versions(lock: Path) -> dict[str, str]:
     }
     installed = {_normal(found.name): found.version for found in distributions() if found.name}
     return {name: installed[_normal(name)] for name in sorted(names) if _normal(name) in installed}
+
+
+def file_md5(path: Path) -> str:
+    """Hash a file as DVC does.
+
+    Args:
+        path: The file.
+
+    Returns:
+        MD5, 32 hexadecimal digits.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def _meaning(node: object) -> object:
+    """Reduce a syntax tree to names, fields and values, without positions, docstrings and empty fields."""
+    if isinstance(node, list):
+        return [_meaning(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _docstring(node):
+        fields["body"] = fields["body"][1:]
+    return type(node).__name__, [(name, _meaning(value)) for name, value in fields.items()]
+
+
+def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return ast.get_docstring(node, clean=False) is not None
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _normal(name: str) -> str:
@@ -131,6 +370,13 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None  # an exported archive has no history
     return done.stdout.strip()
+
+
+def _committed_file(path: Path) -> dict[str, str | None]:
+    """Hash a file, and name the last commit that changed it; null if it is not committed as it is."""
+    changed = _git("status", "--porcelain", "--", str(path))
+    commit = _git("log", "-1", "--format=%H", "--", str(path)) if changed == "" else None
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "commit": commit or None}
 
 
 def _is_dirty() -> bool | None:

@@ -40,6 +40,7 @@ TRIALS_COLUMNS = (
     "selected",
     "at_edge",
 )
+COSTS_COLUMNS = ("experiment", "arm", "runs", "cpu_s", "peak_mib")
 STATUSES = ("ok", "diverged")
 _INTEGERS = ("seed", "step", "trial")
 _FLAGS = ("selected", "at_edge")
@@ -135,6 +136,19 @@ def write_trials(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         ResultsError: As `write_runs`.
     """
     _write_table(path, rows, TRIALS_COLUMNS)
+
+
+def write_costs(path: Path, costs: Iterable[Mapping[str, Any]]) -> None:
+    """Write what runs took (`costs.csv`), by experiment and arm; no two executions write the same.
+
+    Args:
+        path: File to replace.
+        costs: One mapping a run: experiment, arm, cpu_s (processor seconds), peak_mib (largest memory).
+    """
+    table = pd.DataFrame(costs, columns=["experiment", "arm", "cpu_s", "peak_mib"])
+    of_arm = table.groupby(["experiment", "arm"], as_index=False)
+    summed = of_arm.agg(runs=("cpu_s", "size"), cpu_s=("cpu_s", "sum"), peak_mib=("peak_mib", "max"))
+    replace_text(path, summed.round(2).to_csv(index=False, columns=list(COSTS_COLUMNS), lineterminator="\n"))
 
 
 def read_runs(path: Path) -> pd.DataFrame:

@@ -1,42 +1,51 @@
 """A grid of runs executed in parallel processes; each finished run is kept at once.
 
 A run is one (experiment, arm, hyper-parameters, seed). Its measurements are a function of the run, of the
-code it imports, of the data and of the instruction set, and of nothing else: these are its key. A stage that
-was killed finds its finished runs under their keys and ends with the same bytes.
+code it imports, of the data, of the versions of numerical libraries and of the kernels they choose, and of nothing
+else: these are its key. A stage that was killed finds its finished runs under their keys and ends with the same bytes.
 """
 
 import hashlib
-import importlib.util
+import importlib
 import json
 import math
 import os
+import resource
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import grimp
 import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor, cpu_count
 from tqdm import tqdm
 
+from paperkit.provenance import (
+    code_hash,
+    import_closure,
+    kernels_in_use,
+    module_file,
+    number_environment,
+    numerical_versions,
+)
 from paperkit.results import canonical_json, replace_text
 
-PACKAGES = ("paperkit", "replications")
 THREADS = 1
 # Kernels are chosen at run time by instruction set, and round differently. AVX2 is what every x86-64 machine
-# of the last decade has.
+# of the last decade has. OpenBLAS and NumPy are left as their users have them: what they chose is in a run's key.
 INSTRUCTION_SET = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "MKL_CBWR": "",  # as if unset, whatever the user has: COMPATIBLE moves every matrix product
 }
 # glibc gives large blocks back to the system as soon as they are free, and a training step asks for the same ones
 # again: the page faults took a fifth of a step of a small model. No value depends on these.
@@ -84,6 +93,23 @@ class Measurement:
     value: float
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a run took; two executions of one run differ in it.
+
+    Attributes:
+        experiment: Of the run.
+        arm: Of the run.
+        cpu_s: Processor time in seconds.
+        peak_mib: Largest memory of its process during the run, in MiB, with what earlier runs have freed.
+    """
+
+    experiment: str
+    arm: str
+    cpu_s: float
+    peak_mib: float
+
+
 Measure = Callable[[Run], Iterable[Measurement]]
 Rows = list[dict[str, Any]]
 
@@ -116,8 +142,8 @@ class Runner:
         workers: Number of processes.
         instruction_set: Environment variables that pin the kernels chosen at run time.
         allocator: Environment variables that keep the workers' memory; no part of a run's key.
-        lock: File that pins the versions of all libraries.
         kept: Folder of finished runs of all stages.
+        costs: What each run has taken that was returned, by its key.
     """
 
     stage: str
@@ -126,8 +152,8 @@ class Runner:
     workers: int
     instruction_set: Mapping[str, str] = field(default_factory=INSTRUCTION_SET.copy)
     allocator: Mapping[str, str] = field(default_factory=ALLOCATOR.copy)
-    lock: Path = Path("requirements.lock")
     kept: Path = Path(".paperkit/runs")
+    costs: dict[str, Cost] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -150,6 +176,16 @@ class Runner:
         grid = dict(zip(keys, runs, strict=True))
         self._execute(measure, {key: run for key, run in grid.items() if _kept(self._file(key)) is None})
         return [self._rows(key, grid[key]) for key in keys]
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of a worker that may change a number."""
+        return number_environment({**self.instruction_set, **_ONE_THREAD})
+
+    @cached_property
+    def kernels(self) -> dict[str, str]:
+        """Kernels that a worker computes with, asked of a worker."""
+        return self._executor.submit(kernels_in_use).result()
 
     def forget(self) -> None:
         """Remove the kept runs: the stage has ended well, and the next `--force` must really run."""
@@ -175,8 +211,8 @@ class Runner:
             return
         with tqdm(total=len(missing), desc=self.stage, unit="run") as bar:
             try:
-                for key, measurements in _finished(self._executor, measure, missing, ahead=2 * self.workers):
-                    replace_text(self._file(key), canonical_json(measurements) + "\n")
+                for key, finished in _finished(self._executor, measure, missing, ahead=2 * self.workers):
+                    replace_text(self._file(key), canonical_json(finished) + "\n")
                     bar.update()
             except BaseException:
                 # Without this, an error in the first run would be shown only after the last one.
@@ -188,18 +224,20 @@ class Runner:
         return self.folder / f"{key}.json"
 
     def _rows(self, key: str, run: Run) -> list[dict[str, Any]]:
-        measurements = _kept(self._file(key))
-        assert measurements is not None, f"run {key} was executed but is not kept"
+        finished = _kept(self._file(key))
+        assert finished is not None, f"run {key} was executed but is not kept"
+        self.costs[key] = Cost(run.experiment, run.arm, **finished["cost"])
         head = {"profile": self.profile, **asdict(run)}
-        return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in measurements]
+        return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in finished["measurements"]]
 
     def _common_key(self, measure: Measure) -> dict[str, Any]:
         return {
             "measure": f"{measure.__module__}.{measure.__qualname__}",
             "code": code_hashes(measure.__module__),
-            "lock": hashlib.sha256(self.lock.read_bytes()).hexdigest(),
+            "versions": numerical_versions(),
             "inputs": dict(self.inputs),
-            "instruction_set": dict(self.instruction_set),
+            "environment": self.environment,
+            "kernels": self.kernels,
             "threads": THREADS,
             "profile": self.profile,
         }
@@ -234,55 +272,16 @@ def run_key(run: Run, common: Mapping[str, Any]) -> str:
 
 
 @cache
-def import_closure(module: str) -> tuple[str, ...]:
-    """List our own modules that a module imports, directly or not, itself included.
-
-    Args:
-        module: Full name, for example "replications.lion.experiment".
-
-    Returns:
-        Sorted module names.
-
-    Example:
-        >>> import_closure("paperkit.results")
-        ('paperkit.results',)
-    """
-    if not module.startswith(PACKAGES):
-        return (module,)
-    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
-    return tuple(sorted({module, *graph.find_upstream_modules(module)}))
-
-
-@cache
 def code_hashes(module: str) -> dict[str, str]:
-    """Hash the source of every module in the import closure, once: workers do not see what is changed later.
+    """Hash the code of every module in the import closure, once: workers do not see what is changed later.
 
     Args:
         module: Full name.
 
     Returns:
-        SHA-256 of each source file, by module name.
+        Hash of each source file, see `code_hash`, by module name.
     """
-    return {name: hashlib.sha256(module_file(name).read_bytes()).hexdigest() for name in import_closure(module)}
-
-
-def module_file(module: str) -> Path:
-    """Find the source file of a module.
-
-    Args:
-        module: Full name.
-
-    Returns:
-        Its path.
-
-    Raises:
-        ModuleNotFoundError: If there is no such module with a source file.
-    """
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or not spec.has_location:
-        message = f"no source file for module {module}"
-        raise ModuleNotFoundError(message)
-    return Path(spec.origin)
+    return {name: code_hash(module_file(name)) for name in import_closure(module)}
 
 
 def available_workers() -> int:
@@ -320,7 +319,7 @@ def _end_with(parent: int) -> None:
 
 def _finished(
     executor: ProcessPoolExecutor, measure: Measure, missing: Mapping[str, Run], *, ahead: int
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each run as it finishes; few are submitted ahead, for with a full queue loky fails to kill its workers."""
     waiting = iter(missing.items())
     submitted: dict[Future, str] = {}
@@ -334,11 +333,29 @@ def _finished(
             yield submitted.pop(future), future.result()
 
 
-def _measured(measure: Measure, run: Run) -> list[dict[str, Any]]:
-    return [{**asdict(m), "value": float(m.value) if math.isfinite(m.value) else None} for m in measure(run)]
+def _measured(measure: Measure, run: Run) -> dict[str, Any]:
+    _forget_peak()
+    start = time.process_time()
+    measurements = [{**asdict(m), "value": float(m.value) if math.isfinite(m.value) else None} for m in measure(run)]
+    cost = {"cpu_s": round(time.process_time() - start, 3), "peak_mib": round(_peak_kib() / 1024, 1)}
+    return {"measurements": measurements, "cost": cost}
 
 
-def _kept(path: Path) -> list[dict[str, Any]] | None:
+def _forget_peak() -> None:
+    """Let the kernel note the largest memory of this process anew, where it can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_kib() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
     """Read a finished run; a file that a crash of the machine damaged counts as missing."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

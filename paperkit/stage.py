@@ -1,19 +1,23 @@
 """What every training or timing stage does around its experiment: check, run, publish at once."""
 
 import argparse
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from paperkit.config import StrictModel, read_profile
 from paperkit.datasets import data_hash
-from paperkit.provenance import Provenance
-from paperkit.results import write_runs, write_trials
-from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available_workers, import_closure, module_file
+from paperkit.provenance import Provenance, dependencies, module_file
+from paperkit.results import write_costs, write_runs, write_trials
+from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available_workers
 
+TRIALS = "trials.csv"
+# Set by `make rerun`: run also where the results are of this very code.
+RERUN = "PAPERKIT_RERUN"
 Config = TypeVar("Config", bound=StrictModel)
 
 
@@ -37,7 +41,7 @@ class Kind:
     Attributes:
         params: File of parameters beside the module.
         runs: Name of the table of measurements.
-        trials: Name of the ledger of the search; None for a stage that tunes nothing.
+        costs: Name of the table of what the runs took; None where that is what is measured.
         provenance: Name of the record of what it ran on.
         workers: Number of processes; None for as many as cores.
         instruction_set: Environment variables that pin the kernels.
@@ -46,14 +50,14 @@ class Kind:
 
     params: str
     runs: str
-    trials: str | None
+    costs: str | None
     provenance: str
     workers: int | None
     instruction_set: Mapping[str, str]
     allocator: Mapping[str, str]
 
 
-TRAINING = Kind("params.yaml", "runs.csv", "trials.csv", "provenance.json", None, INSTRUCTION_SET, ALLOCATOR)
+TRAINING = Kind("params.yaml", "runs.csv", "costs.csv", "provenance.json", None, INSTRUCTION_SET, ALLOCATOR)
 # A clock reading has the machine to itself, and every library as its users have it: one process, no pins.
 TIMING = Kind("timing.yaml", "timings.csv", None, "timing_provenance.json", 1, {}, {})
 
@@ -93,20 +97,24 @@ def main(
     except (ValueError, FileNotFoundError) as error:
         message = f"{stage}: {error}"
         raise SystemExit(message) from error
-    deps = _dependencies(module, params, tables)
-    provenance = Provenance(stage, ["python", *sys.orig_argv[1:]], options.profile, deps=deps)
+    deps = dependencies(module, params, options.profile, tables)
+    command = ["python", *sys.orig_argv[1:]]
+    provenance = Provenance(stage, command, options.profile, deps=deps, claims=params.with_name("claims.yaml"))
+    record = options.out / kind.provenance
+    if provenance.has_made(record) and not os.environ.get(RERUN):
+        print(f"{stage}: {options.out} is of this code, data, parameters and versions; nothing to do (see make rerun)")
+        return
     runner = Runner(
         stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set, kind.allocator
     )
     result = experiment(settings, runner)
+    kernels = runner.kernels
     runner.close()
-    publish(result, options.out, runs=kind.runs, trials=kind.trials)
+    outs = publish(result, options.out, runs=kind.runs)
+    if kind.costs:
+        write_costs(options.out / kind.costs, map(asdict, runner.costs.values()))
     provenance.write(
-        options.out / kind.provenance,
-        workers=runner.workers,
-        threads=THREADS,
-        isa=kind.instruction_set,
-        lock=runner.lock,
+        record, outs=outs, workers=runner.workers, threads=THREADS, environment=runner.environment, kernels=kernels
     )
     runner.forget()
 
@@ -118,25 +126,24 @@ def _parse(stage: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def publish(result: Tables, out: Path, *, runs: str = TRAINING.runs, trials: str | None = TRAINING.trials) -> None:
+def publish(result: Tables, out: Path, *, runs: str = TRAINING.runs) -> list[str]:
     """Replace the tables of a folder, but only when all of them could be written.
 
     Args:
         result: What an experiment handed over.
         out: Folder of the results; made if it is missing.
         runs: Name of the table of measurements.
-        trials: Name of the ledger of the search; None writes none.
+
+    Returns:
+        Names of the tables that are there now.
     """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
         written = Path(folder)
         write_runs(written / runs, result.runs)
-        if trials is not None:
-            write_trials(written / trials, result.trials)
-        for table in written.iterdir():
+        if result.trials:
+            write_trials(written / TRIALS, result.trials)
+        tables = sorted(written.iterdir())
+        for table in tables:
             table.replace(out / table.name)
-
-
-def _dependencies(module: str, params: Path, tables: Iterable[str]) -> list[Path]:
-    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(module)]
-    return [*code, params, *(Path("data") / f"{name}.parquet" for name in tables)]
+    return [table.name for table in tables]

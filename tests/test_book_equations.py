@@ -1,6 +1,5 @@
 """Derivations that run: an equation of a page of results says its check, and a check that fails stops the build."""
 
-import hashlib
 import importlib
 import json
 import re
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from sphinx.errors import ExtensionError
 
+from paperkit.provenance import code_hash
 from tests.built_book import BOOK, ROOT, PageReader, source_pages
 from tests.tiny_book import TinyBook, claim, identity, provenance
 
@@ -51,15 +51,11 @@ def book(tmp_path):
     (folder / "derivation.py").write_text(DERIVATION)
     (folder / "experiment.py").write_text("import replications.toy.derivation\n")
     modules = ("__init__", "rule", "derivation", "experiment")
-    code = {f"replications/toy/{name}.py": md5(folder / f"{name}.py") for name in modules}
+    code = {f"replications/toy/{name}.py": code_hash(folder / f"{name}.py") for name in modules}
     made.write_result("toy/provenance", provenance(stage="toy", deps=code))
     judge(made, max_error=1.7763568394002505e-15)
     made.code = folder
     return made
-
-
-def md5(path):
-    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def judge(book, tolerance=1e-12, control_error=4.0, **changes):

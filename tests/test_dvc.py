@@ -73,6 +73,7 @@ def seen_by_dvc(root: Path) -> list[str]:
         "paperkit/__pycache__/runs.cpython-311.pyc",
         "results/any/provenance.json",
         "results/any/timing_provenance.json",
+        "results/any/costs.csv",
     )
     with Repo(str(root)) as repo:
         return [path for path in paths if not repo.dvcignore.check_ignore(str(root / path)).match]
@@ -105,7 +106,7 @@ def toy(tmp_path: Path) -> Path:
     texts = {
         ".dvc/config": CONFIG,
         ".gitattributes": f"{STORE}/** binary\n",
-        ".dvcignore": "__pycache__\nprovenance.json\ntiming_provenance.json\n",
+        ".dvcignore": "__pycache__\nprovenance.json\ntiming_provenance.json\ncosts.csv\n",
         "dvc.yaml": PIPELINE,
     }
     for name, text in texts.items():
@@ -164,7 +165,7 @@ def test_a_damaged_object_is_found(toy):
     assert damaged_objects(toy) == [stored.relative_to(toy).as_posix()]
 
 
-@pytest.mark.parametrize("line", ["__pycache__", "provenance.json"])
+@pytest.mark.parametrize("line", ["__pycache__", "provenance.json", "costs.csv"])
 def test_a_missing_line_of_dvcignore_is_found(line, toy):
     lines = [other for other in (toy / ".dvcignore").read_text(encoding="utf-8").split() if other != line]
     (toy / ".dvcignore").write_text("\n".join(lines), encoding="utf-8")

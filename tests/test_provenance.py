@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +19,25 @@ import numpy
 import pytest
 import yaml
 
-from paperkit.provenance import Provenance, machine_class, pinned_versions
+from paperkit.provenance import (
+    NUMERICAL,
+    Provenance,
+    code_hash,
+    content_hash,
+    fingerprint,
+    import_closure,
+    machine_class,
+    module_file,
+    number_environment,
+    numerical_versions,
+    pinned_versions,
+)
+
+ROOT = Path(__file__).parents[1]
 
 FIELDS = {
-    "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class",
-    "cores", "workers", "threads", "isa", "versions", "lock_sha256", "deps",
+    "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class", "kernels",
+    "cores", "workers", "threads", "environment", "versions", "lock_sha256", "deps", "fingerprint", "outs", "claims",
 }  # fmt: skip
 
 
@@ -51,12 +65,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def record(deps: Sequence[Path] = (Path("code.py"),), **changes: Any) -> dict[str, Any]:
-    settings = {
-        "workers": 2, "threads": 1, "isa": {"ONEDNN_MAX_CPU_ISA": "AVX2"}, "lock": Path("requirements.lock"),
-    }  # fmt: skip
-    provenance = Provenance("toy", ["python", "-m", "toy", "--profile", "cpu"], "cpu", deps=deps)
-    provenance.write(Path("provenance.json"), **{**settings, **changes})
+MADE_WITH = {"outs": (), "workers": 2, "threads": 1, "environment": {}, "kernels": {"torch": "AVX2"}}
+
+
+def record(*, claims: Path | None = None, deps: Mapping[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    command = ["python", "-m", "toy", "--profile", "cpu"]
+    provenance = Provenance("toy", command, "cpu", deps=deps or {"code.py": "0a"}, claims=claims)
+    provenance.write(Path("provenance.json"), **{**MADE_WITH, **changes})
     return json.loads(Path("provenance.json").read_text())
 
 
@@ -72,28 +87,168 @@ def test_the_record_says_what_it_was_told(repository) -> None:
     written = record()
     assert (written["stage"], written["profile"]) == ("toy", "cpu")
     assert written["command"] == "python -m toy --profile cpu"
-    assert (written["workers"], written["threads"], written["isa"]) == (2, 1, {"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    assert (written["workers"], written["threads"], written["kernels"]) == (2, 1, {"torch": "AVX2"})
+    assert written["deps"] == {"code.py": "0a"}
     assert written["cores"] == os.cpu_count()
 
 
-def test_the_record_has_the_hashes_of_lock_and_dependencies(repository) -> None:
-    written = record(deps=[Path("results/toy/old"), Path("code.py")])
+def test_the_record_has_the_hash_of_the_lock_and_of_what_was_made(repository) -> None:
+    Path("runs.csv").write_text("made")
+    written = record(outs=["runs.csv"])
     assert written["lock_sha256"] == hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
-    assert written["deps"] == {
-        "code.py": hashlib.md5(b"x = 1\n").hexdigest(),
-        "results/toy/old": hashlib.md5(b"1").hexdigest(),
-    }
+    assert written["outs"] == {"runs.csv": hashlib.md5(b"made").hexdigest()}
 
 
-def test_commit_and_hashes_are_those_at_the_start(repository) -> None:
+def test_commit_and_claims_are_those_at_the_start(repository) -> None:
+    (repository / "claims.yaml").write_text("schema: 1\n")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "claims")
     started = git(repository, "rev-parse", "HEAD")
-    provenance = Provenance("toy", ["python"], "cpu", deps=[Path("code.py")])
-    (repository / "code.py").write_text("x = 2\n")
+    provenance = Provenance("toy", ["python"], "cpu", deps={}, claims=Path("claims.yaml"))
+    (repository / "claims.yaml").write_text("schema: 2\n")
     git(repository, "commit", "--quiet", "--all", "--message", "while it ran")
-    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"))
+    provenance.write(Path("p.json"), **MADE_WITH)
     written = json.loads(Path("p.json").read_text())
     assert written["commit"] == started != git(repository, "rev-parse", "HEAD")
-    assert written["deps"] == {"code.py": hashlib.md5(b"x = 1\n").hexdigest()}
+    assert written["claims"] == {"sha256": hashlib.sha256(b"schema: 1\n").hexdigest(), "commit": started}
+
+
+@pytest.mark.parametrize("state", ["never committed", "changed since"])
+def test_claims_that_are_not_committed_have_no_commit(repository, state) -> None:
+    claims = repository / "claims.yaml"
+    claims.write_text("schema: 1\n")
+    if state == "changed since":
+        git(repository, "add", "--all")
+        git(repository, "commit", "--quiet", "--message", "claims")
+        claims.write_text("schema: 1 # a comment\n")
+    assert record(claims=Path("claims.yaml"))["claims"]["commit"] is None
+
+
+# What decides whether a stage has to run
+
+
+def test_a_stage_has_made_what_stands_beside_its_record_until_code_data_or_tables_change(repository) -> None:
+    Path("runs.csv").write_text("made")
+    record(outs=["runs.csv"])
+    path = Path("provenance.json")
+
+    def has_made(profile="cpu", deps=None) -> bool:
+        return Provenance("toy", [], profile, deps=deps or {"code.py": "0a"}).has_made(path)
+
+    assert has_made()
+    assert not has_made(profile="smoke")
+    assert not has_made(deps={"code.py": "0b"})
+    assert not Provenance("toy", [], "cpu", deps={"code.py": "0a"}).has_made(Path("missing.json"))
+    Path("runs.csv").write_text("edited by hand")
+    assert not has_made()
+    Path("runs.csv").unlink()
+    assert not has_made()
+
+
+def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_another_does_not() -> None:
+    versions = {"numpy": "2.4.6", "torch": "2.13.0+cpu", "tqdm": "1"}
+    known = fingerprint("cpu", {"code.py": "0a"}, versions)
+    assert fingerprint("cpu", {"code.py": "0a"}, {**versions, "tqdm": "2"}) == known
+    assert fingerprint("cpu", {"code.py": "0a"}, {**versions, "torch": "2.13.0"}) == known
+    assert fingerprint("cpu", {"code.py": "0a"}, {**versions, "numpy": "2.5.0"}) != known
+
+
+def test_every_numerical_library_is_installed_under_its_name() -> None:
+    assert list(numerical_versions()) == list(NUMERICAL)
+
+
+CODE = '''\
+"""What it is."""
+
+
+class A:
+    """An A."""
+
+    def f(self, x=1):
+        """Add."""
+        return x + 1.0
+'''
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        CODE.replace('"""Add."""', '"""Add one, see\n        the page."""'),
+        CODE.replace('        """Add."""\n', ""),
+        CODE.replace('"""What it is."""\n', ""),
+        CODE.replace("return", "# why\n        return"),
+        CODE.replace("x + 1.0", "(x   +\n                1.0)"),
+        CODE.replace("\n", "\r\n"),
+        CODE.replace("1.0", "1.00"),
+    ],
+)
+def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed) -> None:
+    assert changed != CODE
+    (tmp_path / "a.py").write_text(CODE)
+    (tmp_path / "b.py").write_bytes(changed.encode())
+    assert code_hash(tmp_path / "a.py") == code_hash(tmp_path / "b.py")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1.0", "1.1"), ("1.0", "1"), ("x + 1.0", "1.0 + x"), ("x=1", "x=2"), ("class A", "class B"),
+        ("return x", "'no docstring'\n        return x"), ("def f", "async def f"),
+    ],
+)  # fmt: skip
+def test_another_meaning_changes_the_hash_of_code(tmp_path, old, new) -> None:
+    (tmp_path / "a.py").write_text(CODE)
+    (tmp_path / "b.py").write_text(CODE.replace(old, new, 1))
+    assert code_hash(tmp_path / "a.py") != code_hash(tmp_path / "b.py")
+
+
+def test_the_hash_of_code_is_the_same_in_every_python() -> None:
+    # Taken with Python 3.11, 3.12 and 3.13; the fingerprint of a result made elsewhere must be known here.
+    path = Path(__file__).parent / "fixtures/hashed_code.py"
+    assert code_hash(path) == "52674c9eada220d156d8336376a6b707a02c02c87d3cf9595782bd489cf7f736"
+
+
+def test_of_parameters_only_the_block_of_the_profile_counts(tmp_path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("smoke: {steps: 1}\ncpu: {steps: 2, lr: 0.1}\n")
+    before = {profile: content_hash(params, profile) for profile in ("smoke", "cpu")}
+    params.write_text("# why\nsmoke: {steps: 3}\ncpu:\n  lr: 1.0e-1\n  steps: 2\n")
+    assert content_hash(params, "cpu") == before["cpu"]
+    assert content_hash(params, "smoke") != before["smoke"]
+
+
+def test_data_count_by_their_bytes_as_dvc_knows_them(tmp_path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"bytes")
+    assert content_hash(tmp_path / "a.parquet", "cpu") == hashlib.md5(b"bytes").hexdigest()
+
+
+def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers() -> None:
+    closure = import_closure("replications.lion.experiment")
+    assert {
+        "paperkit.config", "paperkit.datasets", "paperkit.models.tiny_gpt", "paperkit.results", "paperkit.runs",
+        "paperkit.stage", "paperkit.training", "paperkit.tuning", "replications.lion.experiment",
+        "replications.lion.optimizer",
+    } <= set(closure)  # fmt: skip
+    assert closure == tuple(sorted(closure))
+
+
+def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment() -> None:
+    outside = {"paperkit.claims", "paperkit.statistics", "paperkit.style", "replications.lion.estimands"}
+    assert all(module_file(name).is_file() for name in outside)  # they exist: their absence below means something
+    assert not outside & set(import_closure("replications.lion.experiment"))
+
+
+def test_a_module_of_no_package_of_ours_stands_for_itself() -> None:
+    assert import_closure("yaml") == ("yaml",)
+
+
+@pytest.mark.parametrize("name", ["paperkit.absent", "sys"])
+def test_a_module_without_a_source_file_is_refused_by_name(name) -> None:
+    with pytest.raises(ModuleNotFoundError, match=f"no source file for module {name}"):
+        module_file(name)
+
+
+# The state of the code
 
 
 def test_a_clean_work_tree_is_not_dirty(repository) -> None:
@@ -119,7 +274,7 @@ def test_changed_code_is_dirty(repository, source) -> None:
 
 def test_deleted_code_is_dirty(repository) -> None:
     (repository / "code.py").unlink()
-    assert record(deps=[])["dirty"] is True
+    assert record()["dirty"] is True
 
 
 def test_outside_a_repository_the_commit_is_null(repository, monkeypatch) -> None:
@@ -132,12 +287,12 @@ def test_outside_a_repository_the_commit_is_null(repository, monkeypatch) -> Non
 
 def test_the_clocks_measure_this_stage(repository) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
-    provenance = Provenance("toy", ["python"], "cpu", deps=[])
+    provenance = Provenance("toy", ["python"], "cpu", deps={})
     time.sleep(0.2)
     end = time.process_time() + 0.2
     while time.process_time() < end:
         pass
-    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"))
+    provenance.write(Path("p.json"), **MADE_WITH)
     written = json.loads(Path("p.json").read_text())
     assert written["wall_s"] >= 0.4
     assert 0.2 <= written["cpu_s"] <= written["wall_s"]
@@ -147,10 +302,10 @@ def test_the_clocks_measure_this_stage(repository) -> None:
 
 
 def test_the_time_of_ended_workers_counts(repository) -> None:
-    provenance = Provenance("toy", ["python"], "cpu", deps=[])
+    provenance = Provenance("toy", ["python"], "cpu", deps={})
     burn = "import time\nwhile time.process_time() < 0.4: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    provenance.write(Path("p.json"), workers=1, threads=1, isa={}, lock=Path("requirements.lock"))
+    provenance.write(Path("p.json"), **MADE_WITH)
     assert json.loads(Path("p.json").read_text())["cpu_s"] >= 0.4
 
 
@@ -164,10 +319,37 @@ def test_the_name_of_the_host_is_not_in_the_record(repository, monkeypatch) -> N
     assert name not in json.dumps(record())
 
 
-def test_the_machine_class_names_vendor_architecture_and_libc() -> None:
-    assert re.fullmatch(r"\S+ \S+ \S+", machine_class())
-    assert f" {platform.machine()} " in machine_class()
-    assert machine_class().endswith("-".join(platform.libc_ver()))
+def test_the_machine_class_names_vendor_architecture_libc_and_kernels() -> None:
+    machine, *kernels = machine_class({"BLAS": "openblas Haswell", "torch": "AVX2"}).split(", ")
+    assert re.fullmatch(r"\S+ \S+ \S+", machine)
+    assert f" {platform.machine()} " in machine
+    assert machine.endswith("-".join(platform.libc_ver()))
+    assert kernels == ["BLAS openblas Haswell", "torch AVX2"]
+
+
+def test_kernels_are_those_that_the_environment_chooses() -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from paperkit.provenance import kernels_in_use as k; import json; print(json.dumps(k()))",
+    ]
+    chosen = {
+        "OPENBLAS_CORETYPE": "Sandybridge",
+        "ATEN_CPU_CAPABILITY": "default",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4",
+    }
+    done = subprocess.run(command, env={**os.environ, **chosen}, cwd=ROOT, capture_output=True, text=True, check=True)
+    kernels = json.loads(done.stdout)
+    assert (kernels["BLAS"], kernels["torch"]) == ("openblas Sandybridge", "DEFAULT")
+    assert "X86_V4" not in kernels["NumPy"]
+
+
+def test_variables_that_change_numbers_are_recorded_and_places_are_not(monkeypatch) -> None:
+    for name in ("MKL_CBWR", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR", "TORCH_HOME", "EDITOR"):
+        monkeypatch.setenv(name, "x")
+    seen = number_environment({"MKL_CBWR": ""})
+    assert (seen["MKL_CBWR"], seen["OPENBLAS_CORETYPE"]) == ("", "x")
+    assert not {"NUMBA_CACHE_DIR", "TORCH_HOME", "EDITOR"} & set(seen)
 
 
 def test_versions_are_those_installed_not_those_pinned(tmp_path) -> None:

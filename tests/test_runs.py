@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from paperkit import runs as runs_module
+from paperkit.provenance import import_closure, kernels_in_use
 from paperkit.runs import (
     ALLOCATOR,
     INSTRUCTION_SET,
@@ -25,8 +26,6 @@ from paperkit.runs import (
     available_workers,
     code_hashes,
     execute,
-    import_closure,
-    module_file,
     run_key,
     seeds_of,
 )
@@ -76,18 +75,11 @@ BAD = {"train": float("nan"), "validation": float("inf"), "test": -float("inf")}
 
 
 @pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    path = tmp_path / "requirements.lock"
-    path.write_text("numpy==1.0\n")
-    return path
-
-
-@pytest.fixture
-def runner(tmp_path: Path, lock: Path) -> Iterator[Callable[..., Runner]]:
+def runner(tmp_path: Path) -> Iterator[Callable[..., Runner]]:
     made: list[Runner] = []
 
     def make(**changes: Any) -> Runner:
-        settings = {"stage": "toy", "profile": "smoke", "inputs": {"table": "a" * 64}, "workers": 1, "lock": lock}
+        settings = {"stage": "toy", "profile": "smoke", "inputs": {"table": "a" * 64}, "workers": 1}
         made.append(Runner(**{**settings, "kept": tmp_path / "kept", **changes}))
         return made[-1]
 
@@ -100,6 +92,7 @@ def runner(tmp_path: Path, lock: Path) -> Iterator[Callable[..., Runner]]:
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real worker processes that do not load torch: they start in a third of the time."""
     monkeypatch.setattr(runs_module, "_prepare_worker", int)
+    monkeypatch.setattr(runs_module, "kernels_in_use", dict)
 
 
 class InThisProcess:
@@ -120,6 +113,7 @@ class InThisProcess:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(runs_module, "kernels_in_use", dict)
 
 
 @pytest.fixture
@@ -156,9 +150,7 @@ def grid(log: Path, seeds: int = 4, arms: tuple[str, ...] = ("adamw", "lion")) -
 def processes(tmp_path_factory) -> list[dict[str, float]]:
     """What two runs in the one worker of a real runner report about their process."""
     folder = tmp_path_factory.mktemp("processes")
-    lock = folder / "requirements.lock"
-    lock.write_text("")
-    one = Runner("processes", "smoke", {}, 1, lock=lock, kept=folder / "kept")
+    one = Runner("processes", "smoke", {}, 1, kept=folder / "kept")
     # Two calls: the second finds the worker of the first.
     rows = [row for seed in range(2) for row in one(report_process, [Run("e", "a", seed, {})])]
     one.close()
@@ -279,16 +271,6 @@ def test_only_the_runs_that_are_missing_are_executed(runner, log, here) -> None:
     assert [each[0]["seed"] for each in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_no_worker_starts_when_every_run_is_kept(runner, log, here, monkeypatch) -> None:
-    first = runner()(draw, grid(log))
-    started = []
-    monkeypatch.setattr(InThisProcess, "__init__", lambda _, **settings: started.append(settings))
-    assert runner()(draw, grid(log)) == first
-    assert started == []
-    runner()(draw, grid(log, seeds=5))
-    assert len(started) == 1
-
-
 def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice(runner, log, here) -> None:
     rows = runner()(draw, [*grid(log, seeds=1), *grid(log, seeds=1)])
     assert executed(log) == [("adamw", 0), ("lion", 0)]
@@ -333,7 +315,7 @@ def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log
     with pytest.raises(ArithmeticError, match="seed 0 cannot be drawn"):
         one(draw, runs)
     assert not any(map(alive, pids(log)))
-    kept = [json.loads(file.read_text())[0]["value"] for file in runner().folder.iterdir()]
+    kept = [json.loads(file.read_text())["measurements"][0]["value"] for file in runner().folder.iterdir()]
     assert {random.Random(f"{arm} {seed}").random() for arm in ("adamw", "lion") for seed in (0, 1)} <= set(kept)
     before = executed(log)
     log.with_name("repaired").touch()
@@ -363,11 +345,33 @@ def test_other_data_pins_or_profile_execute_the_runs_again(runner, log, here, ch
     assert len(executed(log)) == 4
 
 
-def test_another_lock_executes_the_runs_again(runner, log, lock, here) -> None:
+@pytest.mark.parametrize("name", ["OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "MKL_VML_MODE", "PYTHONHASHSEED"])
+def test_a_variable_that_changes_numbers_executes_the_runs_again(runner, log, here, monkeypatch, name) -> None:
+    monkeypatch.setenv(name, "one")
     runner()(draw, grid(log, seeds=1))
-    lock.write_text("numpy==1.1\n")
+    monkeypatch.setenv(name, "another")  # a stage that was killed, and resumed elsewhere
     runner()(draw, grid(log, seeds=1))
     assert len(executed(log)) == 4
+
+
+@pytest.mark.parametrize("name", [*INSTRUCTION_SET, "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "HOME"])
+def test_a_variable_that_workers_pin_or_that_changes_no_number_executes_nothing_again(
+    runner, log, here, monkeypatch, name
+) -> None:
+    runner()(draw, grid(log, seeds=1))
+    monkeypatch.setenv(name, "COMPATIBLE")
+    runner()(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 2
+
+
+def test_other_kernels_or_versions_execute_the_runs_again(runner, log, here, monkeypatch) -> None:
+    runner()(draw, grid(log, seeds=1))
+    monkeypatch.setattr(runs_module, "kernels_in_use", lambda: {"BLAS": "openblas SkylakeX"})
+    runner()(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 4
+    monkeypatch.setattr(runs_module, "numerical_versions", lambda: {"numpy": "1.0"})
+    runner()(draw, grid(log, seeds=1))
+    assert len(executed(log)) == 6
 
 
 def test_another_number_of_threads_executes_the_runs_again(runner, log, here, monkeypatch) -> None:
@@ -377,13 +381,9 @@ def test_another_number_of_threads_executes_the_runs_again(runner, log, here, mo
     assert len(executed(log)) == 4
 
 
-def test_another_number_of_workers_or_an_equal_lock_elsewhere_executes_nothing_again(
-    runner, log, lock, here, tmp_path
-) -> None:
+def test_another_number_of_workers_executes_nothing_again(runner, log, here) -> None:
     runner()(draw, grid(log))
-    copy = tmp_path / "copy.lock"
-    copy.write_bytes(lock.read_bytes())
-    runner(workers=2, lock=copy)(draw, grid(log))
+    runner(workers=2)(draw, grid(log))
     assert len(executed(log)) == 8
 
 
@@ -418,10 +418,12 @@ def toy_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["toy_code"]
 
 
-def test_one_changed_byte_of_code_executes_the_runs_again_in_the_next_process(runner, log, here, toy_code) -> None:
+def test_changed_code_executes_the_runs_again_in_the_next_process_and_a_comment_does_not(
+    runner, log, here, toy_code
+) -> None:
     source = Path(toy_code.__file__)
-    for addition, expected in (("", 2), ("", 2), ("#", 4), (" ", 6)):
-        source.write_text(source.read_text() + addition)
+    for addition, expected in (("", 2), ("\n# why", 2), ("\nx = 1", 4), ("\nx = 2", 6)):
+        source.write_text(TOY_CODE + addition)
         code_hashes.cache_clear()  # as in a new process
         runner()(toy_code.measure, grid(log, seeds=1))
         assert len(executed(log)) == expected
@@ -462,49 +464,59 @@ def test_the_key_does_not_depend_on_the_order_of_a_configuration() -> None:
     assert run_key(run, {"x": 1, "y": 2}) == run_key(same, {"y": 2, "x": 1})
 
 
-# The import closure
-
-
-def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers() -> None:
-    closure = import_closure("replications.lion.experiment")
-    assert {
-        "paperkit.config", "paperkit.datasets", "paperkit.models.tiny_gpt", "paperkit.results", "paperkit.runs",
-        "paperkit.stage", "paperkit.training", "paperkit.tuning", "replications.lion.experiment",
-        "replications.lion.optimizer",
-    } <= set(closure)  # fmt: skip
-    assert closure == tuple(sorted(closure))
-
-
-def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment() -> None:
-    outside = {"paperkit.claims", "paperkit.statistics", "paperkit.style", "replications.lion.estimands"}
-    assert all(module_file(name).is_file() for name in outside)  # they exist: their absence below means something
-    assert not outside & set(import_closure("replications.lion.experiment"))
-
-
 def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(tmp_path, monkeypatch) -> None:
     before = code_hashes("paperkit.runs")
-    assert set(before) == {"paperkit.runs", "paperkit.results"}
+    assert list(before) == list(import_closure("paperkit.runs"))
     changed = tmp_path / "results.py"
-    changed.write_bytes(module_file("paperkit.results").read_bytes() + b"\n")
-    monkeypatch.setattr(
-        runs_module, "module_file", lambda name: changed if name == "paperkit.results" else module_file(name)
-    )
+    changed.write_bytes(runs_module.module_file("paperkit.results").read_bytes() + b"\nx = 1\n")
+    find = runs_module.module_file
+    monkeypatch.setattr(runs_module, "module_file", lambda name: changed if name == "paperkit.results" else find(name))
     code_hashes.cache_clear()
     after = code_hashes("paperkit.runs")
-    assert after["paperkit.runs"] == before["paperkit.runs"]
-    assert after["paperkit.results"] != before["paperkit.results"]
     code_hashes.cache_clear()
+    assert {name for name in before if after[name] != before[name]} == {"paperkit.results"}
 
 
-def test_a_module_of_no_package_of_ours_stands_for_itself(toy_code) -> None:
-    assert import_closure("toy_code") == ("toy_code",)
-    assert list(code_hashes("toy_code")) == ["toy_code"]
+# What runs take
 
 
-@pytest.mark.parametrize("name", ["paperkit.absent", "sys"])
-def test_a_module_without_a_source_file_is_refused_by_name(name) -> None:
-    with pytest.raises(ModuleNotFoundError, match=f"no source file for module {name}"):
-        module_file(name)
+def test_what_each_run_took_is_noted_with_it_and_kept(runner, log, here) -> None:
+    first, second = runner(), runner()
+    first(draw, grid(log))
+    second(draw, grid(log))
+    assert len(executed(log)) == 8
+    assert {(cost.experiment, cost.arm) for cost in first.costs.values()} == {
+        ("quality", "adamw"),
+        ("quality", "lion"),
+    }
+    assert len(first.costs) == 8
+    assert second.costs == first.costs
+
+
+def busy(run: Run) -> Iterator[Measurement]:
+    import numpy
+
+    table = numpy.ones(run.config["mib"] * 2**17)
+    end = time.process_time() + run.config["cpu_s"]
+    while time.process_time() < end:
+        pass
+    yield Measurement("none", 0, "sum", float(table[-1]))
+
+
+def test_processor_time_and_peak_memory_of_a_run_are_noted(runner, light) -> None:
+    one = runner()
+    one(busy, [Run("e", arm, 0, {"mib": mib, "cpu_s": s}) for arm, mib, s in (("small", 1, 0.0), ("large", 100, 0.3))])
+    costs = {cost.arm: cost for cost in one.costs.values()}
+    assert 0.3 <= costs["large"].cpu_s < 3
+    assert costs["small"].cpu_s < 0.3
+    assert costs["large"].peak_mib > costs["small"].peak_mib + 80
+
+
+def test_a_worker_names_its_kernels(runner) -> None:
+    kernels = runner().kernels
+    assert set(kernels) == {"BLAS", "NumPy", "torch"}
+    assert kernels["torch"] == "AVX2"  # as pinned, on every processor
+    assert kernels["BLAS"] == kernels_in_use()["BLAS"]
 
 
 # A real kill
@@ -543,7 +555,17 @@ if __name__ == "__main__":
     main(Config, run, stage="toy_stage", module="toy_stage")
 """
 # The toy computes nothing: a torch that is loaded at once, so that the test waits for runs and not for imports.
-TOY_TORCH = "def set_num_threads(number): pass\n\n\ndef use_deterministic_algorithms(on): pass\n"
+TOY_TORCH = """\
+from types import SimpleNamespace
+
+backends = SimpleNamespace(cpu=SimpleNamespace(get_cpu_capability=lambda: "AVX2"))
+
+
+def set_num_threads(number): pass
+
+
+def use_deterministic_algorithms(on): pass
+"""
 NUM_RUNS = 14
 
 
@@ -553,6 +575,7 @@ def start_stage(folder: Path) -> subprocess.Popen:
     (folder / "torch.py").write_text(TOY_TORCH)
     (folder / "params.yaml").write_text(f"smoke: {{seeds: {NUM_RUNS // 2}, pause_s: 0.2}}\n")
     (folder / "requirements.lock").write_text("numpy==1.0\n")
+    (folder / "claims.yaml").write_text("schema: 1\n")
     command = [sys.executable, "-m", "toy_stage", "--profile", "smoke", "--out", "results/toy_stage"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
     with (folder / "stderr").open("w") as stderr:
@@ -605,8 +628,7 @@ def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed
     assert not (killed / ".paperkit/runs/toy_stage").exists()
 
     assert len(executed(uninterrupted / "executed.log")) == NUM_RUNS
-    for name in ("runs.csv", "trials.csv"):
-        assert (results / name).read_bytes() == (expected / name).read_bytes()
+    assert (results / "runs.csv").read_bytes() == (expected / "runs.csv").read_bytes()
     table = (results / "runs.csv").read_text()
     assert len(table.splitlines()) == 1 + 2 * NUM_RUNS
     # `python -m` calls the module __main__, whose imports could not be found: the runs know it by its real name.

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 from pydantic import Field
@@ -17,7 +18,7 @@ from paperkit.config import StrictModel
 from paperkit.datasets import write_table
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.runs import INSTRUCTION_SET, Measurement, Run, Runner, available_workers
-from paperkit.stage import TIMING, TRAINING, Tables, main
+from paperkit.stage import TIMING, Tables, main
 
 ROOT = Path(__file__).parents[1]
 SOUND = "smoke:\n  model: {width: 8}\n  seeds: 2\ncpu:\n  model: {width: 64}\n  seeds: 10\n"
@@ -74,11 +75,11 @@ class Experiment:
         self, runs: list[dict] | None = None, trials: list[dict] | None = None, error: BaseException | None = None
     ) -> None:
         self.calls: list[tuple[Config, Runner]] = []
-        self.runs, self.trials, self.error = runs, trials or [TRIAL], error
+        self.runs, self.trials, self.error = runs, [TRIAL] if trials is None else trials, error
 
     def __call__(self, config: Config, runner: Runner) -> Tables:
         self.calls.append((config, runner))
-        runner.folder.mkdir(parents=True)
+        runner.folder.mkdir(parents=True, exist_ok=True)
         (runner.folder / "kept.json").write_text("[]")
         if self.error is not None:
             raise self.error
@@ -93,6 +94,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "params.yaml").write_text(SOUND)
     (tmp_path / "timing.yaml").write_text("smoke:\n  model: {width: 1}\n  seeds: 3\n")
     (tmp_path / "requirements.lock").write_text("numpy==1.0\n")
+    (tmp_path / "claims.yaml").write_text("schema: 1\n")
     write_table("python_docs", [{"path": "a.rst", "text": "A.", "split": "train"}], tmp_path / "data")
     (tmp_path / "results" / "toy").mkdir(parents=True)
     for name, text in OLD.items():
@@ -100,6 +102,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("paperkit.provenance.distributions", list)  # slow to read, and tested elsewhere
+    monkeypatch.setattr("paperkit.runs._prepare_worker", int)  # no torch in the workers: nothing is computed
+    monkeypatch.setattr("paperkit.runs.kernels_in_use", dict)
     yield tmp_path
     sys.modules.pop("toy_of_stage", None)
 
@@ -215,7 +219,7 @@ def test_a_stage_that_ends_well_replaces_its_results_and_forgets_its_runs(folder
     stage(experiment)
     assert len(read_runs(Path("results/toy/runs.csv"))) == 2
     assert read_trials(Path("results/toy/trials.csv"))["selected"].tolist() == [True]
-    assert sorted(committed()) == ["provenance.json", "runs.csv", "trials.csv"]
+    assert sorted(committed()) == ["costs.csv", "provenance.json", "runs.csv", "trials.csv"]
     assert not Path(".paperkit/runs/toy").exists()
     ((config, runner),) = experiment.calls
     assert config == Config(model=Model(width=8), seeds=2)
@@ -230,6 +234,55 @@ def test_the_profile_asked_for_is_the_one_that_runs(folder) -> None:
     assert read_json(Path("results/toy/provenance.json"))["profile"] == "cpu"
 
 
+def test_where_nothing_is_tuned_there_is_no_ledger(folder) -> None:
+    (folder / "results/toy/trials.csv").unlink()
+    stage(Experiment(trials=[]))
+    assert sorted(committed()) == ["costs.csv", "provenance.json", "runs.csv"]
+    assert set(read_json(Path("results/toy/provenance.json"))["outs"]) == {"runs.csv"}
+
+
+def test_what_the_runs_took_is_summed_by_experiment_and_arm(folder) -> None:
+    def experiment(config: Config, runner: Runner) -> Tables:
+        runs = [Run("e", arm, seed, {}) for seed in range(3) for arm in ("a", "b")]
+        return Tables(runs=list(chain.from_iterable(runner(measure_seed, runs))))
+
+    stage(experiment)
+    costs = pd.read_csv("results/toy/costs.csv")
+    assert list(costs.columns) == ["experiment", "arm", "runs", "cpu_s", "peak_mib"]
+    assert costs[["experiment", "arm", "runs"]].values.tolist() == [["e", "a", 3], ["e", "b", 3]]
+    assert (costs["peak_mib"] > 1).all()
+
+
+def test_results_of_this_very_code_are_left_alone_and_rerun_does_not_care(folder, capsys, monkeypatch) -> None:
+    first, second, third = Experiment(), Experiment(), Experiment()
+    stage(first)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path("results/toy").iterdir()}
+    (folder / "toy_of_stage.py").write_text(f"# A comment.\n{TOY}")
+    stage(second)
+    assert second.calls == []
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path("results/toy").iterdir()} == before
+    assert "nothing to do (see make rerun)" in capsys.readouterr().out
+    monkeypatch.setenv("PAPERKIT_RERUN", "1")
+    stage(third)
+    assert len(third.calls) == 1
+
+
+@pytest.mark.parametrize("change", ["constant", "parameter", "data", "result"])
+def test_a_change_of_anything_that_counts_runs_again(folder, change) -> None:
+    stage(Experiment())
+    if change == "constant":
+        (folder / "toy_of_stage.py").write_text(TOY.replace("ge=1", "ge=0"))
+    if change == "parameter":
+        (folder / "params.yaml").write_text(SOUND.replace("seeds: 2", "seeds: 3"))
+    if change == "data":
+        write_table("python_docs", [{"path": "a.rst", "text": "B.", "split": "train"}])
+    if change == "result":
+        (folder / "results/toy/runs.csv").write_text("edited")
+    again = Experiment()
+    stage(again)
+    assert len(again.calls) == 1
+
+
 def test_changed_data_change_what_the_runs_are_kept_under(folder) -> None:
     before, after = Experiment(), Experiment()
     stage(before)
@@ -242,34 +295,35 @@ def test_the_record_says_what_ran_on_what(folder) -> None:
     stage(Experiment())
     record = read_json(Path("results/toy/provenance.json"))
     assert set(record) == {
-        "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class",
-        "cores", "workers", "threads", "isa", "versions", "lock_sha256", "deps",
+        "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class", "kernels",
+        "cores", "workers", "threads", "environment", "versions", "lock_sha256", "claims", "deps", "fingerprint",
+        "outs",
     }  # fmt: skip
     assert set(record["deps"]) == {"toy_of_stage.py", "params.yaml", "data/python_docs.parquet"}
-    assert (record["isa"], record["threads"], record["workers"]) == (INSTRUCTION_SET, 1, available_workers())
+    assert (record["threads"], record["workers"]) == (1, available_workers())
+    assert record["environment"].items() >= INSTRUCTION_SET.items()
+    assert set(record["outs"]) == {"runs.csv", "trials.csv"}
     assert record["command"].startswith("python ")
 
 
 def test_a_timing_stage_has_one_worker_no_pins_and_files_of_its_own(folder) -> None:
     experiment = Experiment()
+    experiment.trials = []  # a clock tunes nothing
     stage(experiment, kind=TIMING)
     runner = experiment.calls[0][1]
     assert (runner.workers, dict(runner.instruction_set)) == (1, {})
     assert len(read_runs(Path("results/toy/timings.csv"))) == 3
     record = json.loads(Path("results/toy/timing_provenance.json").read_text())
-    assert (record["isa"], "timing.yaml" in record["deps"], "params.yaml" in record["deps"]) == ({}, True, False)
+    assert not INSTRUCTION_SET.items() & record["environment"].items()
+    assert ("timing.yaml" in record["deps"], "params.yaml" in record["deps"]) == (True, False)
     assert {name: text for name, text in committed().items() if name in OLD} == OLD
-    assert TRAINING.trials == "trials.csv"
-    assert TIMING.trials is None
 
 
 def measure_seed(run: Run) -> Iterator[Measurement]:
     yield Measurement("none", 0, "pid_count", os.getpid())
 
 
-def test_an_experiment_trains_through_the_runner_it_is_given(folder, monkeypatch) -> None:
-    monkeypatch.setattr("paperkit.runs._prepare_worker", int)  # no torch in the workers: nothing is computed
-
+def test_an_experiment_trains_through_the_runner_it_is_given(folder) -> None:
     def experiment(config: Config, runner: Runner) -> Tables:
         runs = [Run("e", "a", seed, {"width": config.model.width}) for seed in range(config.seeds)]
         return Tables(runs=list(chain.from_iterable(runner(measure_seed, runs))))
@@ -282,3 +336,39 @@ def test_an_experiment_trains_through_the_runner_it_is_given(folder, monkeypatch
     assert os.getpid() not in workers
     assert not any(map(psutil.pid_exists, workers))
     assert not Path(".paperkit/runs/toy").exists()
+
+
+# Through DVC, as a reader runs it
+
+PIPELINE = """\
+stages:
+  toy:
+    cmd: python -m toy_of_stage --profile smoke --out results/toy
+    deps: [toy_of_stage.py, data/python_docs.parquet]
+    params: [params.yaml: [smoke]]
+    outs: [results/toy/runs.csv: {cache: false, persist: true}]
+"""
+
+
+def test_dvc_retrains_after_a_change_of_a_constant_and_not_after_one_of_a_comment(folder) -> None:
+    (folder / "params.yaml").write_text("smoke: {width: 8}\n")
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    for name in OLD:
+        (folder / "results/toy" / name).unlink()
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+
+    def repro(code: str) -> bool:
+        (folder / "toy_of_stage.py").write_text(code)
+        command = [Path(sys.executable).with_name("dvc"), "repro"]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+        trained = (folder / "it_ran").exists()
+        (folder / "it_ran").unlink(missing_ok=True)
+        return trained
+
+    subprocess.run([Path(sys.executable).with_name("dvc"), "init", "--quiet"], env=environment, check=True)
+    assert repro(TOY)
+    made = (folder / "results/toy/runs.csv").stat().st_mtime_ns
+    assert not repro(f'"""What it is."""\n\n# Why.\n{TOY}')
+    assert (folder / "results/toy/runs.csv").stat().st_mtime_ns == made
+    assert repro(TOY.replace("ge=1", "ge=2"))

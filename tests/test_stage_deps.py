@@ -14,8 +14,8 @@ from dvc.stage import PipelineStage
 
 from paperkit import stage as stage_kinds
 from paperkit.config import read_yaml
-from paperkit.runs import import_closure, module_file
-from paperkit.stage import Kind
+from paperkit.provenance import import_closure, module_file
+from paperkit.stage import TRIALS, Kind
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINS = re.compile(r"replications\.\w+\.(?:experiment|timing|pretrained)")
@@ -115,6 +115,7 @@ def _results(stage: Stage) -> str:
 def _training_problems(stage: Stage) -> Iterator[str]:
     call = main_call(module_file(stage.module).read_text(encoding="utf-8"))
     kind: Kind = getattr(stage_kinds, call.get("kind", "TRAINING"))
+    closure = import_closure(stage.module)
     folder = Path(*stage.module.split(".")[:-1])
     profile = read_yaml(ROOT / "params.yaml")["profile"]
     results = f"results/{folder.name}" if "pretrained" not in stage.module else f"results/{folder.name}_pretrained"
@@ -125,7 +126,7 @@ def _training_problems(stage: Stage) -> Iterator[str]:
         "params": (stage.params, {(folder / kind.params).as_posix(): (profile,)}),
         "outs, as (cache, persist)": (
             stage.outs,
-            {f"{results}/{table}": (False, True) for table in (kind.runs, kind.trials) if table},
+            {f"{results}/{table}": (False, True) for table in (kind.runs, *[TRIALS] * ("paperkit.tuning" in closure))},
         ),
     }
     yield from _differences("inputs", stage.inputs, {f"data/{table}.parquet" for table in call.get("tables", ())})

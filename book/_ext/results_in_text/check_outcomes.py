@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from results_in_text.code_runner import CodeRunError, ask_code, kept_answer
-from results_in_text.provenance_files import file_md5, read_provenance
+from results_in_text.provenance_files import current_hash, read_provenance
 from results_in_text.results_files import ResultAddressError, read_verdicts, split_address
 
 
@@ -90,8 +90,9 @@ class CheckLedger:
         known = CheckOutcome(
             name, check, claim, f"{name}/verdicts:{claim['id']}.{place}", *errors, test["tolerance"], ""
         )
-        deps = self._deps(name)
-        differing = [path for path, digest in deps.items() if file_md5(self.replications.parent / path) != digest]
+        deps, repository = self._deps(name), self.replications.parent
+        profile = read_provenance(self.results / name / "provenance.json")["profile"]
+        differing = [path for path, digest in deps.items() if current_hash(repository, path, profile) != digest]
         if not differing:
             return known
         code = self._code_of(name)

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from paperkit.provenance import code_hash, import_closure, module_file
 from paperkit.results import ResultsError, replace_text
-from paperkit.runs import INSTRUCTION_SET, import_closure, module_file
+from paperkit.runs import INSTRUCTION_SET
 from results_in_text.runs_behind import runs_behind
 
 TIME_LIMIT_S = 600
@@ -90,13 +91,13 @@ def derivation(name: str) -> dict[str, Any]:
         name: The replication; its module `derivation` holds `CHECKS`.
 
     Returns:
-        `checks`, their names; `closure`, MD5 by path relative to the repository, as in provenance.json.
+        `checks`, their names; `closure`, hash by path relative to the repository, as in provenance.json.
     """
     module = f"replications.{name}.derivation"
     files = (module_file(imported) for imported in import_closure(module))
     here = Path.cwd().resolve()
     closure = {
-        path.resolve().relative_to(here).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
+        path.resolve().relative_to(here).as_posix(): code_hash(path)
         for path in files
         if path.resolve().is_relative_to(here)
     }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paperkit.provenance import content_hash
 from paperkit.results import ResultsError, read_json
 from results_in_text.written_values import WrittenValue
 
@@ -108,20 +109,23 @@ def commit_text(record: Mapping[str, Any]) -> str:
     return record["commit"][:SHORT_COMMIT] + (", with changes not yet committed" if record["dirty"] else "")
 
 
-def file_md5(path: Path) -> str | None:
-    """Hash a file as the provenance does.
+def current_hash(repository: Path, path: str, profile: str) -> str | None:
+    """Hash a dependency as the provenance does, as it is now.
 
     Args:
+        repository: Folder that the path is relative to.
         path: The file.
+        profile: Of the stage.
 
     Returns:
-        MD5 in hexadecimal; None if there is no such file (data are not in git).
+        See `paperkit.provenance.content_hash`; None if there is no such file (data are not in git).
     """
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None
+    file = repository / path
+    return content_hash(file, profile) if file.is_file() else None
 
 
 def _inputs(deps: Mapping[str, str]) -> list[str]:
     data = [f"{path} md5 {digest[:8]}" for path, digest in sorted(deps.items()) if path.startswith("data/")]
     code = {path: digest for path, digest in sorted(deps.items()) if not path.startswith("data/")}
     together = hashlib.md5("".join(f"{path} {digest}\n" for path, digest in code.items()).encode()).hexdigest()
-    return [*data, f"{len(code)} files of code and parameters, md5 of their list {together[:8]}"]
+    return [*data, f"{len(code)} files of code and parameters, hash of their list {together[:8]}"]

@@ -15,11 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
 from results_in_text.citation_list import downloads_are_written
 from results_in_text.claim_tables import claim_target
 from results_in_text.code_runner import kept_answer
-from results_in_text.provenance_files import SHORT_COMMIT, commit_text, file_md5, read_provenance
+from results_in_text.provenance_files import SHORT_COMMIT, commit_text, current_hash, read_provenance
 from results_in_text.result_cards import anchor
 from results_in_text.results_files import read_verdicts
 from results_in_text.written_values import written_test
@@ -146,8 +147,8 @@ def _stage(app: Sphinx, folder: Path, repository: Path, stem: str, table: str, p
     deps = [
         {
             "path": path,
-            "md5": digest,
-            "now": _comparison(file_md5(repository / path), digest),
+            "hash": digest,
+            "now": _comparison(current_hash(repository, path, record["profile"]), digest),
             "show": f"git show {commit[:SHORT_COMMIT]}:{path}" if commit and not path.startswith("data/") else "",
             "link": code_link(app.config.code_url, commit, path) if commit else "",
         }

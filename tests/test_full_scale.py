@@ -13,10 +13,11 @@ from pydantic import Field
 from paperkit import full_scale, runs
 from paperkit.config import ConfigError, parse
 from paperkit.full_scale import FullScaleSettings, Hardware, HubFile, Session
+from paperkit.provenance import import_closure
 from paperkit.results import read_runs, read_trials
-from paperkit.runs import Measurement, Run, import_closure
+from paperkit.runs import Measurement, Run
 from paperkit.stage import Tables
-from paperkit.tuning import LogRange, ledger
+from paperkit.tuning import LogRange, Search, Tuned, ledger
 from tests.two_processes import ROOT, place_in_cache, read_cache_alone
 
 FILE = HubFile("dataset", "owner/words", "0123456789abcdef0123456789abcdef01234567", "words/train.parquet")
@@ -53,10 +54,9 @@ class Study:
         self.deterministic = torch.are_deterministic_algorithms_enabled()
         grid = [Run("toy", "plain", seed, {"steps": settings.steps}) for seed in settings.seeds]
         rows = [row for run in grid for row in session(self.measure, run)]
-        space = {"lr": LogRange(low=0.1, high=1.0)}
-        trials = {"plain": [({"lr": 0.2}, 1.0), ({"lr": 0.5}, 2.0)]}
-        head = {"profile": session.profile, "experiment": "toy", "metric": "loss_nats", "seed": 9}
-        return Tables(rows, ledger(**head, space=space, trials=trials))
+        search = Search("toy", "plain", {}, {"lr": LogRange(low=0.1, high=1.0)}, 2, "loss_nats")
+        tuned = Tuned([{"lr": 0.2}, {"lr": 0.5}], [{9: 1.0}, {9: 2.0}])
+        return Tables(rows, ledger(search, tuned, session.profile))
 
     def measure(self, run):
         if len(self.executed) == self.dies_after:
@@ -76,6 +76,7 @@ def top(tmp_path, monkeypatch):
     (tmp_path / "toy_replication/paper.py").write_text("# the code of the study\n")
     (tmp_path / "toy_replication/paper.yaml").write_text(PARAMS)
     (tmp_path / "requirements.lock").write_text("pytest==0\n")
+    (tmp_path / "toy_replication/claims.yaml").write_text("schema: 1\n")
     place_in_cache(tmp_path / "home", FILE).touch()
     read_cache_alone(monkeypatch, tmp_path / "home")
     monkeypatch.chdir(tmp_path)
@@ -90,7 +91,7 @@ def top(tmp_path, monkeypatch):
 
 def forget_code():
     runs.code_hashes.cache_clear()
-    runs.import_closure.cache_clear()
+    import_closure.cache_clear()
 
 
 def start(study, *arguments):

@@ -73,7 +73,7 @@ def never(settings, session):
 def top(tmp_path, monkeypatch):
     """A top folder with the study's module, a lock, and a file in the hub's cache."""
     (tmp_path / "toy_replication").mkdir()
-    (tmp_path / "toy_replication/paper.py").write_text("# the code of the study\n")
+    (tmp_path / "toy_replication/paper.py").write_text("code = 1\n")
     (tmp_path / "toy_replication/paper.yaml").write_text(PARAMS)
     (tmp_path / "requirements.lock").write_text("pytest==0\n")
     (tmp_path / "toy_replication/claims.yaml").write_text("schema: 1\n")
@@ -149,7 +149,7 @@ def test_a_damaged_kept_run_is_executed_again(top):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("toy_replication/paper.py", "code", "other code"),
+        ("toy_replication/paper.py", "code", "other"),
         ("requirements.lock", "0", "1"),
         ("toy_replication/paper.yaml", "steps: 3", "steps: 4"),
     ],

@@ -23,7 +23,7 @@ import paperkit
 from paperkit.claims import main, read_claims
 from paperkit.config import ConfigError
 from paperkit.results import write_runs
-from paperkit.rules import AnyTest, EffectTest, EquivalenceTest, Outcome, RangeTest, ReportTest, evaluate
+from paperkit.rules import AnyTest, EffectTest, EquivalenceTest, Outcome, RangeTest, ReportTest, evaluate, vary
 from paperkit.statistics import Interval, achieved_power, equivalence_p, paired_interval, seeds_needed
 from paperkit.verdicts import PROFILES, SEVERITY, Finding, Verdict, judge_claim, judge_identity, worst
 
@@ -67,9 +67,13 @@ def seeds(estimate: float, half_width: float, n: int = 8) -> list[float]:
     return list(estimate + sd * standard)
 
 
+def parsed(test: Mapping[str, Any]) -> Any:
+    return TypeAdapter(AnyTest).validate_python(test)
+
+
 def judged(test: Mapping[str, Any], numbers: Sequence[float]) -> Outcome:
     """Judge a single test on numbers of the seeds 0, 1, …"""
-    return evaluate(TypeAdapter(AnyTest).validate_python(test), pd.Series(numbers, dtype=float))
+    return evaluate(parsed(test), pd.Series(numbers, dtype=float))
 
 
 def run_rows(experiment: str, numbers: Numbers, profile: str) -> list[dict[str, Any]]:
@@ -583,23 +587,33 @@ UNDER_VARIATION = [
 
 
 @pytest.mark.parametrize(("test", "numbers", "word", "standing", "flipping"), UNDER_VARIATION)
-def test_a_word_that_a_variation_flips_is_fragile(
-    toy: Toy,
+def test_a_variation_flips_the_word_where_it_denies_what_decided(
     test: dict[str, Any],
     numbers: list[float],
     word: str,
     standing: list[list[float]],
     flipping: list[list[float]],
 ) -> None:
-    content = varied(tests=[test])
-    for other in standing:
-        record = toy.judge(content, gap=seeds(*numbers), other_gap=seeds(*other))
-        assert (record["verdict"], record["robustness"][0]["flips"]) == (word, False), other
-        assert record["robustness"][0]["why"].endswith(": the word stands.")
-    for other in flipping:
-        record = toy.judge(content, gap=seeds(*numbers), other_gap=seeds(*other))
-        assert (record["verdict"], record["robustness"][0]["flips"]) == (f"{word}, fragile", True), other
-        assert record["reason"].endswith(" The word flips under as other_gap.")
+    def under(other: list[float]) -> bool | None:
+        own = judged(test, seeds(*numbers))
+        return vary("longer", parsed(test), own, Verdict(word), "longer_gap", pd.Series(seeds(*other)))["flips"]
+
+    assert [under(other) for other in standing] == [False] * len(standing)
+    assert [under(other) for other in flipping] == [True] * len(flipping)
+
+
+@pytest.mark.parametrize(
+    ("word", "estimate", "half_width"),
+    [("holds", 0.2, 0.05), ("holds, smaller", 0.06, 0.05), ("contradicted", -0.2, 0.05), ("no difference", 0.0, 0.1)],
+)
+def test_a_word_that_a_variation_flips_is_fragile(toy: Toy, word: str, estimate: float, half_width: float) -> None:
+    own, opposite = seeds(estimate, half_width), seeds(-estimate or 0.2, half_width)
+    stands = toy.judge(varied(), gap=own, other_gap=own)
+    assert (stands["verdict"], stands["robustness"][0]["flips"]) == (word, False)
+    assert stands["robustness"][0]["why"].endswith(": the word stands.")
+    flips = toy.judge(varied(), gap=own, other_gap=opposite)
+    assert (flips["verdict"], flips["robustness"][0]["flips"]) == (f"{word}, fragile", True)
+    assert flips["reason"] == f"{stands['reason']} The word flips under as other_gap."
 
 
 def test_a_variation_is_written_with_its_numbers_and_a_reason(toy: Toy) -> None:
@@ -734,8 +748,8 @@ def test_the_gate_is_looked_at_after_the_profile_and_before_the_seeds(toy: Toy) 
     assert "needs profile gpu" in toy.judge(content, gap=seeds(0.2, 0.05), other_gap=closed)["reason"]
     record = toy.judge(content | {"profile": "smoke"}, gap=seeds(0.2, 0.05), other_gap=closed)
     assert record["reason"] == (
-        "The gate of the claim is closed: other_gap = 0.15 nats, 95 % interval [0.05, 0.25], n = 8: it lies below 0.5, "
-        "against the claim."
+        "The gate of the claim is closed: other_gap = 0.15 nats, 95 % interval [0.05, 0.25], n = 8: "
+        "it lies below 0.5, against the claim."
     )
     assert record["tests"][0]["estimate"] == pytest.approx(0.2)
 

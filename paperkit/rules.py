@@ -130,6 +130,20 @@ class EffectTest(SeedTest):
             return equivalence_p(values, self.margin, self.bound)
         return _two_sided_p(values, [self.bound])
 
+    def meaning(self, interval: Interval, verdict: Verdict | None) -> str:
+        """Say where the interval lies, seen from the bound and the margin."""
+        claimed, opposite = self._sides()
+        if verdict is Verdict.CONTRADICTED:
+            return f"it lies {opposite} {self.bound:g}, against the claim"
+        if verdict is Verdict.NO_DIFFERENCE:
+            return f"{_inner(interval)} lies within ±{self.margin:g} of {self.bound:g}"
+        if verdict is Verdict.INCONCLUSIVE:
+            wide = "" if self.margin is None else f", and {_inner(interval)} leaves ±{self.margin:g} of it"
+            return f"it contains {self.bound:g}{wide}"
+        size = "but the effect is below" if verdict is Verdict.HOLDS_SMALLER else "and the effect reaches"
+        effect = "" if self.margin is None else f", {size} the margin {self.margin:g}"
+        return f"it lies {claimed} {self.bound:g}{effect}"
+
     def falls_at(self, interval: Interval, verdict: Verdict) -> Threshold:
         """Return the effect as margin, the least margin of equality, or the interval's end as bound."""
         effect = self._effect(interval)
@@ -164,20 +178,6 @@ class EffectTest(SeedTest):
     def _sides(self) -> tuple[str, str]:
         return ("above", "below") if self.rule == "greater" else ("below", "above")
 
-    def meaning(self, interval: Interval, verdict: Verdict | None) -> str:
-        """Say where the interval lies, seen from the bound and the margin."""
-        claimed, opposite = self._sides()
-        if verdict is Verdict.CONTRADICTED:
-            return f"it lies {opposite} {self.bound:g}, against the claim"
-        if verdict is Verdict.NO_DIFFERENCE:
-            return f"{_inner(interval)} lies within ±{self.margin:g} of {self.bound:g}"
-        if verdict is Verdict.INCONCLUSIVE:
-            wide = "" if self.margin is None else f", and {_inner(interval)} leaves ±{self.margin:g} of it"
-            return f"it contains {self.bound:g}{wide}"
-        size = "but the effect is below" if verdict is Verdict.HOLDS_SMALLER else "and the effect reaches"
-        effect = "" if self.margin is None else f", {size} the margin {self.margin:g}"
-        return f"it lies {claimed} {self.bound:g}{effect}"
-
 
 class EquivalenceTest(SeedTest):
     """The number differs from the bound by less than the margin."""
@@ -203,6 +203,15 @@ class EquivalenceTest(SeedTest):
             return _two_sided_p(values, [self.bound - self.margin, self.bound + self.margin])
         return equivalence_p(values, self.margin, self.bound)
 
+    def meaning(self, interval: Interval, verdict: Verdict | None) -> str:
+        """Say where the intervals lie, seen from the margins."""
+        margins = f"±{self.margin:g} of {self.bound:g}"
+        if verdict is Verdict.HOLDS:
+            return f"{_inner(interval)} lies within {margins}"
+        if verdict is Verdict.CONTRADICTED:
+            return f"it lies outside {margins}"
+        return f"it reaches into {margins}, and {_inner(interval)} leaves it"
+
     def falls_at(self, interval: Interval, verdict: Verdict) -> Threshold:
         """Return the margin that the deciding interval just reaches."""
         difference = oriented(interval, self.bound, 1)
@@ -217,15 +226,6 @@ class EquivalenceTest(SeedTest):
         inside = abs(varied.estimate - self.bound) < self.margin
         side = "within" if inside else "outside"
         return None if inside == (word is Verdict.HOLDS) else f"it lies {side} ±{self.margin:g} of {self.bound:g}"
-
-    def meaning(self, interval: Interval, verdict: Verdict | None) -> str:
-        """Say where the intervals lie, seen from the margins."""
-        margins = f"±{self.margin:g} of {self.bound:g}"
-        if verdict is Verdict.HOLDS:
-            return f"{_inner(interval)} lies within {margins}"
-        if verdict is Verdict.CONTRADICTED:
-            return f"it lies outside {margins}"
-        return f"it reaches into {margins}, and {_inner(interval)} leaves it"
 
 
 class RangeTest(SeedTest):
@@ -254,6 +254,11 @@ class RangeTest(SeedTest):
         """Return the two-sided p against the nearer end: it decides inside (both ends) and outside alike."""
         return _two_sided_p(values, [self.low, self.high])
 
+    def meaning(self, interval: Interval, verdict: Verdict | None) -> str:  # noqa: ARG002
+        """Say how the interval lies to the range."""
+        where = {Verdict.HOLDS: "inside", Verdict.CONTRADICTED: "outside", Verdict.INCONCLUSIVE: "across an end of"}
+        return f"it lies {where[verdict or Verdict.INCONCLUSIVE]} the range [{self.low:g}, {self.high:g}]"
+
     def falls_at(self, interval: Interval, verdict: Verdict) -> Threshold:
         """Return the interval's end that the nearer end of the range would have to pass."""
         if verdict is Verdict.INCONCLUSIVE:
@@ -266,11 +271,6 @@ class RangeTest(SeedTest):
         inside = self.low <= varied.estimate <= self.high
         side = "inside" if inside else "outside"
         return None if inside == (word is Verdict.HOLDS) else f"it lies {side} the range [{self.low:g}, {self.high:g}]"
-
-    def meaning(self, interval: Interval, verdict: Verdict | None) -> str:  # noqa: ARG002
-        """Say how the interval lies to the range."""
-        where = {Verdict.HOLDS: "inside", Verdict.CONTRADICTED: "outside", Verdict.INCONCLUSIVE: "across an end of"}
-        return f"it lies {where[verdict or Verdict.INCONCLUSIVE]} the range [{self.low:g}, {self.high:g}]"
 
 
 class ReportTest(SeedTest):

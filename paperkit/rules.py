@@ -1,12 +1,14 @@
 """The rules a claim's test can name in claims.yaml: what each declares, and how it turns numbers into a finding.
 
-A rule is a model of its keys with three answers: the verdict of an interval, the p that verdict rests on, and
-what it means in words. `evaluate` applies a test to what its estimand returned, and checks that first.
+A rule is a model of its keys that answers for an interval: its verdict, the p that verdict rests on, what it means
+in words, where the word would fall, and what another interval would have to say against it. `evaluate` applies a
+test to what its estimand returned, and checks that first; `vary` reads another estimand by the same test.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from itertools import product
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ from paperkit.config import StrictModel
 from paperkit.results import ResultsError
 from paperkit.statistics import Interval, equivalence_p, paired_interval
 from paperkit.verdicts import (
+    FIRM,
+    LEVEL,
+    SEVERITY,
     Finding,
     Verdict,
     judge_effect,
@@ -31,6 +36,26 @@ Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 EstimandName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Seeds = NDArray[np.float64]
+
+# Numbers nearer to each other than this, relative to the largest of them, differ by rounding.
+ROUNDING = 1e-9
+# Fewer seeds are shown and flip nothing.
+MIN_SEEDS_OF_A_VARIATION = 3
+
+
+class Plan(NamedTuple):
+    """What the number of seeds has to detect; see `paperkit.statistics.achieved_power`."""
+
+    margin: float
+    alpha: float
+    equivalence: bool
+
+
+class Threshold(NamedTuple):
+    """The margin, or the bound, at which a test's word would fall; both None if it has no word that could."""
+
+    threshold: Literal["margin", "bound"] | None = None
+    value: float | None = None
 
 
 class ClaimsModel(StrictModel):
@@ -48,11 +73,16 @@ class ClaimsModel(StrictModel):
 
 
 class SeedTest(ClaimsModel):
-    """A test on one number a seed; each rule answers the three methods."""
+    """A test on one number a seed; each rule answers the methods below."""
 
     estimand: EstimandName
     unit: Text
     diverged_value: float | None = None
+    pilot_sd: Positive | None = None
+
+    def plan(self) -> Plan | None:
+        """Return what the seeds have to detect; None where nothing says how large an effect matters."""
+        raise NotImplementedError
 
     def judge(self, interval: Interval) -> Verdict | None:
         """Return the verdict of an interval; None if the rule has no word."""
@@ -66,6 +96,14 @@ class SeedTest(ClaimsModel):
         """Say in words what the interval means."""
         raise NotImplementedError
 
+    def falls_at(self, interval: Interval, verdict: Verdict) -> Threshold:
+        """Say where the verdict of the interval would fall."""
+        raise NotImplementedError
+
+    def objection(self, word: Verdict, own: Interval, varied: Interval) -> str | None:
+        """Say what the interval of a variation has against the word that the test's own interval got."""
+        raise NotImplementedError
+
 
 class EffectTest(SeedTest):
     """The number is above ("greater") or below ("less") the bound, by at least the margin to hold in full."""
@@ -74,9 +112,13 @@ class EffectTest(SeedTest):
     bound: float
     margin: Positive | None
 
+    def plan(self) -> Plan | None:
+        """Detect an effect of the margin."""
+        return None if self.margin is None else Plan(self.margin, LEVEL, equivalence=False)
+
     def judge(self, interval: Interval) -> Verdict:
         """Orient the interval in the claimed direction and judge it, see `judge_effect`."""
-        return judge_effect(oriented(interval, self.bound, 1 if self.rule == "greater" else -1), self.margin)
+        return judge_effect(self._effect(interval), self.margin)
 
     def deciding_p(self, values: Seeds, verdict: Verdict | None) -> float:
         """Return the two-sided p against the bound; for "no difference" that of the equivalence test.
@@ -90,7 +132,7 @@ class EffectTest(SeedTest):
 
     def meaning(self, interval: Interval, verdict: Verdict | None) -> str:
         """Say where the interval lies, seen from the bound and the margin."""
-        claimed, opposite = ("above", "below") if self.rule == "greater" else ("below", "above")
+        claimed, opposite = self._sides()
         if verdict is Verdict.CONTRADICTED:
             return f"it lies {opposite} {self.bound:g}, against the claim"
         if verdict is Verdict.NO_DIFFERENCE:
@@ -102,6 +144,40 @@ class EffectTest(SeedTest):
         effect = "" if self.margin is None else f", {size} the margin {self.margin:g}"
         return f"it lies {claimed} {self.bound:g}{effect}"
 
+    def falls_at(self, interval: Interval, verdict: Verdict) -> Threshold:
+        """Return the effect as margin, the least margin of equality, or the interval's end as bound."""
+        effect = self._effect(interval)
+        if verdict is Verdict.INCONCLUSIVE:
+            return Threshold()
+        if verdict is Verdict.NO_DIFFERENCE:
+            return Threshold("margin", max(-effect.low90, effect.high90))
+        if verdict is Verdict.HOLDS and self.margin is not None:
+            return Threshold("margin", effect.estimate)
+        above = (self.rule == "greater") == (verdict is not Verdict.CONTRADICTED)
+        return Threshold("bound", interval.low if above else interval.high)
+
+    def objection(self, word: Verdict, own: Interval, varied: Interval) -> str | None:
+        """Compare sign and size of the variation's effect with what decided."""
+        effect, margin = self._effect(varied), np.inf if self.margin is None else self.margin
+        claimed, opposite = self._sides()
+        if word is Verdict.NO_DIFFERENCE:
+            return None if abs(effect.estimate) < margin else f"it lies outside ±{margin:g} of {self.bound:g}"
+        if word is Verdict.CONTRADICTED:
+            if effect.low > 0:
+                return f"its interval lies {claimed} {self.bound:g}, as claimed"
+            below = abs(self._effect(own).estimate) >= margin and effect.estimate > -margin
+            return f"the effect against the claim is below the margin {margin:g}" if below else None
+        if effect.high < 0:
+            return f"its interval lies {opposite} {self.bound:g}, against the claim"
+        below = word is Verdict.HOLDS and self.margin is not None and effect.estimate < margin
+        return f"the effect is below the margin {margin:g}" if below else None
+
+    def _effect(self, interval: Interval) -> Interval:
+        return oriented(interval, self.bound, 1 if self.rule == "greater" else -1)
+
+    def _sides(self) -> tuple[str, str]:
+        return ("above", "below") if self.rule == "greater" else ("below", "above")
+
 
 class EquivalenceTest(SeedTest):
     """The number differs from the bound by less than the margin."""
@@ -109,6 +185,10 @@ class EquivalenceTest(SeedTest):
     rule: Literal["equivalent"]
     bound: float = 0.0
     margin: Positive
+
+    def plan(self) -> Plan:
+        """Detect equality within the margin."""
+        return Plan(self.margin, LEVEL, equivalence=True)
 
     def judge(self, interval: Interval) -> Verdict:
         """Judge the difference from the bound, see `judge_equivalence`."""
@@ -132,6 +212,21 @@ class EquivalenceTest(SeedTest):
             return f"it lies outside {margins}"
         return f"it reaches into {margins}, and {_inner(interval)} leaves it"
 
+    def falls_at(self, interval: Interval, verdict: Verdict) -> Threshold:
+        """Return the margin that the deciding interval just reaches."""
+        difference = oriented(interval, self.bound, 1)
+        if verdict is Verdict.HOLDS:
+            return Threshold("margin", max(-difference.low90, difference.high90))
+        if verdict is Verdict.CONTRADICTED:
+            return Threshold("margin", max(difference.low, -difference.high))
+        return Threshold()
+
+    def objection(self, word: Verdict, own: Interval, varied: Interval) -> str | None:  # noqa: ARG002
+        """Ask whether the variation's estimate lies on the other side of the margins."""
+        inside = abs(varied.estimate - self.bound) < self.margin
+        side = "within" if inside else "outside"
+        return None if inside == (word is Verdict.HOLDS) else f"it lies {side} ±{self.margin:g} of {self.bound:g}"
+
 
 class RangeTest(SeedTest):
     """The number lies in [low, high]."""
@@ -147,6 +242,10 @@ class RangeTest(SeedTest):
             raise ValueError(message)
         return self
 
+    def plan(self) -> Plan:
+        """Detect the middle of the range; the 95 % interval has to fit, so each end has half the level."""
+        return Plan((self.high - self.low) / 2, LEVEL / 2, equivalence=True)
+
     def judge(self, interval: Interval) -> Verdict:
         """Compare the interval with the range, see `judge_range`."""
         return judge_range(interval, self.low, self.high)
@@ -160,11 +259,27 @@ class RangeTest(SeedTest):
         where = {Verdict.HOLDS: "inside", Verdict.CONTRADICTED: "outside", Verdict.INCONCLUSIVE: "across an end of"}
         return f"it lies {where[verdict or Verdict.INCONCLUSIVE]} the range [{self.low:g}, {self.high:g}]"
 
+    def falls_at(self, interval: Interval, verdict: Verdict) -> Threshold:
+        """Return the interval's end that the nearer end of the range would have to pass."""
+        if verdict is Verdict.INCONCLUSIVE:
+            return Threshold()
+        nearer_low = interval.low - self.low <= self.high - interval.high
+        return Threshold("bound", interval.low if nearer_low == (verdict is Verdict.HOLDS) else interval.high)
+
+    def objection(self, word: Verdict, own: Interval, varied: Interval) -> str | None:  # noqa: ARG002
+        """Ask whether the variation's estimate lies on the other side of the range's ends."""
+        inside = self.low <= varied.estimate <= self.high
+        side = "inside" if inside else "outside"
+        return None if inside == (word is Verdict.HOLDS) else f"it lies {side} the range [{self.low:g}, {self.high:g}]"
+
 
 class ReportTest(SeedTest):
     """The number is reported with its interval, without a verdict."""
 
     rule: Literal["report"]
+
+    def plan(self) -> None:
+        """Plan nothing: nothing is tested."""
 
     def judge(self, interval: Interval) -> None:
         """Give no word."""
@@ -186,15 +301,17 @@ class IdentityTest(ClaimsModel):
     unit: Text | None = None
 
 
+DecidingTest = Annotated[EffectTest | EquivalenceTest | RangeTest, Field(discriminator="rule")]
 AnyTest = Annotated[EffectTest | EquivalenceTest | RangeTest | ReportTest | IdentityTest, Field(discriminator="rule")]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One evaluated test: what the verdict needs, and its entry in verdicts.json."""
+    """One evaluated test: what the verdict needs, its entry in verdicts.json, and its interval if it has one."""
 
     finding: Finding
     record: dict[str, Any]
+    interval: Interval | None = None
 
 
 def evaluate(test: SeedTest | IdentityTest, values: object) -> Outcome:
@@ -217,6 +334,60 @@ def evaluate(test: SeedTest | IdentityTest, values: object) -> Outcome:
     return _evaluate_seeds(test, _seed_values(test, values))
 
 
+def vary(
+    name: str, test: SeedTest, outcome: Outcome, verdict: Verdict | None, estimand: str, values: object
+) -> dict[str, Any]:
+    """Read a variation of a test: does the claim's word stand under it?
+
+    Args:
+        name: What is varied.
+        test: Test of the claim that the variation is read by.
+        outcome: Its own outcome.
+        verdict: The claim's verdict, after the correction for multiplicity.
+        estimand: The variation's estimand.
+        values: What the estimand returned, see `evaluate`.
+
+    Returns:
+        Entry of verdicts.json. `flips` is None with fewer than three seeds, without an interval, where nothing
+        but rounding decides, and where the claim has no word that this test could flip.
+
+    Raises:
+        ResultsError: If the values have another form.
+    """
+    varied = test.model_copy(update={"estimand": estimand})
+    by_seed = _seed_values(varied, values)
+    found = _evaluate_seeds(varied, by_seed)
+    ends = {end: found.record[end] for end in ("estimate", "low", "high", "n")}
+    flips, why = _flips(varied, outcome, verdict, found, np.array(list(by_seed.values())))
+    return {"name": name, "estimand": estimand, "of": test.estimand, "flips": flips, "why": why} | ends
+
+
+def _flips(
+    test: SeedTest, own: Outcome, verdict: Verdict | None, found: Outcome, numbers: Seeds
+) -> tuple[bool | None, str]:
+    word = own.finding.verdict
+    if found.interval is None:
+        return None, found.finding.sentence
+    measured = _numbers(test, found.interval)
+    if found.interval.n < MIN_SEEDS_OF_A_VARIATION:
+        return None, f"{measured}: fewer than {MIN_SEEDS_OF_A_VARIATION} seeds decide nothing."
+    if verdict not in FIRM or word is None or own.interval is None:
+        return None, f"{measured}: the claim has no word that could flip."
+    if verdict is Verdict.CONTRADICTED and word is not verdict:
+        return None, f"{measured}: the claim is contradicted by another test."
+    # Where another test made the claim smaller or showed no difference, no margin of this one decided.
+    decided = Verdict.HOLDS_SMALLER if word is Verdict.HOLDS and verdict is not word else word
+    shifts = _shifts(test, numbers)
+    objections = [
+        test.objection(decided, oriented(own.interval, one, 1), oriented(found.interval, other, 1))
+        for one, other in product(shifts, shifts)
+    ]
+    if len({objection is None for objection in objections}) > 1:
+        return None, f"{measured}: rounding would decide whether the word stands."
+    against = objections[0]
+    return against is not None, f"{measured}: {against or 'the word stands'}."
+
+
 def _evaluate_seeds(test: SeedTest, values: dict[int, float]) -> Outcome:
     diverged = tuple(seed for seed, value in values.items() if np.isnan(value))
     finding = Finding(
@@ -233,15 +404,59 @@ def _evaluate_seeds(test: SeedTest, values: dict[int, float]) -> Outcome:
         sentence = f"{test.estimand}: no number for seeds {list(diverged)}, where a reported arm diverged."
         return Outcome(replace(finding, sentence=sentence), record)
     numbers = np.array(list(values.values()))
-    interval = paired_interval(numbers)
+    interval = _interval(test, numbers)
     if interval is None:
         sentence = f"{test.estimand} = {numbers[0]:.4g} {test.unit}, one seed: no interval."
         return Outcome(replace(finding, sentence=sentence), record | {"estimate": float(numbers[0])})
-    verdict = test.judge(interval)
-    p = test.deciding_p(numbers, verdict)
-    measured = {end: getattr(interval, end) for end in ("estimate", "low", "high", "low90", "high90")}
-    sentence = f"{_numbers(test, interval)}: {test.meaning(interval, verdict)}."
-    return Outcome(replace(finding, sentence=sentence, verdict=verdict, p=p), record | measured | {"p": p})
+    words = _words(test, numbers, interval)
+    verdict = _word(words)
+    p = test.deciding_p(numbers, verdict) if len(words) == 1 else 1.0
+    meaning = test.meaning(interval, verdict) if len(words) == 1 else f"rounding would decide between {_quoted(words)}"
+    record |= {end: getattr(interval, end) for end in ("estimate", "low", "high", "low90", "high90")} | {"p": p}
+    if verdict is not None:
+        needed = _needed_seeds(test, values, verdict)
+        record["flip"] = {"without": needed} | test.falls_at(interval, verdict)._asdict()
+    sentence = f"{_numbers(test, interval)}: {meaning}."
+    return Outcome(replace(finding, sentence=sentence, verdict=verdict, p=p), record, interval)
+
+
+def _interval(test: SeedTest, numbers: Seeds) -> Interval | None:
+    try:
+        return paired_interval(numbers)
+    except ValueError as error:
+        message = f"estimand {test.estimand}: {error}"
+        raise ResultsError(message) from error
+
+
+def _shifts(test: SeedTest, numbers: Seeds) -> tuple[float, float, float]:
+    """Return the shifts that rounding may make: none, and one either way."""
+    declared = test.model_dump(include={"bound", "margin", "low", "high"}).values()
+    largest = max(abs(number) for number in (*numbers.tolist(), *declared) if number is not None)
+    return 0.0, -ROUNDING * largest, ROUNDING * largest
+
+
+def _words(test: SeedTest, numbers: Seeds, interval: Interval) -> set[Verdict | None]:
+    """Return the words that the interval gets within rounding, as a rule one."""
+    return {test.judge(oriented(interval, shift, 1)) for shift in _shifts(test, numbers)}
+
+
+def _word(words: set[Verdict | None]) -> Verdict | None:
+    return next(iter(words)) if len(words) == 1 else Verdict.INCONCLUSIVE
+
+
+def _quoted(words: set[Verdict | None]) -> str:
+    return " and ".join(f'"{word}"' for word in SEVERITY if word in words)
+
+
+def _needed_seeds(test: SeedTest, values: dict[int, float], verdict: Verdict) -> list[int]:
+    """Name the seeds without which the word would be another (one seed alone has none)."""
+    return [seed for seed in values if _word_without(test, values, seed) is not verdict]
+
+
+def _word_without(test: SeedTest, values: dict[int, float], left_out: int) -> Verdict | None:
+    numbers = np.array([value for seed, value in values.items() if seed != left_out])
+    interval = _interval(test, numbers)
+    return None if interval is None else _word(_words(test, numbers, interval))
 
 
 def _seed_record(test: SeedTest, seeds: list[int]) -> dict[str, Any]:
@@ -311,9 +526,8 @@ def _checks(test: IdentityTest, values: object) -> dict[str, tuple[float, float]
 
 
 def _two_sided_p(values: Seeds, ends: Sequence[float]) -> float:
-    nearest = min(ends, key=lambda end: abs(end - float(values.mean())))
-    interval = paired_interval(values, nearest)
-    return 1.0 if interval is None else interval.p
+    intervals = [paired_interval(values, end) for end in ends]
+    return max((interval.p for interval in intervals if interval is not None), default=1.0)
 
 
 def _not_run(estimand: str) -> str:

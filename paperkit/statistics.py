@@ -4,10 +4,14 @@ The unit is a training run: every function takes one number a seed (a difference
 initialisation and data order, or a slope). Symbols: x̄ mean, s standard deviation (n − 1), n seeds, t_q(ν) the
 q quantile of Student's t with ν degrees of freedom, b bound, m margin.
 
+Nothing here depends on the unit: values are divided by a power of two beforehand, which rounds nothing, so that
+no square under- or overflows.
+
 No percentile bootstrap: over 3, 5 or 10 seeds it covers about 74, 85 and 89 % instead of 95
 (simulated for this project; for 3 seeds a test enumerates all resamples).
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,7 +67,8 @@ def paired_interval(differences: ArrayLike, bound: float = 0.0) -> Interval | No
         last bit give an interval of zero length, with p = 1 if they equal the bound and p = 0 if not.
 
     Raises:
-        ValueError: If there is no value, or one is NaN or infinite.
+        ValueError: If there is no value, one is NaN or infinite, or an end of the interval leaves the range of
+            float64.
 
     Example:
         >>> interval = paired_interval([0.1, 0.3, 0.2])
@@ -76,23 +81,21 @@ def paired_interval(differences: ArrayLike, bound: float = 0.0) -> Interval | No
     _require_finite("bound", bound)
     if len(values) == 1:
         return None
-    summary = _summary(values)
     # Equal values are caught before statsmodels: the rounded mean would leave a spread of one last bit.
-    if np.ptp(values) == 0 or summary.std_mean == 0:
-        point = float(np.median(values))
+    if (values == values[0]).all():
+        point = float(values[0])
         return Interval(point, point, point, point, point, len(values), float(point == bound))
-    low, high = summary.tconfint_mean(alpha=0.05)
-    low90, high90 = summary.tconfint_mean(alpha=0.10)
-    p = summary.ttest_mean(bound)[1]
-    return Interval(
-        estimate=float(summary.mean),
-        low=float(low),
-        high=float(high),
-        low90=float(low90),
-        high90=float(high90),
-        n=len(values),
-        p=float(p),
-    )
+    exponent = _exponent(values)
+    summary = _summary(_times_power_of_two(values, -exponent))
+    wide, narrow = summary.tconfint_mean(alpha=0.05), summary.tconfint_mean(alpha=0.10)
+    scaled = np.array([summary.mean, *wide, *narrow])
+    ends = _times_power_of_two(scaled, exponent)
+    if not np.array_equal(_times_power_of_two(ends, -exponent), scaled):
+        message = f"differences are of size 2^{exponent}, and their interval leaves float64; give them another unit"
+        raise ValueError(message)
+    estimate, low, high, low90, high90 = ends.tolist()
+    p = summary.ttest_mean(_times_power_of_two(bound, -exponent))[1]
+    return Interval(estimate, low, high, low90, high90, n=len(values), p=float(p))
 
 
 def equivalence_p(differences: ArrayLike, margin: float, bound: float = 0.0) -> float:
@@ -119,10 +122,11 @@ def equivalence_p(differences: ArrayLike, margin: float, bound: float = 0.0) -> 
     values = _finite_values("differences", differences, minimum=2)
     _require_positive("margin", margin)
     _require_finite("bound", bound)
-    summary = _summary(values)
-    if np.ptp(values) == 0 or summary.std_mean == 0:
-        return float(abs(float(np.median(values)) - bound) >= margin)
-    return float(summary.ttost_mean(bound - margin, bound + margin)[0])
+    if (values == values[0]).all():
+        return float(abs(float(values[0]) - bound) >= margin)
+    exponent = _exponent(values)
+    low, high = _times_power_of_two([bound - margin, bound + margin], -exponent)
+    return float(_summary(_times_power_of_two(values, -exponent)).ttost_mean(low, high)[0])
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -177,12 +181,45 @@ def seeds_needed(sd: float, margin: float, power: float = 0.8, alpha: float = 0.
         >>> seeds_needed(sd=0.1, margin=0.1), seeds_needed(sd=0.1, margin=0.1, equivalence=True)
         (10, 11)
     """
+    _require_between("power", power, 0.0, 1.0)
+    achieved = partial(achieved_power, sd, margin, alpha=alpha, equivalence=equivalence)
+    return _least(achieved, power)
+
+
+def achieved_power(sd: float, margin: float, n: int, alpha: float = 0.05, equivalence: bool = False) -> float:
+    """Return the power that n paired seeds give a margin, the quantity that `seeds_needed` plans with.
+
+    Args:
+        sd: Standard deviation σ of the difference between seeds, positive.
+        margin: m, positive, in the unit of sd.
+        n: Seeds, at least 2.
+        alpha: Error level, in (0, 0.5).
+        equivalence: Power of "no difference" at a true mean of zero instead of an effect at a true mean of m.
+
+    Returns:
+        Probability of the verdict, in [0, 1].
+
+    Raises:
+        ValueError: If sd, margin or alpha is out of its range.
+
+    Example:
+        >>> round(achieved_power(sd=0.1, margin=0.1, n=10), 2), round(achieved_power(sd=0.1, margin=0.1, n=5), 2)
+        (0.8, 0.4)
+    """
     _require_positive("sd", sd)
     _require_positive("margin", margin)
-    _require_between("power", power, 0.0, 1.0)
     _require_between("alpha", alpha, 0.0, 0.5)
-    achieved = partial(_equivalence_power if equivalence else _effect_power, margin / sd, alpha)
-    return _least(achieved, power)
+    return (_equivalence_power if equivalence else _effect_power)(margin / sd, alpha, n)
+
+
+def _exponent(values: NDArray[np.float64]) -> int:
+    return math.frexp(np.abs(values).max())[1]
+
+
+def _times_power_of_two(values: ArrayLike, exponent: int) -> NDArray[np.float64]:
+    # A bound beyond float64 in the values' own scale is as good as infinite: p is 0 then.
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(values, exponent)
 
 
 def _summary(values: NDArray[np.float64]) -> Any:

@@ -11,13 +11,13 @@ from enum import StrEnum
 
 from paperkit.statistics import Interval, holm
 
-PROFILES = ("smoke", "cpu", "paper")
+PROFILES = ("smoke", "cpu", "pretrained", "gpu", "paper")
 LEVEL = 0.05
 MIN_SEEDS_FOR_A_VERDICT = 5
 
 
 class Verdict(StrEnum):
-    """Every word a claim can get; the book and the README use no other."""
+    """Every word a claim can get, `FRAGILE` aside; the book and the README use no other."""
 
     HOLDS = "holds"
     HOLDS_SMALLER = "holds, smaller"
@@ -27,6 +27,11 @@ class Verdict(StrEnum):
     CORRECTED = "corrected"
     NOT_TESTED = "not tested at this scale"
 
+
+# Follows a word that a declared variation flips.
+FRAGILE = ", fragile"
+# The words that say something about the claim, and so can flip; "corrected" has no variations of its own.
+FIRM = (Verdict.HOLDS, Verdict.HOLDS_SMALLER, Verdict.CONTRADICTED, Verdict.NO_DIFFERENCE)
 
 # The worst first: a claim is as good as its worst test.
 SEVERITY = (
@@ -213,6 +218,7 @@ def judge_claim(
     findings: Sequence[Finding],
     *,
     correction: Sequence[Finding] = (),
+    gate: Finding | None = None,
     claim_profile: str,
     runs_profile: str,
     min_seeds: int,
@@ -220,12 +226,13 @@ def judge_claim(
 ) -> Judgement:
     """Judge one claim, before the correction for multiplicity.
 
-    The profile is looked at first, then whether the tests have been run, the number of seeds, diverged seeds,
-    the tests themselves, and last whether a corrected statement holds where the original is contradicted.
+    The profile is looked at first, then the gate, whether the tests have been run, the number of seeds, diverged
+    seeds, the tests themselves, and last whether a corrected statement holds where the original is contradicted.
 
     Args:
         findings: One finding a test, at least one.
         correction: Findings of the corrected statement; empty if there is none.
+        gate: What has to hold for the claim to be testable on these runs; None if nothing has to.
         claim_profile: The least profile that may judge the claim.
         runs_profile: Profile of the runs.
         min_seeds: Seeds needed for a word other than inconclusive.
@@ -237,6 +244,8 @@ def judge_claim(
     if PROFILES.index(runs_profile) < PROFILES.index(claim_profile):
         reason = f"The claim needs profile {claim_profile}; the runs are of profile {runs_profile}."
         return Judgement(Verdict.NOT_TESTED, reason)
+    if gate is not None and gate.verdict not in (Verdict.HOLDS, Verdict.HOLDS_SMALLER):
+        return Judgement(Verdict.NOT_TESTED, f"The gate of the claim is closed: {gate.sentence}")
     original = _judge_tests(findings, min_seeds, exploratory)
     if original.verdict is not Verdict.CONTRADICTED or not correction:
         return original

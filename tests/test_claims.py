@@ -15,21 +15,23 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter
 from scipy import stats
 
 import paperkit
 from paperkit.claims import main, read_claims
 from paperkit.config import ConfigError
 from paperkit.results import write_runs
-from paperkit.rules import EffectTest, EquivalenceTest, RangeTest, ReportTest
-from paperkit.statistics import Interval, equivalence_p, paired_interval
-from paperkit.verdicts import SEVERITY, Finding, Verdict, judge_claim, judge_identity, worst
+from paperkit.rules import AnyTest, EffectTest, EquivalenceTest, Outcome, RangeTest, ReportTest, evaluate, vary
+from paperkit.statistics import Interval, achieved_power, equivalence_p, paired_interval, seeds_needed
+from paperkit.verdicts import PROFILES, SEVERITY, Finding, Verdict, judge_claim, judge_identity, worst
 
-GREATER = {"estimand": "gap", "rule": "greater", "bound": 0, "margin": 0.1, "unit": "nats"}
+GREATER = {"estimand": "gap", "rule": "greater", "bound": 0, "margin": 0.1, "unit": "nats", "pilot_sd": 0.04}
 LESS = GREATER | {"rule": "less"}
 SLOPE = GREATER | {"margin": None}
-EQUIVALENT = {"estimand": "gap", "rule": "equivalent", "margin": 0.1, "unit": "nats"}
-WITHIN = {"estimand": "gap", "rule": "within", "low": 0.4, "high": 0.6, "unit": "ratio"}
+EQUIVALENT = {"estimand": "gap", "rule": "equivalent", "margin": 0.1, "unit": "nats", "pilot_sd": 0.04}
+WITHIN = {"estimand": "gap", "rule": "within", "low": 0.4, "high": 0.6, "unit": "ratio", "pilot_sd": 0.04}
 REPORT = {"estimand": "gap", "rule": "report", "unit": "nats"}
 IDENTITY = {"estimand": "algebra", "rule": "identity", "tolerance": 1e-12}
 OTHER = GREATER | {"estimand": "other_gap"}
@@ -63,6 +65,15 @@ def seeds(estimate: float, half_width: float, n: int = 8) -> list[float]:
     standard = (shape - shape.mean()) / shape.std(ddof=1)
     sd = half_width * np.sqrt(n) / stats.t.ppf(0.975, n - 1)
     return list(estimate + sd * standard)
+
+
+def parsed(test: Mapping[str, Any]) -> Any:
+    return TypeAdapter(AnyTest).validate_python(test)
+
+
+def judged(test: Mapping[str, Any], numbers: Sequence[float]) -> Outcome:
+    """Judge a single test on numbers of the seeds 0, 1, …"""
+    return evaluate(parsed(test), pd.Series(numbers, dtype=float))
 
 
 def run_rows(experiment: str, numbers: Numbers, profile: str) -> list[dict[str, Any]]:
@@ -194,6 +205,7 @@ def test_the_output_has_exactly_the_form_of_the_reporting_standard(toy: Toy) -> 
     assert record["tests"] == [
         {"estimand": "gap", "rule": "greater", "unit": "nats", "bound": 0.0, "margin": 0.1, "n": 8}
         | {"seeds": list(range(8)), "p_holm": interval.p}
+        | {"flip": {"without": [], "threshold": "margin", "value": pytest.approx(0.2)}}
         | {key: pytest.approx(value, rel=1e-9) for key, value in measured.items()}
     ]
 
@@ -395,6 +407,352 @@ def test_a_verdict_depends_only_on_the_ends_the_estimate_and_the_margin(
     assert equality.judge(i) == equality.judge(twin) == restated_equality(i, m)
 
 
+# --- rounding decides nothing -------------------------------------------------------------------------------
+
+
+ROUNDED = [4.33 - 4.28, 4.39 - 4.34]  # 0.05 twice, were it not for the last bits
+SUM = [0.1 + 0.2] * 5  # above 0.3 by one bit
+BY_ROUNDING = [
+    (SLOPE | {"bound": 0.05}, ROUNDED),
+    (GREATER | {"bound": 0.05}, ROUNDED),
+    (LESS | {"bound": 0.05}, ROUNDED),
+    (EQUIVALENT | {"margin": 0.05}, ROUNDED),
+    (SLOPE | {"bound": 0.3}, SUM),
+    (LESS | {"bound": 0.3}, SUM),
+    (GREATER | {"margin": 0.3}, SUM),
+    (EQUIVALENT | {"margin": 0.3}, SUM),
+    (WITHIN | {"low": 0.3}, SUM),
+    (WITHIN | {"low": 0.1, "high": 0.3}, SUM),
+]
+
+
+@pytest.mark.parametrize(("test", "numbers"), BY_ROUNDING)
+@pytest.mark.parametrize("exponent", [0, -600, 600])
+def test_rounding_decides_nothing_and_the_reason_says_so(
+    test: dict[str, Any], numbers: list[float], exponent: int
+) -> None:
+    finding = judged(scaled(test, exponent), np.ldexp(numbers, exponent)).finding
+    assert (finding.verdict, finding.p) == ("inconclusive", 1.0)
+    assert "rounding would decide between " in finding.sentence
+
+
+@pytest.mark.parametrize(("test", "numbers"), BY_ROUNDING)
+@pytest.mark.parametrize("gap", [-1e-6, 1e-6])
+def test_a_small_gap_that_is_no_rounding_decides(test: dict[str, Any], numbers: list[float], gap: float) -> None:
+    assert "rounding" not in judged(test, np.add(numbers, gap)).finding.sentence
+
+
+def test_a_primary_claim_that_rounding_would_decide_counts_with_p_one(toy: Toy) -> None:
+    record = toy.judge(claim("C1", SLOPE | {"bound": 0.3}, family="primary"), gap=SUM)
+    assert record["verdict"] == "inconclusive"
+    assert record["reason"].endswith('rounding would decide between "contradicted" and "holds".')
+    assert (record["tests"][0]["p"], record["tests"][0]["p_holm"]) == (1.0, 1.0)
+
+
+def scaled(test: Mapping[str, Any], exponent: int) -> dict[str, Any]:
+    """Give the numbers of a test the unit 2^exponent."""
+    return {
+        key: float(np.ldexp(value, exponent)) if isinstance(value, int | float) else value
+        for key, value in test.items()
+        if key != "pilot_sd"
+    }
+
+
+hundredths = st.integers(-60, 60).map(lambda number: number / 100)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([GREATER, LESS, SLOPE, EQUIVALENT, WITHIN]),
+    st.one_of(
+        st.lists(hundredths, min_size=2, max_size=7),
+        st.builds(lambda value, n: [value] * n, hundredths, st.integers(2, 7)),
+    ),
+    hundredths,
+    st.integers(-700, 700),
+)
+def test_words_and_p_are_free_of_the_unit(
+    test: dict[str, Any], numbers: list[float], bound: float, exponent: int
+) -> None:
+    test = test if test is WITHIN else test | {"bound": bound}
+    before, after = judged(test, numbers), judged(scaled(test, exponent), np.ldexp(numbers, exponent))
+    assert (after.finding.verdict, after.finding.p) == (before.finding.verdict, before.finding.p)
+    flips = before.record["flip"], after.record["flip"]
+    assert flips[0]["without"] == flips[1]["without"]
+    assert flips[1]["value"] == (flips[0]["value"] and np.ldexp(flips[0]["value"], exponent))
+
+
+def test_an_interval_beyond_float64_is_refused_by_estimand(toy: Toy) -> None:
+    toy.estimands.gap = lambda _: pd.Series([1.7e308, 1.7e308, 0.0, -1.7e308, -1.7e308])
+    toy.write_claims(claim())
+    with pytest.raises(SystemExit, match=r"estimand gap: differences are of size 2\^1024, .*give them another unit"):
+        main(["toy"])
+
+
+# --- how little turns a word --------------------------------------------------------------------------------
+
+
+THRESHOLDS = [
+    (GREATER, "margin", [0.2, 0.05], 0.2),
+    (LESS | {"bound": 0.5}, "margin", [0.2, 0.05], 0.3),
+    (GREATER, "bound", [0.06, 0.05], 0.01),
+    (LESS | {"bound": 0.5}, "bound", [0.44, 0.05], 0.49),
+    (SLOPE, "bound", [0.2, 0.05], 0.15),
+    (LESS | {"margin": None}, "bound", [-0.2, 0.05], -0.15),
+    (GREATER, "bound", [-0.2, 0.05], -0.15),
+    (LESS, "bound", [0.2, 0.05], 0.15),
+    (EQUIVALENT, "margin", [0.2, 0.05], 0.15),
+    (EQUIVALENT, "margin", [-0.2, 0.05], 0.15),
+    (WITHIN, "bound", [0.48, 0.05], 0.43),
+    (WITHIN, "bound", [0.52, 0.05], 0.57),
+    (WITHIN, "bound", [0.8, 0.05], 0.75),
+    (WITHIN, "bound", [0.2, 0.05], 0.25),
+]
+
+
+@pytest.mark.parametrize(("test", "threshold", "numbers", "value"), THRESHOLDS)
+def test_the_flip_distance_names_where_the_word_falls(
+    test: dict[str, Any], threshold: str, numbers: list[float], value: float
+) -> None:
+    outcome = judged(test, seeds(*numbers))
+    flip = outcome.record["flip"]
+    assert (flip["threshold"], flip["value"]) == (threshold, pytest.approx(value))
+    moved = {"margin": "margin"} if threshold == "margin" else {"bound": "bound", "low": "low", "high": "high"}
+    key = min((key for key in moved if test.get(key) is not None), key=lambda key: abs(test[key] - value))
+    words = {judged(test | {key: value + step}, seeds(*numbers)).finding.verdict for step in (-1e-6, 1e-6)}
+    assert outcome.finding.verdict in words
+    assert len(words) == 2
+
+
+@pytest.mark.parametrize(("test", "word"), [(GREATER, "no difference"), (EQUIVALENT, "holds")])
+@pytest.mark.parametrize("estimate", [-0.02, 0.02])
+def test_equality_falls_at_the_margin_that_the_90_percent_interval_reaches(
+    test: dict[str, Any], word: str, estimate: float
+) -> None:
+    outcome = judged(test, seeds(estimate, 0.06))
+    assert outcome.finding.verdict == word
+    reached = max(-outcome.record["low90"], outcome.record["high90"])
+    assert outcome.record["flip"] == {"without": [], "threshold": "margin", "value": pytest.approx(reached)}
+
+
+def test_the_seeds_are_named_without_which_the_word_would_be_another() -> None:
+    numbers = [0.3, 0.0, 0.09, 0.08, 0.1, 0.09, 0.11, 0.1]  # a mean of 0.109, of 0.081 without the first
+    outcome = judged(GREATER, numbers)
+    assert outcome.finding.verdict == "holds"
+    assert outcome.record["flip"]["without"] == [0]
+
+
+def test_a_word_of_two_seeds_stands_without_neither() -> None:
+    assert judged(GREATER, [0.2, 0.2001]).record["flip"]["without"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("test", "numbers"), [(REPORT, [0.1, 0.2]), (GREATER, [0.1]), (GREATER, []), (GREATER, [0.1, 0.2, float("nan")])]
+)
+def test_a_test_without_a_word_has_no_flip_distance(test: dict[str, Any], numbers: list[float]) -> None:
+    assert "flip" not in judged(test, numbers).record
+
+
+def test_an_inconclusive_test_has_no_word_that_could_fall() -> None:
+    flip = judged(GREATER, seeds(0.0, 0.2)).record["flip"]
+    assert flip == {"without": [], "threshold": None, "value": None}
+
+
+# --- the same claim under its variations --------------------------------------------------------------------
+
+
+def varied(*variations: str, **changes: Any) -> dict[str, Any]:
+    names = variations or ("other_gap",)
+    content = claim("C1", family="primary", robustness=[{"name": f"as {name}", "estimand": name} for name in names])
+    return content | changes
+
+
+UNDER_VARIATION = [
+    (GREATER, [0.2, 0.05], "holds", [[0.15, 0.3]], [[0.05, 0.2], [0.05, 0.01], [-0.2, 0.05]]),
+    (LESS, [-0.2, 0.05], "holds", [[-0.15, 0.3]], [[-0.05, 0.2], [0.2, 0.05]]),
+    (LESS | {"bound": 0.5}, [0.3, 0.05], "holds", [[0.35, 0.3]], [[0.45, 0.2], [0.7, 0.05]]),
+    (SLOPE, [0.2, 0.05], "holds", [[0.01, 0.2], [-0.01, 0.2]], [[-0.2, 0.05]]),
+    (GREATER, [0.06, 0.05], "holds, smaller", [[0.01, 0.2], [-0.01, 0.2], [0.3, 0.1]], [[-0.06, 0.05]]),
+    (GREATER, [-0.2, 0.05], "contradicted", [[-0.15, 0.3]], [[-0.05, 0.2], [-0.05, 0.01], [0.06, 0.05]]),
+    (GREATER, [-0.06, 0.05], "contradicted", [[-0.01, 0.1], [0.01, 0.1]], [[0.06, 0.05]]),
+    (SLOPE, [-0.2, 0.05], "contradicted", [[-0.01, 0.1], [0.01, 0.1]], [[0.06, 0.05]]),
+    (GREATER, [0.0, 0.1], "no difference", [[0.05, 0.5], [-0.05, 0.5]], [[0.15, 0.5], [-0.15, 0.5]]),
+    (EQUIVALENT, [0.0, 0.05], "holds", [[0.05, 0.5]], [[0.15, 0.5], [-0.15, 0.5]]),
+    (EQUIVALENT | {"bound": 0.5}, [0.5, 0.05], "holds", [[0.55, 0.5]], [[0.65, 0.5]]),
+    (EQUIVALENT, [0.2, 0.05], "contradicted", [[0.15, 0.5]], [[0.05, 0.2]]),
+    (WITHIN, [0.5, 0.05], "holds", [[0.55, 0.5]], [[0.65, 0.5], [0.35, 0.5]]),
+    (WITHIN, [0.8, 0.05], "contradicted", [[0.65, 0.5]], [[0.55, 0.5]]),
+]
+
+
+@pytest.mark.parametrize(("test", "numbers", "word", "standing", "flipping"), UNDER_VARIATION)
+def test_a_variation_flips_the_word_where_it_denies_what_decided(
+    test: dict[str, Any],
+    numbers: list[float],
+    word: str,
+    standing: list[list[float]],
+    flipping: list[list[float]],
+) -> None:
+    def under(other: list[float]) -> bool | None:
+        own = judged(test, seeds(*numbers))
+        return vary("longer", parsed(test), own, Verdict(word), "longer_gap", pd.Series(seeds(*other)))["flips"]
+
+    assert [under(other) for other in standing] == [False] * len(standing)
+    assert [under(other) for other in flipping] == [True] * len(flipping)
+
+
+@pytest.mark.parametrize(
+    ("word", "estimate", "half_width"),
+    [("holds", 0.2, 0.05), ("holds, smaller", 0.06, 0.05), ("contradicted", -0.2, 0.05), ("no difference", 0.0, 0.1)],
+)
+def test_a_word_that_a_variation_flips_is_fragile(toy: Toy, word: str, estimate: float, half_width: float) -> None:
+    own, opposite = seeds(estimate, half_width), seeds(-estimate or 0.2, half_width)
+    stands = toy.judge(varied(), gap=own, other_gap=own)
+    assert (stands["verdict"], stands["robustness"][0]["flips"]) == (word, False)
+    assert stands["robustness"][0]["why"].endswith(": the word stands.")
+    flips = toy.judge(varied(), gap=own, other_gap=opposite)
+    assert (flips["verdict"], flips["robustness"][0]["flips"]) == (f"{word}, fragile", True)
+    assert flips["reason"] == f"{stands['reason']} The word flips under as other_gap."
+
+
+def test_a_variation_is_written_with_its_numbers_and_a_reason(toy: Toy) -> None:
+    record = toy.judge(varied(), gap=seeds(0.2, 0.05), other_gap=seeds(0.06, 0.05))
+    assert record["robustness"] == [
+        {"name": "as other_gap", "estimand": "other_gap", "of": "gap", "n": 8, "flips": True}
+        | {"estimate": pytest.approx(0.06), "low": pytest.approx(0.01), "high": pytest.approx(0.11)}
+        | {"why": "other_gap = 0.06 nats, 95 % interval [0.01, 0.11], n = 8: the effect is below the margin 0.1."}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "n", "why"),
+    [
+        ([0.0, -0.1], 2, "fewer than 3 seeds decide nothing."),
+        ([-0.1], 1, "one seed: no interval."),
+        ([], 0, "not yet run: there is no run for other_gap."),
+        ([*seeds(-0.2, 0.05), float("nan")], 9, "no number for seeds [8], where a reported arm diverged."),
+        ([0.1] * 5, 5, "rounding would decide whether the word stands."),
+    ],
+)
+def test_a_variation_that_decides_nothing_leaves_the_word(toy: Toy, other: Numbers, n: int, why: str) -> None:
+    record = toy.judge(varied(), gap=seeds(0.2, 0.05), other_gap=other)
+    assert record["verdict"] == "holds"
+    assert (record["robustness"][0]["flips"], record["robustness"][0]["n"]) == (None, n)
+    assert record["robustness"][0]["why"].endswith(why)
+
+
+def test_three_seeds_of_a_variation_decide(toy: Toy) -> None:
+    assert toy.judge(varied(), gap=seeds(0.2, 0.05), other_gap=seeds(0.0, 0.1, 3))["verdict"] == "holds, fragile"
+
+
+@pytest.mark.parametrize(
+    ("changes", "numbers", "word"),
+    [
+        ({}, seeds(0.0, 0.2), "inconclusive"),
+        ({"min_seeds": 9}, seeds(0.2, 0.05), "inconclusive"),
+        ({"profile": "gpu"}, seeds(0.2, 0.05), "not tested at this scale"),
+        ({"correction": CORRECTION}, seeds(-0.2, 0.05), "corrected"),
+    ],
+)
+def test_a_claim_without_a_firm_word_has_none_that_could_flip(
+    toy: Toy, changes: dict[str, Any], numbers: list[float], word: str
+) -> None:
+    record = toy.judge(varied(**changes), gap=numbers, other_gap=[-value for value in numbers])
+    assert record["verdict"] == word
+    assert record["robustness"][0]["flips"] is None
+    assert record["robustness"][0]["why"].endswith("the claim has no word that could flip.")
+
+
+def test_a_word_that_fails_holm_cannot_flip(toy: Toy) -> None:
+    verdicts = judge_primary(toy, varied(), PRIMARY[2], gap=seeds_with_p(0.03), other_gap=seeds(-0.2, 0.05))
+    assert verdicts["C1"]["verdict"] == "inconclusive"
+    assert verdicts["C1"]["robustness"][0]["flips"] is None
+
+
+def of_two(other: Mapping[str, Any] = OTHER) -> dict[str, Any]:
+    variations = [
+        {"name": f"of {name}", "estimand": estimand, "of": name}
+        for name, estimand in (("gap", "third_gap"), ("other_gap", "fourth_gap"))
+    ]
+    return claim("C1", GREATER, other, family="primary", robustness=variations)
+
+
+def test_each_variation_is_read_by_the_test_that_it_varies(toy: Toy) -> None:
+    firm, weak = seeds(0.2, 0.05), seeds(0.05, 0.01)
+    record = toy.judge(of_two(OTHER | {"margin": None}), gap=firm, other_gap=firm, third_gap=firm, fourth_gap=weak)
+    assert [(variation["of"], variation["flips"]) for variation in record["robustness"]] == [
+        ("gap", False),
+        ("other_gap", False),
+    ]
+    record = toy.judge(of_two(), gap=firm, other_gap=firm, third_gap=firm, fourth_gap=weak)
+    assert [variation["flips"] for variation in record["robustness"]] == [False, True]
+    assert record["reason"].endswith(" The word flips under of other_gap.")
+
+
+def test_a_test_that_did_not_contradict_cannot_save_the_claim(toy: Toy) -> None:
+    against = seeds(-0.2, 0.05)
+    record = toy.judge(of_two(), gap=against, other_gap=seeds(0.2, 0.05), third_gap=against, fourth_gap=against)
+    assert record["verdict"] == "contradicted"
+    assert [variation["flips"] for variation in record["robustness"]] == [False, None]
+    assert record["robustness"][1]["why"].endswith("the claim is contradicted by another test.")
+
+
+def test_where_another_test_made_the_claim_smaller_no_margin_of_this_one_decides(toy: Toy) -> None:
+    firm, small = seeds(0.2, 0.05), seeds(0.06, 0.05)
+    record = toy.judge(of_two(), gap=firm, other_gap=small, third_gap=small, fourth_gap=small)
+    assert record["verdict"] == "holds, smaller"
+    assert [variation["flips"] for variation in record["robustness"]] == [False, False]
+    record = toy.judge(of_two(), gap=firm, other_gap=small, third_gap=seeds(-0.2, 0.05), fourth_gap=small)
+    assert record["verdict"] == "holds, smaller, fragile"
+
+
+def test_variations_add_nothing_to_the_family(toy: Toy) -> None:
+    record = toy.judge(varied(), gap=seeds_with_p(0.03), other_gap=seeds(0.15, 0.3))
+    assert record["verdict"] == "holds"
+    assert record["tests"][0]["p_holm"] == pytest.approx(0.03)
+
+
+# --- what must hold before a claim can be tested ------------------------------------------------------------
+
+
+OPEN = GREATER | {"estimand": "other_gap", "bound": 0.5, "margin": 0.1}
+GATES = [
+    (OPEN, seeds(0.9, 0.1), True),
+    (OPEN | {"margin": 1.0}, seeds(0.9, 0.1), True),  # "holds, smaller"
+    (OPEN, seeds(0.1, 0.1), False),
+    (OPEN, seeds(0.5, 0.9), False),
+    (OPEN, seeds(0.5, 0.1), False),  # "no difference"
+    (OPEN | {"rule": "less"}, seeds(0.1, 0.1), True),
+    (EQUIVALENT | {"estimand": "other_gap"}, seeds(0.0, 0.05), True),
+    (EQUIVALENT | {"estimand": "other_gap"}, seeds(0.3, 0.05), False),
+    (WITHIN | {"estimand": "other_gap"}, seeds(0.5, 0.05), True),
+    (WITHIN | {"estimand": "other_gap"}, seeds(0.9, 0.05), False),
+    (OPEN, [], False),
+    (OPEN, [*seeds(0.9, 0.1), float("nan")], False),
+]
+
+
+@pytest.mark.parametrize(("gate", "numbers", "is_open"), GATES)
+def test_a_claim_is_tested_only_through_an_open_gate(
+    toy: Toy, gate: dict[str, Any], numbers: Numbers, is_open: bool
+) -> None:
+    record = toy.judge(claim(gate=gate), gap=seeds(0.2, 0.05), other_gap=numbers)
+    assert record["verdict"] == ("holds" if is_open else "not tested at this scale")
+    assert record["reason"].startswith("The gate of the claim is closed: ") != is_open
+
+
+def test_the_gate_is_looked_at_after_the_profile_and_before_the_seeds(toy: Toy) -> None:
+    content = claim(gate=OPEN, profile="gpu", min_seeds=50)
+    closed = seeds(0.15, 0.1)
+    assert "needs profile gpu" in toy.judge(content, gap=seeds(0.2, 0.05), other_gap=closed)["reason"]
+    record = toy.judge(content | {"profile": "smoke"}, gap=seeds(0.2, 0.05), other_gap=closed)
+    assert record["reason"] == (
+        "The gate of the claim is closed: other_gap = 0.15 nats, 95 % interval [0.05, 0.25], n = 8: "
+        "it lies below 0.5, against the claim."
+    )
+    assert record["tests"][0]["estimate"] == pytest.approx(0.2)
+
+
 # --- identities ---------------------------------------------------------------------------------------------
 
 
@@ -473,7 +831,7 @@ def test_the_profile_is_looked_at_before_anything_else(toy: Toy) -> None:
     assert "cpu" in untested["reason"]
 
 
-@pytest.mark.parametrize("profile", ["cpu", "paper"])
+@pytest.mark.parametrize("profile", ["cpu", "pretrained", "gpu", "paper"])
 def test_a_larger_profile_than_the_claim_needs_may_judge_it(toy: Toy, profile: str) -> None:
     record = toy.judge(claim(profile="cpu"), profile=profile, gap=seeds(0.2, 0.05))
     assert record["verdict"] == "holds"
@@ -736,8 +1094,9 @@ def test_a_primary_claim_of_the_other_table_counts_with_p_one(toy: Toy) -> None:
 # --- bad input ----------------------------------------------------------------------------------------------
 
 
+VARIATION = [{"name": "long", "estimand": "gap"}]
 BAD_CLAIMS = [
-    (claim(colour="red"), ["claim C1", "unknown key 'colour'", "allowed here: correction, family, id"]),
+    (claim(colour="red"), ["claim C1", "unknown key 'colour'", "allowed here: amended, correction, family, gate, id"]),
     (claim("C1", GREATER | {"margn": 1}), ["claim C1", "unknown key 'margn'", "bound, diverged_value, estimand"]),
     (claim(source={"bib": "a", "wher": "b"}), ["claim C1", "source", "unknown key 'wher'; allowed here: bib, where"]),
     (claim(min_seeds=...), ["claim C1", "key 'min_seeds' is missing"]),
@@ -750,7 +1109,7 @@ BAD_CLAIMS = [
     (claim(min_seeds=4), ["claim C1", "key 'min_seeds' has value 4; at least 5", "exploratory"]),
     (claim(kind="experimental"), ["key 'kind' has value 'experimental'", "'identity', 'experiment', 'timing'"]),
     (claim(family="secondary"), ["key 'family' has value 'secondary'", "'primary'"]),
-    (claim(profile="gpu"), ["key 'profile' has value 'gpu'", "'smoke', 'cpu' or 'paper'"]),
+    (claim(profile="tpu"), ["key 'profile' has value 'tpu'", "'smoke', 'cpu', 'pretrained', 'gpu' or 'paper'"]),
     (claim("C1", GREATER | {"margin": 0}), ["tests.0", "margin' has value 0", "greater than 0"]),
     (claim("C1", GREATER | {"margin": -0.1}), ["margin' has value -0.1", "greater than 0"]),
     (claim("C1", EQUIVALENT | {"margin": None}), ["margin' has value None", "valid number"]),
@@ -773,6 +1132,20 @@ BAD_CLAIMS = [
     (claim("C1", REPORT, family="primary"), ["family 'primary' with rule 'report' only"]),
     (claim(correction={"statement": "s", "tests": [REPORT]}), ["key 'correction' with rule 'report' only"]),
     (claim(correction={"statement": "s", "tests": []}), ["correction.tests' has value []"]),
+    (claim(gate=REPORT), ["claim C1", "key 'gate'", "'report'"]),
+    (claim(gate=GREATER | {"margn": 1}), ["gate", "unknown key 'margn'"]),
+    (claim(superseded_by="C1"), ["claim C1: key 'superseded_by' has value 'C1'; name another claim of the file"]),
+    (claim(superseded_by="C7r"), ["claim C1: key 'superseded_by' has value 'C7r'; name another claim"]),
+    (claim(robustness=VARIATION), ["claim C1: key 'robustness' without family 'primary'"]),
+    (varied(robustness=[{"estimand": "gap"}]), ["key 'robustness.0.name' is missing"]),
+    (varied(tests=[GREATER, OTHER]), ["'as other_gap': key 'of' has value None", "varied: gap, other_gap"]),
+    (
+        varied(robustness=[VARIATION[0] | {"of": "third_gap"}]),
+        ["key 'robustness', 'long': key 'of' has value 'third_gap'; name the estimand of the test", "varied: gap"],
+    ),
+    (claim(underpowered=""), ["key 'underpowered' has value ''"]),
+    (claim(amended=[{"criterion": {}}]), ["key 'amended.0.why' is missing"]),
+    (claim("C1", GREATER | {"pilot_sd": 0}), ["pilot_sd' has value 0", "greater than 0"]),
 ]
 
 
@@ -793,6 +1166,117 @@ def test_a_bad_claim_is_refused_by_file_claim_key_and_value_before_any_computing
         assert fragment in str(stop.value)
     with pytest.raises(ConfigError):
         read_claims(path)
+
+
+# --- enough seeds for what has to be detected ---------------------------------------------------------------
+
+
+def unpiloted(test: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in test.items() if key != "pilot_sd"} | changes
+
+
+@pytest.mark.parametrize(
+    ("test", "plan"),
+    [
+        (GREATER, {}),
+        (LESS | {"bound": 7.0}, {}),
+        (EQUIVALENT, {"equivalence": True}),
+        (WITHIN, {"equivalence": True, "alpha": 0.025}),
+    ],
+)
+def test_a_primary_experiment_with_too_few_seeds_is_refused_with_the_seeds_it_needs(
+    toy: Toy, test: dict[str, Any], plan: dict[str, Any]
+) -> None:
+    needed = seeds_needed(0.12, 0.1, **plan)
+    path = toy.write_claims(claim("C1", test | {"pilot_sd": 0.12}, family="primary", min_seeds=needed - 1))
+    with pytest.raises(ConfigError) as refusal:
+        read_claims(path)
+    power = achieved_power(0.12, 0.1, needed - 1, **plan)
+    assert (
+        f"claim C1: test gap: key 'min_seeds' has value {needed - 1}, which at 'pilot_sd' 0.12 gives a power of "
+        f"{power:.2f} for 0.1 {test['unit']}; 0.8 takes {needed} seeds: take them, or say in key 'underpowered' why"
+    ) in str(refusal.value)
+    read_claims(toy.write_claims(claim("C1", test | {"pilot_sd": 0.12}, family="primary", min_seeds=needed)))
+
+
+@pytest.mark.parametrize("test", [GREATER, EQUIVALENT, WITHIN])
+def test_a_primary_experiment_without_a_pilot_is_refused(toy: Toy, test: dict[str, Any]) -> None:
+    path = toy.write_claims(claim("C1", OTHER, unpiloted(test), family="primary"))
+    with pytest.raises(
+        ConfigError, match=r"claim C1: test gap has no key 'pilot_sd'; give a pilot's standard deviation"
+    ):
+        read_claims(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"family": None},
+        {"kind": "timing"},
+        {"tests": [unpiloted(SLOPE)]},
+        {"tests": [GREATER, REPORT]},
+        {"underpowered": "No pilot was run."},
+        {"superseded_by": "C2"},
+    ],
+)
+def test_what_plans_no_seeds_needs_no_pilot(toy: Toy, changes: dict[str, Any]) -> None:
+    content = claim("C1", unpiloted(GREATER), family="primary")
+    read_claims(toy.write_claims(content | changes, claim("C2")))
+    with pytest.raises(ConfigError, match="pilot_sd"):
+        read_claims(toy.write_claims(content, claim("C2")))
+
+
+# --- claims that are judged again ---------------------------------------------------------------------------
+
+
+def test_a_superseded_claim_keeps_its_rule_and_word_and_leaves_the_family(toy: Toy) -> None:
+    old = PRIMARY[0] | {"superseded_by": "C1r"}
+    again = claim("C1r", OTHER, family="primary")
+    verdicts = judge_primary(toy, old, again, gap=seeds_with_p(0.04), other_gap=seeds_with_p(0.04))
+    assert (verdicts["C1"]["verdict"], verdicts["C1"]["superseded_by"]) == ("holds", "C1r")
+    assert (verdicts["C1"]["family"], verdicts["C1"]["tests"][0]["p_holm"]) == (None, None)
+    assert (verdicts["C1r"]["family"], verdicts["C1r"]["tests"][0]["p_holm"]) == ("primary", pytest.approx(0.04))
+    assert "superseded_by" not in verdicts["C1r"]
+    read_claims(toy.write_claims(*PRIMARY[1:], old, again))  # four that are not superseded
+
+
+def test_what_was_amended_is_kept_as_declared(toy: Toy) -> None:
+    amended = [{"criterion": {"margin": 0.2}, "why": "The margin was in other units."}]
+    read = read_claims(toy.write_claims(claim(amended=amended)))[0].amended[0]
+    assert (read.criterion, read.why) == ({"margin": 0.2}, "The margin was in other units.")
+
+
+# --- what is written fits its schema ------------------------------------------------------------------------
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "book/schemas/verdicts.schema.json").read_text(encoding="utf-8"))
+
+
+def test_every_new_key_fits_the_schema_and_nothing_else_does(toy: Toy) -> None:
+    full = varied("other_gap", "third_gap", id="C1r", underpowered="No pilot was run.", gate=GREATER)
+    old = claim("C1", EQUIVALENT, family="primary", superseded_by="C1r", profile="gpu")
+    gaps = {"gap": seeds(0.2, 0.05), "other_gap": seeds(-0.2, 0.05)}
+    record = judge_primary(toy, old, full, claim("C2", WITHIN), claim("C3", REPORT), identity(), **gaps)["C1r"]
+    assert (record["verdict"], record["underpowered"]) == ("holds, fragile", "No pilot was run.")
+    assert [variation["flips"] for variation in record["robustness"]] == [True, None]
+    content = toy.read("verdicts.json")
+    validator = Draft202012Validator(SCHEMA)
+    validator.validate(content)
+    for part in ("robustness", "tests"):
+        content["claims"][1][part][0]["surplus"] = 1
+        assert not validator.is_valid(content)
+        del content["claims"][1][part][0]["surplus"]
+    assert validator.is_valid(content)
+
+
+def test_the_schema_and_claims_yaml_know_every_profile() -> None:
+    assert SCHEMA["properties"]["profile"]["enum"] == list(PROFILES) == ["smoke", "cpu", "pretrained", "gpu", "paper"]
+
+
+def test_a_replication_of_identities_alone_is_judged(toy: Toy) -> None:
+    toy.write_claims(identity())
+    write_runs(toy.root / "results/toy/runs.csv", identity_rows(1e-15, 0.5))
+    assert toy.verdicts()["C9"]["verdict"] == "holds"
+    assert toy.read("metrics.json") == {"C9": {"max_error": 1e-15}}
 
 
 def test_our_own_claim_needs_no_entry_in_the_bibliography(toy: Toy) -> None:
@@ -834,8 +1318,16 @@ def test_an_unknown_estimand_is_refused_with_those_there_are_before_any_computin
     assert "defined: algebra, fourth_gap, gap, other_gap, third_gap" in str(stop.value)
 
 
-def test_an_unknown_estimand_of_a_correction_is_refused(toy: Toy) -> None:
-    toy.write_claims(claim(correction={"statement": "s", "tests": [GREATER | {"estimand": "gab"}]}))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"correction": {"statement": "s", "tests": [GREATER | {"estimand": "gab"}]}},
+        {"gate": GREATER | {"estimand": "gab"}},
+        {"family": "primary", "robustness": [{"name": "long", "estimand": "gab"}]},
+    ],
+)
+def test_an_unknown_estimand_beside_the_tests_is_refused(toy: Toy, changes: dict[str, Any]) -> None:
+    toy.write_claims(claim(**changes))
     with pytest.raises(SystemExit, match="'gab'"):
         main(["toy"])
 
@@ -861,7 +1353,7 @@ def test_an_unknown_replication_is_refused(toy: Toy) -> None:
 
 def test_runs_of_two_profiles_or_none_or_an_unknown_one_are_refused(toy: Toy) -> None:
     toy.write_claims(claim())
-    for profiles, found in [(["cpu", "smoke"], "cpu, smoke"), ([], "no run at all"), (["gpu"], "gpu")]:
+    for profiles, found in [(["cpu", "smoke"], "cpu, smoke"), ([], "no run at all"), (["tpu"], "tpu")]:
         rows = [row for profile in profiles for row in run_rows("gap", [0.1], profile)]
         write_runs(toy.root / "results/toy/runs.csv", rows)
         with pytest.raises(SystemExit, match=f"column 'profile' of the runs: {found}; allowed is one of smoke"):

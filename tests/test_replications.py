@@ -312,7 +312,7 @@ TOY = {
     + "".join(
         f"- {{id: {key}, statement: {key} is so., source: {{bib: null, where: ours}}, kind: {kind},\n"
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
-        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats}]}\n"
+        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]}\n"
         for key, kind, family in (("X1", "experiment", "primary"), ("X2", "timing", "null"))
     ),
 }

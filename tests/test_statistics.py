@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from paperkit.statistics import Interval, equivalence_p, holm, paired_interval, seeds_needed
+from paperkit.statistics import Interval, achieved_power, equivalence_p, holm, paired_interval, seeds_needed
 
 REPLICATES = 20_000
 COVERAGE_SLACK = 0.015  # three standard errors of a simulated 95 % are 0.005
@@ -159,6 +159,13 @@ def test_the_seeds_for_an_effect_agree_with_statsmodels() -> None:
     assert seeds_needed(sd=2.0, margin=1.0, power=0.9) == int(np.ceil(solved))
 
 
+@pytest.mark.parametrize("equivalence", [False, True])
+def test_the_seeds_needed_are_the_fewest_that_achieve_the_power(equivalence: bool) -> None:
+    n = seeds_needed(0.1, 0.08, power=0.9, equivalence=equivalence)
+    achieved = [achieved_power(0.1, 0.08, seeds, equivalence=equivalence) for seeds in (n - 1, n)]
+    assert achieved[0] < 0.9 <= achieved[1]
+
+
 def test_an_enormous_effect_needs_two_seeds_and_a_small_one_many() -> None:
     assert seeds_needed(sd=1e-6, margin=1.0) == 2
     assert seeds_needed(sd=1e-6, margin=1.0, equivalence=True) == 2
@@ -177,6 +184,31 @@ def test_the_interval_moves_and_scales_with_the_values(values: np.ndarray, shift
     np.testing.assert_allclose(sorted(getattr(after, end) for end in ENDS), moved, rtol=1e-9, atol=1e-9)
     if np.ptp(values) > 0:
         assert after.p == pytest.approx(before.p, rel=1e-6, abs=1e-9)
+
+
+@unhurried
+@given(values_of_seeds, st.integers(-500, 500).map(lambda b: b / 100), st.integers(-900, 900))
+def test_a_power_of_two_as_unit_changes_no_bit(values: np.ndarray, bound: float, exponent: int) -> None:
+    before = interval_of(values, bound)
+    after = interval_of(np.ldexp(values, exponent), np.ldexp(bound, exponent))
+    assert [getattr(after, end) for end in ENDS] == [np.ldexp(getattr(before, end), exponent) for end in ENDS]
+    assert after.p == before.p
+    margins = 0.5, float(np.ldexp(0.5, exponent))
+    scaled = equivalence_p(np.ldexp(values, exponent), margins[1], np.ldexp(bound, exponent))
+    assert scaled == equivalence_p(values, margins[0], bound)
+
+
+@pytest.mark.parametrize("exponent", [-600, 600])
+def test_seeds_whose_squares_leave_float64_have_the_interval_of_one_and_two(exponent: int) -> None:
+    values = np.ldexp([1.0, 2.0], exponent)
+    assert interval_of(values).p == interval_of([1.0, 2.0]).p == pytest.approx(stats.ttest_1samp([1, 2], 0).pvalue)
+    assert interval_of(values).high == np.ldexp(interval_of([1.0, 2.0]).high, exponent)
+
+
+def test_a_bound_far_beyond_the_seeds_is_excluded_and_one_far_below_them_is_zero() -> None:
+    assert interval_of([1e-200, 2e-200, 4e-200], bound=1e200).p == 0
+    assert interval_of([1e200, 2e200, 4e200], bound=1e-200).p == interval_of([1e200, 2e200, 4e200]).p
+    assert equivalence_p([1e-200, 2e-200], margin=1e200) == 0
 
 
 @unhurried
@@ -214,6 +246,12 @@ def test_tost_passes_exactly_where_the_90_percent_interval_lies_in_the_margin(
         (lambda: paired_interval([float("inf"), 0.1]), r"differences\[0\] is inf; only finite"),
         (lambda: paired_interval([[0.1, 0.2]]), r"differences has shape \(1, 2\)"),
         (lambda: paired_interval([0.1, 0.2], float("nan")), "bound is nan"),
+        (
+            lambda: paired_interval([1e308, -1e308]),
+            r"size 2\^1024, and their interval leaves float64",
+        ),
+        (lambda: paired_interval([5e-324, 1e-322]), r"size 2\^-1069.*give them another unit"),
+        (lambda: achieved_power(0.0, 0.1, 5), "sd is 0.0"),
         (lambda: equivalence_p([0.1], 0.1), "differences has 1 values and needs at least 2; run more seeds"),
         (lambda: equivalence_p([0.1, 0.2], 0), "margin is 0; give a finite number above 0"),
         (lambda: equivalence_p([0.1, 0.2], 0.1, float("inf")), "bound is inf"),

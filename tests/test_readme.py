@@ -33,13 +33,3 @@ def test_a_wrong_word_in_the_table_would_be_seen():
     name, claim, verdict = primary_verdicts(ROOT)[0]
     wrong = readme.replace(f"| {verdict} |", "| beyond doubt |")
     assert (name, claim, verdict) not in printed_verdicts(wrong)
-
-
-def test_the_table_names_successors_and_not_what_they_supersede_and_knows_fragile_words(tmp_path):
-    old = {"id": "C6", "family": None, "verdict": "contradicted", "superseded_by": "C6r"}
-    new = {"id": "C6r", "family": "primary", "verdict": "holds, smaller, fragile"}
-    folder = tmp_path / "results" / "lion"
-    folder.mkdir(parents=True)
-    (folder / "verdicts.json").write_text(json.dumps({"claims": [old, new]}))
-    table = "<!-- verdicts:begin -->\n| lion | C6r: it is better | holds, smaller, fragile |\n<!-- verdicts:end -->"
-    assert printed_verdicts(table) == primary_verdicts(tmp_path) == [("lion", "C6r", "holds, smaller, fragile")]

@@ -114,15 +114,26 @@ def test_a_claim_that_declares_variations_has_a_table_of_what_each_does_to_its_w
     (table,) = re.findall(r'<table[^>]*class="variations.*?</table>', html, re.DOTALL)
     rows = [text_of(row) for row in re.findall("<tr.*?</tr>", table, re.DOTALL)]
     assert rows == [
-        "Variation Measured The word Why",
-        "horizon × 4 0.15 [0.05, 0.25] nats, n = 5 stands It lies above 0 .",
-        "other estimator 0.02 [-0.08, 0.12] nats, n = 5 flips It is below the margin.",
-        "pair -0.5 [-3.1, 2.1] nats, n = 2 too few seeds It has two seeds.",
+        "Variation The word Measured Why",
+        "horizon × 4 stands 0.15 [0.05, 0.25] nats, n = 5 It lies above 0 .",
+        "other estimator flips 0.02 [-0.08, 0.12] nats, n = 5 It is below the margin.",
+        "pair too few seeds -0.5 [-3.1, 2.1] nats, n = 2 It has two seeds.",
         "long not run not run It has not been run.",
     ]
     assert "The word stands under 1 of 2 variations (2 more decided nothing); other estimator moves it most." in html
     assert re.search(r'href="#strength-lion-c6"><span class="std std-ref">stands under 1 of 2 variations', html)
     assert html.count("under the variations that were declared") == 1
+
+
+def test_variations_stand_between_the_primary_claims_and_the_others(tiny):
+    tiny.write_verdicts([claim("C1", family=None), claim(robustness=[variation()]), claim("C7")])
+    html = tiny.build(CLAIMS)
+    places = [
+        html.index(f'id="{target}"')
+        for target in ("claim-lion-c6", "claim-lion-c7", "strength-lion-c6", "claim-lion-c1")
+    ]
+    assert places == sorted(places)
+    assert html.count("What is claimed, and where") == 2
 
 
 def test_the_numbers_of_variations_are_live_and_lead_to_their_provenance(tiny):
@@ -144,7 +155,7 @@ def test_variations_of_a_clock_reading_are_found_in_its_own_file(tiny):
 def test_without_variations_nothing_is_said_of_them(tiny):
     html = tiny.build(CLAIMS)
     assert "ariation" not in html
-    assert "Leaving out" not in html
+    assert "seed turns the word" not in html
     assert "Underpowered" not in html
 
 
@@ -178,18 +189,16 @@ def test_a_claim_without_an_estimate_is_moved_by_nothing():
     [
         (
             with_flip(),
-            "Leaving out any one seed changes nothing; the word falls at a margin of 0.199 nats (declared: 0.1).",
+            "No single seed turns the word; it falls at a margin of 0.199 nats (declared: 0.1).",
         ),
-        (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 changes the word."),
+        (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 turns the word."),
         (
             with_flip(without=[3, 5], threshold="bound", value=0.11) | {"bound": 0.0, "margin": None},
-            "Leaving out one of the seeds 3, 5 changes the word; "
-            "the word falls at a bound of 0.110 nats (declared: 0).",
+            "Leaving out one of the seeds 3, 5 turns the word; it falls at a bound of 0.110 nats (declared: 0).",
         ),
         (
             with_flip(threshold="bound", value=0.11) | {"rule": "within", "bound": None, "range": [-1.5, 0.5]},
-            "Leaving out any one seed changes nothing; "
-            "the word falls at a bound of 0.110 nats (declared: -1.5 to 0.5).",
+            "No single seed turns the word; it falls at a bound of 0.110 nats (declared: -1.5 to 0.5).",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """The directive `claims`: every claim of a replication, with what was measured, and what its verdict survives."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,8 +20,8 @@ from results_in_text.written_values import has_numbers, measured_line
 class ClaimsTable(SphinxDirective):
     """Directive `claims`: all claims of the replication named, primary ones first, superseded ones last.
 
-    Each row is a target, `claim-<name>-<id>` in small letters, so that one result can be cited. A table of the
-    variations of each claim that declares some follows, `strength-<name>-<id>`.
+    Each row is a target, `claim-<name>-<id>` in small letters, so that one result can be cited. Where claims declare
+    variations, primary claims have a table of their own, and each claim's variations follow: `strength-<name>-<id>`.
     """
 
     required_arguments: ClassVar[int] = 1
@@ -29,7 +30,7 @@ class ClaimsTable(SphinxDirective):
         """Make the table and note its files as dependencies of the page.
 
         Returns:
-            The table of claims, and a table for each claim that declares variations.
+            The tables.
 
         Raises:
             ExtensionError: If there are no verdicts, or one is malformed.
@@ -38,14 +39,20 @@ class ClaimsTable(SphinxDirective):
         try:
             verdicts = read_verdicts(Path(self.config.results_root), name)
             claims = sorted(verdicts.claims, key=_rank)
-            rows = [self._row(name, claim) for claim in claims]
-            varied = [node for claim in claims if "robustness" in claim for node in self._variations(name, claim)]
+            varied = any("robustness" in claim for claim in claims)
+            groups = groupby(claims, key=lambda claim: varied and is_primary(claim))
+            tables = [node for _, group in groups for node in self._tables(name, list(group))]
         except ResultsError as error:
             message = f"{self.get_location()}: directive claims, {name!r}: {error}"
             raise ExtensionError(message) from error
         for path in verdicts.files:
             self.env.note_dependency(str(path))
+        return tables
+
+    def _tables(self, name: str, claims: list[dict[str, Any]]) -> list[nodes.Node]:
         headings = ["Claim", "What is claimed, and where", "Measured here", "Reason"]
+        rows = [self._row(name, claim) for claim in claims]
+        varied = [node for claim in claims if "robustness" in claim for node in self._variations(name, claim)]
         return [table(headings, rows, css_class="claims", widths=[16, 34, 22, 28]), *varied]
 
     def _row(self, name: str, claim: dict[str, Any]) -> Row:
@@ -90,7 +97,7 @@ class ClaimsTable(SphinxDirective):
         words = seeds_left_out(flip)
         if flip["value"] is None:
             return nodes.paragraph("", f"{words}.", classes=["flip-distance"])
-        falls = [nodes.Text(f"; the word falls at a {flip['threshold']} of ")]
+        falls = [nodes.Text(f"; it falls at a {flip['threshold']} of ")]
         falls.append(live_value(self.env, f"{address}.flip.value"))
         declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
         return nodes.paragraph("", words, *falls, nodes.Text(f" (declared: {declared})."), classes=["flip-distance"])
@@ -110,15 +117,15 @@ class ClaimsTable(SphinxDirective):
         rows = [
             [
                 [self._line(variation["name"])],
-                [nodes.paragraph("", "", self._numbers(f"{_address(name, claim)}.robustness[{place}]", test))],
                 [paragraph(outcome(variation))],
+                [nodes.paragraph("", "", self._numbers(f"{_address(name, claim)}.robustness[{place}]", test))],
                 [paragraph(variation["why"])],
             ]
             for place, variation in enumerate(claim["robustness"])
             for test in [as_test(claim, variation)]
         ]
         varied = table(
-            ["Variation", "Measured", "The word", "Why"], rows, css_class="variations", widths=[26, 26, 14, 34]
+            ["Variation", "The word", "Measured", "Why"], rows, css_class="variations", widths=[26, 12, 28, 34]
         )
         end = nodes.paragraph("", "", *self._markdown(conclusion(claim)), generated=True)
         return [heading, varied, end]

@@ -86,14 +86,14 @@ def seeds_left_out(flip: Mapping[str, Any]) -> str:
 
     Example:
         >>> [seeds_left_out({"without": seeds}) for seeds in ([], [3], [3, 5])]  # doctest: +NORMALIZE_WHITESPACE
-        ['Leaving out any one seed changes nothing', 'Leaving out seed 3 changes the word',
-         'Leaving out one of the seeds 3, 5 changes the word']
+        ['No single seed turns the word', 'Leaving out seed 3 turns the word',
+         'Leaving out one of the seeds 3, 5 turns the word']
     """
     seeds = flip["without"]
     if not seeds:
-        return "Leaving out any one seed changes nothing"
+        return "No single seed turns the word"
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"one of the seeds {', '.join(map(str, seeds))}"
-    return f"Leaving out {which} changes the word"
+    return f"Leaving out {which} turns the word"
 
 
 def _varied(claim: Mapping[str, Any], variation: Mapping[str, Any]) -> Mapping[str, Any]:

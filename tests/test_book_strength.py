@@ -10,7 +10,7 @@ from tests.test_book_board import values_of
 from tests.tiny_book import CLAIMS, claim, effect, provenance
 
 from results_in_text import citations, downloads  # isort: skip - tiny_book makes it importable
-from results_in_text.checked_yaml import misfits  # isort: skip
+from results_in_text.checked_yaml import SCHEMAS, misfits  # isort: skip
 from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip
 from results_in_text.verdict_strength import conclusion  # isort: skip
 
@@ -91,6 +91,13 @@ def test_the_schema_knows_all_that_tells_the_strength_of_a_verdict():
         assert misfits(damaged, "verdicts.schema.json"), key
 
 
+def test_every_schema_knows_the_id_of_a_claim_that_was_judged_again():
+    patterns = [one for path in SCHEMAS.glob("*.json") for one in re.findall(r'"(\^\S*\[CX\]\S+)"', path.read_text())]
+    assert len(patterns) == 4
+    for pattern in patterns:
+        assert re.match(pattern, "lion/C6ar" if "/" in pattern else "C6ar"), pattern
+
+
 def test_results_of_every_profile_stand_on_the_page_of_their_replication(tiny):
     profiles = ("pretrained", "gpu", "paper")
     tables = "\n\n".join(f"```{{claims}} lion_{profile}\n```" for profile in profiles)
@@ -100,7 +107,10 @@ def test_results_of_every_profile_stand_on_the_page_of_their_replication(tiny):
     html = tiny.build(BOARD)
     assert values_of(html, "replication") == ["lion"] * 4
     assert set(values_of(html, "profile")) == {"cpu", *profiles}
-    assert 'href="../replications/lion.html"' in (tiny.output / "provenance" / "lion_gpu.html").read_text()
+    assert (
+        'href="../replications/lion.html#claim-lion-gpu-c6"'
+        in (tiny.output / "provenance" / "lion_gpu.html").read_text()
+    )
     assert citations.Citation("lion_gpu", claim(), provenance(), EDITION).page == "replications/lion"
 
 

@@ -97,10 +97,10 @@ class ClaimsTable(SphinxDirective):
         words = seeds_left_out(flip)
         if flip["value"] is None:
             return nodes.paragraph("", f"{words}.", classes=["flip-distance"])
-        falls = [nodes.Text(f"; it falls at a {flip['threshold']} of ")]
-        falls.append(live_value(self.env, f"{address}.flip.value"))
+        value = live_value(self.env, f"{address}.flip.value")
         declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
-        return nodes.paragraph("", words, *falls, nodes.Text(f" (declared: {declared})."), classes=["flip-distance"])
+        parts = (nodes.Text(f"; it falls at a {flip['threshold']} of "), value, nodes.Text(f" (declared: {declared})."))
+        return nodes.paragraph("", words, *parts, classes=["flip-distance"])
 
     def _reason(self, claim: dict[str, Any]) -> list[nodes.Node]:
         if "underpowered" not in claim:
@@ -114,7 +114,7 @@ class ClaimsTable(SphinxDirective):
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(" "), verdict_badge(claim))
         heading += nodes.Text(" under the variations that were declared before its results:")
         heading["ids"] = [target]
-        rows = [
+        rows: list[Row] = [
             [
                 [self._line(variation["name"])],
                 [paragraph(outcome(variation))],

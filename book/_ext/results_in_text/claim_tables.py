@@ -99,7 +99,11 @@ class ClaimsTable(SphinxDirective):
             return nodes.paragraph("", f"{words}.", classes=["flip-distance"])
         value = live_value(self.env, f"{address}.flip.value")
         declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
-        parts = (nodes.Text(f"; it falls at a {flip['threshold']} of "), value, nodes.Text(f" (declared: {declared})."))
+        parts = (
+            nodes.Text(f"; it falls at a {flip['threshold']} of "),
+            value,
+            nodes.Text(f" (declared: {declared})."),
+        )
         return nodes.paragraph("", words, *parts, classes=["flip-distance"])
 
     def _reason(self, claim: dict[str, Any]) -> list[nodes.Node]:

@@ -238,8 +238,11 @@ def two(error):
 def expected(address, spec):
     """Write a value as a page should: by other means than the extension."""
     value = looked_up(address)
-    test = looked_up(address.rpartition(".")[0]) if address.count("tests[") and not isinstance(value, dict) else value
-    key = address.rpartition(".")[2]
+    owner, _, key = address.removesuffix(".value").rpartition(".")
+    test = looked_up(owner) if address.count("tests[") and not isinstance(value, dict) else value
+    if key.startswith("robustness"):
+        varied = [test for test in looked_up(f"{owner}.tests") if test["estimand"] == value["of"]]
+        value = {**value, "unit": varied[0]["unit"], "rule": ""}
     if isinstance(value, dict) and value["rule"] == "identity":
         error, tolerance, control = (value[name] for name in ("max_error", "tolerance", "control_error"))
         return f"largest error {two(error)}, tolerance {tolerance:g}, control {two(control)}"

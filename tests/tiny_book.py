@@ -105,8 +105,8 @@ class TinyBook:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
 
-    def write_verdicts(self, claims, name="lion", file="verdicts"):
-        self.write_result(f"{name}/{file}", {"schema": 1, "replication": name, "profile": "cpu", "claims": claims})
+    def write_verdicts(self, claims, name="lion", file="verdicts", profile="cpu"):
+        self.write_result(f"{name}/{file}", {"schema": 1, "replication": name, "profile": profile, "claims": claims})
         record = "timing_provenance" if file.startswith("timing") else "provenance"
         if not (self.results / name / f"{record}.json").exists():
             self.write_result(f"{name}/{record}", provenance(stage=name))

@@ -10,11 +10,11 @@ from paperkit.config import ConfigError, read_yaml
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.latex_text import escaped, interval, latex, number
+from results_in_text.posts import page_of
 from results_in_text.provenance_files import commit_text, provenance_file, read_provenance
 from results_in_text.results_files import read_verdicts
 from results_in_text.written_values import measured_lines, rounded
 
-_PRETRAINED = "_pretrained"
 # What the file of macros and each macro to copy begin with: looking up a name that is not there is an error in TeX.
 LOOK_UP = r"""\providecommand*{\replicated}[2]{%
   \ifcsname replicated/#1/#2\endcsname\csname replicated/#1/#2\endcsname
@@ -60,7 +60,7 @@ class Citation(NamedTuple):
     @property
     def page(self) -> str:
         """The page with the claim's row, relative to the book's root and without suffix."""
-        return f"replications/{self.folder.removesuffix(_PRETRAINED)}"
+        return f"replications/{page_of(self.folder)}"
 
     @property
     def anchor(self) -> str:
@@ -81,6 +81,12 @@ class Citation(NamedTuple):
     def verdict(self) -> str:
         """The verdict, in words also where there is none."""
         return self.claim["verdict"] or "no verdict"
+
+    @property
+    def standing(self) -> str:
+        """The verdict, and the claim that was judged in its place if there is one."""
+        successor = self.claim.get("superseded_by")
+        return f"{self.verdict}, superseded by {self.folder}/{successor}" if successor else self.verdict
 
 
 def read_edition(path: Path, address: str | None) -> Edition:
@@ -140,7 +146,7 @@ def bibtex(citation: Citation) -> str:
     year, month = citation.provenance["started"].split("-")[:2]
     place = f"{citation.page}.html#{citation.anchor}"
     measured = "; ".join(escaped(line) for line in citation.measured)
-    notes = [f"Verdict: {escaped(citation.verdict)}", f"Measured: {measured}"]
+    notes = [f"Verdict: {escaped(citation.standing)}", f"Measured: {measured}"]
     if claim["verdict"] == "corrected":
         notes.append(f"As corrected: {latex(claim['correction']['statement']).removesuffix('.')}")
     notes.append(f"Commit \\texttt{{{citation.commit}}}")
@@ -178,13 +184,14 @@ def macros(citation: Citation) -> str:
         citation: The claim.
 
     Returns:
-        One definition a line, in the order of `macro_values`, after a comment with version and commit.
+        One definition a line, in the order of `macro_values`, after a comment with version, commit and verdict.
     """
     lines = [
         f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
         for name, value in macro_values(citation).items()
     ]
-    return "\n".join([f"% {citation.id}, version {citation.edition.version}, commit {citation.commit}", *lines])
+    lead = f"% {citation.id}, version {citation.edition.version}, commit {citation.commit}: {citation.standing}"
+    return "\n".join([lead, *lines])
 
 
 def macro_values(citation: Citation) -> dict[str, str]:

@@ -1,5 +1,6 @@
-"""The directive `claims`: every claim of a replication, with what was measured."""
+"""The directive `claims`: every claim of a replication, with what was measured, and what its verdict survives."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,13 +13,15 @@ from results_in_text.result_roles import live_value
 from results_in_text.results_files import read_verdicts
 from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
+from results_in_text.verdict_strength import as_test, conclusion, outcome, seeds_left_out, share
 from results_in_text.written_values import has_numbers, measured_line
 
 
 class ClaimsTable(SphinxDirective):
-    """Directive `claims`: all claims of the replication named, primary ones first, exploratory ones last.
+    """Directive `claims`: all claims of the replication named, primary ones first, superseded ones last.
 
-    Each row is a target, `claim-<name>-<id>` in small letters, so that one result can be cited.
+    Each row is a target, `claim-<name>-<id>` in small letters, so that one result can be cited. Where claims declare
+    variations, primary claims have a table of their own, and each claim's variations follow: `strength-<name>-<id>`.
     """
 
     required_arguments: ClassVar[int] = 1
@@ -27,7 +30,7 @@ class ClaimsTable(SphinxDirective):
         """Make the table and note its files as dependencies of the page.
 
         Returns:
-            One table.
+            The tables.
 
         Raises:
             ExtensionError: If there are no verdicts, or one is malformed.
@@ -35,21 +38,29 @@ class ClaimsTable(SphinxDirective):
         name = self.arguments[0]
         try:
             verdicts = read_verdicts(Path(self.config.results_root), name)
-            rows = [self._row(name, claim) for claim in sorted(verdicts.claims, key=_rank)]
+            claims = sorted(verdicts.claims, key=_rank)
+            varied = any("robustness" in claim for claim in claims)
+            groups = groupby(claims, key=lambda claim: varied and is_primary(claim))
+            tables = [node for _, group in groups for node in self._tables(name, list(group))]
         except ResultsError as error:
             message = f"{self.get_location()}: directive claims, {name!r}: {error}"
             raise ExtensionError(message) from error
         for path in verdicts.files:
             self.env.note_dependency(str(path))
+        return tables
+
+    def _tables(self, name: str, claims: list[dict[str, Any]]) -> list[nodes.Node]:
         headings = ["Claim", "What is claimed, and where", "Measured here", "Reason"]
-        return [table(headings, rows, css_class="claims", widths=[16, 34, 22, 28])]
+        rows = [self._row(name, claim) for claim in claims]
+        varied = [node for claim in claims if "robustness" in claim for node in self._variations(name, claim)]
+        return [table(headings, rows, css_class="claims", widths=[16, 34, 22, 28]), *varied]
 
     def _row(self, name: str, claim: dict[str, Any]) -> Row:
         return [
             self._claim(name, claim),
             self._statement(claim),
             self._measured(name, claim),
-            [paragraph(claim["reason"])],
+            self._reason(claim),
         ]
 
     def _claim(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
@@ -59,32 +70,80 @@ class ClaimsTable(SphinxDirective):
         kind = claim["kind"] if not is_primary(claim) else "primary"
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(f" {kind}"), ids=[target])
         cell = [heading, nodes.paragraph("", "", verdict_badge(claim))]
+        if "superseded_by" in claim:
+            successor = claim["superseded_by"]
+            cell.append(self._line(f"judged again as {{ref}}`{successor} <{claim_target(name, successor)}>`"))
+        if "robustness" in claim:
+            cell.append(self._line(f"{{ref}}`{share(claim)} <{_strength_target(target)}>`"))
         if "cite" in self.env.found_docs:
-            cited = self._markdown(f"{{ref}}`cite {name}/{claim['id']} <{target.replace('claim-', 'cite-', 1)}>`")
-            cell.append(nodes.paragraph("", "", *cited))
+            cell.append(self._line(f"{{ref}}`cite {name}/{claim['id']} <{target.replace('claim-', 'cite-', 1)}>`"))
         return cell
 
     def _measured(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
-        file = f"{name}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}"
         paragraphs = []
         for place, test in enumerate(claim["tests"]):
+            address = f"{_address(name, claim)}.tests[{place}]"
             words = f"{test['estimand'].replace('_', ' ')}: " if len(claim["tests"]) > 1 else ""
-            known = has_numbers(test)
-            shown = (
-                live_value(self.env, f"{file}:{claim['id']}.tests[{place}]")
-                if known
-                else nodes.Text(measured_line(test))
-            )
-            paragraphs.append(nodes.paragraph("", words, shown))
+            paragraphs.append(nodes.paragraph("", words, self._numbers(address, test)))
+            if "flip" in test:
+                paragraphs.append(self._flip_distance(address, test))
         return paragraphs
 
+    def _numbers(self, address: str, test: dict[str, Any]) -> nodes.Node:
+        return live_value(self.env, address) if has_numbers(test) else nodes.Text(measured_line(test))
+
+    def _flip_distance(self, address: str, test: dict[str, Any]) -> nodes.paragraph:
+        flip = test["flip"]
+        words = seeds_left_out(flip)
+        if flip["value"] is None:
+            return nodes.paragraph("", f"{words}.", classes=["flip-distance"])
+        value = live_value(self.env, f"{address}.flip.value")
+        declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
+        parts = (
+            nodes.Text(f"; it falls at a {flip['threshold']} of "),
+            value,
+            nodes.Text(f" (declared: {declared})."),
+        )
+        return nodes.paragraph("", words, *parts, classes=["flip-distance"])
+
+    def _reason(self, claim: dict[str, Any]) -> list[nodes.Node]:
+        if "underpowered" not in claim:
+            return [paragraph(claim["reason"])]
+        why = self._markdown(claim["underpowered"])
+        return [paragraph(claim["reason"]), nodes.paragraph("", "", nodes.strong("", "Underpowered: "), *why)]
+
+    def _variations(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
+        target = _strength_target(claim_target(name, claim["id"]))
+        self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
+        heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(" "), verdict_badge(claim))
+        heading += nodes.Text(" under the variations that were declared before its results:")
+        heading["ids"] = [target]
+        rows: list[Row] = [
+            [
+                [self._line(variation["name"])],
+                [paragraph(outcome(variation))],
+                [nodes.paragraph("", "", self._numbers(f"{_address(name, claim)}.robustness[{place}]", test))],
+                [paragraph(variation["why"])],
+            ]
+            for place, variation in enumerate(claim["robustness"])
+            for test in [as_test(claim, variation)]
+        ]
+        varied = table(
+            ["Variation", "The word", "Measured", "Why"], rows, css_class="variations", widths=[26, 12, 28, 34]
+        )
+        end = nodes.paragraph("", "", *self._markdown(conclusion(claim)), generated=True)
+        return [heading, varied, end]
+
     def _statement(self, claim: dict[str, Any]) -> list[nodes.Node]:
-        paragraphs = [nodes.paragraph("", "", *self._markdown(claim["statement"]))]
+        paragraphs = [self._line(claim["statement"])]
         if claim.get("correction"):
             corrected = self._markdown(claim["correction"]["statement"])
             paragraphs.append(nodes.paragraph("", "", nodes.strong("", "Corrected: "), *corrected))
-        paragraphs.append(nodes.paragraph("", "", *self._markdown(source_text(claim["source"]))))
+        paragraphs.append(self._line(source_text(claim["source"])))
         return [*paragraphs, *map(paragraph, reported_lines(claim["reported"]))]
+
+    def _line(self, text: str) -> nodes.paragraph:
+        return nodes.paragraph("", "", *self._markdown(text))
 
     def _markdown(self, text: str) -> list[nodes.Node]:
         return self.parse_inline(text)[0]
@@ -146,5 +205,13 @@ def reported_lines(reported: dict[str, Any] | None) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
-def _rank(claim: dict[str, Any]) -> int:
-    return 0 if is_primary(claim) else 2 if claim["exploratory"] else 1
+def _strength_target(target: str) -> str:
+    return target.replace("claim-", "strength-", 1)
+
+
+def _address(name: str, claim: dict[str, Any]) -> str:
+    return f"{name}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}:{claim['id']}"
+
+
+def _rank(claim: dict[str, Any]) -> tuple[bool, bool, bool]:
+    return "superseded_by" in claim, claim["exploratory"], not is_primary(claim)

@@ -119,13 +119,13 @@ def claims_csv(citations: Sequence[Citation]) -> str:
         CSV with a header, one row a test; those of a corrected statement say so in the column `of`.
     """
     text = io.StringIO()
-    shared = ["claim", "version", "commit", "kind", "family", "verdict", "statement", "of"]
+    shared = ["claim", "version", "commit", "kind", "family", "verdict", "superseded_by", "statement", "of"]
     writer = csv.DictWriter(text, [*shared, *_TEST_COLUMNS], restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for citation in citations:
         claim = citation.claim
         row = {"claim": citation.id, "version": citation.edition.version, "commit": citation.provenance["commit"]}
-        row |= {key: claim[key] for key in ("kind", "family", "verdict", "statement")}
+        row |= {key: claim.get(key) for key in ("kind", "family", "verdict", "superseded_by", "statement")}
         correction = claim.get("correction", {"statement": "", "tests": []})
         writer.writerows({**row, "of": "statement", **test} for test in claim["tests"])
         corrected = {"statement": correction["statement"], "of": "correction"}
@@ -172,7 +172,7 @@ def latex_table(citations: Sequence[Citation]) -> str:
     """
     edition = citations[0].edition
     rows = [
-        " & ".join([escaped(one.id), latex(one.claim["statement"]), escaped(one.verdict), _measured_cell(one)])
+        " & ".join([escaped(one.id), latex(one.claim["statement"]), escaped(one.standing), _measured_cell(one)])
         + r" \\"
         for one in citations
     ]

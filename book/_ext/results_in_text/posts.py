@@ -3,6 +3,7 @@
 Nothing here knows Sphinx.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,8 @@ from typing import Any, NamedTuple
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
 
 _WITH_REPLICATION = ("done", "in work")
-# The results of arms on pretrained weights stand in a folder of their own and on the same page.
-_PRETRAINED = "_pretrained"
+# The results of these profiles stand in folders of their own, and on the page of their replication.
+_PROFILE = re.compile("_(pretrained|gpu|paper)$")
 
 
 class Posts(NamedTuple):
@@ -74,10 +75,10 @@ def page_of(folder: str) -> str:
         The page's name, which is the replication's.
 
     Example:
-        >>> page_of("t5_pegasus_pretrained")
-        't5_pegasus'
+        >>> [page_of(f"lion{profile}") for profile in ("", "_pretrained", "_gpu", "_paper")]
+        ['lion', 'lion', 'lion', 'lion']
     """
-    return folder.removesuffix(_PRETRAINED)
+    return _PROFILE.sub("", folder)
 
 
 def read_posts(path: Path, results: Path) -> Posts:

@@ -20,9 +20,12 @@ from paperkit.results import ResultsError, read_runs
 from results_in_text.citation_list import downloads_are_written
 from results_in_text.claim_tables import claim_target
 from results_in_text.code_runner import kept_answer
+from results_in_text.posts import page_of
 from results_in_text.provenance_files import SHORT_COMMIT, commit_text, current_hash, read_provenance
 from results_in_text.result_cards import anchor
 from results_in_text.results_files import read_verdicts
+from results_in_text.verdict_badges import verdict_words
+from results_in_text.verdict_strength import as_test
 from results_in_text.written_values import written_test
 
 Page = tuple[str, dict[str, Any], str]
@@ -75,7 +78,7 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
     stages = [_stage(app, root / name, repository, *of_stage) for of_stage in files]
     verdicts = read_verdicts(root, name)
     behind = _behind(root / name, repository, name)
-    page = name.removesuffix("_pretrained")
+    page = page_of(name)
     return {
         "name": name,
         "code": f"replications/{page}/estimands.py",
@@ -209,11 +212,13 @@ def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any]) -> di
     places = [(f"tests[{number}]", test) for number, test in enumerate(claim["tests"])]
     corrected = (claim.get("correction") or {}).get("tests", [])
     places += [(f"correction.tests[{number}]", test) for number, test in enumerate(corrected)]
+    varied = claim.get("robustness", [])
+    places += [(f"robustness[{number}]", as_test(claim, variation)) for number, variation in enumerate(varied)]
     return {
         "id": claim["id"],
         "target": claim_target(name, claim["id"]),
         "kind": claim["kind"],
-        "verdict": claim["verdict"] or "no verdict",
+        "verdict": verdict_words(claim),
         "tests": [_test(claim["id"], place, test, behind.get(f"{claim['id']}.{place}", {})) for place, test in places],
     }
 

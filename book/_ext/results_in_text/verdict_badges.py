@@ -8,9 +8,13 @@ from results_in_text.results_files import ResultAddressError
 
 VERDICT_CLASSES = {
     "holds": "holds",
+    "holds, fragile": "holds-fragile",
     "holds, smaller": "holds-smaller",
+    "holds, smaller, fragile": "holds-smaller-fragile",
     "contradicted": "contradicted",
+    "contradicted, fragile": "contradicted-fragile",
     "no difference": "no-difference",
+    "no difference, fragile": "no-difference-fragile",
     "inconclusive": "inconclusive",
     "corrected": "corrected",
     "not tested at this scale": "not-tested",
@@ -25,8 +29,7 @@ def verdict_badge(claim: dict[str, Any]) -> nodes.inline:
         claim: One entry of verdicts.json.
 
     Returns:
-        An inline node. An exploratory claim says so in words and by a dashed border; a claim that was declared
-        and not run says so too, or its "inconclusive" would read as a result.
+        An inline node. A dashed border marks an exploratory claim, a dotted one a fragile verdict.
 
     Raises:
         ResultAddressError: If the verdict is none of the reporting standard's words.
@@ -36,15 +39,29 @@ def verdict_badge(claim: dict[str, Any]) -> nodes.inline:
         known = ", ".join(word for word in VERDICT_CLASSES if word)
         message = f"claim {claim['id']} has the verdict {verdict!r}; allowed: {known}, or null"
         raise ResultAddressError(message)
-    words = [verdict or "no verdict"]
-    if not any(map(_has_run, claim["tests"])):
-        words.append("not yet run")
     classes = ["verdict", f"verdict-{VERDICT_CLASSES[verdict]}"]
     if claim["exploratory"]:
-        words.append("exploratory")
         classes.append("verdict-exploratory")
-    text = ", ".join(words)
+    text = verdict_words(claim)
     return nodes.inline(text, text, classes=classes)
+
+
+def verdict_words(claim: dict[str, Any]) -> str:
+    """Say the verdict of a claim, and what would be misread without a word of its own.
+
+    Args:
+        claim: One entry of verdicts.json.
+
+    Returns:
+        The verdict; after it, where they apply: not yet run (its "inconclusive" would read as a result),
+        exploratory, superseded.
+    """
+    notes = {
+        "not yet run": not any(map(_has_run, claim["tests"])),
+        "exploratory": claim["exploratory"],
+        "superseded": "superseded_by" in claim,
+    }
+    return ", ".join([claim["verdict"] or "no verdict", *[note for note, applies in notes.items() if applies]])
 
 
 def is_primary(claim: dict[str, Any]) -> bool:
@@ -54,7 +71,7 @@ def is_primary(claim: dict[str, Any]) -> bool:
         claim: One entry of verdicts.json.
 
     Returns:
-        True for the family `primary`.
+        True for the family `primary`, which a claim leaves when another one supersedes it.
     """
     return claim["family"] == "primary"
 

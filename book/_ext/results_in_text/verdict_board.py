@@ -20,11 +20,15 @@ from results_in_text.verdict_badges import is_primary, verdict_badge
 # In this order the board is sorted by verdict, so that what fell stands first.
 VERDICT_ORDER = [
     "contradicted",
+    "contradicted, fragile",
     "corrected",
     "inconclusive",
+    "no difference, fragile",
     "no difference",
     "not tested at this scale",
+    "holds, smaller, fragile",
     "holds, smaller",
+    "holds, fragile",
     "holds",
     None,
 ]
@@ -97,7 +101,7 @@ class VerdictBoard(_OverAllReplications):
         verdict, kind = claim["verdict"], "primary" if is_primary(claim) else claim["kind"]
         order = claim_order(claim["id"])
         badge = facet_paragraph(
-            "verdict", verdict or "no verdict", verdict_badge(claim), order=f"{VERDICT_ORDER.index(verdict)}{order}"
+            "verdict", verdict or "no verdict", verdict_badge(claim), order=f"{VERDICT_ORDER.index(verdict):02}{order}"
         )
         return [
             [facet_paragraph("replication", page_of(name), *self._title(name)), facet_paragraph("topic", topic)],
@@ -148,9 +152,11 @@ def count_lines(claims: list[dict[str, Any]]) -> list[str]:
 
 
 def _all_verdicts(root: Path) -> Iterator[tuple[str, Verdicts]]:
+    """Read every folder's claims, without those that another one supersedes: they stay on their page alone."""
     names = sorted(path.parent.name for path in root.glob("*/verdicts.json"))
     if not names:
         message = f"no verdicts below {root}; `dvc repro` makes them"
         raise ResultAddressError(message)
     for name in names:
-        yield name, read_verdicts(root, name)
+        verdicts = read_verdicts(root, name)
+        yield name, verdicts._replace(claims=[claim for claim in verdicts.claims if "superseded_by" not in claim])

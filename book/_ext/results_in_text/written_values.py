@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from paperkit.results import read_json
 from results_in_text.results_files import ResultAddressError, formatted, split_address, value_at
+from results_in_text.verdict_strength import as_test
 
-_TEST = re.compile(r"(?P<test>(?P<claim>\w+)(?P<corrected>\.correction)?\.tests\[(?P<place>\d+)\])(?:\.(?P<key>\w+))?")
-_WITH_UNIT = ("estimate", "low", "high", "low90", "high90", "bound", "margin")
+_TEST = re.compile(
+    r"(?P<claim>\w+)\.(?P<place>(?:(?:correction\.)?tests|robustness)\[\d+\])(?:\.(?P<key>flip\.value|\w+))?"
+)
+_WITH_UNIT = ("estimate", "low", "high", "low90", "high90", "bound", "margin", "flip.value")
 _OTHER_FORMATS = {"low90": ".3g", "high90": ".3g", "p": ".2g", "p_holm": ".2g"}
 
 
@@ -22,7 +25,8 @@ class WrittenValue(NamedTuple):
         text: What the page shows.
         file: The JSON file without suffix, below the results root.
         claim: Id of the claim it belongs to; empty for a value that belongs to none.
-        place: The test in its claim, such as "tests[0]" or "correction.tests[0]"; empty outside a test.
+        place: The test in its claim, such as "tests[0]" or "correction.tests[0]", or a variation of one, such as
+            "robustness[0]"; empty outside a test.
         test: The test's record; empty outside a test.
     """
 
@@ -54,10 +58,11 @@ def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
     match = _TEST.fullmatch(path)
     if match is None:
         return WrittenValue(address, formatted(value, spec), file, "", "", {})
-    test = value_at(content, match["test"])
-    place = f"{'correction.' if match['corrected'] else ''}tests[{match['place']}]"
-    text = written_test(test, spec) if match["key"] is None else _written_key(test, match["key"], spec)
-    return WrittenValue(address, text, file, match["claim"], place, test)
+    test = value_at(content, f"{match['claim']}.{match['place']}")
+    if match["place"].startswith("robustness"):
+        test = as_test(value_at(content, match["claim"]), test)
+    text = written_test(test, spec) if match["key"] is None else _written_key(test, match["key"], value, spec)
+    return WrittenValue(address, text, file, match["claim"], match["place"], test)
 
 
 def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
@@ -165,11 +170,11 @@ def rounded(test: Mapping[str, Any]) -> dict[str, str]:
     return {key: f"{test[key]:{spec}}" for key in ("estimate", "low", "high")} | seeds
 
 
-def _written_key(test: Mapping[str, Any], key: str, spec: str | None) -> str:
-    value = test[key]
+def _written_key(test: Mapping[str, Any], key: str, value: Any, spec: str | None) -> str:
     if spec is not None or not isinstance(value, float):
         return formatted(value, spec)
-    number = rounded(test).get(key) or formatted(value, _OTHER_FORMATS.get(key, "g"))
+    default = _spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
+    number = rounded(test).get(key) or formatted(value, default)
     return " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
 
 

@@ -143,7 +143,7 @@ class _Point:
 
 
 def _points(root: Path, claims_path: str, verdicts: Sequence[str]) -> list[_Point]:
-    """Read the history, parents before children and what lies on disk last; points are named by their place."""
+    """Read the history, the oldest first and what lies on disk last; a point is named by its place."""
     commits = _commits(root, [claims_path, *verdicts])
     paths = [claims_path, *verdicts]
     texts = _committed(root, [f"{commit.hash}:{path}" for commit, _ in commits for path in paths])
@@ -274,8 +274,9 @@ def _measured_in(text: bytes) -> set[Key]:
 
 
 def _commits(root: Path, paths: Sequence[str]) -> list[tuple[Commit, list[int]]]:
-    """List the commits that changed one of the paths, parents first, each with the places of its parents."""
-    listed = _git(root, "rev-list", "--simplify-merges", "--parents", "--timestamp", "--reverse", "HEAD", "--", *paths)
+    """List the commits that changed one of the paths, oldest first, each with the places of its parents."""
+    walk = ("rev-list", "--simplify-merges", "--date-order", "--reverse", "--parents", "--timestamp", "HEAD", "--")
+    listed = _git(root, *walk, *paths)
     commits: list[tuple[Commit, list[int]]] = []
     places: dict[str, int] = {}
     for line in listed.decode().splitlines():

@@ -1,6 +1,7 @@
 """paperkit.history: a rule that is not older than its first result is found, and so is one that moved since."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from paperkit.history import Commit, no_history, read_history
+from tests import tiny_book
 from tests.tiny_repository import commit, git
 
 GREATER = {"estimand": "gap", "rule": "greater", "bound": 0, "margin": 0.1, "unit": "nats"}
@@ -28,10 +30,10 @@ MOVED_AGAIN = {"tests": [GREATER | {"margin": 6}]}
 Step = Callable[[Path], object]
 
 
-def declare(*changes: dict[str, Any]) -> Step:
+def declare(*changes: dict[str, Any], name: str = "toy") -> Step:
     """Write claims.yaml: the claim with changes, once for each."""
     text = yaml.safe_dump({"schema": 1, "claims": [CLAIM | change for change in changes]})
-    return write("replications/toy/claims.yaml", text)
+    return write(f"replications/{name}/claims.yaml", text)
 
 
 def measure(n: int = 8, *, file: str = "toy/verdicts", **verdict: Any) -> Step:
@@ -275,6 +277,25 @@ def test_a_claim_that_is_superseded_keeps_the_date_of_its_rule(tmp_path):
     assert read_history(tmp_path, "toy").dates["C1"].rule.date == "2026-01-01"
 
 
+@pytest.mark.parametrize(("into", "other"), [("main", "side"), ("side", "main")])
+def test_of_two_branches_the_earlier_counts(into, other, tmp_path):
+    commit(tmp_path)
+    declare({})(tmp_path)
+    commit(tmp_path, "2026-01-04")
+    measure()(tmp_path)
+    commit(tmp_path, "2026-01-06")
+    run("checkout", "-b", "side", "HEAD~2")(tmp_path)
+    declare({})(tmp_path)
+    rule = commit(tmp_path, "2026-01-03")
+    measure(file="toy_paper/verdicts")(tmp_path)
+    result = commit(tmp_path, "2026-01-05")
+    git(tmp_path, "checkout", into)
+    git(tmp_path, "merge", other)
+    dates, problems = read_history(tmp_path, "toy")
+    assert dates["C1"] == (Commit(rule, "2026-01-03"), Commit(result, "2026-01-05"), ())
+    assert problems == []
+
+
 def test_an_amended_claim_says_why_and_has_the_date_of_its_new_rule(tmp_path):
     problems_after(tmp_path, *FIRST)
     declare(MOVED | kept({}))(tmp_path)
@@ -307,3 +328,24 @@ def test_where_the_history_is_not_whole_the_reason_is_said(tmp_path, monkeypatch
     assert "git finds no commit here (fatal: ambiguous argument 'HEAD'" in str(no_history(exported))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert no_history(whole) == "git is not installed"
+
+
+# --- the book ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+def test_a_page_says_when_the_rule_and_the_first_result_of_each_claim_were_committed(tiny):
+    root = tiny.source.parent
+    declare({}, {"id": "X1"}, name="lion")(root)
+    assert "Rule committed" not in tiny.build(tiny_book.CLAIMS), "there is no history yet"
+    rule = commit(root, "2026-01-01")[:10]
+    tiny.write_verdicts([tiny_book.claim("C1"), tiny_book.claim("C2")])
+    result = commit(root, "2026-01-02")[:10]
+    tiny.write_verdicts([tiny_book.claim("X1", kind="timing")], file="timing_verdicts")
+    rows = tiny.build(tiny_book.CLAIMS).split('id="claim-lion-')[1:]
+    lines = {row[:2]: re.findall(r'class="rule-dates">(.*?)</p>', row) for row in rows}
+    assert lines == {
+        "c1": [f"Rule committed on 2026-01-01 ({rule}), first result on 2026-01-02 ({result})."],
+        "c2": [],
+        "x1": [f"Rule committed on 2026-01-01 ({rule}), first result not yet committed."],
+    }

@@ -11,7 +11,8 @@ and the variations of `robustness`, with all defaults. Statement, source and rep
   makes it. A variation of a claim that has a result is not taken back.
 
 What lies on disk counts as one more commit, not yet made. Of a branch that was squashed nobody can tell what came
-first, and it is refused: merge it.
+first, and it is refused: merge it. Old claims are read by today's model, which may get new keys with defaults; a claim
+that no longer fits it counts as absent, and its result as one without a rule.
 """
 
 import io
@@ -144,8 +145,8 @@ class _Point:
 
 def _points(root: Path, claims_path: str, verdicts: Sequence[str]) -> list[_Point]:
     """Read the history, the oldest first and what lies on disk last; a point is named by its place."""
-    commits = _commits(root, [claims_path, *verdicts])
     paths = [claims_path, *verdicts]
+    commits = _commits(root, paths)
     texts = _committed(root, [f"{commit.hash}:{path}" for commit, _ in commits for path in paths])
     rules_in, measured_in = cache(_rules_in), cache(_measured_in)
     points: list[_Point] = []

@@ -19,7 +19,9 @@ import pytest
 import replications
 from paperkit.claims import read_claims, write_verdicts
 from paperkit.config import ConfigError, read_yaml
+from paperkit.history import no_history, read_history
 from paperkit.results import ResultsError, read_json, read_runs, read_trials, write_json, write_runs, write_trials
+from tests.tiny_repository import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED_PROFILE = "cpu"
@@ -199,6 +201,14 @@ def provenance_problems(root: Path, name: str) -> list[str]:
     return [] if versions else [f"results/{name}/provenance.json names no versions"]
 
 
+def history_problems(root: Path, name: str) -> list[str]:
+    """Check in git that every rule was committed before its first result, and stands."""
+    reason = no_history(root)
+    if reason:
+        pytest.skip(f"not checked: {reason}")
+    return read_history(root, name).problems
+
+
 def older_versions(root: Path, name: str) -> dict[str, str]:
     """Compare the versions that made a result with the lock, by name: "then -> now". To report, not to refuse."""
     pinned = dict(
@@ -252,6 +262,7 @@ CHECKS: dict[str, Check] = {
     "profile": profile_problems,
     "size": size_problems,
     "provenance": provenance_problems,
+    "history": history_problems,
 }
 
 
@@ -336,6 +347,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for file, text in TOY.items():
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(text, encoding="utf-8")
+    commit(root)
     results = root / "results/toy"
     write_runs(results / "runs.csv", rows())
     write_runs(results / "timings.csv", rows())
@@ -347,6 +359,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         with chdir(root):
             write_verdicts("toy", timing=False)
             write_verdicts("toy", timing=True)
+        commit(root)
         yield root
     for module in ("replications.toy", "replications.toy.estimands"):
         sys.modules.pop(module)
@@ -491,6 +504,11 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "size",
         change("results/toy/runs.csv", "\n", "\n" * (MAX_RUNS_BYTES // 20)),
         "more than 2000000",
+    ),
+    "a criterion moved after its result": (
+        "history",
+        change("replications/toy/claims.yaml", "margin: 0.1", "margin: 5"),
+        "claim X1: the rule as of",
     ),
     "no versions": (
         "provenance",

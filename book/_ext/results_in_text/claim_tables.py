@@ -11,6 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 from paperkit.results import ResultsError
 from results_in_text.result_roles import live_value
 from results_in_text.results_files import read_verdicts
+from results_in_text.rule_dates import rule_dates
 from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
 from results_in_text.verdict_strength import as_test, conclusion, outcome, seeds_left_out, share
@@ -58,7 +59,7 @@ class ClaimsTable(SphinxDirective):
     def _row(self, name: str, claim: dict[str, Any]) -> Row:
         return [
             self._claim(name, claim),
-            self._statement(claim),
+            self._statement(claim) + rule_dates(self.env, name, claim["id"]),
             self._measured(name, claim),
             self._reason(claim),
         ]

@@ -91,7 +91,8 @@ def _needed(places: Sequence[int], codes: np.ndarray, moves: Callable[[np.ndarra
 def _places(claim: Claim) -> list[tuple[str, str]]:
     places = [(f"tests[{number}]", test.estimand) for number, test in enumerate(claim.tests)]
     corrected = claim.correction.tests if claim.correction else ()
-    return places + [(f"correction.tests[{number}]", test.estimand) for number, test in enumerate(corrected)]
+    places += [(f"correction.tests[{number}]", test.estimand) for number, test in enumerate(corrected)]
+    return places + [(f"robustness[{number}]", varied.estimand) for number, varied in enumerate(claim.robustness)]
 
 
 def _outcome(estimand: Estimand, runs: pd.DataFrame) -> dict[str, float | None] | None:

@@ -37,10 +37,10 @@ repro: pull  ## Environment, data, pipeline, book; does only what is not done ye
 	@dvc repro
 	@$(MAKE) --no-print-directory book
 
-rerun: pull  ## Train everything again, then verdicts, figures and book
-	@echo "== Pipeline: all training stages again"
-	@dvc repro --single-item --force $$(python -c "import yaml; p = yaml.safe_load(open('params.yaml')); \
-	  print(*p['replications'], *(name + '_timing' for name in p['timed']))")
+rerun: pull  ## Train everything again (or NAME=lion alone), then verdicts, figures and book
+	@echo "== Pipeline: $${NAME:-all training stages} again"
+	@PAPERKIT_RERUN=1 dvc repro --single-item --force $${NAME:-$$(python -c "import yaml; \
+	  p = yaml.safe_load(open('params.yaml')); print(*p['replications'], *(name + '_timing' for name in p['timed']))")}
 	@dvc repro
 	@$(MAKE) --no-print-directory book
 

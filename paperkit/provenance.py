@@ -329,14 +329,12 @@ def _meaning(node: object) -> object:
         return [_meaning(each) for each in node]
     if not isinstance(node, ast.AST):
         return node
-    fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _docstring(node):
+    fields = dict(ast.iter_fields(node))
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    if documented and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = fields["body"][1:]
-    return type(node).__name__, [(name, _meaning(value)) for name, value in fields.items()]
-
-
-def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return ast.get_docstring(node, clean=False) is not None
+    filled = [(name, _meaning(value)) for name, value in fields.items() if value is not None and value != []]
+    return type(node).__name__, filled
 
 
 def _installed(name: str) -> str | None:

@@ -20,7 +20,17 @@ import replications
 from paperkit.claims import read_claims, write_verdicts
 from paperkit.config import ConfigError, read_yaml
 from paperkit.history import no_history, read_history
-from paperkit.results import ResultsError, read_json, read_runs, read_trials, write_json, write_runs, write_trials
+from paperkit.provenance import code_hash, content_hash, file_md5, fingerprint
+from paperkit.results import (
+    ResultsError,
+    read_json,
+    read_runs,
+    read_trials,
+    write_costs,
+    write_json,
+    write_runs,
+    write_trials,
+)
 from tests.tiny_repository import commit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,10 +39,13 @@ MAX_RUNS_BYTES = 2_000_000
 MAX_CURVE_POINTS = 50
 # A machine's BLAS and vector units move the last digits of a statistic, and an end of an interval may lie near zero.
 ROUNDING, NOTHING = 1e-9, 1e-12
-FILES = ("__init__.py", "README.md", "claims.yaml", "experiment.py", "params.yaml", "estimands.py", "figures.py")
+FILES = ("__init__.py", "README.md", "claims.yaml", "experiment.py", "params.yaml", "estimands.py")
 ROLES = ("experiment", "timing", "pretrained", "estimands", "figures", "__init__")
-RESULTS = ("runs.csv", "trials.csv", "metrics.json", "verdicts.json", "provenance.json")
+RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
+MIN_TUNING_SEEDS = 3
+# Tuned on one seed before the race was the rule; a claim of theirs that is judged again is tuned by a race.
+TUNED_ON_ONE_SEED = ("lion", "shared_embeddings")
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
 Check = Callable[[Path, str], list[str]]
 
@@ -76,9 +89,10 @@ def registration_problems(root: Path, name: str) -> list[str]:
     for role, entry in (("timing", "timed"), ("pretrained", "pretrained")):
         entries[entry] = (has(root, name, role), f"{name}_{role}")
     found = []
-    for entry, (expected, stage) in entries.items():
+    for entry, (expected, _) in [*entries.items(), ("drawn", (has(root, name, "figures"), ""))]:
         if (name in lists[entry]) != expected:
             found.append(f"params.yaml, list {entry}: {name} {'is missing' if expected else 'has no module for it'}")
+    for expected, stage in entries.values():
         if (stage in stages) != expected:
             found.append(f"dvc.yaml: stage {stage} {'is missing' if expected else 'has no module'}")
     return found
@@ -102,8 +116,23 @@ def _listed_pages(node: Any) -> Iterator[str]:
 
 
 def results_problems(root: Path, name: str) -> list[str]:
-    """Check that the results are committed."""
-    return missing(root, f"results/{name}", RESULTS + TIMING_RESULTS * has(root, name, "timing"))
+    """Check that the results are committed, and that each table is as its stage has written it."""
+    found = missing(root, f"results/{name}", RESULTS + TIMING_RESULTS * has(root, name, "timing"))
+    folder = root / "results" / name
+    for record in sorted(folder.glob("*provenance.json")):
+        outs = read_json(record).get("outs", {})
+        written = {table: file_md5(folder / table) if (folder / table).exists() else None for table in outs}
+        found += [
+            f"results/{name}/{table} is not what {record.name} says its stage has written: `git checkout` both, or "
+            "rerun the stage"
+            for table in outs
+            if written[table] != outs[table]
+        ]
+    made = {table for record in folder.glob("*provenance.json") for table in read_json(record).get("outs", {})}
+    known = made | {*RESULTS, *TIMING_RESULTS}
+    return found + [
+        f"results/{name}/{path.name} is of no stage" for path in folder.iterdir() if path.name not in known
+    ]
 
 
 def figures_problems(root: Path, name: str) -> list[str]:
@@ -114,7 +143,7 @@ def figures_problems(root: Path, name: str) -> list[str]:
     drawn = {path.relative_to(root / "figures").as_posix() for path in (root / "figures" / name).glob("*.svg")}
     found = [f"figure {path} is drawn but not on the page" for path in sorted(drawn - shown)]
     found += [f"figure {path} is on the page but not drawn" for path in sorted(shown - drawn)]
-    return found if drawn else [*found, f"figures/{name} holds no .svg"]
+    return [*found, f"figures/{name} holds no .svg"] if has(root, name, "figures") and not drawn else found
 
 
 def claims_problems(root: Path, name: str) -> list[str]:
@@ -172,7 +201,8 @@ def profile_problems(root: Path, name: str) -> list[str]:
     folder = root / "results" / name
     profiles = {file: {read_json(folder / file)["profile"]} for file in ("verdicts.json", "provenance.json")}
     profiles["runs.csv"] = set(read_runs(folder / "runs.csv")["profile"])
-    profiles["trials.csv"] = set(read_trials(folder / "trials.csv")["profile"]) or {COMMITTED_PROFILE}
+    if (folder / "trials.csv").exists():
+        profiles["trials.csv"] = set(read_trials(folder / "trials.csv")["profile"])
     if has(root, name, "timing"):
         profiles["timings.csv"] = set(read_runs(folder / "timings.csv")["profile"])
         profiles["timing_verdicts.json"] = {read_json(folder / "timing_verdicts.json")["profile"]}
@@ -196,9 +226,42 @@ def size_problems(root: Path, name: str) -> list[str]:
 
 
 def provenance_problems(root: Path, name: str) -> list[str]:
-    """Check that the provenance says which versions ran."""
-    versions = read_json(root / "results" / name / "provenance.json").get("versions")
-    return [] if versions else [f"results/{name}/provenance.json names no versions"]
+    """Check that each record belongs to the code and parameters as they are, and to the versions that it names."""
+    found = []
+    for path in sorted((root / "results" / name).glob("*provenance.json")):
+        record = read_json(path)
+        known = {dep: root / dep for dep in record["deps"] if not dep.startswith("data/")}
+        changed = [
+            dep
+            for dep, file in known.items()
+            if not file.exists() or content_hash(file, record["profile"]) != record["deps"][dep]
+        ]
+        if changed:
+            found.append(f"results/{name}: {', '.join(changed)} changed since {path.name}; rerun {record['stage']}")
+        if record["fingerprint"] != fingerprint(record["profile"], record["deps"], record["versions"]):
+            found.append(
+                f"results/{name}/{path.name} was edited by hand: its fingerprint is of other code or versions"
+            )
+    return found
+
+
+def tuning_problems(root: Path, name: str) -> list[str]:
+    """Check that no tuning seed is reported, and that what was selected was raced."""
+    folder = root / "results" / name
+    if not (folder / "trials.csv").exists():
+        return []
+    trials, runs = read_trials(folder / "trials.csv"), read_runs(folder / "runs.csv")
+    found = []
+    for experiment, of_search in trials.groupby("experiment"):
+        shared = set(of_search["seed"]) & set(runs.loc[runs["experiment"] == experiment, "seed"])
+        found += [f"results/{name}: {experiment} was tuned and is reported on seed {seed}" for seed in sorted(shared)]
+    for (experiment, arm), selected in trials[trials["selected"]].groupby(["experiment", "arm"]):
+        number = selected["seed"].nunique()
+        if number < MIN_TUNING_SEEDS and name not in TUNED_ON_ONE_SEED:
+            found.append(
+                f"results/{name}: {experiment}, {arm} was selected on {number} tuning seeds; a race needs three"
+            )
+    return found
 
 
 def history_problems(root: Path, name: str) -> list[str]:
@@ -228,7 +291,7 @@ def orphans(root: Path) -> list[str]:
     known_results = known | {f"{name}_pretrained" for name in known}
     found = [
         f"params.yaml, list {entry}: {name} has no folder"
-        for entry in ("replications", "timed", "pretrained")
+        for entry in ("replications", "drawn", "timed", "pretrained")
         for name in lists[entry]
         if name not in known
     ]
@@ -262,6 +325,7 @@ CHECKS: dict[str, Check] = {
     "profile": profile_problems,
     "size": size_problems,
     "provenance": provenance_problems,
+    "tuning": tuning_problems,
     "history": history_problems,
 }
 
@@ -302,7 +366,7 @@ def test_results_from_older_versions_are_reported(name, record_property):
 # --- the same checks on a toy repository, whole and broken --------------------------------------------------------
 
 TOY = {
-    "params.yaml": "profile: cpu\nreplications: [toy]\ntimed: [toy]\npretrained: []\n",
+    "params.yaml": "profile: cpu\nreplications: [toy]\ndrawn: [toy]\ntimed: [toy]\npretrained: []\n",
     "dvc.yaml": "stages:\n  toy: {cmd: a}\n  toy_timing: {cmd: b}\n",
     "requirements.lock": "numpy==2.4.6 \\\n    --hash=sha256:0\n",
     "book/_toc.yml": "root: index\nparts:\n- chapters:\n  - file: replications/toy\n",
@@ -340,6 +404,15 @@ def rows(profile: str = "cpu", points: int = 2) -> list[dict[str, Any]]:
     ]
 
 
+def trials(seeds: tuple[int, ...] = (1000, 1001, 1002), experiment: str = "quality") -> list[dict[str, Any]]:
+    """Make the ledger of a search with one trial, selected on these seeds."""
+    return [
+        {"profile": "cpu", "experiment": experiment, "arm": "new", "trial": 0, "seed": seed, "config": {}}
+        | {"metric": "score", "value": 1.0, "status": "ok", "selected": True, "at_edge": False}
+        for seed in seeds
+    ]
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with one replication, complete and consistent."""
@@ -351,9 +424,17 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     results = root / "results/toy"
     write_runs(results / "runs.csv", rows())
     write_runs(results / "timings.csv", rows())
-    write_trials(results / "trials.csv", [])
-    for file in ("provenance.json", "timing_provenance.json"):
-        write_json(results / file, {"profile": "cpu", "versions": {"numpy": "2.4.6"}})
+    write_trials(results / "trials.csv", trials())
+    write_costs(results / "costs.csv", [])
+    for file, tables in (
+        ("provenance.json", ("runs.csv", "trials.csv")),
+        ("timing_provenance.json", ("timings.csv",)),
+    ):
+        deps = {"replications/toy/mean.py": code_hash(root / "replications/toy/mean.py"), "data/text.parquet": "0a"}
+        versions = {"numpy": "2.4.6"}
+        record = {"stage": "toy", "profile": "cpu", "versions": versions, "deps": deps}
+        outs = {table: file_md5(results / table) for table in tables}
+        write_json(results / file, record | {"fingerprint": fingerprint("cpu", deps, versions), "outs": outs})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replications, "__path__", [*replications.__path__, str(root / "replications")])
         with chdir(root):
@@ -400,6 +481,11 @@ def write(file: str, text: str = "") -> Callable[[Path], None]:
 def rerun(file: str, **settings: Any) -> Callable[[Path], None]:
     """Make a break that replaces a table of measurements."""
     return lambda root: write_runs(root / "results/toy" / file, rows(**settings))
+
+
+def retrial(seeds: tuple[int, ...]) -> Callable[[Path], None]:
+    """Make a break that replaces the ledger."""
+    return lambda root: write_trials(root / "results/toy/trials.csv", trials(seeds))
 
 
 def move_estimate(factor: float) -> Callable[[Path], None]:
@@ -510,11 +596,23 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         change("replications/toy/claims.yaml", "margin: 0.1", "margin: 5"),
         "claim X1: the rule as of",
     ),
-    "no versions": (
-        "provenance",
-        change("results/toy/provenance.json", '"numpy": "2.4.6"', ""),
-        "names no versions",
+    "a table edited by hand": (
+        "results",
+        change("results/toy/trials.csv", "score,1.0", "score,2.0"),
+        "trials.csv is not what provenance.json says",
     ),
+    "a table that is gone": ("results", remove("results/toy/trials.csv"), "trials.csv is not what"),
+    "a table of no stage": ("results", write("results/toy/more.csv"), "more.csv is of no stage"),
+    "code changed since": ("provenance", write("replications/toy/mean.py", "x = 1\n"), "mean.py changed since"),
+    "code that is gone": ("provenance", remove("replications/toy/mean.py"), "mean.py changed since"),
+    "versions edited by hand": (
+        "provenance",
+        change("results/toy/provenance.json", '"numpy": "2.4.6"', '"numpy": "2.4.5"'),
+        "was edited by hand",
+    ),
+    "a tuning seed reported": ("tuning", retrial((0, 1001, 1002)), "reported on seed 0"),
+    "selected on too few seeds": ("tuning", retrial((1000, 1001)), "selected on 2 tuning seeds"),
+    "not listed as drawn": ("registration", change("params.yaml", "drawn: [toy]", "drawn: []"), "list drawn"),
 }
 
 
@@ -537,6 +635,25 @@ def test_every_check_is_broken_on_purpose():
 def test_the_last_digits_of_a_statistic_may_differ_between_machines(broken):
     move_estimate(1 + 1e-12)(broken)
     assert recomputation_problems(broken, "toy") == []
+
+
+def test_a_replication_of_derivations_alone_needs_neither_figure_nor_ledger(broken):
+    remove("replications/toy/figures.py", "figures/toy/gap.svg", "results/toy/trials.csv")(broken)
+    change("params.yaml", "drawn: [toy]", "drawn: []")(broken)
+    change("book/replications/toy.md", "{result-figure} toy/gap.svg", "{note}")(broken)
+    record = read_json(broken / "results/toy/provenance.json")
+    write_json(broken / "results/toy/provenance.json", record | {"outs": {"runs.csv": record["outs"]["runs.csv"]}})
+    assert [problem for check in CHECKS for problem in problems(check, broken, "toy")] == []
+
+
+def test_a_comment_leaves_a_record_as_good_as_it_was(broken):
+    write("replications/toy/mean.py", '"""What it is."""\n# Why.\n')(broken)
+    assert provenance_problems(broken, "toy") == []
+
+
+def test_a_seed_that_another_experiment_was_tuned_on_may_be_reported(broken):
+    write_trials(broken / "results/toy/trials.csv", trials((0, 1, 2), experiment="another"))
+    assert tuning_problems(broken, "toy") == []
 
 
 def test_a_curve_of_fifty_points_is_allowed(broken):

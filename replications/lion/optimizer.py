@@ -309,17 +309,18 @@ class Lion(SignOptimizer):
         if not torch.compiler.is_compiling():
             _step(triples, lr, *options)
         elif triples:
-            lr_tensor, lr_float = (lr, 0.0) if isinstance(lr, Tensor) else (None, lr)
-            _step_opaquely(*map(list, zip(*triples, strict=True)), lr_float, lr_tensor, *options)
+            if not isinstance(lr, Tensor):  # a product is what lets the compiler see a variable in a float
+                lr = torch.ones((), dtype=torch.float64).mul(lr)
+            _step_opaquely(*map(list, zip(*triples, strict=True)), lr, *options)
 
 
-@torch.library.custom_op("lion::step", mutates_args=("params", "momenta"))
+# A CUDA graph that the compiler makes would hold the rate fast; so it must leave this out.
+@torch.library.custom_op("lion::step", mutates_args=("params", "momenta"), tags=torch.Tag.cudagraph_unsafe)
 def _step_opaquely(
     params: list[Tensor],
     gradients: list[Tensor],
     momenta: list[Tensor],
-    lr: float,
-    lr_tensor: Tensor | None,
+    lr: Tensor,
     beta1: float,
     beta2: float,
     weight_decay: float,
@@ -327,9 +328,9 @@ def _step_opaquely(
     foreach: bool | None,
     fused: bool | None,
 ) -> None:
-    """`_step` as an operator that `torch.compile` does not look into, so that compiled programs round as others do."""
+    """`_step` as an operator that `torch.compile` does not look into, so that compiled steps round as others do."""
     triples = list(zip(params, gradients, momenta, strict=True))
-    _step(triples, lr if lr_tensor is None else lr_tensor, beta1, beta2, weight_decay, maximize, foreach, fused)
+    _step(triples, lr, beta1, beta2, weight_decay, maximize, foreach, fused)
 
 
 def _step(
@@ -383,7 +384,7 @@ def _step_one(triple: TensorTriple, coefficients: Coefficients) -> None:
     param, gradient, momentum = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in triple)
     beta1, grad1, beta2, grad2, decay, minus_lr = coefficients
     direction = sign_(momentum.mul(beta1).add_(gradient.mul(grad1)))
-    # Not add_(alpha=...): torch.compile would keep the rate of the first step for ever.
+    # Not add_(alpha=...), which takes no tensor, and whose float torch.compile would keep from the first step for ever.
     param.mul_(decay).add_(direction.mul_(minus_lr))
     momentum.mul_(beta2).add_(gradient.mul(grad2))
     for stored, computed in ((triple[0], param), (triple[2], momentum)):

@@ -9,6 +9,8 @@ kernel rounds as plain torch does and gives the same bits (where a result is NaN
 # pyright: reportPrivateImportUsage=false
 # (`torch._foreach_*` are public in all but their type stubs.)
 
+from __future__ import annotations  # for those of the kernel, where `tl` is not imported yet
+
 import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,15 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["step_in_triton"]
 
-# Elements of one tensor that a program updates, and warps of 32 threads that share them.
+# Elements of one tensor that a program of the launch updates.
 BLOCK_ELEMENTS = 1024
-WARPS = 4
+# Four warps of 32 threads share them; no product and sum may become one fused multiply-add.
+COMPILER_OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 # Addresses that are a multiple of this let a thread load and store 16 bytes at once.
 VECTOR_BYTES = 16
 
 
-def step_in_triton(triples: "list[TensorTriple]", coefficients: "Coefficients") -> None:
+def step_in_triton(triples: list[TensorTriple], coefficients: Coefficients) -> None:
     """One Lion step on many tensors of one device and one dtype, in place, by one launch.
 
     For each element: theta <- theta (1 - eta lambda) - eta sign(b1 m + (1 - b1) g), m <- b2 m + (1 - b2) g
@@ -51,7 +54,8 @@ def step_in_triton(triples: "list[TensorTriple]", coefficients: "Coefficients") 
         *factors, decay, minus_lr = coefficients
         rates = None
         if isinstance(decay, Tensor):
-            rates, decay, minus_lr = torch.stack((decay, minus_lr)).float(), 0.0, 0.0
+            rates = torch.stack((decay, minus_lr)).to(params[0].device, torch.float32)
+            decay = minus_lr = 0.0
         _compiled_kernel()[(num_blocks,)](
             table,
             len(triples),
@@ -62,8 +66,7 @@ def step_in_triton(triples: "list[TensorTriple]", coefficients: "Coefficients") 
             DTYPE=_triton_dtype(params[0].dtype),
             ALIGNMENT=VECTOR_BYTES if aligned else 1,
             BLOCK=BLOCK_ELEMENTS,
-            num_warps=WARPS,
-            enable_fp_fusion=False,
+            **COMPILER_OPTIONS,
         )
     # The kernel writes behind autograd's back: without this a second backward would use changed weights.
     increment_version(params)
@@ -75,14 +78,11 @@ def step_in_triton(triples: "list[TensorTriple]", coefficients: "Coefficients") 
 def _make_table(addresses: tuple[int, ...], sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, int, bool]:
     """The table that the kernel reads, the number of blocks, and whether all addresses suit vectors."""
     if device.type != "cuda":
-        return _fill_table(addresses, sizes, device)
+        return _kept_table(addresses, sizes, device, 0)
     if torch.cuda.is_current_stream_capturing():
-        # A graph may outlive a table that is kept here, and cannot replay a copy from memory that has been freed; so
-        # the numbers enter it as arguments of launches.
+        # A replay would copy again from host memory, which by then may hold something else.
         rows, num_blocks, aligned = _rows(addresses, sizes)
-        table = torch.zeros(len(rows), dtype=torch.int64, device=device)
-        torch._foreach_add_(table.unbind(), rows)
-        return table, num_blocks, aligned
+        return _write_by_value(rows, device), num_blocks, aligned
     return _kept_table(addresses, sizes, device, torch.cuda.current_stream(device).cuda_stream)
 
 
@@ -93,15 +93,17 @@ def _kept_table(
     device: torch.device,
     _stream: int,  # on another stream the copy might come too late
 ) -> tuple[Tensor, int, bool]:
-    """The table of a step like earlier ones: gradients of a training loop mostly come back to the same addresses."""
-    return _fill_table(addresses, sizes, device)
-
-
-def _fill_table(addresses: tuple[int, ...], sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, int, bool]:
-    """Write the rows and copy them to the device; the host does not wait for it."""
+    """The table, kept for later steps: gradients of a training loop mostly come back to the same addresses."""
     rows, num_blocks, aligned = _rows(addresses, sizes)
     host = torch.tensor(rows, dtype=torch.int64, pin_memory=device.type == "cuda")
     return host.to(device, non_blocking=True), num_blocks, aligned
+
+
+def _write_by_value(numbers: list[int], device: torch.device) -> Tensor:
+    """Numbers on the device, sent as arguments of a few launches: a CUDA graph keeps these."""
+    written = torch.zeros(len(numbers), dtype=torch.int64, device=device)
+    torch._foreach_add_(written.unbind(), numbers)
+    return written
 
 
 def _rows(addresses: Sequence[int], sizes: Sequence[int]) -> tuple[list[int], int, bool]:
@@ -143,9 +145,9 @@ def _lion_kernel(
     grad2,
     decay,
     minus_lr,
-    DTYPE: "tl.constexpr",
-    ALIGNMENT: "tl.constexpr",
-    BLOCK: "tl.constexpr",
+    DTYPE: tl.constexpr,
+    ALIGNMENT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """One step on one block of one tensor; compiled by Triton, never run by Python."""
     block = tl.program_id(0)

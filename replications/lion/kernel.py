@@ -150,8 +150,8 @@ def _load_step(device: torch.device, dtype: torch.dtype) -> Step | str:
         zero = torch.zeros(1, dtype=dtype, device=device)
         step_in_triton([(zero, zero, zero)], (0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
     except Exception as error:  # a missing, broken or too old compiler must not stop a training run
-        first_line = str(error).partition("\n")[0]
-        return f"{'numba' if device.type == 'cpu' else 'triton'} cannot compile the kernel ({type(error).__name__}: {first_line})"
+        compiler, first_line = "numba" if device.type == "cpu" else "triton", str(error).partition("\n")[0]
+        return f"{compiler} cannot compile the kernel ({type(error).__name__}: {first_line})"
     return step_in_triton
 
 

@@ -9,9 +9,10 @@ eta learning rate, lambda weight decay, b1 and b2 the two betas. One step, for e
 
 **Rounding.** Three implementations (the compiled kernels for CPUs in kernel.py and for GPUs in triton_kernel.py, and
 plain torch, one tensor at a time) give the same bits, because every product and every sum is rounded on its own. In
-bfloat16 and float16 they compute in float32 and round once, when they store. Neither `lerp` nor `add(alpha=...)` would
-do: torch evaluates them with or without fused multiply-add according to the device and the instruction set. The fourth,
-`torch._foreach_*`, is for GPUs without Triton, where each pass over memory counts: it uses both, so its last bits differ.
+bfloat16 and float16 they compute in float32 and round once, when they store. Neither `lerp` nor `add(alpha=...)`
+would do: torch evaluates them with or without fused multiply-add according to the device and the instruction set. The
+fourth, `torch._foreach_*`, is for GPUs without Triton, where each pass over memory counts: it uses both, and its last
+bits differ.
 
 **Sign.** sign(+0) = +0, sign(-0) = -0, sign(subnormal) = +-1 and sign(NaN) = NaN. `torch.sign(NaN)` is 0,
 which would leave finite, frozen weights behind a momentum of NaN and so hide a diverged run.
@@ -179,7 +180,7 @@ class SignOptimizer(Optimizer):
             if not state:
                 if param.is_cuda and torch.cuda.is_current_stream_capturing():
                     message = (
-                        f"{type(self).__name__} has no momentum yet, and each replay of the CUDA graph would set it to "
+                        f"{type(self).__name__} has no momentum yet, and each replay of the CUDA graph would make it "
                         "zero again; take one step before the capture"
                     )
                     raise RuntimeError(message)
@@ -305,13 +306,15 @@ class Lion(SignOptimizer):
         """
         self.warn_if_decay_flips_signs(group)
         triples, lr = self.gather(group), group["lr"]
-        options = *map(float, group["betas"]), group["weight_decay"], group["maximize"], group["foreach"], group["fused"]
+        beta1, beta2 = map(float, group["betas"])
+        options = beta1, beta2, group["weight_decay"], group["maximize"], group["foreach"], group["fused"]
         if not torch.compiler.is_compiling():
             _step(triples, lr, *options)
         elif triples:
             if not isinstance(lr, Tensor):  # a product is what lets the compiler see a variable in a float
                 lr = torch.ones((), dtype=torch.float64).mul(lr)
-            _step_opaquely(*map(list, zip(*triples, strict=True)), lr, *options)
+            params, gradients, momenta = map(list, zip(*triples, strict=True))
+            _step_opaquely(params, gradients, momenta, lr, *options)
 
 
 # A CUDA graph that the compiler makes would hold the rate fast; so it must leave this out.
@@ -358,9 +361,7 @@ def _step(
         _step_one(triple, coefficients)
 
 
-def _coefficients(
-    lr: float | Tensor, beta1: float, beta2: float, weight_decay: float, maximize: bool
-) -> Coefficients:
+def _coefficients(lr: float | Tensor, beta1: float, beta2: float, weight_decay: float, maximize: bool) -> Coefficients:
     """The six factors of a step: b1, 1 - b1, b2, 1 - b2, 1 - eta lambda, -eta; the last two where eta lies."""
     lr = lr.double().reshape(()) if isinstance(lr, Tensor) and lr.is_cuda else float(lr)
     # To maximise is to step along -g: the two factors of g change sign, which is exact.
@@ -384,7 +385,7 @@ def _step_one(triple: TensorTriple, coefficients: Coefficients) -> None:
     param, gradient, momentum = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in triple)
     beta1, grad1, beta2, grad2, decay, minus_lr = coefficients
     direction = sign_(momentum.mul(beta1).add_(gradient.mul(grad1)))
-    # Not add_(alpha=...), which takes no tensor, and whose float torch.compile would keep from the first step for ever.
+    # Not add_(alpha=...): it takes no tensor, and its float is one that torch.compile keeps from the first step on.
     param.mul_(decay).add_(direction.mul_(minus_lr))
     momentum.mul_(beta2).add_(gradient.mul(grad2))
     for stored, computed in ((triple[0], param), (triple[2], momentum)):
@@ -404,7 +405,7 @@ def _by_device_and_dtype(
 
 def _step_in_foreach(dtype: torch.dtype, triples: list[TensorTriple], coefficients: Coefficients) -> None:
     """One step on many tensors of one device and dtype, in place, by one call of torch per operation."""
-    beta1, grad1, beta2, grad2, decay, minus_lr = map(float, coefficients)
+    beta1, grad1, beta2, _, decay, minus_lr = map(float, coefficients)
     params, gradients, momenta = map(list, zip(*triples, strict=True))
     if grad1 < 0:
         gradients = torch._foreach_neg(gradients)

@@ -702,6 +702,27 @@ def test_learning_rate_schedulers_set_the_size_of_the_step(options) -> None:
     assert positions == [-1.0, -1.5, -1.75]
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own compiler uses it
+@pytest.mark.parametrize("lr_of", [float, torch.tensor], ids=["float", "tensor"])
+def test_a_compiled_step_follows_a_schedule_without_being_compiled_for_each_rate(lr_of) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    outcomes = []
+    for transform in (torch.compile, lambda step: step):
+        params = random_parameters([(5,), (3, 4)])
+        optimizer = Lion(params, lr=lr_of(0.5), weight_decay=0.1)
+        step = transform(lambda optimizer=optimizer: optimizer.step())
+        for seed in range(10):
+            rng = generator(seed)
+            for param in params:
+                param.grad = torch.randn(param.shape, generator=rng)
+            step()
+            optimizer.param_groups[0]["lr"] *= 0.7
+        outcomes.append(bits([*params, *momenta(optimizer)]))
+    assert outcomes[0] == outcomes[1]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
+
+
 def test_a_one_cycle_schedule_may_cycle_the_first_beta() -> None:
     param = Parameter(torch.zeros(1))
     optimizer = Lion([param], lr=0.1)

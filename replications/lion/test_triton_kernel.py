@@ -279,7 +279,8 @@ def test_a_cuda_graph_replays_the_step(of_lr) -> None:
 def test_a_capture_before_the_first_step_is_refused() -> None:
     params, optimizer = make("cuda", torch.float32)
     give_gradients(params, 0)
-    with pytest.raises(RuntimeError, match="take one step before the capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match="take one step before the capture"), torch.cuda.graph(graph):
         optimizer.step()
 
 

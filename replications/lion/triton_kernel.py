@@ -53,7 +53,7 @@ def step_in_triton(triples: list[TensorTriple], coefficients: Coefficients) -> N
         table, num_blocks, aligned = _make_table(addresses, sizes, params[0].device)
         *factors, decay, minus_lr = coefficients
         rates = None
-        if isinstance(decay, Tensor):
+        if isinstance(decay, Tensor) and isinstance(minus_lr, Tensor):
             rates = torch.stack((decay, minus_lr)).to(params[0].device, torch.float32)
             decay = minus_lr = 0.0
         _compiled_kernel()[(num_blocks,)](
@@ -123,7 +123,7 @@ def _rows(addresses: Sequence[int], sizes: Sequence[int]) -> tuple[list[int], in
 def _compiled_kernel() -> Any:
     """The kernel as Triton's function, which compiles it for each dtype when it is first launched."""
     # Imported here, as `tl` of this module, because Triton is not everywhere and takes a second to import.
-    global tl  # noqa: PLW0603
+    global tl
     import triton
     import triton.language as tl
 

@@ -178,7 +178,7 @@ class SignOptimizer(Optimizer):
                 raise RuntimeError(message)
             state = self.state[param]
             if not state:
-                if param.is_cuda and torch.cuda.is_current_stream_capturing():
+                if param.is_cuda and not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing():
                     message = (
                         f"{type(self).__name__} has no momentum yet, and each replay of the CUDA graph would make it "
                         "zero again; take one step before the capture"
@@ -318,7 +318,9 @@ class Lion(SignOptimizer):
 
 
 # A CUDA graph that the compiler makes would hold the rate fast; so it must leave this out.
-@torch.library.custom_op("lion::step", mutates_args=("params", "momenta"), tags=torch.Tag.cudagraph_unsafe)
+@torch.library.custom_op(
+    "replications::lion_step", mutates_args=("params", "momenta"), tags=torch.Tag.cudagraph_unsafe
+)
 def _step_opaquely(
     params: list[Tensor],
     gradients: list[Tensor],

@@ -160,6 +160,16 @@ def test_nothing_beyond_the_tensor_is_written(offset, size) -> None:
     assert memory[0].count_nonzero() == memory[2].count_nonzero() == size
 
 
+@pytest.mark.usefixtures("lion_in_triton")
+def test_a_backward_pass_through_weights_that_a_step_changed_is_an_error() -> None:
+    weight, entry = Parameter(torch.ones(3)), torch.ones(3, requires_grad=True)
+    loss = (weight * entry).sum()
+    loss.backward(retain_graph=True)
+    Lion([weight], fused=True).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_a_table_written_by_value_equals_one_that_is_copied() -> None:
     rows, num_blocks, aligned = module._rows((2**47 + 16, 32, 48, 2**47, 80, 96), (1500, 3))
     assert rows == [2**47 + 16, 32, 48, 1500, 0, 2**47, 80, 96, 3, 2]
@@ -211,9 +221,11 @@ def test_the_compiled_kernel_has_no_fused_multiply_add_and_keeps_subnormals(dtyp
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_compiled_kernel_loads_and_stores_16_bytes_at_once(dtype) -> None:
-    wide = r"ld\.global\.v4\.b32", r"st\.global\.v4\.b32"
-    assert all(re.search(pattern, assembly(dtype)) for pattern in wide)
-    assert not any(re.search(pattern, assembly(dtype, alignment=1)) for pattern in wide)
+    threads = 32 * module.COMPILER_OPTIONS["num_warps"]
+    accesses = module.BLOCK_ELEMENTS * dtype.itemsize // module.VECTOR_BYTES // threads  # of a thread to one array
+    for pattern, arrays in ((r"ld\.global\.v4\.b32", 3), (r"st\.global\.v4\.b32", 2)):
+        assert len(re.findall(pattern, assembly(dtype))) == arrays * accesses
+        assert not re.search(pattern, assembly(dtype, alignment=1))
 
 
 # --- On a card -------------------------------------------------------------------------------------------------

@@ -201,6 +201,8 @@ def _compile_kernel(dtype_name: str) -> Kernel:
 @functools.cache
 def _give_meaning_to_stand_ins() -> None:
     """Tell Numba what `_array_at` and `_prefetch` compile to."""
+    # `cgutils`, the builder and the name of LLVM's intrinsic are no public interface of Numba. Should a new version
+    # change them, the kernel does not compile any more, and Lion says so and steps in plain torch.
     # Both are functions of the module, because the cache key of a closure over an intrinsic holds a random
     # identifier: the cache would fill up and never be met.
     import numba

@@ -195,8 +195,10 @@ class SignOptimizer(Optimizer):
             options: Those of a group.
         """
         lr, weight_decay = options["lr"], options["weight_decay"]
-        if isinstance(lr, Tensor) and (lr.is_cuda or torch.compiler.is_compiling()):
-            return  # to look would be to wait for the device
+        if isinstance(lr, Tensor):
+            if lr.is_cuda or torch.compiler.is_compiling():
+                return  # to look would be to wait for the device
+            lr = float(lr)
         if lr * weight_decay > 1 and not self._warned_of_sign_flip:
             self._warned_of_sign_flip = True
             message = (

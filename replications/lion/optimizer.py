@@ -321,7 +321,7 @@ class Lion(SignOptimizer):
 
 # A CUDA graph that the compiler makes would hold the rate fast; so it must leave this out.
 @torch.library.custom_op(
-    "replications::lion_step", mutates_args=("params", "momenta"), tags=torch.Tag.cudagraph_unsafe
+    "replications::lion_step", mutates_args=("params", "momenta"), tags=(torch.Tag.cudagraph_unsafe,)
 )
 def _step_opaquely(
     params: list[Tensor],

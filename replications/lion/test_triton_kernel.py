@@ -288,6 +288,7 @@ def test_a_cuda_graph_replays_the_step(of_lr) -> None:
 
 
 @on_a_card
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
 def test_a_capture_before_the_first_step_is_refused() -> None:
     params, optimizer = make("cuda", torch.float32)
     give_gradients(params, 0)

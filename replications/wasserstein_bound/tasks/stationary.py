@@ -64,7 +64,7 @@ def sde_is_nearer() -> Check:
 
 
 def nearer_sampler_closed_form() -> Check:
-    """C y and 2 c (1 - exp(-y)), and their equality at the root. Control: the two formulas exchanged."""
+    """Distances c y and 2 c (1 - exp(-y)), and their equality at the root. Control: the two formulas exchanged."""
     right, wrong = [], []
     for rate in RATES:
         y = rate / 2

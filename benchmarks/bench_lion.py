@@ -2,7 +2,9 @@
 
 Run by `make bench`. Two shapes: one flat tensor, and the 146 tensors of a small GPT. What bounds the time is memory
 traffic: at least 20 bytes a parameter for Lion (read theta, g, m; write theta, m), 28 for AdamW, hence 0.71 at best
-at equal bandwidth. The last test times them in turns within one run, since only such ratios survive a busy machine.
+at equal bandwidth. The ratios are of times taken in turns within one run, since only such survive a busy machine.
+
+On a GPU, where there is one: 100 million parameters in one tensor, and the 148 tensors of GPT-2 small.
 """
 
 import statistics
@@ -15,23 +17,29 @@ from lion_pytorch import Lion as LionPytorch
 
 from replications.lion.optimizer import Lion
 
-BLOCKS, WIDTH, VOCABULARY, CONTEXT = 12, 240, 5120, 512
-GPT_BLOCK_SHAPES = [
-    (WIDTH,),  # layer norm 1, gain and bias
-    (WIDTH,),
-    (3 * WIDTH, WIDTH),  # queries, keys, values
-    (3 * WIDTH,),
-    (WIDTH, WIDTH),  # attention output
-    (WIDTH,),
-    (WIDTH,),  # layer norm 2, gain and bias
-    (WIDTH,),
-    (4 * WIDTH, WIDTH),  # feed-forward
-    (4 * WIDTH,),
-    (WIDTH, 4 * WIDTH),
-    (WIDTH,),
-]
-GPT_SHAPES = [(VOCABULARY, WIDTH), (CONTEXT, WIDTH), *BLOCKS * GPT_BLOCK_SHAPES]
-SHAPES = {"lion-flat": [(10_000_000,)], "lion-146": GPT_SHAPES}
+
+def gpt_shapes(vocabulary: int, context: int, width: int) -> list[tuple[int, ...]]:
+    """The tensors of a GPT of 12 blocks, without the last layer norm."""
+    block = [
+        (width,),  # layer norm 1, gain and bias
+        (width,),
+        (3 * width, width),  # queries, keys, values
+        (3 * width,),
+        (width, width),  # attention output
+        (width,),
+        (width,),  # layer norm 2, gain and bias
+        (width,),
+        (4 * width, width),  # feed-forward
+        (4 * width,),
+        (width, 4 * width),
+        (width,),
+    ]
+    return [(vocabulary, width), (context, width), *12 * block]
+
+
+SMALL_GPT = gpt_shapes(vocabulary=5120, context=512, width=240)
+GPT2_SMALL = [*gpt_shapes(vocabulary=50257, context=1024, width=768), (768,), (768,)]
+SHAPES = {"lion-flat": [(10_000_000,)], "lion-146": SMALL_GPT}
 
 STEPS: dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = {
     "AdamW fused": lambda params: torch.optim.AdamW(params, lr=1e-4, weight_decay=0.1, fused=True),
@@ -44,6 +52,11 @@ ROUNDS = 40
 MAX_SHARE_OF_ADAMW = 0.75
 MAX_SHARE_OF_LION_PYTORCH = 1 / 3
 
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+GPU_SHAPES = {"flat": [(100_000_000,)], "gpt2-148": GPT2_SMALL}
+MAX_SHARE_OF_ADAMW_ON_A_GPU = {"flat": 0.65, "gpt2-148": 0.85}
+GPU_STEPS = 20  # in a row, as in training, where the host does not wait for the device
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -53,11 +66,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def make_step(name: str, shapes: list[tuple[int, ...]]) -> Callable[[], object]:
-    generator = torch.Generator().manual_seed(0)
-    params = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+def make_step(name: str, shapes: list[tuple[int, ...]], device: str = "cpu") -> Callable[[], object]:
+    generator = torch.Generator(device).manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(shape, generator=generator, device=device)) for shape in shapes]
     for param in params:
-        param.grad = torch.randn(param.shape, generator=generator)
+        param.grad = torch.randn(param.shape, generator=generator, device=device)
     step = STEPS[name](params).step
     step()  # makes the state and compiles the kernel
     return step
@@ -79,8 +92,13 @@ def median_ratio(times: list[float], peer_times: list[float]) -> float:
 
 
 def test_the_small_gpt_has_146_tensors_and_ten_million_parameters() -> None:
-    assert len(GPT_SHAPES) == 146
-    assert sum(torch.Size(shape).numel() for shape in GPT_SHAPES) == pytest.approx(10e6, rel=0.05)
+    assert len(SMALL_GPT) == 146
+    assert sum(torch.Size(shape).numel() for shape in SMALL_GPT) == pytest.approx(10e6, rel=0.05)
+
+
+def test_gpt2_small_has_148_tensors_and_124_million_parameters() -> None:
+    assert len(GPT2_SMALL) == 148
+    assert sum(torch.Size(shape).numel() for shape in GPT2_SMALL) == 124_439_808
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -99,3 +117,37 @@ def test_fused_lion_meets_its_ratio_to_adamw_and_to_lion_pytorch(group: str) -> 
     print(f"{group}: time of a fused Lion step relative to {ratios}; medians in ms {medians_ms}")
     assert ratios["AdamW fused"] <= MAX_SHARE_OF_ADAMW
     assert ratios["lion-pytorch"] <= MAX_SHARE_OF_LION_PYTORCH
+
+
+def make_queued_steps(name: str, shapes: list[tuple[int, ...]]) -> Callable[[], object]:
+    step = make_step(name, shapes, device="cuda")
+
+    def steps() -> None:
+        for _ in range(GPU_STEPS):
+            step()
+        torch.cuda.synchronize()
+
+    steps()
+    return steps
+
+
+@on_a_gpu
+@pytest.mark.parametrize("group", GPU_SHAPES)
+def test_lion_on_a_gpu_meets_its_ratio_to_fused_adamw(group: str) -> None:
+    names = ["AdamW fused", "Lion fused", "Lion foreach", "lion-pytorch"]
+    times = interleaved_times_s({name: make_queued_steps(name, GPU_SHAPES[group]) for name in names})
+    medians_ms = {name: round(1e3 * statistics.median(values) / GPU_STEPS, 3) for name, values in times.items()}
+    ratio = median_ratio(times["Lion fused"], times["AdamW fused"])
+    print(f"{group}: a fused Lion step takes {ratio:.2f} times that of AdamW; medians in ms {medians_ms}")
+    assert ratio <= MAX_SHARE_OF_ADAMW_ON_A_GPU[group]
+
+
+@on_a_gpu
+def test_a_step_on_a_gpu_needs_no_memory_beyond_the_momentum() -> None:
+    param = torch.nn.Parameter(torch.zeros(100_000_000, device="cuda"))
+    param.grad = torch.ones_like(param)
+    optimizer = Lion([param], fused=True)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    optimizer.step()
+    assert torch.cuda.max_memory_allocated() - before <= 1.001 * param.nbytes

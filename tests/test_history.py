@@ -318,7 +318,7 @@ def test_where_the_history_is_not_whole_the_reason_is_said(tmp_path, monkeypatch
     problems_after(whole, *FIRST)
     assert no_history(whole) is None
     assert no_history(whole / "results") == "this folder lies in a repository that is not its own"
-    git(tmp_path, "clone", "--depth=1", f"file://{whole}", str(shallow))
+    git(tmp_path, "clone", "--depth=1", "file:" + f"//{whole}", str(shallow))
     assert no_history(shallow) == "a shallow clone; `git fetch --unshallow` brings the rest"
     shutil.copytree(whole, exported, ignore=shutil.ignore_patterns(".git"))
     assert no_history(exported) == (

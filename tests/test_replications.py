@@ -44,8 +44,9 @@ ROLES = ("experiment", "timing", "pretrained", "estimands", "figures", "__init__
 RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
 MIN_TUNING_SEEDS = 3
-# Tuned on one seed before the race was the rule; a claim of theirs that is judged again is tuned by a race.
-TUNED_ON_ONE_SEED = ("lion", "shared_embeddings")
+# Tuned on one seed, Lion moreover from two lists of betas, before race and one list were the rule; a claim of theirs
+# that is judged again is tuned by both.
+TUNED_BEFORE_THE_RACE = ("lion", "shared_embeddings")
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
 Check = Callable[[Path, str], list[str]]
 
@@ -246,7 +247,7 @@ def provenance_problems(root: Path, name: str) -> list[str]:
 
 
 def tuning_problems(root: Path, name: str) -> list[str]:
-    """Check that no tuning seed is reported, and that what was selected was raced."""
+    """Check that no tuning seed is reported, that arms chose from one list, and that what was selected was raced."""
     folder = root / "results" / name
     if not (folder / "trials.csv").exists():
         return []
@@ -255,9 +256,15 @@ def tuning_problems(root: Path, name: str) -> list[str]:
     for experiment, of_search in trials.groupby("experiment"):
         shared = set(of_search["seed"]) & set(runs.loc[runs["experiment"] == experiment, "seed"])
         found += [f"results/{name}: {experiment} was tuned and is reported on seed {seed}" for seed in sorted(shared)]
+    if name in TUNED_BEFORE_THE_RACE:
+        return found
+    for experiment, of_search in trials.groupby("experiment"):
+        lists = {arm: frozenset(of_arm["config"]) for arm, of_arm in of_search.groupby("arm")}
+        if len(set(lists.values())) > 1:
+            found.append(f"results/{name}: {experiment}: the arms {', '.join(lists)} were not tuned from one list")
     for (experiment, arm), selected in trials[trials["selected"]].groupby(["experiment", "arm"]):
         number = selected["seed"].nunique()
-        if number < MIN_TUNING_SEEDS and name not in TUNED_ON_ONE_SEED:
+        if number < MIN_TUNING_SEEDS:
             found.append(
                 f"results/{name}: {experiment}, {arm} was selected on {number} tuning seeds; a race needs three"
             )
@@ -611,6 +618,14 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "was edited by hand",
     ),
     "a tuning seed reported": ("tuning", retrial((0, 1001, 1002)), "reported on seed 0"),
+    "two lists of candidates": (
+        "tuning",
+        lambda root: write_trials(
+            root / "results/toy/trials.csv",
+            [*trials(), *({**row, "arm": "old", "config": {"lr": 1}} for row in trials())],
+        ),
+        "the arms new, old were not tuned from one list",
+    ),
     "selected on too few seeds": ("tuning", retrial((1000, 1001)), "selected on 2 tuning seeds"),
     "not listed as drawn": ("registration", change("params.yaml", "drawn: [toy]", "drawn: []"), "list drawn"),
 }

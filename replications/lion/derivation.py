@@ -4,7 +4,8 @@ Letters as in `optimizer`: theta parameter, g gradient, m momentum, c the interp
 eta learning rate, lambda weight decay, b1 and b2 the betas, q = 1 - eta lambda.
 
 Every check states an equation, runs Lion on it, and returns the largest deviation. It then runs again with one
-ingredient wrong on purpose, the control: a check that cannot fail proves nothing.
+ingredient wrong on purpose, the control: a check that cannot fail proves nothing. The proofs stand on the page,
+book/replications/lion.md.
 
 Here are steps 1 to 7, the algebra of the update; steps 8 to 11, under noise, are in `derivation_of_noise`; steps 12 to
 17, about sparse gradients, memory and rounding, in `derivation_of_arithmetic`. `CHECKS` names them all.
@@ -34,16 +35,9 @@ def _coupled(gradient_of: GradientOf, weight_decay: float) -> GradientOf:
 
 
 def magnitude_of_update() -> Check:
-    """Every coordinate moves by exactly eta, apart from decay: |theta_t - q theta_{t-1}| = eta where c_t != 0.
-
-    From theta_t = q theta_{t-1} - eta sign(c_t) and |sign| = 1; hence the update has norm eta sqrt(d), whatever the
-    gradients (arXiv 2302.06675). Errors are relative to eta.
-
-    Control: lambda theta is added to the gradient (coupled decay), so that q theta is never formed.
-
-    Returns:
-        Largest error of the magnitudes and of the norm, divided by eta.
-    """
+    """Every coordinate moves by exactly eta, apart from decay: |theta_t - q theta_{t-1}| = eta where c_t != 0."""
+    # Hence the update has norm eta sqrt(d), whatever the gradients (arXiv 2302.06675).
+    # Control: lambda theta is added to the gradient (coupled decay), so that q theta is never formed.
     eta, weight_decay = 1e-2, 0.5
     start, gradient_of = normal(0, NUM_COORDINATES), given(normal(1, NUM_STEPS, NUM_COORDINATES))
 
@@ -58,16 +52,9 @@ def magnitude_of_update() -> Check:
 
 
 def first_step() -> Check:
-    """Lion's first step is -eta sign(g_1), AdamW's is -eta g_1 / (|g_1| + eps).
-
-    With m_0 = 0, c_1 = (1 - b1) g_1. In Adam the bias corrections cancel the betas: mhat_1 = g_1 and vhat_1 = g_1^2.
-    The two steps therefore differ by eta eps / (|g_1| + eps). No decay; errors are relative to eta.
-
-    Control: the same two formulas for the second step, when the averages no longer hold one gradient alone.
-
-    Returns:
-        Largest error of both formulas, divided by eta.
-    """
+    """Lion's first step is -eta sign(g_1), AdamW's is -eta g_1 / (|g_1| + eps)."""
+    # In Adam the bias corrections cancel the betas: mhat_1 = g_1 and vhat_1 = g_1^2. No decay.
+    # Control: the second step, when the averages no longer hold one gradient alone.
     eta, eps = 1e-3, 1e-8
     gradients = normal(2, 2, 10_000)
 
@@ -86,16 +73,8 @@ def first_step() -> Check:
 
 
 def signum_with_equal_betas() -> Check:
-    """With b1 = b2 = b and lambda = 0, Lion is SIGNUM: theta_t = theta_{t-1} - eta sign(m_t).
-
-    Then c_t = b m_{t-1} + (1 - b) g_t = m_t: the direction is the sign of the *updated* average (arXiv 1802.04434).
-    SIGNUM is written here in NumPy; the two must agree bit for bit.
-
-    Control: b1 = 0.9, b2 = 0.99, against SIGNUM with b2.
-
-    Returns:
-        Largest difference of theta, divided by eta.
-    """
+    """With b1 = b2 = b and lambda = 0, Lion is SIGNUM: theta_t = theta_{t-1} - eta sign(m_t), bit for bit."""
+    # arXiv 1802.04434, written here in NumPy. Control: b1 = 0.9, b2 = 0.99, against SIGNUM with b2.
     eta, beta = 1e-2, 0.99
     start, gradients = normal(3, NUM_COORDINATES), normal(4, NUM_STEPS, NUM_COORDINATES)
     theta, momentum, thetas = start.numpy(), np.zeros(NUM_COORDINATES), [start.numpy()]
@@ -112,17 +91,8 @@ def signum_with_equal_betas() -> Check:
 
 
 def other_form_of_direction() -> Check:
-    """The direction in terms of the new momentum: c_t = (b1/b2) m_t + (1 - b1/b2) g_t, for b2 > 0.
-
-    Insert m_{t-1} = (m_t - (1 - b2) g_t) / b2 into c_t = b1 m_{t-1} + (1 - b1) g_t; the factor of g_t becomes
-    1 - b1 - b1 (1 - b2) / b2 = 1 - b1/b2. With b1 < b2 the fresh gradient counts extra, as in Nesterov's method;
-    with b1 > b2 it counts negatively. Checked for c itself and for Lion's direction, sign(c).
-
-    Control: the old momentum m_{t-1} in place of m_t.
-
-    Returns:
-        Largest error of c and of its sign over three pairs of betas, one of them with b1 > b2.
-    """
+    """The direction in terms of the new momentum: c_t = (b1/b2) m_t + (1 - b1/b2) g_t, for b2 > 0."""
+    # Checked for c and for sign(c), also with b1 > b2. Control: the old momentum m_{t-1} in place of m_t.
     gradients = normal(5, NUM_STEPS, NUM_COORDINATES)
     errors, controls = [], []
     for b1, b2 in (BETAS, (0.95, 0.98), (0.99, 0.9)):
@@ -138,16 +108,9 @@ def other_form_of_direction() -> Check:
 
 
 def scale_invariance() -> Check:
-    """Multiplying all gradients by one a > 0 changes nothing: theta_t(a g) = theta_t(g).
-
-    By induction m_t and c_t are multiplied by a, and sign(a c) = sign(c). There is no eps to break this. With a a
-    power of two every rounding scales too, so that the trajectories are equal bit for bit.
-
-    Control: a factor that changes from step to step; it reweighs the gradients within m.
-
-    Returns:
-        Largest difference of theta, divided by eta, over a = 2^-10 and 2^7.
-    """
+    """Multiplying all gradients by one a > 0 changes nothing: theta_t(a g) = theta_t(g)."""
+    # There is no eps to break this. With a a power of two every rounding scales too: equal bit for bit.
+    # Control: a factor that changes from step to step; it reweighs the gradients within m.
     eta = 1e-2
     start, gradients = normal(6, NUM_COORDINATES), normal(7, NUM_STEPS, NUM_COORDINATES)
     exponents = torch.arange(NUM_STEPS, dtype=torch.float64)[:, None]
@@ -161,33 +124,16 @@ def scale_invariance() -> Check:
 
 
 def box_bound(start: Tensor, steps: Tensor, *, lr: float, weight_decay: float) -> Tensor:
-    """Bound of |theta_t|, element by element: q^t |theta_0| + (1 - q^t) / lambda, with q = 1 - eta lambda.
-
-    Args:
-        start: theta_0, shape (D,).
-        steps: t, shape (T,), numbers >= 0.
-        lr: eta > 0, constant.
-        weight_decay: lambda > 0 with eta lambda <= 1.
-
-    Returns:
-        The bound, shape (T, D).
-    """
+    """Bound of |theta_t|, element by element: q^t |theta_0| + (1 - q^t) / lambda, q = 1 - eta lambda >= 0."""
+    # Shapes: start theta_0 (D,), steps t >= 0 (T,), result (T, D).
     shrinkage = (1 - lr * weight_decay) ** steps[:, None]
     return shrinkage * start.abs() + (1 - shrinkage) / weight_decay
 
 
 def bound_of_the_box() -> Check:
-    """For eta lambda <= 1: |theta_t| <= q^t |theta_0| + (1 - q^t) / lambda, and the bound is attained.
-
-    |theta_t| <= q |theta_{t-1}| + eta since q >= 0; the geometric series sums to eta (1 - q^t) / (eta lambda).
-    So |theta| ends in the box of half-width 1/lambda, and its distance to the box shrinks at least by q a step
-    (arXiv 2310.05898). Equality needs gradients of one sign *and* a theta_0 that is zero or of the opposite sign.
-
-    Control: coupled decay; while |g| exceeds lambda |theta|, theta grows by eta a step.
-
-    Returns:
-        Largest excess over the bound under random gradients, or gap to it in the case of equality.
-    """
+    """For eta lambda <= 1: |theta_t| <= q^t |theta_0| + (1 - q^t) / lambda, and the bound is attained."""
+    # arXiv 2310.05898. Equality needs gradients of one sign and a theta_0 that is zero or of the opposite sign.
+    # Control: coupled decay; while |g| exceeds lambda |theta|, theta grows by eta a step.
     start, num_steps = 3 * normal(8, NUM_COORDINATES), 500
     steps = torch.arange(num_steps + 1, dtype=torch.float64)
     random, outward = normal(9, num_steps, NUM_COORDINATES), -start.sign().expand(num_steps, -1)
@@ -204,18 +150,10 @@ def bound_of_the_box() -> Check:
 
 
 def constrained_optimum() -> Check:
-    """With lambda > 0 Lion solves min f(x) subject to |lambda x_i| <= 1 for every i.
-
-    At rest -lambda x is a subgradient of the 1-norm at grad f(x): where |lambda x_i| < 1 the derivative is 0, where
-    lambda x_i = 1 it is <= 0, where lambda x_i = -1 it is >= 0. These are the KKT conditions of that problem
-    (arXiv 2310.05898, with K the 1-norm). For f(x) = |x - c|^2 / 2 the solution is clip(c, -1/lambda, 1/lambda).
-    With eta falling linearly to 0 the oscillation of a few eta dies out.
-
-    Control: coupled decay; the fixed point then is c / (1 + lambda), the minimum of f + lambda |x|^2 / 2.
-
-    Returns:
-        Largest distance of the last x from the solution, for starts inside and outside the box.
-    """
+    """With lambda > 0 Lion solves min f(x) subject to |lambda x_i| <= 1 for every i (arXiv 2310.05898)."""
+    # For f(x) = |x - c|^2 / 2 the solution is clip(c, -1/lambda, 1/lambda), from inside and outside the box. With eta
+    # falling linearly to 0 the oscillation of a few eta dies out.
+    # Control: coupled decay; the fixed point then is c / (1 + lambda), the minimum of f + lambda |x|^2 / 2.
     target, weight_decay, num_steps = torch.linspace(-3, 3, 31, dtype=torch.float64), 1.0, 3000
     solution = target.clamp(-1 / weight_decay, 1 / weight_decay).expand(2, -1)
     start = torch.stack([torch.zeros_like(target), 5 * target.flip(0)])
@@ -232,15 +170,8 @@ def constrained_optimum() -> Check:
 
 
 def state_bytes() -> Check:
-    """Lion keeps half as many bytes of state as AdamW: one tensor the size of each parameter, not two.
-
-    AdamW adds a step counter of 4 bytes for each tensor, which is counted here. float32, a network of two layers.
-
-    Control: SGD with momentum as the peer; its state is as large as Lion's.
-
-    Returns:
-        |Lion's bytes / the peer's bytes - 1/2|.
-    """
+    """Lion keeps half as many bytes of state as AdamW: one tensor the size of each parameter, not two."""
+    # AdamW's step counter of 4 bytes a tensor counts. Control: SGD with momentum, whose state is as large as Lion's.
 
     def num_bytes(optimizer_of: Callable[[list[Parameter]], torch.optim.Optimizer]) -> int:
         params = [Parameter(torch.zeros(shape)) for shape in ((256, 64), (256,), (10, 256), (10,))]

@@ -30,48 +30,17 @@ Betas = tuple[float, float]
 
 
 def ballistic_path(start: Tensor, gradient: Tensor, steps: Tensor, *, lr: float, weight_decay: float) -> Tensor:
-    """Path of Lion after one gradient and then zeros: q^t theta_0 - sign(g) (1 - q^t) / lambda, q = 1 - eta lambda.
-
-    Zero gradients leave the sign of the momentum as it is, so all steps have one sign: for theta_0 = 0, or of the sign
-    of -g, this is the equality case of the box bound.
-
-    Args:
-        start: theta_0, shape (D,).
-        gradient: g, the gradient at the first step, shape (D,).
-        steps: t, shape (T,), numbers >= 0.
-        lr: eta > 0, constant.
-        weight_decay: lambda > 0 with eta lambda <= 1.
-
-    Returns:
-        theta_t, shape (T, D).
-    """
+    """Path of Lion after one gradient and then zeros: q^t theta_0 - sign(g) (1 - q^t) / lambda, q = 1 - eta lambda."""
+    # For theta_0 = 0, or of the sign of -g, this is the equality case of the box bound.
+    # Shapes: start and gradient (D,), steps t >= 0 (T,), result (T, D).
     shrinkage = (1 - lr * weight_decay) ** steps[:, None]
     return shrinkage * start - gradient.sign() * (1 - shrinkage) / weight_decay
 
 
 def adamw_further_update(betas: Betas) -> float:
-    """Bound on all of AdamW's updates after its only gradient, that step's own not counted, in learning rates.
-
-    The gradient comes at step n. At step t = n + k, with r = b1 / sqrt(b2) and eps = 0, the update has magnitude
-    (1 - b1) / sqrt(1 - b2) r^k f_t, f_t = sqrt(1 - b2^t) / (1 - b1^t). With y = 1 - (1 - b1)^2 = b1 (2 - b1),
-    Bernoulli's inequality (2 - b1)^t >= 2 - b1^t gives 1 - y^t <= (1 - b1^t)^2. So f_t <= 1 if b2 >= y; otherwise
-    (1 - b2^t) / (1 - b2) <= (1 - y^t) / (1 - y) and f_t <= f_1. Hence f_t <= max(1, sqrt(1 - b2) / (1 - b1)), and
-    the geometric series gives max((1 - b1) / sqrt(1 - b2), 1) r / (1 - r). The bound is approached as n -> inf if
-    the first of the two is the larger.
-
-    Args:
-        betas: (b1, b2) of AdamW, each in (0, 1), with b1^2 < b2.
-
-    Returns:
-        The bound.
-
-    Raises:
-        ValueError: If b1^2 >= b2; the updates then do not die out until eps takes over.
-
-    Example:
-        >>> round(adamw_further_update((0.9, 0.999)), 1)
-        28.6
-    """
+    """Bound on all of AdamW's updates after its only gradient, that step's own not counted, in learning rates."""
+    # max((1 - b1) / sqrt(1 - b2), 1) r / (1 - r), r = b1 / sqrt(b2), eps = 0; the page has the proof (step 12). If the
+    # first of the two is the larger, the bound is approached as the gradient comes later: 28.6 for (0.9, 0.999).
     beta1, beta2 = betas
     ratio = beta1 / math.sqrt(beta2)
     if ratio >= 1:
@@ -81,16 +50,10 @@ def adamw_further_update(betas: Betas) -> float:
 
 
 def sparse_rows() -> Check:
-    """After one gradient and then zeros Lion goes ballistically to -sign(g) / lambda, AdamW soon stops.
-
-    Lion follows `ballistic_path`. AdamW's further update stays below `adamw_further_update`, whether the gradient
-    comes at the first step or after 100 steps, and equals it after 4000, when the bias corrections are 1 to rounding.
-
-    Control: the optimizers exchanged, AdamW against Lion's path, and Lion against AdamW's bound.
-
-    Returns:
-        Largest error of the path, in units of 1 / lambda, and of the sum of updates, relative to its bound.
-    """
+    """After one gradient and then zeros Lion goes ballistically to -sign(g) / lambda, AdamW soon stops."""
+    # AdamW's further update stays below `adamw_further_update`, whether the gradient comes at the first step or after
+    # 100 steps, and equals it after 4000, when the bias corrections are 1 to rounding.
+    # Control: the optimizers exchanged, AdamW against Lion's path, and Lion against AdamW's bound.
     eta, weight_decay, num_steps = 1e-2, 0.5, 1000
     start, gradient = normal(10, 64), normal(11, 64)
     steps = torch.arange(num_steps + 1, dtype=torch.float64)
@@ -127,28 +90,10 @@ def _further_update(optimizer_of: MakerOf, gradient: Tensor, delay: int) -> Tens
 
 
 def stuck_units(beta2: float, dtype: torch.dtype) -> int:
-    """Where m <- round(b2 m) stops, in units of the smallest subnormal number.
-
-    Below the smallest normal number all numbers are multiples k of one unit. b2 k rounds to k if (1 - b2) k < 1/2, and
-    from above no step leads past such a k since rounding is monotone: the end is floor(1 / (2 (1 - b2))). If that is
-    an equality, 1 / (2 (1 - b2)) an integer, the tie is broken by the rounding of b2 itself and then towards even k:
-    hence the model of the arithmetic here. In half precision b2 and the product are float32.
-
-    Args:
-        beta2: b2 in [0, 1).
-        dtype: Type of the momentum; float16, bfloat16, float32 or float64.
-
-    Returns:
-        k >= 0.
-
-    Raises:
-        ValueError: If the end would be a normal number, whose spacing grows with its size: momentum may then be stuck
-            anywhere. So it is in bfloat16 for b2 >= 0.9981, where b2 m rounds to m for every m.
-
-    Example:
-        >>> [stuck_units(0.98, dtype) for dtype in (torch.float32, torch.float16, torch.float64)]
-        [25, 24, 24]
-    """
+    """Where m <- round(b2 m) stops, in units of the smallest subnormal number: floor(1 / (2 (1 - b2))), ties apart."""
+    # Below the smallest normal number all numbers are multiples k of one unit, and b2 k rounds to k if
+    # (1 - b2) k < 1/2. If 1 / (2 (1 - b2)) is an integer, the tie is broken by the rounding of b2 itself and then
+    # towards even k: hence the model of the arithmetic here. In half precision b2 and the product are float32.
     working = torch.float32 if dtype in HALF_DTYPES else dtype
     factor = torch.tensor(beta2, dtype=working)
     exact = Fraction(factor.item())
@@ -177,16 +122,9 @@ def _momentum_units(beta2: float, dtype: torch.dtype, num_steps: int) -> tuple[i
 
 
 def momentum_reaches_zero() -> Check:
-    """As written in kexue.fm/archives/9736: the sign of m stays until rounding makes m zero. Does it ever?
-
-    float32, float16 and bfloat16, b2 = 0.99, 12 000 steps without gradients: in exact arithmetic 1e-5 would become
-    4e-58, far below the smallest number of each type. Expected: 0 units.
-
-    Control: after 20 steps, when the momentum is far from zero in any arithmetic.
-
-    Returns:
-        Largest momentum left, in units of the smallest subnormal number of its type.
-    """
+    """As written in kexue.fm/archives/9736: the sign of m stays until rounding makes m zero. Does it ever?"""
+    # In exact arithmetic 1e-5 would become 4e-58, far below the smallest number of each type. Expected: 0 units.
+    # Control: after 20 steps, when the momentum is far from zero in any arithmetic.
     dtypes = (torch.float32, *HALF_DTYPES)
     left = [max(_momentum_units(0.99, dtype, 12_000)) for dtype in dtypes]
     early = [min(_momentum_units(0.99, dtype, 20)) for dtype in dtypes]
@@ -194,15 +132,8 @@ def momentum_reaches_zero() -> Check:
 
 
 def momentum_stuck() -> Check:
-    """The corrected statement: m stops at floor(1 / (2 (1 - b2))) units of the smallest subnormal number, sign kept.
-
-    `stuck_units` breaks the ties. b2 = 0.99, 0.98 and 0.965, float32, float16 and bfloat16; equality is exact.
-
-    Control: the prediction for another b2 of the three.
-
-    Returns:
-        Largest difference in units, over both signs.
-    """
+    """The corrected statement: m stops at `stuck_units`, sign kept."""
+    # Equality is exact, over both signs. Control: the prediction for another b2 of the three.
     beta2s, dtypes = (0.99, 0.98, 0.965), (torch.float32, *HALF_DTYPES)
     errors, controls = [], []
     for (beta2, other), dtype in itertools.product(zip(beta2s, beta2s[1:] + beta2s[:1], strict=True), dtypes):
@@ -216,18 +147,10 @@ def momentum_stuck() -> Check:
 
 
 def tiger_accumulation() -> Check:
-    """Tiger with accumulation over k micro-batches takes the steps of Tiger on the mean gradient.
-
-    As said in kexue.fm/archives/9512:
-    m is multiplied by b at the first micro-step of a group only, every gradient enters with (1 - b) / k, and theta
-    moves at the last: at the end of a group m = b m_old + (1 - b) mean(g). k = 4, 40 micro-steps, a matrix and a
-    vector. theta must agree bit for bit; m need not, the order of its sum differs.
-
-    Control: m multiplied by b at every micro-step.
-
-    Returns:
-        Largest difference of theta over all groups, in units of the learning rate.
-    """
+    """Tiger with accumulation over k micro-batches takes the steps of Tiger on the mean gradient."""
+    # As said in kexue.fm/archives/9512: m is multiplied by b at the first micro-step of a group only, every gradient
+    # enters with (1 - b) / k, and theta moves at the last. theta must agree bit for bit; m need not, the order of its
+    # sum differs. Control: m multiplied by b at every micro-step.
     lr, num_groups = 1e-3, 10
     tables = [normal(seed, num_groups, ACCUMULATION_STEPS, *shape) for seed, shape in ((12, (8, 6)), (13, (6,)))]
     starts = [normal(14, 8, 6), normal(15, 6)]
@@ -256,16 +179,9 @@ def tiger_accumulation() -> Check:
 
 
 def bytes_under_accumulation() -> Check:
-    """Between micro-steps Tiger holds one number a parameter besides the weight, Lion two, AdamW three.
-
-    Lion and AdamW need the sum of gradients, here `.grad`, beside their state; Tiger's momentum is that sum, and its
-    gradient can be freed after each micro-step. Counted in the middle of the second group, float32.
-
-    Control: no accumulation, gradients freed after each step.
-
-    Returns:
-        Largest relative error of bytes / bytes of the weights against 1, 2, 3.
-    """
+    """Between micro-steps Tiger holds one number a parameter besides the weight, Lion two, AdamW three."""
+    # Lion and AdamW need the sum of gradients, here `.grad`, beside their state; Tiger's momentum is that sum.
+    # Control: no accumulation, gradients freed after each step.
     makers: dict[int, MakerOf] = {
         1: lambda params: Tiger(params, lr=1e-3, accumulation_steps=ACCUMULATION_STEPS),
         2: lion_maker(1e-3),
@@ -296,25 +212,10 @@ def _buffers_held(optimizer_of: MakerOf, steps_per_update: int) -> float:
 
 
 def rounds_to_itself(values: Tensor, changes: Tensor, *, upwards: bool) -> Tensor:
-    """Whether theta + change (or theta - change) rounds to theta, in rounding to nearest, ties to even.
-
-    With u the distance from theta to its neighbour on the side of the change: if and only if change < u / 2, or
-    change = u / 2 and the last bit of theta is 0. u is the unit in the last place, but half of it below a power of two
-    (the smallest normal number excepted).
-
-    Args:
-        values: theta > 0, finite, float16 or bfloat16, any shape.
-        changes: Magnitudes of the changes, float64, broadcastable to `values`.
-        upwards: Whether the change is added.
-
-    Returns:
-        Boolean, shape of `values`.
-
-    Example:
-        >>> half = torch.tensor([1.0], dtype=torch.float16)
-        >>> [rounds_to_itself(half, torch.tensor(4e-4), upwards=up).item() for up in (True, False)]
-        [True, False]
-    """
+    """Whether theta + change (or theta - change) rounds to theta, in rounding to nearest, ties to even."""
+    # With u the distance from theta to its neighbour on the side of the change: if and only if change < u / 2, or
+    # change = u / 2 and the last bit of theta is 0. u is the unit in the last place, but half of it below a power of
+    # two (the smallest normal number excepted). values > 0 in float16 or bfloat16; changes float64, broadcastable.
     bits = values.view(torch.int16)  # positive floats are ordered as their bits are
     neighbours = (bits + (1 if upwards else -1)).view(values.dtype)
     half_gaps = (neighbours.double() - values.double()).abs() / 2
@@ -330,16 +231,9 @@ def _unmoved(values: Tensor, *, lr: float, decay: float = 0.0, sign: int = 0) ->
 
 
 def half_precision_as_claimed() -> Check:
-    """As written in kexue.fm/archives/9512: weights in float16 do get updated, since eta >= 6e-8 does not underflow.
-
-    The update does not, but the sum may: theta = 1 at eta = 1e-4 in float16, and 0.016 < theta < 0.031 at eta = 3e-5
-    in bfloat16, with gradients of both signs. Expected: no entry stays as it is.
-
-    Control: eta = 2e-8 at theta = 1 in float16, below the source's own limit.
-
-    Returns:
-        Share of entries that a step leaves as they are; the larger of the two types.
-    """
+    """As written in kexue.fm/archives/9512: float16 weights do get updated, since eta >= 6e-8 does not underflow."""
+    # The update does not, but the sum may. Expected: no entry stays as it is, whatever the gradient's sign.
+    # Control: eta = 2e-8 at theta = 1 in float16, below the source's own limit.
     gain, weights = torch.ones(100, dtype=torch.float16), torch.linspace(0.016, 0.031, 100).bfloat16()
 
     def share(values: Tensor, lr: float) -> float:
@@ -349,17 +243,10 @@ def half_precision_as_claimed() -> Check:
 
 
 def half_precision() -> Check:
-    """The corrected statement: a weight moves unless eta is below half the distance to its neighbour on that side.
-
-    `rounds_to_itself` predicts, for all positive float16 and bfloat16 numbers but the largest and steps in both
-    directions, which of them a step leaves alone; eta includes powers of two, hence ties. So too for decay, done as in
-    Lion by multiplication with 1 - eta lambda, whose change is eta lambda theta.
-
-    Control: the source's criterion, by which a change of 6e-8 or more always counts.
-
-    Returns:
-        Share of wrong predictions.
-    """
+    """The corrected statement: a weight moves unless eta is below half the distance to its neighbour on that side."""
+    # For all positive float16 and bfloat16 numbers but the largest; eta includes powers of two, hence ties. So too for
+    # decay, done as in Lion by multiplication with 1 - eta lambda, whose change is eta lambda theta.
+    # Control: the source's criterion, by which a change of 6e-8 or more always counts.
     wrong, control = [], []
     for dtype in HALF_DTYPES:
         largest_bits = torch.tensor(torch.finfo(dtype).max, dtype=dtype).view(torch.int16).item()

@@ -26,16 +26,9 @@ def _error(observed: object, predicted: object) -> float:
 
 
 def drift() -> Check:
-    """Mean update under Gaussian noise: Lion erf(rho / (s sqrt 2)), AdamW rho / sqrt(1 + rho^2).
-
-    c has mean mu and standard deviation s sigma, with s from `noise.deviation_factor`; AdamW's form is the limit
-    b2 -> 1 and is held against b2 = 0.999. rho = 0.1, 0.3, 1, 3.
-
-    Control: the momentum in the place of c, whose s^2 is (1 - b2) / (1 + b2).
-
-    Returns:
-        Largest relative error of the two drifts.
-    """
+    """Mean update under Gaussian noise: Lion erf(rho / (s sqrt 2)), AdamW rho / sqrt(1 + rho^2)."""
+    # AdamW's form is the limit b2 -> 1 and is held against b2 = 0.999.
+    # Control: the momentum in the place of c, whose s^2 is (1 - b2) / (1 + b2).
     rhos = np.array(RHOS)
     simulated = np.array([noise.simulated_drifts("gaussian", rho, num_steps=3000) for rho in RHOS]).T
     adamw = noise.adamw_drift(rhos)
@@ -46,16 +39,8 @@ def drift() -> Check:
 
 
 def heavy_tails() -> Check:
-    """Small means in noise with heavy tails: drift of Lion / rho -> (2 / pi) int_0^inf prod_j phi(w_j t) dt.
-
-    AdamW's drift in the limit b2 -> 1 is rho, so that this is the ratio k_0; simulated are Laplace's and Student's t_3
-    noise at rho = 0.005.
-
-    Control: k_0 of Gaussian noise.
-
-    Returns:
-        Largest relative error.
-    """
+    """Small means in noise with heavy tails: drift of Lion / rho -> (2 / pi) int_0^inf prod_j phi(w_j t) dt."""
+    # AdamW's drift in the limit b2 -> 1 is rho, so this is the ratio k_0. Control: k_0 of Gaussian noise.
     simulated = [noise.simulated_drifts(name, SMALL_RHO, num_steps=8000)[0] / SMALL_RHO for name in TAILS]
     gaussian = noise.gaussian_drift_ratio(noise.LION_BETAS)
     return Check(
@@ -64,16 +49,10 @@ def heavy_tails() -> Check:
 
 
 def sparse_gradients() -> Check:
-    """Small means of gradients present in a share p of the steps: sqrt(2 / (pi p)) E[sum w B / sqrt(sum w^2 B)].
-
-    The expectation is drawn here, over the patterns B that the memory of c may hold. Held against it are a simulation
-    of Lion at rho = 0.005, and the integral over characteristic functions, another way to the same number.
-
-    Control: the expectation left out, sqrt(2 / (pi p)), which is a lower bound.
-
-    Returns:
-        Largest relative error.
-    """
+    """Small means of gradients present in a share p of the steps: sqrt(2 / (pi p)) E[sum w B / sqrt(sum w^2 B)]."""
+    # The expectation is drawn here, over the patterns B that the memory of c may hold. Held against it are a
+    # simulation of Lion, and the integral over characteristic functions, another way to the same number.
+    # Control: the expectation left out, sqrt(2 / (pi p)), which is a lower bound.
     (beta1, beta2), share = noise.LION_BETAS, noise.SPARSE_SHARE
     weights = np.append(1 - beta1, beta1 * (1 - beta2) * beta2 ** np.arange(MEMORY))
     present = np.random.default_rng(0).random((20_000, len(weights)), dtype=np.float32) < share
@@ -85,16 +64,9 @@ def sparse_gradients() -> Check:
 
 
 def diffusion() -> Check:
-    """Variance of T summed updates over T, for T -> inf: Lion 1 + 2 sum (2 / pi) asin(rho_k), AdamW 1.
-
-    Gaussian noise without a mean, four pairs of betas, two of them equal. rho_k is the autocorrelation of c and
-    (2 / pi) asin(rho_k) that of its sign.
-
-    Control: rho_k without the arcsine law; 1 + 2 sum rho_k is 1 / s^2, as the weights in c sum to 1.
-
-    Returns:
-        Largest relative error over the pairs and both optimizers.
-    """
+    """Variance of T summed updates over T, for T -> inf: Lion 1 + 2 sum (2 / pi) asin(rho_k), AdamW 1."""
+    # rho_k is the autocorrelation of c and (2 / pi) asin(rho_k) that of its sign; noise is Gaussian, without a mean.
+    # Control: rho_k without the arcsine law; 1 + 2 sum rho_k is 1 / s^2, as the weights in c sum to 1.
     pairs = ((0.9, 0.99), (0.95, 0.98), (0.9, 0.9), (0.965, 0.965))
     simulated = [noise.simulated_diffusions("gaussian", betas) for betas in pairs]
     predicted = [(noise.diffusion(betas), 1.0) for betas in pairs]
@@ -103,16 +75,8 @@ def diffusion() -> Check:
 
 
 def update_rms() -> Check:
-    """Root mean square of AdamW's update, b2 -> 1: sqrt((rho^2 + (1 - b1) / (1 + b1)) / (rho^2 + 1)).
-
-    Numerator: mean squared plus variance of a moving average; denominator: E g^2. Held against b2 = 0.999. Lion's RMS
-    is 1 by step 1.
-
-    Control: rho left out, as if gradients were pure noise.
-
-    Returns:
-        Largest relative error over b1 = 0.9 and 0.95 and rho = 0, 0.5 and 2.
-    """
+    """Root mean square of AdamW's update, b2 -> 1: sqrt((rho^2 + (1 - b1) / (1 + b1)) / (rho^2 + 1))."""
+    # Held against b2 = 0.999. Lion's is 1 by step 1. Control: rho left out, as if gradients were pure noise.
     cases = [(rho, beta1) for rho in (0.0, 0.5, 2.0) for beta1 in (0.9, 0.95)]
     simulated = [noise.simulated_update_rms(rho, beta1) for rho, beta1 in cases]
     pure_noise = [noise.adamw_update_rms(0.0, beta1) for _, beta1 in cases]
@@ -122,15 +86,9 @@ def update_rms() -> Check:
 
 
 def equilibrium() -> Check:
-    """Weights under pure noise end at RMS^2 = eta^2 / (1 - q^2) (1 + 2 sum_k q^k (2 / pi) asin(rho_k)).
-
-    The last case has AdamW's (0.01, 0.5) divided and multiplied by 6.75.
-
-    Control: independent signs, RMS^2 = eta^2 / (1 - q^2); it is right for b1 = 0 alone.
-
-    Returns:
-        Largest relative error of the RMS over six triples of eta, lambda and betas.
-    """
+    """Weights under pure noise end at RMS^2 = eta^2 / (1 - q^2) (1 + 2 sum_k q^k (2 / pi) asin(rho_k))."""
+    # The last case has AdamW's (0.01, 0.5) divided and multiplied by 6.75.
+    # Control: independent signs, RMS^2 = eta^2 / (1 - q^2); it is right for b1 = 0 alone.
     cases = (
         (1e-2, 0.5, (0.9, 0.99)),
         (1e-3, 0.5, (0.9, 0.99)),
@@ -150,15 +108,8 @@ def _num_coordinates(lr: float, weight_decay: float, _betas: tuple[float, float]
 
 
 def batch_size() -> Check:
-    """Mean sign of the mean gradient of B samples: erf(rho sqrt(B) / sqrt 2), for one sample's rho = 0.1.
-
-    The mean of B samples has rho sqrt(B). B runs from 1 to 1024.
-
-    Control: sqrt(2 / pi) rho sqrt(B), the square-root law without its end.
-
-    Returns:
-        Largest relative error over the batch sizes.
-    """
+    """Mean sign of the mean gradient of B samples: erf(rho sqrt(B) / sqrt 2), for one sample's rho."""
+    # Control: sqrt(2 / pi) rho sqrt(B), the square-root law without its end.
     rho, sizes = 0.1, [1, 4, 16, 64, 256, 1024]
     simulated = noise.simulated_mean_signs(rho, sizes)
     square_root = np.sqrt(2 / np.pi) * rho * np.sqrt(sizes)

@@ -35,14 +35,8 @@ state_bytes = partial(identity_errors, check="state_bytes")
 
 
 def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return by how much weights left the bound of step 6 during training on digits (C7a).
-
-    Args:
-        runs: `runs.csv`; experiments "constraint" and "constraint_control" (no decay, the same box).
-
-    Returns:
-        One row, columns max_error and control_error, in half-widths of the box; never below 0.
-    """
+    """Largest excess over the bound of step 6 on digits, in half-widths of the box, never below 0 (C7a)."""
+    # The control is the least excess in experiment "constraint_control": no decay, the same box.
     rows = runs[runs["metric"] == "box_excess"]
     if rows.empty:
         return pd.DataFrame(columns=["max_error", "control_error"])
@@ -56,15 +50,8 @@ def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def lm_gap(runs: pd.DataFrame, experiment: str = "lm_quality") -> pd.Series:
-    """Return by how much Lion's final test loss is below AdamW's (C6).
-
-    Args:
-        runs: `runs.csv`.
-        experiment: "lm_quality", or that of a smaller tuning budget (X10).
-
-    Returns:
-        AdamW minus Lion in nats a token, by seed; positive where Lion is better.
-    """
+    """AdamW minus Lion, final test loss in nats a token, by seed (C6); positive where Lion is better."""
+    # experiment: "lm_quality", or that of a smaller tuning budget (X10).
     return _test_losses(runs, experiment, "adamw") - _test_losses(runs, experiment, "lion")
 
 
@@ -74,89 +61,44 @@ lm_gap_budget_8 = partial(lm_gap, experiment="lm_budget_8")
 
 
 def transfer_gap(runs: pd.DataFrame) -> pd.Series:
-    """Return by how much Lion at AdamW's transferred point is better than Lion at its own tuned one (X1).
-
-    Args:
-        runs: `runs.csv`; experiments "lm_quality" and "lm_transfer".
-
-    Returns:
-        Tuned minus transferred test loss in nats a token, on the seeds that both have.
-    """
+    """Lion at its own tuned point minus Lion at AdamW's transferred one, test loss in nats a token (X1)."""
+    # On the seeds that both have.
     gap = _test_losses(runs, "lm_quality", "lion") - _test_losses(runs, "lm_transfer", "lion")
     return gap[_test_losses(runs, "lm_transfer", "lion").index]
 
 
 def batch_gap_slope(runs: pd.DataFrame) -> pd.Series:
-    """Return how the log ratio of test losses Lion / AdamW changes with the logarithm of the batch (C5).
-
-    Args:
-        runs: `runs.csv`; experiment "batch_sweep", metric "nll_nats" on the test split, `batch` in the config.
-
-    Returns:
-        Least-squares slope by seed; negative where Lion gains with the batch.
-    """
+    """Slope of log(test loss Lion / AdamW) on log batch, by seed (C5); negative where Lion gains with the batch."""
     rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
     losses = _by_arm(rows.assign(batch=configured(rows, "batch")), "batch")
     return _slope_on_log_batch(np.log(losses["lion"] / losses["adamw"]))
 
 
 def lr_ratio_slope(runs: pd.DataFrame) -> pd.Series:
-    """Return how the log ratio of best learning rates AdamW / Lion changes with the logarithm of the batch (C4).
-
-    The best learning rate is the vertex of a parabola through log loss against log learning rate at the least
-    loss and its two neighbours on each side: the grid's own minimum would move in steps.
-
-    Args:
-        runs: `runs.csv`; experiment "learning_rate_sweep", metric "nll_nats" on the validation split, `batch`
-            and `lr` in the config, the same learning rates for both arms.
-
-    Returns:
-        Least-squares slope by seed; negative where the ratio falls.
-    """
+    """Slope of log(best learning rate AdamW / Lion) on log batch, by seed (C4); negative where the ratio falls."""
+    # The best learning rate is the vertex of a parabola through log loss against log learning rate at the least loss
+    # and its two neighbours on each side: the grid's own minimum would move in steps.
     best = _parabolas(runs)["vertex"].unstack("arm").reindex(columns=["adamw", "lion"])
     return _slope_on_log_batch(best["adamw"] - best["lion"])
 
 
 def digits_sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
-    """Return how much more Lion's log loss rises than AdamW's at half and twice the best learning rate (C13b).
-
-    From the parabolas of `lr_ratio_slope`: with curvature a the rise is a (log 2)², on both sides.
-
-    Args:
-        runs: `runs.csv`; experiment "learning_rate_sweep".
-
-    Returns:
-        Lion minus AdamW, mean over batch sizes, by seed; negative where Lion is the less sensitive one.
-    """
+    """How much more Lion's log loss rises than AdamW's at half and twice the best learning rate (C13b)."""
+    # By the parabolas of `lr_ratio_slope`: with curvature a the rise is a (log 2)² on both sides. Mean over batches.
     rises = _parabolas(runs)["curvature"].unstack("arm").reindex(columns=["adamw", "lion"]) * np.log(2) ** 2
     gap = rises["lion"] - rises["adamw"]
     return summarised(gap, level(gap, "seed"), "mean")
 
 
 def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
-    """Return how the measured ratio k of displacements Lion / AdamW changes with the batch (X9).
-
-    Args:
-        runs: `runs.csv`; experiment "batch_updates", metric "update_ratio" (one value a window), `batch` in config.
-
-    Returns:
-        Least-squares slope of the log of the median k on log batch, by seed; negative where k falls.
-    """
+    """Slope of the log median k (displacement Lion / AdamW) on log batch, by seed (X9); negative where k falls."""
     rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
     medians = rows.assign(batch=configured(rows, "batch")).groupby(["seed", "batch"])["value"].median(skipna=False)
     return _slope_on_log_batch(np.log(medians))
 
 
 def drift_ratio(runs: pd.DataFrame, noise: str) -> pd.Series:
-    """Return the ratio of small mean steps Lion / AdamW in simulated noise (X8).
-
-    Args:
-        runs: `runs.csv`; experiment "noise".
-        noise: Shape of the noise, an arm.
-
-    Returns:
-        Ratio by seed.
-    """
+    """Ratio of small mean steps Lion / AdamW in simulated noise of one shape, by seed (X8)."""
     return of_arm(runs, "noise", noise, "drift_ratio")
 
 
@@ -165,16 +107,8 @@ sparse_drift_ratio = partial(drift_ratio, noise="sparse")
 
 
 def rare_row_gap(runs: pd.DataFrame, matrix: str = "embedding") -> pd.Series:
-    """Return how much larger Lion's share of entries near the wall is, in rows of rare tokens (C8, C10).
-
-    Args:
-        runs: `runs.csv`; experiment "lm_embedding", metric "<matrix>_1_9_share": entries of rows whose token came 1 to
-            9 times above 0.8 (q^T |θ₀| + (1 - q^T) / λ), q = 1 - ηλ, as a share of all entries of those rows.
-        matrix: "embedding" or "head".
-
-    Returns:
-        Lion minus AdamW by seed.
-    """
+    """Lion's minus AdamW's share of entries near the wall, in rows of tokens that came 1 to 9 times (C8, C10)."""
+    # Near: above 0.8 (q^T |θ₀| + (1 - q^T) / λ), q = 1 - ηλ. matrix: "embedding" or "head".
     lion, adamw = (of_arm(runs, "lm_embedding", arm, f"{matrix}_1_9_share") for arm in ("lion", "adamw"))
     return lion - adamw
 
@@ -183,29 +117,13 @@ rare_head_gap = partial(rare_row_gap, matrix="head")
 
 
 def row_ratio(runs: pd.DataFrame, arm: str) -> pd.Series:
-    """Return the size of rare tokens' rows over that of frequent ones' (C9).
-
-    Args:
-        runs: `runs.csv`; experiment "lm_embedding".
-        arm: A remedy.
-
-    Returns:
-        Root mean square of rows whose token came 1 to 9 times over that of 100 and more, by seed.
-    """
+    """Root mean square of rows whose token came 1 to 9 times over that of 100 and more, of a remedy, by seed (C9)."""
     rare, frequent = (of_arm(runs, "lm_embedding", arm, f"embedding_{counts}_rms") for counts in ("1_9", "100"))
     return rare / frequent
 
 
 def remedy_gap(runs: pd.DataFrame, arm: str) -> pd.Series:
-    """Return by how much a remedy lowers Lion's test loss (C9).
-
-    Args:
-        runs: `runs.csv`; experiment "lm_embedding".
-        arm: A remedy.
-
-    Returns:
-        Lion minus remedy in nats a token, by seed.
-    """
+    """Lion minus a remedy, test loss in nats a token, by seed (C9)."""
     return _test_losses(runs, "lm_embedding", "lion") - _test_losses(runs, "lm_embedding", arm)
 
 
@@ -220,17 +138,8 @@ adamw_embedding_loss_gap = partial(remedy_gap, arm="lion_adamw_embedding")
 
 
 def variant_gap(runs: pd.DataFrame, better: str, worse: str, experiment: str = "variants") -> pd.Series:
-    """Return by how much one relative's test loss is below another's (C11, C16).
-
-    Args:
-        runs: `runs.csv`; experiment "variants".
-        better: Arm said to be better.
-        worse: Arm said to be worse.
-        experiment: Where `better` was run.
-
-    Returns:
-        Loss of `worse` minus loss of `better` in nats a token, by seed.
-    """
+    """Test loss of `worse` minus that of `better`, in nats a token, by seed (C11, C16)."""
+    # experiment: where `better` was run.
     return _test_losses(runs, "variants", worse) - _test_losses(runs, experiment, better)
 
 
@@ -241,43 +150,21 @@ cautious_untuned_gain = partial(variant_gap, better="cautious_lion", worse="lion
 
 
 def sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
-    """Return how much more Lion loses than AdamW at half and at twice its own best learning rate (C13).
-
-    Args:
-        runs: `runs.csv`; experiments "variants", "lr_factor_0.5" and "lr_factor_2".
-
-    Returns:
-        Rise of the test loss, mean over both factors, Lion minus AdamW in nats a token, by seed.
-    """
+    """Rise of the test loss at half and twice the own best learning rate, mean of both, Lion minus AdamW (C13)."""
     moved = {arm: [_test_losses(runs, f"lr_factor_{f}", arm) for f in ("0.5", "2")] for arm in ("lion", "adamw")}
     lion, adamw = (sum(moved[arm]) / 2 - _test_losses(runs, "variants", arm) for arm in ("lion", "adamw"))
     return lion - adamw
 
 
 def masked_share(runs: pd.DataFrame) -> pd.Series:
-    """Return the share of entries that the cautious rule masks (C16c).
-
-    Args:
-        runs: `runs.csv`; experiment "updates", arm "cautious_lion", one value a window.
-
-    Returns:
-        Mean over the run, by seed.
-    """
+    """Share of entries that the cautious rule masks, mean over the run, by seed (C16c)."""
     rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "cautious_lion")]
     rows = rows[rows["metric"] == "masked_share"]
     return summarised(rows["value"], rows["seed"], "mean")
 
 
 def update_size(runs: pd.DataFrame, step: int) -> pd.Series:
-    """Return the mean size of AdamW's update, in learning rates (C15).
-
-    Args:
-        runs: `runs.csv`; experiment "updates", metric "adamw_mean_abs".
-        step: Optimizer steps taken.
-
-    Returns:
-        Mean of |u| over entries that have had a gradient, by seed.
-    """
+    """AdamW's mean |u| in learning rates after `step` steps, over entries that have had a gradient, by seed (C15)."""
     rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "adamw") & (runs["metric"] == "adamw_mean_abs")]
     # A run that diverged before this step has no number there.
     return rows.pivot(index="seed", columns="step", values="value").reindex(columns=[step])[step]
@@ -288,16 +175,7 @@ late_update_size = partial(update_size, step=200)
 
 
 def log_loss_ratio(runs: pd.DataFrame, pair: str, reference: str = "0.9_0.99") -> pd.Series:
-    """Return the log ratio of digit losses under two pairs of betas (C12).
-
-    Args:
-        runs: `runs.csv`; experiments "betas_<b1>_<b2>".
-        pair: Name of the pair.
-        reference: Name of the pair it is held against.
-
-    Returns:
-        log(loss of pair / loss of reference) on test, by seed; positive where the pair is worse.
-    """
+    """log(digits' test loss under one pair of betas / under the reference), by seed (C12); positive: worse."""
     losses = (of_arm(runs, f"betas_{name}", "lion", "nll_nats", "test") for name in (pair, reference))
     return np.log(next(losses)) - np.log(next(losses))
 
@@ -308,14 +186,7 @@ reversed_betas_cost = partial(log_loss_ratio, pair="0.99_0.9")
 
 
 def narrow_box_cost(runs: pd.DataFrame) -> pd.Series:
-    """Return the log ratio of Lion's digit losses at λ = 30 and λ = 1 (C7b).
-
-    Args:
-        runs: `runs.csv`; experiment "constraint", `weight_decay` in the config.
-
-    Returns:
-        log(loss at 30 / loss at 1) on test, by seed; positive where the narrow box costs.
-    """
+    """log(Lion's test loss on digits at λ = 30 / at λ = 1), by seed (C7b); positive where the narrow box costs."""
     rows = runs[(runs["experiment"] == "constraint") & (runs["metric"] == "nll_nats")]
     rows = rows.assign(weight_decay=configured(rows, "weight_decay"))
     losses = rows.pivot(index="seed", columns="weight_decay", values="value").reindex(columns=[1.0, 30.0])
@@ -323,15 +194,8 @@ def narrow_box_cost(runs: pd.DataFrame) -> pd.Series:
 
 
 def flatness_gap(runs: pd.DataFrame, metric: str = "perturbed_0.1_nll_nats") -> pd.Series:
-    """Return how much more a disturbance of the weights costs AdamW than Lion, at equal training loss (C14).
-
-    Args:
-        runs: `runs.csv`; experiment "flatness".
-        metric: Loss at one size of the disturbance.
-
-    Returns:
-        Rise of the test loss, AdamW minus Lion in nats, by seed; positive where Lion's minimum is flatter.
-    """
+    """Rise of the test loss under a disturbance of the weights, AdamW minus Lion in nats, by seed (C14)."""
+    # Both from equal training loss; positive where Lion's minimum is flatter.
     rise = {
         arm: of_arm(runs, "flatness", arm, metric) - of_arm(runs, "flatness", arm, "nll_nats", "test")
         for arm in ("adamw", "lion")
@@ -340,56 +204,25 @@ def flatness_gap(runs: pd.DataFrame, metric: str = "perturbed_0.1_nll_nats") -> 
 
 
 def pure_torch_time_ratio(timings: pd.DataFrame) -> pd.Series:
-    """Return the best pure-PyTorch Lion's step time over the fastest AdamW's (C3).
-
-    Args:
-        timings: `timings.csv`; metric "step_s", arms named optimizer_implementation.
-
-    Returns:
-        Ratio by round.
-    """
+    """Step time of the best pure-PyTorch Lion over the fastest AdamW's, by round (C3)."""
     return _time_ratio(timings, ("lion_for_loop", "lion_foreach", "lion_pytorch"))
 
 
 def kernel_time_ratio(timings: pd.DataFrame) -> pd.Series:
-    """Return the compiled Lion's step time over the fastest AdamW's (X2).
-
-    Args:
-        timings: `timings.csv`; metric "step_s", arms named optimizer_implementation.
-
-    Returns:
-        Ratio by round.
-    """
+    """Step time of the compiled Lion over the fastest AdamW's, by round (X2)."""
     return _time_ratio(timings, ("lion_fused",))
 
 
 def whole_step_time_ratio(timings: pd.DataFrame) -> pd.Series:
-    """Return the time of a whole training step with the compiled Lion over that with the fused AdamW (X11).
-
-    Args:
-        timings: `timings.csv`; experiment "training_step", metric "training_step_s".
-
-    Returns:
-        Ratio by round.
-    """
+    """Time of a whole training step with the compiled Lion over that with the fused AdamW, by round (X11)."""
     steps = _clock_readings(timings, "training_step", "training_step_s")
     steps = steps.reindex(columns=["adamw_fused", "lion_fused"])
     return steps["lion_fused"] / steps["adamw_fused"]
 
 
 def kernel_share_of_bandwidth(timings: pd.DataFrame) -> pd.Series:
-    """Return how much of the memory bandwidth the compiled Lion's step uses (X13).
-
-    The step's least traffic divided by its time, over the bandwidth of the fastest sweep in the same round. The
-    fastest, since a sweep shows what is possible: a slower one would only flatter the kernel.
-
-    Args:
-        timings: `timings.csv`; experiment "step_time", metrics "step_s" and "minimal_bytes"; experiment "bandwidth",
-            metric "bytes_per_s", one arm a sweep.
-
-    Returns:
-        Share by round; 1 where the step is as fast as memory.
-    """
+    """Share of the memory bandwidth that the compiled Lion's step uses at its least traffic, by round (X13)."""
+    # The bandwidth is that of the fastest sweep in the same round: a slower one would only flatter the kernel.
     bandwidth = _clock_readings(timings, "bandwidth", "bytes_per_s").max(axis=1)
     bytes_moved = _clock_readings(timings, "step_time", "minimal_bytes").reindex(columns=["lion_fused"])
     seconds = _clock_readings(timings, "step_time", "step_s").reindex(columns=["lion_fused"])

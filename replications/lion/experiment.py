@@ -52,15 +52,7 @@ Configuration = dict[str, Any]
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Measurements of all studies, and the ledgers of all searches.
-    """
+    """Run every study."""
     studies = (
         run_headline, run_batch_sweep, run_variants, run_embedding, run_ablation,
         # Last: loky takes a worker that has grown since its first runs, here by the corpus, for one that leaks.
@@ -73,15 +65,7 @@ def run(config: Config, runner: Runner) -> Tables:
 
 
 def run_headline(config: Config, runner: Runner) -> Tables:
-    """Tune and report the language model; draw its verdict at smaller budgets; transfer AdamW's point to Lion.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments lm_quality, lm_budget_<n>, lm_updates and lm_transfer.
-    """
+    """Tune and report the language model; draw its verdict at smaller budgets; transfer AdamW's point to Lion."""
     study, search = config.headline, config.search
     task = study.task.model_dump()
     trial = {**task, "curve_points": 1}
@@ -109,32 +93,12 @@ def run_headline(config: Config, runner: Runner) -> Tables:
 
 
 def transfer(adamw: Mapping[str, Any], ratio: float) -> Configuration:
-    """Map AdamW's tuned pair to Lion: (η / k, k λ), which keeps η λ.
-
-    Args:
-        adamw: Holds lr η and weight_decay λ.
-        ratio: k, how much further Lion's updates go.
-
-    Returns:
-        lr, weight_decay, and Lion's default betas.
-
-    Example:
-        >>> transfer({"lr": 0.01, "weight_decay": 0.1}, 5.0)
-        {'lr': 0.002, 'weight_decay': 0.5, 'betas': [0.9, 0.99]}
-    """
+    """Map AdamW's tuned pair to Lion: (η / k, k λ), which keeps η λ; k says how much further Lion's updates go."""
     return {"lr": adamw["lr"] / ratio, "weight_decay": adamw["weight_decay"] * ratio, "betas": list(LION_BETAS)}
 
 
 def run_variants(config: Config, runner: Runner) -> Tables:
-    """Tune and report all relatives on the smaller model; move the learning rate off each optimum; look at updates.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments variants, cautious_untuned, lr_factor_<f> and updates.
-    """
+    """Tune and report all relatives on the smaller model; move the learning rate off each optimum; look at updates."""
     study, search, seeds = config.variants, config.search, config.study_seeds[: config.variants.num_seeds]
     task = study.task.model_dump()
     trial = {**task, "curve_points": 1}
@@ -153,15 +117,7 @@ def run_variants(config: Config, runner: Runner) -> Tables:
 
 
 def run_batch_sweep(config: Config, runner: Runner) -> Tables:
-    """Tune and report both arms at every batch size; learning-rate curves; the measured ratio k at each batch.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments batch_sweep, learning_rate_sweep and batch_updates.
-    """
+    """Tune and report both arms at every batch size; learning-rate curves; the measured ratio k at each batch."""
     study, search = config.batch_sweep, config.search
     rates = [study.rates.at(fraction) for fraction in np.linspace(0, 1, study.num_rates).tolist()]
     rate_seeds = config.study_seeds[: study.num_rate_seeds]
@@ -186,15 +142,7 @@ def run_batch_sweep(config: Config, runner: Runner) -> Tables:
 
 
 def run_ablation(config: Config, runner: Runner) -> Tables:
-    """Compare betas, each pair tuned; walk along λ with Lion's best learning rate; disturb the weights.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments betas_<b1>_<b2>, constraint, constraint_control and flatness.
-    """
+    """Compare betas, each pair tuned; walk along λ with Lion's best learning rate; disturb the weights."""
     study, search, seeds = config.ablation, config.search, config.study_seeds[: config.ablation.num_seeds]
     task = config.batch_sweep.task.at(study.batch)
     with_betas = [
@@ -229,15 +177,7 @@ def run_ablation(config: Config, runner: Runner) -> Tables:
 
 
 def run_embedding(config: Config, runner: Runner) -> Tables:
-    """Tune and report every remedy at equal η λ T.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiment lm_embedding.
-    """
+    """Tune and report every remedy at equal η λ T."""
     study, search = config.embedding, config.search
     task = {**study.task.language_model.model_dump(), "total_decay": study.task.total_decay}
     space = {"lr": study.lr, "embedding_lr": study.embedding_lr}
@@ -249,15 +189,7 @@ def run_embedding(config: Config, runner: Runner) -> Tables:
 
 
 def run_derivation(config: Config, runner: Runner) -> Tables:
-    """Execute every check of the derivation, and simulate what its figures show.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments identities, noise, drift and portrait.
-    """
+    """Execute every check of the derivation, and simulate what its figures show."""
     checks = [Run("identities", name, 0, {}) for name in CHECKS]
     shapes = [
         Run("noise", noise, seed, {}) for seed in config.study_seeds[: config.num_noise_seeds] for noise in NOISES
@@ -273,16 +205,7 @@ def run_derivation(config: Config, runner: Runner) -> Tables:
 
 
 def pairs(experiment: str, points: Mapping[str, Configuration], seeds: Sequence[int]) -> list[Run]:
-    """List the runs of a report: all arms on the same seeds.
-
-    Args:
-        experiment: Name in runs.csv.
-        points: Configuration of each arm.
-        seeds: Seeds, paired between arms.
-
-    Returns:
-        One run for each arm and seed.
-    """
+    """List the runs of a report: all arms on the same seeds."""
     return [Run(experiment, arm, seed, point) for seed in seeds for arm, point in points.items()]
 
 

@@ -21,12 +21,7 @@ GAUSSIAN_RATIO = 6.73
 
 
 def draw(results: Path, figures: Path) -> None:
-    """Draw all figures.
-
-    Args:
-        results: Folder of the results.
-        figures: Folder to write SVG files into.
-    """
+    """Draw all figures from a folder of results into another one, as SVG."""
     runs, trials = read_runs(results / "runs.csv"), read_trials(results / "trials.csv")
     verdicts = read_json(results / "verdicts.json")
     tests = {claim["id"]: claim["tests"] for claim in verdicts["claims"]}
@@ -49,12 +44,7 @@ def draw(results: Path, figures: Path) -> None:
 
 
 def draw_portrait(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the paths of both optimizers on a quadratic of two weights, with the box that decay gives Lion.
-
-    Args:
-        runs: `runs.csv`; experiment "portrait", metrics "x" and "y", and the settings in the config.
-        path: SVG file to write.
-    """
+    """Draw the paths of both optimizers on a quadratic of two weights, with the box that decay gives Lion."""
     rows = runs[runs["experiment"] == "portrait"]
     question, shown = "Where does decay lead?", "one path of each optimizer on one quadratic; nothing is random"
     with drawing(path, question=question, shown=shown, height_in=3.6) as (_, (axes,)):
@@ -71,12 +61,7 @@ def draw_portrait(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_drift(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the mean step against the signal, formula and simulation, and the ratio for noise of several shapes.
-
-    Args:
-        runs: `runs.csv`; experiments "drift" and "noise".
-        path: SVG file to write.
-    """
+    """Draw the mean step against the signal, formula and simulation, and the ratio for noise of several shapes."""
     rows = runs[runs["experiment"] == "drift"]
     drift = rows.assign(rho=configured(rows, "rho")).pivot(index="rho", columns="metric", values="value")
     shapes = runs[runs["experiment"] == "noise"].pivot(index="seed", columns="arm", values="value")
@@ -97,12 +82,7 @@ def draw_drift(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
-    """Draw validation loss along training, and how many steps each optimizer needs to AdamW's loss at 3/4 of them.
-
-    Args:
-        runs: `runs.csv`.
-        path: SVG file to write.
-    """
+    """Draw validation loss along training, and the steps each optimizer needs to AdamW's loss at 3/4 of them."""
     rows = runs[(runs["experiment"] == "lm_quality") & (runs["split"] == "validation")]
     curves = {arm: of_arm.pivot(index="step", columns="seed", values="value") for arm, of_arm in rows.groupby("arm")}
     steps = curves["adamw"].index.to_numpy()
@@ -151,13 +131,7 @@ def steps_to(curve: pd.Series, target: float) -> float:
 
 
 def draw_paired_gap(test: dict, runs: pd.DataFrame, path: Path) -> None:
-    """Draw the difference of test losses of every seed, with its mean, its 95 % interval and the margin.
-
-    Args:
-        test: The judged test of C6 from `verdicts.json`.
-        runs: `runs.csv`.
-        path: SVG file to write.
-    """
+    """Draw the difference of test losses of every seed, with its mean, its 95 % interval and the margin (C6)."""
     final = runs[(runs["experiment"] == "lm_quality") & (runs["split"] == "test")]
     losses = final.pivot(index="seed", columns="arm", values="value")
     gaps = losses["adamw"] - losses["lion"]
@@ -175,12 +149,7 @@ def draw_paired_gap(test: dict, runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_search(trials: pd.DataFrame, path: Path) -> None:
-    """Draw every trial in the searched box, coloured by validation loss; the selected one is ringed.
-
-    Args:
-        trials: `trials.csv`.
-        path: SVG file to write.
-    """
+    """Draw every trial in the searched box, coloured by validation loss; the selected one is ringed."""
     configs = pd.DataFrame([json.loads(text) for text in trials["config"]], index=trials.index)
     table = trials.join(configs[["lr", "weight_decay"]])
     scale = {"vmin": table["value"].min(), "vmax": table["value"].quantile(0.8)}
@@ -202,15 +171,8 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
 
 
 def draw_verdict_against_budget(trials: pd.DataFrame, tests: dict, path: Path) -> None:
-    """Draw the expected best validation loss of n trials, and the difference on fresh seeds at smaller budgets.
-
-    The expectation is exact over all subsets of the trials made (Dodge et al. 2019, without replacement).
-
-    Args:
-        trials: `trials.csv` of the headline claim.
-        tests: Judged tests by claim; X10 holds the smaller budgets, C6 the whole one.
-        path: SVG file to write.
-    """
+    """Draw the expected best validation loss of n trials, and the gap on fresh seeds at smaller budgets (X10)."""
+    # The expectation is exact over all subsets of the trials made (Dodge et al. 2019, without replacement).
     judged = {int(test["estimand"].rpartition("_")[2]): test for test in tests["X10"]}
     judged[trials.groupby("arm").size().max()] = tests["C6"][0]
     question = "Would a smaller tuning budget have turned the verdict?"
@@ -262,12 +224,7 @@ def expected_best(losses: np.ndarray) -> np.ndarray:
 
 
 def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the quality gap, and the ratio of best learning rates beside the measured ratio k, against the batch.
-
-    Args:
-        runs: `runs.csv`; experiments "batch_sweep", "learning_rate_sweep" and "batch_updates".
-        path: SVG file to write.
-    """
+    """Draw the quality gap, and best learning rates beside the measured ratio k, against the batch."""
     rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
     losses = rows.assign(batch=configured(rows, "batch")).pivot(index=["batch", "seed"], columns="arm", values="value")
     updates = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
@@ -310,12 +267,7 @@ def _draw_by_batch(axes: Axes, values: pd.Series, colour: str) -> None:
 
 
 def draw_variants(runs: pd.DataFrame, path: Path) -> None:
-    """Draw each relative's test loss, and how the loss rises off the best learning rate.
-
-    Args:
-        runs: `runs.csv`; experiments "variants", "cautious_untuned" and "lr_factor_<f>".
-        path: SVG file to write.
-    """
+    """Draw each relative's test loss, and how the loss rises off the best learning rate."""
     finals = runs[(runs["split"] == "test") & (runs["metric"] == "loss_nats")]
     tuned = finals[finals["experiment"] == "variants"].pivot(index="seed", columns="arm", values="value")
     untuned = finals[finals["experiment"] == "cautious_untuned"].set_index("seed")["value"]
@@ -345,12 +297,7 @@ def draw_variants(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_update_sizes(runs: pd.DataFrame, path: Path) -> None:
-    """Draw how AdamW's mean update shrinks from sign descent, and the measured ratio k along the headline run.
-
-    Args:
-        runs: `runs.csv`; experiments "updates" and "lm_updates".
-        path: SVG file to write.
-    """
+    """Draw how AdamW's mean update shrinks from sign descent, and the measured ratio k along the headline run."""
     small, headline = runs[runs["experiment"] == "updates"], runs[runs["experiment"] == "lm_updates"]
     question = "How long is AdamW near sign descent, and what is k in a language model?"
     seeds = [small["seed"].nunique(), headline["seed"].nunique()]
@@ -367,12 +314,7 @@ def draw_update_sizes(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_rows(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the size of embedding and head rows by how often their token came.
-
-    Args:
-        runs: `runs.csv`; experiment "lm_embedding".
-        path: SVG file to write.
-    """
+    """Draw the size of embedding and head rows by how often their token came."""
     rows = runs[runs["experiment"] == "lm_embedding"]
     classes = ["0", "1_9", "10_29", "30_99", "100"]
     names = ["0", "1-9", "10-29", "30-99", "100+"]
@@ -401,12 +343,7 @@ def draw_rows(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_box(runs: pd.DataFrame, path: Path) -> None:
-    """Draw where the weights stand in the box: on digits for each λ, and in the language model.
-
-    Args:
-        runs: `runs.csv`; experiments "constraint" and "lm_quality", metrics "box_share_<lower end>".
-        path: SVG file to write.
-    """
+    """Draw where the weights stand in the box: on digits for each λ, and in the language model."""
     shares = runs[runs["metric"].str.startswith("box_share_")]
     shares = shares.assign(place=shares["metric"].str.rpartition("_")[2].astype(float) + 0.05)
     digits = shares[shares["experiment"] == "constraint"]
@@ -431,12 +368,7 @@ def draw_box(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_flatness(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the rise of the test loss when all weights are disturbed, from equal training loss.
-
-    Args:
-        runs: `runs.csv`; experiment "flatness".
-        path: SVG file to write.
-    """
+    """Draw the rise of the test loss when all weights are disturbed, from equal training loss."""
     rows = runs[(runs["experiment"] == "flatness") & (runs["split"] == "test")]
     question = "Are Lion's minima flatter?"
     shown = f"means over n = {rows['seed'].nunique()} seeds; bars: 95 % intervals"
@@ -456,12 +388,7 @@ def draw_flatness(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
-    """Draw the time of one step of every implementation: one point a round.
-
-    Args:
-        timings: `timings.csv`.
-        path: SVG file to write.
-    """
+    """Draw the time of one step of every implementation: one point a round."""
     table = _by_round(timings, "step_time", "step_s") * 1e3
     order = table.median().sort_values().index
     question = "Which implementation takes the least time for a step?"
@@ -474,14 +401,8 @@ def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
 
 
 def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
-    """Draw the bandwidth each implementation achieves at its least traffic, beside that of plain memory sweeps.
-
-    One point a round. The line is the roof: the median over rounds of the fastest sweep, its band their range.
-
-    Args:
-        timings: `timings.csv`; experiments "step_time" and "bandwidth".
-        path: SVG file to write.
-    """
+    """Draw the bandwidth each implementation achieves at its least traffic, beside that of plain memory sweeps."""
+    # The line is the roof: the median over rounds of the fastest sweep, its band their range.
     moved = _by_round(timings, "step_time", "minimal_bytes")
     achieved = moved / _by_round(timings, "step_time", "step_s") / 1e9
     sweeps = _by_round(timings, "bandwidth", "bytes_per_s") / 1e9

@@ -1,8 +1,9 @@
-"""Lion's step as one compiled pass over memory, on one CPU core; the method itself is in optimizer.py.
+"""Lion's step as one compiled pass over memory; the method itself is in optimizer.py.
 
-Numba compiles `_lion_kernel` for float32 and for float64 when it is first needed. `split_off_kernel` says which
-tensors it can update, `step_in_kernel` updates them. Numba contracts nothing to fused multiply-adds unless `fastmath`
-is asked for, so the kernel rounds as plain torch does and gives the same bits.
+`split_off_kernel` says which tensors a kernel can update, and with what. The kernel for GPUs is in triton_kernel.py.
+The one for CPUs is here and runs on one core: Numba compiles `_lion_kernel` for float32 and for float64 when it is
+first needed. It contracts nothing to fused multiply-adds unless `fastmath` is asked for, so the kernel rounds as plain
+torch does and gives the same bits.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-__all__ = ["Coefficients", "TensorTriple", "split_off_kernel", "step_in_kernel"]
+__all__ = ["Coefficients", "Step", "TensorTriple", "split_off_kernel"]
 
 # Elements handled between two rounds of prefetching, and how far ahead these reach. Hardware prefetchers
 # stop at every 4 KiB page; fetching 2 KiB ahead by hand saved about 10 % of the step where it was measured.
@@ -26,87 +27,66 @@ BLOCK_ELEMENTS = 256
 PREFETCH_ELEMENTS = 512
 CACHE_LINE_BYTES = 64
 
-KERNEL_DTYPES = (torch.float32, torch.float64)
+CPU_DTYPES = (torch.float32, torch.float64)
+CUDA_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PLAIN_TENSOR_TYPES = ((torch.nn.Parameter, Tensor, Tensor), (Tensor, Tensor, Tensor))
 
 TensorTriple = tuple[Tensor, Tensor, Tensor]
-Coefficients = tuple[float, float, float, float, float, float]
+Coefficients = tuple[float, float, float, float, float | Tensor, float | Tensor]
+Step = Callable[[list[TensorTriple], Coefficients], None]
 Kernel = Callable[[np.ndarray, np.ndarray], None]
 
 
 def split_off_kernel(
     triples: list[TensorTriple], *, required: bool
-) -> tuple[list[tuple[Kernel, list[TensorTriple]]], list[TensorTriple]]:
-    """Tensors that a kernel can update, by kernel, and the others.
+) -> tuple[list[tuple[Step, list[TensorTriple]]], list[TensorTriple]]:
+    """Tensors that a kernel can update, with the function that does, and the others.
 
-    The kernel takes plain, dense float32 or float64 tensors on a CPU; parameter, gradient and momentum of one tensor
-    must agree in dtype, shape and strides. The first call for a dtype compiles its kernel, or reads it from a cache.
+    A kernel takes plain, dense tensors, float32 or float64 on a CPU, float32, bfloat16 or float16 on a GPU; parameter,
+    gradient and momentum of one tensor must agree in dtype, shape and strides. The function takes the tensors that
+    came with it, whose addresses it does not check again, and the coefficients b1, 1 - b1, b2, 1 - b2, 1 - eta lambda,
+    -eta. For each element: theta <- theta (1 - eta lambda) - eta sign(b1 m + (1 - b1) g), m <- b2 m + (1 - b2) g
+    (arXiv 2302.06675). The first call for a device and a dtype compiles, or reads from a cache.
 
     Args:
         triples: theta, g and m of each tensor, all real.
         required: Whether a tensor without a kernel is an error; else a missing compiler is one warning.
 
     Returns:
-        Each kernel with its tensors, and the tensors that no kernel can update.
+        Each kernel's function with its tensors, and the tensors that no kernel can update.
 
     Raises:
         RuntimeError: If `required` and there are others; it says why the first of them is one.
 
     Example:
-        >>> whole, half = (torch.ones(3, dtype=dtype) for dtype in (torch.float32, torch.float16))
-        >>> in_kernel, others = split_off_kernel([(whole, whole, whole), (half, half, half)], required=False)
-        >>> len(in_kernel), others == [(half, half, half)]
-        (1, True)
+        >>> theta, g, m = torch.tensor([1.0]), torch.tensor([-2.0]), torch.zeros(1)
+        >>> half = torch.ones(3, dtype=torch.float16)
+        >>> [(step, batch)], others = split_off_kernel([(theta, g, m), (half, half, half)], required=False)
+        >>> step(batch, (0.9, 0.1, 0.5, 0.5, 1.0, -0.25))
+        >>> theta.item(), m.item(), others == [(half, half, half)]
+        (1.25, -1.0, True)
     """
-    suited: dict[torch.dtype, list[TensorTriple]] = {}
+    suited: dict[tuple[torch.device, torch.dtype], list[TensorTriple]] = {}
     others = []
     for triple in triples:
         obstacle = _kernel_obstacle(*triple)
         if obstacle is None:
-            suited.setdefault(triple[0].dtype, []).append(triple)
+            suited.setdefault((triple[0].device, triple[0].dtype), []).append(triple)
         elif required:
             _refuse_fused(obstacle)
         else:
             others.append(triple)
     in_kernel = []
-    for dtype, batch in suited.items():
-        kernel = _load_kernel(dtype)
-        if not isinstance(kernel, str):
-            in_kernel.append((kernel, batch))
+    for (device, dtype), batch in suited.items():
+        step = _load_step(device, dtype)
+        if not isinstance(step, str):
+            in_kernel.append((step, batch))
         elif required:
-            _refuse_fused(kernel)
+            _refuse_fused(step)
         else:
-            _warn_of_missing_kernel(kernel)
+            _warn_of_missing_kernel(device.type, step)
             others += batch
     return in_kernel, others
-
-
-def step_in_kernel(kernel: Kernel, triples: list[TensorTriple], coefficients: Coefficients) -> None:
-    """One Lion step on many tensors of one dtype, in place, by one call.
-
-    For each element: theta <- theta (1 - eta lambda) - eta sign(b1 m + (1 - b1) g), m <- b2 m + (1 - b2) g
-    (arXiv 2302.06675), every product and sum rounded to the tensors' dtype.
-
-    Args:
-        kernel: As given by `split_off_kernel`.
-        triples: theta, g and m of each tensor, as given by `split_off_kernel` together with this kernel: the addresses
-            are not checked again.
-        coefficients: b1, 1 - b1, b2, 1 - b2, 1 - eta lambda, -eta.
-
-    Example:
-        >>> theta, g, m = torch.tensor([1.0]), torch.tensor([-2.0]), torch.zeros(1)
-        >>> [(kernel, triples)], _ = split_off_kernel([(theta, g, m)], required=True)
-        >>> step_in_kernel(kernel, triples, (0.9, 0.1, 0.5, 0.5, 1.0, -0.25))
-        >>> theta.item(), m.item()
-        (1.25, -1.0)
-    """
-    table: list[int] = []
-    for param, gradient, momentum in triples:
-        table += (param.data_ptr(), gradient.data_ptr(), momentum.data_ptr(), param.numel())
-    factors = np.array(coefficients, dtype=_numpy_name(triples[0][0].dtype))
-    kernel(np.array(table, dtype=np.int64).reshape(-1, 4), factors)
-    # The kernel writes behind autograd's back: without this a second backward would use changed weights.
-    increment_version([param for param, _, _ in triples])
 
 
 # --- Which tensors the kernel can update -----------------------------------------------------------------------
@@ -119,18 +99,21 @@ def _refuse_fused(reason: str) -> NoReturn:
 
 
 def _kernel_obstacle(param: Tensor, gradient: Tensor, momentum: Tensor) -> str | None:
-    """Why the kernel cannot run on these tensors, or None if it can."""
+    """Why no kernel can run on these tensors, or None if one can."""
     # Asked for each tensor in each step, because gradients are usually new tensors in each; so keep it fast.
-    dtype = param.dtype
-    if dtype not in KERNEL_DTYPES:
-        return f"the kernel takes float32 and float64 parameters, this one is {dtype}"
-    if not (param.is_cpu and gradient.is_cpu and momentum.is_cpu):
-        return f"the kernel runs on the CPU, the parameter is on {param.device}, its momentum on {momentum.device}"
+    device, dtype = param.device, param.dtype
+    if device != gradient.device or device != momentum.device or not (param.is_cpu or param.is_cuda):
+        return f"a kernel runs on a CPU or on CUDA, the parameter is on {device}, its momentum on {momentum.device}"
+    kernel_dtypes = CPU_DTYPES if param.is_cpu else CUDA_DTYPES
+    if dtype not in kernel_dtypes:
+        names = " and ".join(str(each).removeprefix("torch.") for each in kernel_dtypes)
+        return f"the {device.type} kernel takes {names} parameters, this one is {dtype}"
     types = (type(param), type(gradient), type(momentum))
     if types not in PLAIN_TENSOR_TYPES:
         return f"the kernel takes plain tensors, these are {', '.join(each.__name__ for each in types)}"
-    if gradient.shape != param.shape or momentum.shape != param.shape:  # the kernel would leave the tensor's memory
-        return f"shapes differ: parameter {param.shape}, gradient {gradient.shape}, momentum {momentum.shape}"
+    shape = param.shape
+    if gradient.shape != shape or momentum.shape != shape:  # the kernel would leave the tensor's memory
+        return f"shapes differ: parameter {shape}, gradient {gradient.shape}, momentum {momentum.shape}"
     if gradient.dtype is not dtype or momentum.dtype is not dtype or gradient.is_neg() or param.is_neg():
         return f"the kernel needs a gradient and a momentum stored as {dtype}, as the parameter is"
     contiguous = param.is_contiguous() and gradient.is_contiguous() and momentum.is_contiguous()
@@ -156,26 +139,46 @@ def _share_dense_layout(*tensors: Tensor) -> bool:
 # --- Compilation -----------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def _load_step(device: torch.device, dtype: torch.dtype) -> Step | str:
+    """What updates tensors of one device and dtype in a kernel, or the reason why nothing does."""
+    try:
+        if device.type == "cpu":
+            return functools.partial(_step_in_numba, _compile_kernel(_numpy_name(dtype)))
+        from replications.lion.triton_kernel import step_in_triton
+
+        zero = torch.zeros(1, dtype=dtype, device=device)
+        step_in_triton([(zero, zero, zero)], (0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    except Exception as error:  # a missing, broken or too old compiler must not stop a training run
+        compiler, first_line = "numba" if device.type == "cpu" else "triton", str(error).partition("\n")[0]
+        return f"{compiler} cannot compile the kernel ({type(error).__name__}: {first_line})"
+    return step_in_triton
+
+
+@functools.cache
+def _warn_of_missing_kernel(device_type: str, failure: str) -> None:
+    """Say once, per process, that the fast path is missing."""
+    message = f"Lion runs without its compiled {device_type} kernel, several times slower: {failure}"
+    warnings.warn(message, stacklevel=2)
+
+
+# --- On a CPU --------------------------------------------------------------------------------------------------
+
+
+def _step_in_numba(kernel: Kernel, triples: list[TensorTriple], coefficients: Coefficients) -> None:
+    """One step on many tensors of one dtype, in place, by one call; every product and sum is rounded to that dtype."""
+    table: list[int] = []
+    for param, gradient, momentum in triples:
+        table += (param.data_ptr(), gradient.data_ptr(), momentum.data_ptr(), param.numel())
+    factors = np.array([float(factor) for factor in coefficients], dtype=_numpy_name(triples[0][0].dtype))
+    kernel(np.array(table, dtype=np.int64).reshape(-1, 4), factors)
+    # The kernel writes behind autograd's back: without this a second backward would use changed weights.
+    increment_version([param for param, _, _ in triples])
+
+
 def _numpy_name(dtype: torch.dtype) -> str:
     """Name of a dtype that NumPy and Numba know: "float32" or "float64"."""
     return str(dtype).removeprefix("torch.")
-
-
-@functools.cache
-def _load_kernel(dtype: torch.dtype) -> Kernel | str:
-    """The kernel for one dtype, or the reason why there is none."""
-    try:
-        return _compile_kernel(_numpy_name(dtype))
-    except Exception as error:  # a missing, broken or too old compiler must not stop a training run
-        first_line = str(error).partition("\n")[0]
-        return f"numba cannot compile the kernel ({type(error).__name__}: {first_line})"
-
-
-@functools.cache
-def _warn_of_missing_kernel(failure: str) -> None:
-    """Say once, per process, that the fast path is missing."""
-    message = f"Lion runs without its compiled CPU kernel, several times slower: {failure}"
-    warnings.warn(message, stacklevel=2)
 
 
 def _compile_kernel(dtype_name: str) -> Kernel:
@@ -198,6 +201,8 @@ def _compile_kernel(dtype_name: str) -> Kernel:
 @functools.cache
 def _give_meaning_to_stand_ins() -> None:
     """Tell Numba what `_array_at` and `_prefetch` compile to."""
+    # `cgutils`, the builder and the name of LLVM's intrinsic are no public interface of Numba. Should a new version
+    # change them, the kernel does not compile any more, and Lion says so and steps in plain torch.
     # Both are functions of the module, because the cache key of a closure over an intrinsic holds a random
     # identifier: the cache would fill up and never be met.
     import numba
@@ -243,7 +248,7 @@ def _lion_kernel(table: np.ndarray, coefficients: np.ndarray) -> None:
 
     Args:
         table: Addresses of theta, g and m and the number of elements, shape (tensors, 4), int64.
-        coefficients: The six factors that `step_in_kernel` names, in the dtype of the tensors.
+        coefficients: The six factors that `split_off_kernel` names, in the dtype of the tensors.
     """
     beta1, grad1 = coefficients[0], coefficients[1]
     beta2, grad2 = coefficients[2], coefficients[3]

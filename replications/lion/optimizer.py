@@ -7,10 +7,12 @@ eta learning rate, lambda weight decay, b1 and b2 the two betas. One step, for e
     theta = (1 - eta lambda) theta - eta sign(c)  decoupled decay
     m     = b2 m + (1 - b2) g                     stored, after the direction was taken
 
-**Rounding.** Three implementations (the compiled CPU kernel of kernel.py, `torch._foreach_*`, one tensor at a time)
-give the same bits in float32 and float64, because every product and every sum is rounded on its own. Neither `lerp`
-nor `add(alpha=...)` would do: torch evaluates them with or without fused multiply-add according to the instruction
-set. The one `add(alpha=-eta)` is safe, since its factor is -1, 0 or 1 and the product is therefore exact.
+**Rounding.** Three implementations (the compiled kernels for CPUs in kernel.py and for GPUs in triton_kernel.py, and
+plain torch, one tensor at a time) give the same bits, because every product and every sum is rounded on its own. In
+bfloat16 and float16 they compute in float32 and round once, when they store. Neither `lerp` nor `add(alpha=...)`
+would do: torch evaluates them with or without fused multiply-add according to the device and the instruction set. The
+fourth, `torch._foreach_*`, is for GPUs without Triton, where each pass over memory counts: it uses both, and its last
+bits differ.
 
 **Sign.** sign(+0) = +0, sign(-0) = -0, sign(subnormal) = +-1 and sign(NaN) = NaN. `torch.sign(NaN)` is 0,
 which would leave finite, frozen weights behind a momentum of NaN and so hide a diverged run.
@@ -27,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from replications.lion.kernel import Coefficients, TensorTriple, split_off_kernel, step_in_kernel
+from replications.lion.kernel import Coefficients, TensorTriple, split_off_kernel
 
 __all__ = ["Lion", "SignOptimizer", "lion_update", "sign_"]
 
@@ -164,7 +166,7 @@ class SignOptimizer(Optimizer):
             theta, g and m of each parameter that has a gradient.
 
         Raises:
-            RuntimeError: If a gradient is sparse.
+            RuntimeError: If a gradient is sparse, or a momentum would have to be made inside a CUDA graph.
         """
         triples = []
         for param in group["params"]:
@@ -176,6 +178,12 @@ class SignOptimizer(Optimizer):
                 raise RuntimeError(message)
             state = self.state[param]
             if not state:
+                if param.is_cuda and not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing():
+                    message = (
+                        f"{type(self).__name__} has no momentum yet, and each replay of the CUDA graph would make it "
+                        "zero again; take one step before the capture"
+                    )
+                    raise RuntimeError(message)
                 state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
             triples.append((param, gradient, state["exp_avg"]))
         return triples
@@ -186,7 +194,11 @@ class SignOptimizer(Optimizer):
         Args:
             options: Those of a group.
         """
-        lr, weight_decay = float(options["lr"]), options["weight_decay"]
+        lr, weight_decay = options["lr"], options["weight_decay"]
+        if isinstance(lr, Tensor):
+            if lr.is_cuda or torch.compiler.is_compiling():
+                return  # to look would be to wait for the device
+            lr = float(lr)
         if lr * weight_decay > 1 and not self._warned_of_sign_flip:
             self._warned_of_sign_flip = True
             message = (
@@ -201,22 +213,28 @@ class Lion(SignOptimizer):
 
     One tensor of state, `exp_avg`, of the parameter's dtype and memory format: half of AdamW's two.
     Parameters without a gradient are skipped: no decay, no step, no state. A gradient of NaN makes the parameter NaN.
+    A gradient of infinity does not: its momentum stays infinite for ever (`foreach`: becomes NaN) while the parameter
+    drifts by eta a step and looks healthy. The state shows it: `exp_avg` is not finite.
+    Under `torch.compile` the step is one opaque operator that does what it does without.
 
     Differences from the source: the decay factor is applied to theta before the sign step, as one product,
     which is the same in exact arithmetic; complex parameters are treated as pairs of reals.
 
     Args:
         params: Tensors, named tensors or dicts of groups, as for `torch.optim.AdamW`.
-        lr: eta >= 0, a float or a tensor of one element. A third to a tenth of AdamW's is usual.
+        lr: eta >= 0, a float or a tensor of one element. A third to a tenth of AdamW's is usual. A CUDA graph
+            holds a float fast; a tensor on the GPU is read anew in each replay.
         betas: (b1, b2), each in [0, 1).
         weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
         maximize: Ascend instead of descend.
-        foreach: Use `torch._foreach_*`. None means: for tensors that are not on a CPU. It needs about one more
-            copy of the parameters in temporaries and gains nothing on a CPU, where torch moreover rounds its factors
-            to bfloat16 or float16 if the tensors are of that dtype.
-        fused: Use the compiled kernel, one pass over memory on one thread whatever `torch.get_num_threads()` says.
-            None means: wherever it can run (dense float32 or float64 on a CPU; parameter, gradient and momentum of
-            equal strides), unless `foreach` is true. True means: or else an error.
+        foreach: Use `torch._foreach_*`. None means: for tensors that are not on a CPU and have no kernel. It needs
+            about one more copy of the parameters in temporaries, gains nothing on a CPU, and rounds otherwise: to
+            bfloat16 or float16 after each operation if the tensors are of that dtype. A direction below
+            2**-100 counts in proportion to 2**-100, not with its sign.
+        fused: Use a compiled kernel, one pass over memory: on a CPU one thread whatever `torch.get_num_threads()`
+            says, on a GPU one launch, through Triton. None means: wherever it can run (dense float32 or float64 on a
+            CPU, dense float32, bfloat16 or float16 on a GPU; parameter, gradient and momentum of equal strides),
+            unless `foreach` is true. True means: or else an error.
 
     Raises:
         ValueError: If lr, a beta or the weight decay is outside its range, or `params` is empty.
@@ -289,27 +307,70 @@ class Lion(SignOptimizer):
             group: One of `param_groups`.
         """
         self.warn_if_decay_flips_signs(group)
-        coefficients = _coefficients(group)
-        in_kernel, others = [], [_as_real(triple) for triple in self.gather(group)]
-        fused, foreach = group["fused"], group["foreach"]
-        if fused or (fused is None and not foreach and not torch.compiler.is_compiling()):
-            in_kernel, others = split_off_kernel(others, required=bool(fused))
-        in_foreach = [triple for triple in others if foreach or (foreach is None and not triple[0].is_cpu)]
-        one_by_one = [triple for triple in others if foreach is False or (foreach is None and triple[0].is_cpu)]
-        for kernel, triples in in_kernel:
-            step_in_kernel(kernel, triples, coefficients)
-        for (_, dtype), triples in _by_device_and_dtype(in_foreach).items():
-            _step_in_foreach(dtype, triples, coefficients)
-        for triple in one_by_one:
-            _step_one(triple, coefficients)
+        triples, lr = self.gather(group), group["lr"]
+        beta1, beta2 = map(float, group["betas"])
+        options = beta1, beta2, group["weight_decay"], group["maximize"], group["foreach"], group["fused"]
+        if not torch.compiler.is_compiling():
+            _step(triples, lr, *options)
+        elif triples:
+            if not isinstance(lr, Tensor):  # a product is what lets the compiler see a variable in a float
+                lr = torch.ones((), dtype=torch.float64).mul(lr)
+            params, gradients, momenta = map(list, zip(*triples, strict=True))
+            _step_opaquely(params, gradients, momenta, lr, *options)
 
 
-def _coefficients(group: dict[str, Any]) -> Coefficients:
-    """The six factors of a step: b1, 1 - b1, b2, 1 - b2, 1 - eta lambda, -eta."""
+# A CUDA graph that the compiler makes would hold the rate fast; so it must leave this out.
+@torch.library.custom_op(
+    "replications::lion_step", mutates_args=("params", "momenta"), tags=(torch.Tag.cudagraph_unsafe,)
+)
+def _step_opaquely(
+    params: list[Tensor],
+    gradients: list[Tensor],
+    momenta: list[Tensor],
+    lr: Tensor,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    maximize: bool,
+    foreach: bool | None,
+    fused: bool | None,
+) -> None:
+    """`_step` as an operator that `torch.compile` does not look into, so that compiled steps round as others do."""
+    triples = list(zip(params, gradients, momenta, strict=True))
+    _step(triples, lr, beta1, beta2, weight_decay, maximize, foreach, fused)
+
+
+def _step(
+    triples: list[TensorTriple],
+    lr: float | Tensor,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    maximize: bool,
+    foreach: bool | None,
+    fused: bool | None,
+) -> None:
+    """One step on the tensors of a group, each in the implementation that suits it."""
+    coefficients = _coefficients(lr, beta1, beta2, weight_decay, maximize)
+    in_kernel, others = [], [_as_real(triple) for triple in triples]
+    if fused or (fused is None and not foreach):
+        in_kernel, others = split_off_kernel(others, required=bool(fused))
+    in_foreach = [triple for triple in others if foreach or (foreach is None and not triple[0].is_cpu)]
+    one_by_one = [triple for triple in others if foreach is False or (foreach is None and triple[0].is_cpu)]
+    for step, batch in in_kernel:
+        step(batch, coefficients)
+    for (_, dtype), batch in _by_device_and_dtype(in_foreach).items():
+        _step_in_foreach(dtype, batch, coefficients)
+    for triple in one_by_one:
+        _step_one(triple, coefficients)
+
+
+def _coefficients(lr: float | Tensor, beta1: float, beta2: float, weight_decay: float, maximize: bool) -> Coefficients:
+    """The six factors of a step: b1, 1 - b1, b2, 1 - b2, 1 - eta lambda, -eta; the last two where eta lies."""
+    lr = lr.double().reshape(()) if isinstance(lr, Tensor) and lr.is_cuda else float(lr)
     # To maximise is to step along -g: the two factors of g change sign, which is exact.
-    lr, (beta1, beta2) = float(group["lr"]), map(float, group["betas"])
-    sign = -1.0 if group["maximize"] else 1.0
-    return beta1, sign * (1 - beta1), beta2, sign * (1 - beta2), 1 - lr * group["weight_decay"], -lr
+    sign = -1.0 if maximize else 1.0
+    return beta1, sign * (1 - beta1), beta2, sign * (1 - beta2), 1 - lr * weight_decay, -lr
 
 
 def _as_real(triple: TensorTriple) -> TensorTriple:
@@ -324,12 +385,16 @@ def _as_real(triple: TensorTriple) -> TensorTriple:
 
 
 def _step_one(triple: TensorTriple, coefficients: Coefficients) -> None:
-    """One step on one tensor, in place."""
-    param, gradient, momentum = triple
+    """One step on one tensor, in place; bfloat16 and float16 are computed in float32."""
+    param, gradient, momentum = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in triple)
     beta1, grad1, beta2, grad2, decay, minus_lr = coefficients
     direction = sign_(momentum.mul(beta1).add_(gradient.mul(grad1)))
-    param.mul_(decay).add_(direction, alpha=minus_lr)
+    # Not add_(alpha=...): it takes no tensor, and its float is one that torch.compile keeps from the first step on.
+    param.mul_(decay).add_(direction.mul_(minus_lr))
     momentum.mul_(beta2).add_(gradient.mul(grad2))
+    for stored, computed in ((triple[0], param), (triple[2], momentum)):
+        if computed is not stored:
+            stored.copy_(computed)
 
 
 def _by_device_and_dtype(
@@ -344,15 +409,19 @@ def _by_device_and_dtype(
 
 def _step_in_foreach(dtype: torch.dtype, triples: list[TensorTriple], coefficients: Coefficients) -> None:
     """One step on many tensors of one device and dtype, in place, by one call of torch per operation."""
-    beta1, grad1, beta2, grad2, decay, minus_lr = coefficients
+    beta1, grad1, beta2, _, decay, minus_lr = map(float, coefficients)
     params, gradients, momenta = map(list, zip(*triples, strict=True))
-    directions = torch._foreach_mul(momenta, beta1)
-    torch._foreach_add_(directions, torch._foreach_mul(gradients, grad1))
-    torch._foreach_mul_(directions, _sign_scale(dtype))
-    torch._foreach_mul_(directions, _sign_scale(dtype))
-    torch._foreach_clamp_min_(directions, -1)
-    torch._foreach_clamp_max_(directions, 1)
+    if grad1 < 0:
+        gradients = torch._foreach_neg(gradients)
+    directions = torch._foreach_lerp(momenta, gradients, 1 - beta1)
+    # The sign in few passes, NaN and the sign of zero kept: all is cut to +-cut, and the rate made up for it, exactly.
+    cut = 2.0**-100
+    if dtype is torch.float16:  # has no such number; two factors lift its smallest one to 1
+        cut = 1.0
+        torch._foreach_mul_(directions, 2.0**12)
+        torch._foreach_mul_(directions, 2.0**12)
+    torch._foreach_clamp_min_(directions, -cut)
+    torch._foreach_clamp_max_(directions, cut)
     torch._foreach_mul_(params, decay)
-    torch._foreach_add_(params, directions, alpha=minus_lr)
-    torch._foreach_mul_(momenta, beta2)
-    torch._foreach_add_(momenta, torch._foreach_mul(gradients, grad2))
+    torch._foreach_add_(params, directions, alpha=minus_lr / cut)
+    torch._foreach_lerp_(momenta, gradients, 1 - beta2)

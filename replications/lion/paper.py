@@ -49,22 +49,13 @@ Task = LanguageTask | VisionTask
 
 
 class Search(StrictModel):
-    """The declared space and budget; the same for both arms but for the candidate pairs of betas.
+    """The declared space and budget; the same for both arms but for the candidate pairs of betas."""
 
-    Attributes:
-        num_trials: Trials of each arm, a power of two.
-        draw_seed: Seed of the Sobol sequence.
-        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
-        lr: Range of the peak learning rate.
-        weight_decay: Range of the decay coefficient.
-        betas: Candidate pairs of each arm, as many for one as for the other.
-    """
-
-    num_trials: int = Field(ge=1)
-    draw_seed: int = Field(ge=0)
-    run_seed: int = Field(ge=0)
-    lr: LogRange
-    weight_decay: LogRange
+    num_trials: int = Field(ge=1)  # of each arm, a power of two
+    draw_seed: int = Field(ge=0)  # of the Sobol sequence
+    run_seed: int = Field(ge=0)  # of initialisation and data order in all trials; not a reported one
+    lr: LogRange  # peak learning rate
+    weight_decay: LogRange  # decay coefficient
     betas: Mapping[Arm, list[Annotated[list[Beta], Field(min_length=2, max_length=2)]]]
 
     @model_validator(mode="after")
@@ -79,32 +70,18 @@ class Search(StrictModel):
         return self
 
     def points(self, arm: Arm) -> list[dict[str, Any]]:
-        """Draw the trials of one arm.
-
-        Args:
-            arm: "adamw" or "lion".
-
-        Returns:
-            Learning rate, weight decay and betas of each trial.
-        """
+        """Draw the trials of one arm: learning rate, weight decay and betas of each."""
         space = {"lr": self.lr, "weight_decay": self.weight_decay, "betas": self.betas[arm]}
         return draw_trials(space, num_trials=self.num_trials, seed=self.draw_seed)
 
 
 class Settings(FullScaleSettings):
-    """One block of paper.yaml.
+    """One block of paper.yaml."""
 
-    Attributes:
-        language_model: The task of lm_search and lm_quality.
-        language_model_search: How both arms are tuned for it.
-        vision: The task of batch_search and batch_sweep.
-        vision_search: How both arms are tuned for it, at each batch size.
-    """
-
-    language_model: LanguageModel
+    language_model: LanguageModel  # the task of lm_search and lm_quality
     language_model_search: Search
-    vision: Vision
-    vision_search: Search
+    vision: Vision  # the task of batch_search and batch_sweep
+    vision_search: Search  # at each batch size
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -124,15 +101,7 @@ class Settings(FullScaleSettings):
 
 
 def run(settings: Settings, session: Session) -> Tables:
-    """Tune both arms and re-run the selected points on fresh seeds: language model first, then the batch sizes.
-
-    Args:
-        settings: One block of paper.yaml.
-        session: Executes runs, on the settings' hardware.
-
-    Returns:
-        Measurements of trials and reported runs, and the ledger of the searches.
-    """
+    """Tune both arms and re-run the selected points on fresh seeds: language model first, then the batch sizes."""
     precision = settings.hardware.precision
     language = LanguageTask.load(settings.language_model, session.fabric.device)
     vision = VisionTask.load(settings.vision, session.fabric.device)
@@ -147,18 +116,7 @@ def run(settings: Settings, session: Session) -> Tables:
 
 
 def study(session: Session, task: Task, search: Search, seeds: Sequence[int], precision: str) -> Iterator[Tables]:
-    """Compare the arms at each batch size of a task, each tuned for it with the same budget.
-
-    Args:
-        session: Executes runs.
-        task: What to train on.
-        search: Space and budget.
-        seeds: Fresh seeds of the report.
-        precision: Noted in each run's configuration.
-
-    Yields:
-        Measurements and ledger of one batch size.
-    """
+    """Compare the arms at each batch size of a task, each tuned for it with the same budget; one table a batch."""
     size = task.settings.model_dump(exclude={"batches", "micro_batch"})
     execute = partial(session, partial(measure, session.fabric, task))
     for batch in task.settings.batches:
@@ -182,16 +140,7 @@ def study(session: Session, task: Task, search: Search, seeds: Sequence[int], pr
 
 
 def measure(fabric: Fabric, task: Task, run: Run) -> Iterator[Measurement]:
-    """Train from scratch; a trial of a search never looks at the test split.
-
-    Args:
-        fabric: Launched.
-        task: What to train on.
-        run: Arm, seed, and batch, lr, weight_decay and betas.
-
-    Yields:
-        The validation loss along the run where the task asks for it, and the metrics at its end.
-    """
+    """Train from scratch and yield losses; a trial of a search never looks at the test split."""
     initialisation, order, _ = seeds_of(run.seed)
     torch.manual_seed(initialisation)
     model = task.new_model()
@@ -217,18 +166,7 @@ def measure(fabric: Fabric, task: Task, run: Run) -> Iterator[Measurement]:
 
 
 def take_step(fabric: Fabric, task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, rows: Tensor) -> float:
-    """Take one optimizer step on a batch that is dealt to all devices and accumulated in equal parts.
-
-    Args:
-        fabric: Launched.
-        task: Turns rows into examples.
-        model: Set up by Fabric.
-        optimizer: Set up by Fabric.
-        rows: Draw of the whole batch, the same on all devices, shape (batch, columns).
-
-    Returns:
-        L2 norm of the batch's gradient before clipping.
-    """
+    """Take a step on rows (batch, columns), dealt to devices and accumulated; return the norm before clipping."""
     part = min(task.settings.micro_batch, len(rows) // fabric.world_size)
     parts = rows.view(-1, fabric.world_size, part, rows.shape[1])[:, fabric.global_rank].to(fabric.device)
     model.train()
@@ -246,17 +184,7 @@ def take_step(fabric: Fabric, task: Task, model: nn.Module, optimizer: torch.opt
 
 @torch.no_grad()
 def evaluate(fabric: Fabric, task: Task, model: nn.Module, split: Split) -> tuple[float, float]:
-    """Measure a whole split, dealt to all devices.
-
-    Args:
-        fabric: Launched.
-        task: Turns rows into examples.
-        model: Set up by Fabric; left in evaluation mode.
-        split: What to measure on.
-
-    Returns:
-        Mean cross-entropy in nats, and share of right predictions, both a token or an image.
-    """
+    """Measure a whole split, dealt to all devices: mean cross-entropy in nats, and share of right predictions."""
     model.eval()
     own = task.everything(split)[fabric.global_rank :: fabric.world_size].to(fabric.device)
     sums = torch.zeros(3, dtype=torch.float64, device=fabric.device)
@@ -271,11 +199,7 @@ def evaluate(fabric: Fabric, task: Task, model: nn.Module, split: Split) -> tupl
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from its command line.
-
-    Args:
-        arguments: Command line; None for the process's own.
-    """
+    """Run the study from its command line."""
     full_scale.main(Settings, run, module=MODULE, announced=["batch"], arguments=arguments)
 
 

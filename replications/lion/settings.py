@@ -24,25 +24,16 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 class Box(StrictModel):
-    """The declared ranges of a study; the same for all its arms.
+    """The declared ranges of a study; the same for all its arms."""
 
-    Attributes:
-        lr: Range of the peak learning rate.
-        weight_decay: Range of the decay coefficient λ (the step shrinks matrices by 1 - lr·λ).
-    """
-
-    lr: LogRange
-    weight_decay: LogRange
+    lr: LogRange  # peak learning rate
+    weight_decay: LogRange  # the decay coefficient λ: a step shrinks matrices by 1 - lr·λ
 
 
 class Search(Tuning):
-    """What all searches share.
+    """What all searches share."""
 
-    Attributes:
-        betas: Candidate pairs of each arm; an arm with one beta has it twice.
-    """
-
-    betas: Mapping[str, list[Betas]]
+    betas: Mapping[str, list[Betas]]  # candidate pairs of each arm; an arm with one beta has it twice
 
     @model_validator(mode="after")
     def _fair(self) -> Self:
@@ -53,157 +44,86 @@ class Search(Tuning):
         return self
 
     def space(self, arm: str, box: Box) -> dict[str, Any]:
-        """Return what `draw_trials` searches for one arm.
-
-        Args:
-            arm: One of `VARIANTS`.
-            box: Ranges of the study.
-
-        Returns:
-            A range or list of choices for each hyper-parameter.
-        """
+        """Return what `draw_trials` searches for one arm: a range or list of choices for each hyper-parameter."""
         return {"lr": box.lr, "weight_decay": box.weight_decay, "betas": self.betas[arm]}
 
 
 class Headline(StrictModel):
-    """The language model of the headline claim (C6), and what is asked about its verdict.
-
-    Attributes:
-        task: Model and horizon.
-        box: Ranges of the search.
-        num_trials: Trials of each arm.
-        budgets: Smaller budgets at which the verdict is drawn again; the first trials of the same sequence.
-        num_budget_seeds: Seeds of each.
-        num_transfer_seeds: Seeds of Lion at AdamW's transferred point (X1).
-        window: Steps over which updates are summed for the measured ratio k.
-    """
+    """The language model of the headline claim (C6), and what is asked about its verdict."""
 
     task: LanguageModel
     box: Box
-    num_trials: PowerOfTwo
+    num_trials: PowerOfTwo  # of each arm
+    # Smaller budgets, at which the verdict is drawn again: the first trials of the same sequence.
     budgets: list[Count] = Field(min_length=1)
-    num_budget_seeds: Count
-    num_transfer_seeds: Count
-    window: Count
+    num_budget_seeds: Count  # of each
+    num_transfer_seeds: Count  # of Lion at AdamW's transferred point (X1)
+    window: Count  # steps over which updates are summed for the measured ratio k
 
 
 class Variants(StrictModel):
-    """Lion's relatives on a smaller language model.
-
-    Attributes:
-        task: Model and horizon.
-        box: Ranges of the search.
-        num_trials: Trials of each arm.
-        num_seeds: Seeds of each arm.
-        lr_factors: Factors on each arm's own best learning rate (C13); the arms are AdamW and Lion.
-        window: Steps between two looks at the updates.
-    """
+    """Lion's relatives on a smaller language model."""
 
     task: LanguageModel
     box: Box
-    num_trials: PowerOfTwo
-    num_seeds: Count
-    lr_factors: list[Positive] = Field(min_length=1)
-    window: Count
+    num_trials: PowerOfTwo  # of each arm
+    num_seeds: Count  # of each arm
+    lr_factors: list[Positive] = Field(min_length=1)  # on each arm's own best learning rate (C13), for AdamW and Lion
+    window: Count  # steps between two looks at the updates
 
 
 class BatchSweep(StrictModel):
-    """Batch size against quality and learning rate, on digits (C4, C5).
-
-    Attributes:
-        task: Model, samples, batch sizes.
-        box: Ranges of the search.
-        num_trials: Trials of each arm at each batch size.
-        num_seeds: Seeds of each arm at its selected points.
-        rates: Ends of the grid of learning rates, without decay, for C4.
-        num_rates: Its points.
-        num_rate_seeds: Seeds at each point.
-        window: Steps over which updates are summed for the measured ratio k.
-    """
+    """Batch size against quality and learning rate, on digits (C4, C5)."""
 
     task: Digits
     box: Box
-    num_trials: PowerOfTwo
-    num_seeds: Count
-    rates: LogRange
-    num_rates: Annotated[int, Field(ge=5)]
-    num_rate_seeds: Count
-    window: Count
+    num_trials: PowerOfTwo  # of each arm at each batch size
+    num_seeds: Count  # of each arm at its selected points
+    rates: LogRange  # ends of the grid of learning rates, without decay, for C4
+    num_rates: Annotated[int, Field(ge=5)]  # points of that grid
+    num_rate_seeds: Count  # at each of them
+    window: Count  # steps over which updates are summed for the measured ratio k
 
 
 class Ablation(StrictModel):
-    """Betas, box and flatness on digits at one batch size.
+    """Betas, box and flatness on digits at one batch size."""
 
-    Attributes:
-        batch: One of the sweep's.
-        box: Ranges of the search.
-        num_trials: Trials of each pair of betas.
-        num_seeds: Seeds of each.
-        betas: Pairs compared (C12).
-        box_decays: λ of the box (C7).
-        num_box_seeds: Seeds of each.
-        train_nll: Training loss at which both arms stop before they are disturbed (C14).
-        every: Steps between two looks at it.
-        perturbations: Relative sizes of the disturbance.
-        draws: Disturbances averaged at each size.
-    """
-
-    batch: Count
+    batch: Count  # one of the sweep's
     box: Box
-    num_trials: PowerOfTwo
-    num_seeds: Count
-    betas: list[Betas] = Field(min_length=1)
-    box_decays: list[Positive] = Field(min_length=1)
-    num_box_seeds: Count
-    train_nll: Positive
-    every: Count
-    perturbations: list[Positive] = Field(min_length=1)
-    draws: Count
+    num_trials: PowerOfTwo  # of each pair of betas
+    num_seeds: Count  # of each pair
+    betas: list[Betas] = Field(min_length=1)  # pairs compared (C12)
+    box_decays: list[Positive] = Field(min_length=1)  # λ of the box (C7)
+    num_box_seeds: Count  # of each λ
+    train_nll: Positive  # training loss at which both arms stop before they are disturbed (C14)
+    every: Count  # steps between two looks at it
+    perturbations: list[Positive] = Field(min_length=1)  # relative sizes of the disturbance
+    draws: Count  # disturbances averaged at each size
 
 
 class EmbeddingRows(StrictModel):
-    """Rows of rare tokens (C8 to C10).
-
-    Attributes:
-        task: Model, horizon, total decay.
-        lr: Range of the learning rate of everything but the embedding.
-        embedding_lr: Range of the embedding's.
-        num_trials: Trials of each arm, over the two learning rates.
-        num_seeds: Seeds of each arm.
-    """
+    """Rows of rare tokens (C8 to C10)."""
 
     task: Embedding
-    lr: LogRange
+    lr: LogRange  # of everything but the embedding
     embedding_lr: LogRange
-    num_trials: PowerOfTwo
-    num_seeds: Count
+    num_trials: PowerOfTwo  # of each arm, over the two learning rates
+    num_seeds: Count  # of each arm
 
 
 class Config(StrictModel):
-    """One profile of params.yaml.
-
-    Attributes:
-        search: What all searches share.
-        seeds: Fresh seeds of the headline's report.
-        study_seeds: Fresh seeds of the other studies, each of which takes the first so many; none of them was in the
-            pilot run.
-        headline: The headline claim.
-        variants: Lion's relatives.
-        batch_sweep: Batch sizes.
-        ablation: Betas, box, flatness.
-        embedding: Rows of rare tokens.
-        num_noise_seeds: Seeds of the simulated noise (X8).
-    """
+    """One profile of params.yaml."""
 
     search: Search
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)  # fresh seeds of the headline's report
+    # Fresh seeds of the other studies, each of which takes the first so many; none of them was in the pilot run.
     study_seeds: list[Seed] = Field(min_length=1)
     headline: Headline
     variants: Variants
     batch_sweep: BatchSweep
     ablation: Ablation
     embedding: EmbeddingRows
-    num_noise_seeds: Count
+    num_noise_seeds: Count  # of the simulated noise (X8)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,13 @@ from replications.lion.optimizer import Lion, lion_update
 FUSED = {"fused": True}
 FOREACH = {"foreach": True}
 FOR_LOOP = {"foreach": False, "fused": False}
-IMPLEMENTATIONS = {"fused": FUSED, "foreach": FOREACH, "for-loop": FOR_LOOP}
+EXACT = {"fused": FUSED, "for-loop": FOR_LOOP}  # those that round every product and sum on its own
+IMPLEMENTATIONS = {**EXACT, "foreach": FOREACH}
 SHAPES = [(), (0,), (3, 5), (255,), (256,), (257,), (2, 3, 4, 5), (33, 65)]
 REPOSITORY = Path(__file__).parents[2]
 
 every_implementation_of_torch = pytest.mark.parametrize("options", [FOREACH, FOR_LOOP], ids=["foreach", "for-loop"])
+every_exact_implementation = pytest.mark.parametrize("options", EXACT.values(), ids=EXACT)
 every_implementation = pytest.mark.parametrize("options", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
 
 
@@ -92,7 +94,7 @@ def test_parameters_equal_those_of_lion_pytorch_after_200_steps(options, dtype, 
     differing = sum(int((mine != its).sum()) for mine, its in zip(ours, theirs, strict=True))
     # Of 600,000 signs a few may fall within rounding of zero in float32, where the two round differently.
     assert differing <= {torch.float32: 3, torch.float64: 0}[dtype]
-    tolerance = {torch.float32: 1e-5, torch.float64: 1e-14}[dtype]
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]  # gradients reach some thousands
     for mine, its in zip(momenta(lion), momenta(peer), strict=True):
         torch.testing.assert_close(mine, its, rtol=tolerance, atol=tolerance)
 
@@ -100,19 +102,48 @@ def test_parameters_equal_those_of_lion_pytorch_after_200_steps(options, dtype, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("betas", [(0.9, 0.99), (0.0, 0.0), (0.3, 0.2)])
 @pytest.mark.parametrize("maximize", [False, True])
-def test_all_implementations_give_the_same_bits_for_200_steps(dtype, betas, maximize) -> None:
+def test_exact_implementations_give_the_same_bits_for_200_steps(dtype, betas, maximize) -> None:
     outcomes = []
-    for options in IMPLEMENTATIONS.values():
+    for options in EXACT.values():
         params = random_parameters(dtype=dtype)
         lion = run(params, betas=betas, maximize=maximize, **options)
         outcomes.append((bits(params), bits(momenta(lion))))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert outcomes[0] == outcomes[1]
     assert outcomes[0][0] != bits(random_parameters(dtype=dtype))
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_foreach_differs_by_rounding_only(maximize) -> None:
+    exact, rounded = random_parameters(), random_parameters()
+    lions = [run(exact, maximize=maximize, **FOR_LOOP), run(rounded, maximize=maximize, **FOREACH)]
+    assert sum(int((one != other).sum()) for one, other in zip(exact, rounded, strict=True)) <= 3
+    for one, other in zip(*map(momenta, lions), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@every_exact_implementation
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bits_are_those_of_the_formula_in_numpy(options, dtype) -> None:
+    rng = np.random.default_rng(3)
+    theta, m = rng.standard_normal(1000).astype(dtype), np.zeros(1000, dtype)
+    param = Parameter(torch.tensor(theta))
+    lion = Lion([param], lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1, **options)
+    beta1, grad1, beta2, grad2, decay, minus_lr = (
+        dtype(factor) for factor in (0.9, 1 - 0.9, 0.99, 1 - 0.99, 1 - 1e-2 * 0.1, -1e-2)
+    )
+    for _ in range(200):
+        g = rng.standard_normal(1000).astype(dtype)
+        param.grad = torch.tensor(g)
+        lion.step()
+        theta = theta * decay + np.sign(m * beta1 + g * grad1) * minus_lr
+        m = m * beta2 + g * grad2
+    assert param.detach().numpy().tobytes() == theta.tobytes()
+    assert momenta(lion)[0].numpy().tobytes() == m.tobytes()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_updated_one_by_one_and_takes_no_kernel(dtype, monkeypatch) -> None:
-    monkeypatch.setattr(kernel_module, "_load_kernel", lambda _: pytest.fail("the kernel was asked for"))
+    monkeypatch.setattr(kernel_module, "_load_step", lambda *_: pytest.fail("the kernel was asked for"))
     outcomes = []
     for options in ({}, FOR_LOOP):
         params = random_parameters(dtype=dtype)
@@ -131,6 +162,22 @@ def test_low_precision_steps_by_the_learning_rate(options, dtype) -> None:
     )
     assert param.tolist()[:3] == [-0.5, 0.5, 0.0]
     assert torch.isnan(param[3])
+
+
+@every_implementation_of_torch
+def test_the_momentum_in_bfloat16_is_rounded_once_a_step(options) -> None:
+    rng = generator(11)
+    gradients = 1 + torch.randn(200, 1000, generator=rng).bfloat16()
+    param = Parameter(torch.zeros(1000, dtype=torch.bfloat16))
+    optimizer = Lion([param], **options)
+    exact, rounded_twice = torch.zeros(1000, dtype=torch.float64), torch.zeros(1000, dtype=torch.bfloat16)
+    for gradient in gradients:
+        param.grad = gradient
+        optimizer.step()
+        exact.mul_(0.99).add_(gradient.double(), alpha=0.01)
+        rounded_twice.mul_(0.99).add_(gradient.mul(0.01))
+    errors = [float((m.double() - exact).norm() / exact.norm()) for m in (momenta(optimizer)[0], rounded_twice)]
+    assert errors[0] < 0.015 < 0.04 < errors[1], errors
 
 
 def test_bits_do_not_depend_on_fused_multiply_add_in_torch() -> None:
@@ -158,7 +205,7 @@ print(torch.backends.cpu.get_cpu_capability(), hashlib.sha256(b"".join(bits(para
     assert outputs[0][1] == outputs[1][1]
 
 
-@every_implementation
+@every_exact_implementation
 def test_the_optimizer_applies_lion_update(options) -> None:
     param = Parameter(torch.randn(1000, generator=generator(2)))
     optimizer = Lion([param], lr=1e-3, betas=(0.8, 0.95), weight_decay=0.5, **options)
@@ -247,7 +294,7 @@ def test_a_direction_of_minus_zero_stays_minus_zero(options) -> None:
     assert bits([param]) == bits([torch.tensor([0.0])])  # -0 - lr * (-0)
 
 
-@every_implementation
+@every_exact_implementation
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_smallest_subnormal_gradient_moves_by_a_full_step(options, dtype) -> None:
     tiny = {torch.float32: 2.0**-149, torch.float64: 2.0**-1074}[dtype]
@@ -255,10 +302,27 @@ def test_the_smallest_subnormal_gradient_moves_by_a_full_step(options, dtype) ->
     assert param.tolist() == [-0.5, 0.5]
 
 
+def test_foreach_counts_a_direction_below_its_cut_in_proportion() -> None:
+    param = one_step([0.0, 0.0], [2.0**-101, 2.0**-99], lr=0.5, betas=(0.0, 0.99), **FOREACH)
+    assert param.tolist() == [-0.25, -0.5]
+
+
 @every_implementation
 def test_an_infinite_gradient_moves_by_a_full_step(options) -> None:
     param = one_step([0.0, 0.0], [float("inf"), -float("inf")], lr=0.5, **options)
     assert param.tolist() == [-0.5, 0.5]
+
+
+@every_implementation
+def test_the_state_shows_for_ever_that_a_gradient_was_infinite(options) -> None:
+    param = Parameter(torch.zeros(2))
+    optimizer = Lion([param], lr=0.5, **options)
+    for first in (float("inf"), -1.0, -1.0):
+        param.grad = torch.tensor([first, 1.0])
+        optimizer.step()
+    assert torch.isfinite(momenta(optimizer)[0]).tolist() == [False, True]
+    if options is not FOREACH:
+        assert param.tolist() == [-1.5, -1.5]  # the weight that it ruined looks like the other
 
 
 @every_implementation
@@ -638,6 +702,27 @@ def test_learning_rate_schedulers_set_the_size_of_the_step(options) -> None:
     assert positions == [-1.0, -1.5, -1.75]
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own compiler uses it
+@pytest.mark.parametrize("lr_of", [float, torch.tensor], ids=["float", "tensor"])
+def test_a_compiled_step_follows_a_schedule_without_being_compiled_for_each_rate(lr_of) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    outcomes = []
+    for transform in (torch.compile, lambda step: step):
+        params = random_parameters([(5,), (3, 4)])
+        optimizer = Lion(params, lr=lr_of(0.5), weight_decay=0.1)
+        step = transform(lambda optimizer=optimizer: optimizer.step())
+        for seed in range(10):
+            rng = generator(seed)
+            for param in params:
+                param.grad = torch.randn(param.shape, generator=rng)
+            step()
+            optimizer.param_groups[0]["lr"] *= 0.7
+        outcomes.append(bits([*params, *momenta(optimizer)]))
+    assert outcomes[0] == outcomes[1]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
+
+
 def test_a_one_cycle_schedule_may_cycle_the_first_beta() -> None:
     param = Parameter(torch.zeros(1))
     optimizer = Lion([param], lr=0.1)
@@ -672,21 +757,23 @@ def test_the_representation_shows_the_options() -> None:
 
 
 @pytest.fixture
-def calls(monkeypatch) -> list[str]:
+def calls(monkeypatch) -> Iterator[list[str]]:
     """Names of the implementations that ran."""
     names: list[str] = []
-    for name in ("step_in_kernel", "_step_in_foreach", "_step_one"):
-        original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args, n=name, f=original: (names.append(n), f(*args)))
-    return names
+    for owner, name in ((kernel_module, "_step_in_numba"), (module, "_step_in_foreach"), (module, "_step_one")):
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, n=name, f=original: (names.append(n), f(*args)))
+    kernel_module._load_step.cache_clear()
+    yield names
+    kernel_module._load_step.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, "step_in_kernel"),
-        ({"foreach": False}, "step_in_kernel"),
-        ({"fused": True}, "step_in_kernel"),
+        ({}, "_step_in_numba"),
+        ({"foreach": False}, "_step_in_numba"),
+        ({"fused": True}, "_step_in_numba"),
         ({"foreach": True}, "_step_in_foreach"),
         ({"foreach": True, "fused": False}, "_step_in_foreach"),
         ({"fused": False}, "_step_one"),
@@ -749,7 +836,7 @@ def with_subclassed_gradient() -> Parameter:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (on_meta, "runs on the CPU, the parameter is on meta"),
+        (on_meta, "runs on a CPU or on CUDA, the parameter is on meta"),
         (of_bfloat16, r"float32 and float64 parameters, this one is torch\.bfloat16"),
         (with_gaps, "dense memory"),
         (with_transposed_gradient, "equal strides"),
@@ -768,7 +855,7 @@ def test_fused_true_where_the_kernel_cannot_run_says_why_and_moves_nothing(make,
 
 def forget_kernels() -> None:
     for cached in (
-        kernel_module._load_kernel,
+        kernel_module._load_step,
         kernel_module._warn_of_missing_kernel,
         kernel_module._give_meaning_to_stand_ins,
     ):
@@ -787,7 +874,7 @@ def without_numba(monkeypatch):
 @pytest.mark.usefixtures("without_numba")
 def test_without_numba_lion_warns_once_and_gives_the_same_bits() -> None:
     params, others = random_parameters(), random_parameters()
-    with pytest.warns(UserWarning, match="without its compiled CPU kernel.*numba") as caught:
+    with pytest.warns(UserWarning, match="without its compiled cpu kernel.*numba") as caught:
         run(params, num_steps=3)
     assert len(caught) == 1
     run(random_parameters(), num_steps=3)  # a second warning would be an error
@@ -883,16 +970,16 @@ def test_negating_gradient_and_momentum_negates_the_update(rows, b1, b2) -> None
 
 @settings(deadline=None)
 @given(vectors, beta, beta, st.floats(0, 1), st.floats(0, 1), st.booleans())
-def test_all_implementations_give_the_same_bits_for_any_input(rows, b1, b2, lr, weight_decay, maximize) -> None:
+def test_exact_implementations_give_the_same_bits_for_any_input(rows, b1, b2, lr, weight_decay, maximize) -> None:
     outcomes = []
-    for options in IMPLEMENTATIONS.values():
+    for options in EXACT.values():
         param = Parameter(rows[0].clone())
         optimizer = Lion([param], lr=lr, betas=(b1, b2), weight_decay=weight_decay, maximize=maximize, **options)
         for gradient in rows[1:]:
             param.grad = gradient.clone()
             optimizer.step()
         outcomes.append(bits([param, *momenta(optimizer)]))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert outcomes[0] == outcomes[1]
 
 
 @given(st.integers(1, 40), st.floats(0, 0.99), st.floats(1e-4, 0.1))

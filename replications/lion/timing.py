@@ -69,17 +69,11 @@ def _sgd_momentum(parameters: Tensors, gradients: Tensors, momenta: Tensors) -> 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One way to go through memory in place, once.
+    """One way to go through memory in place, once."""
 
-    Attributes:
-        reads: Number of arrays, all of them read.
-        writes: How many of them are written as well.
-        action: Takes the arrays, each a list of tensors.
-    """
-
-    reads: int
-    writes: int
-    action: Callable[..., None]
+    reads: int  # arrays, all of them read
+    writes: int  # how many of them are written as well
+    action: Callable[..., None]  # takes the arrays, each a list of tensors
 
 
 # The last is another's compiled loop over the same arrays as Lion's, with the same traffic.
@@ -87,43 +81,25 @@ SWEEPS = {"scale": Sweep(1, 1, _scale), "axpy": Sweep(2, 1, _axpy), "sgd_momentu
 
 
 class OptimizerStep(StrictModel):
-    """The optimizer alone, and the sweeps over as much memory.
+    """The optimizer alone, and the sweeps over as much memory."""
 
-    Attributes:
-        tensors: Number of parameter tensors, all of one size.
-        entries: Entries of each tensor.
-        warmup_steps: Steps before the clock starts (allocation of the state, compilation of the kernel).
-        repetitions: Steps whose median is a round's number.
-    """
-
-    tensors: int = Field(ge=1)
-    entries: int = Field(ge=1)
-    warmup_steps: int = Field(ge=1)
-    repetitions: int = Field(ge=1)
+    tensors: int = Field(ge=1)  # parameter tensors, all of one size
+    entries: int = Field(ge=1)  # of each tensor
+    warmup_steps: int = Field(ge=1)  # before the clock starts: the state is allocated, the kernel compiled
+    repetitions: int = Field(ge=1)  # their median is a round's number
 
 
 class TrainingStep(StrictModel):
-    """Forward, backward, clipping and optimizer, on one sequence: the fewer tokens, the more the optimizer weighs.
-
-    Attributes:
-        vocabulary: Number of token ids.
-        width: Model width.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        context: Tokens of the sequence.
-        max_gradient_norm: Clipping threshold, in the L2 norm of all gradients.
-        warmup_steps: Steps before the clock starts.
-        repetitions: Steps whose median is a round's number.
-    """
+    """Forward, backward, clipping and optimizer, on one sequence: the fewer tokens, the more the optimizer weighs."""
 
     vocabulary: int = Field(ge=2)
     width: int = Field(ge=1)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
-    context: int = Field(ge=1)
-    max_gradient_norm: float = Field(gt=0)
-    warmup_steps: int = Field(ge=1)
-    repetitions: int = Field(ge=1)
+    context: int = Field(ge=1)  # tokens of the sequence
+    max_gradient_norm: float = Field(gt=0)  # L2 norm of all gradients at which they are clipped
+    warmup_steps: int = Field(ge=1)  # before the clock starts
+    repetitions: int = Field(ge=1)  # their median is a round's number
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -134,29 +110,15 @@ class TrainingStep(StrictModel):
 
 
 class Config(StrictModel):
-    """One profile of timing.yaml.
+    """One profile of timing.yaml."""
 
-    Attributes:
-        rounds: Visits of every arm.
-        optimizer_step: Experiments "step_time" and "bandwidth".
-        training_step: Experiment "training_step".
-    """
-
-    rounds: int = Field(ge=1)
-    optimizer_step: OptimizerStep
+    rounds: int = Field(ge=1)  # visits of every arm
+    optimizer_step: OptimizerStep  # experiments "step_time" and "bandwidth"
     training_step: TrainingStep
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Time all arms, round after round, in one process that has the machine to itself.
-
-    Args:
-        config: One profile.
-        runner: Executes visits in one worker process, in the order given.
-
-    Returns:
-        Clock readings; nothing is tuned.
-    """
+    """Time all arms, round after round, in one process that has the machine to itself."""
     alone, training = config.optimizer_step.model_dump(), config.training_step.model_dump()
     # What is compared within a round stands close together: the sweeps follow the fused Lion by one arm.
     arms = [
@@ -169,14 +131,7 @@ def run(config: Config, runner: Runner) -> Tables:
 
 
 def measure(run: Run) -> Iterator[Measurement]:
-    """Make one visit: one function for all experiments, so that the runner can alternate them within a round.
-
-    Args:
-        run: Its experiment is "bandwidth", "step_time" or "training_step".
-
-    Returns:
-        The visit's numbers.
-    """
+    """Make one visit: one function for all experiments, so that the runner can alternate them within a round."""
     by_experiment = {
         "bandwidth": measure_bandwidth,
         "step_time": measure_step_time,
@@ -186,14 +141,7 @@ def measure(run: Run) -> Iterator[Measurement]:
 
 
 def measure_bandwidth(run: Run) -> Iterator[Measurement]:
-    """Time one way to go through as much memory as a Lion step does.
-
-    Args:
-        run: Its arm names the sweep.
-
-    Yields:
-        Bytes read plus bytes written, a second.
-    """
+    """Time one way to go through as much memory as a Lion step does: bytes read plus bytes written, a second."""
     settings, sweep = OptimizerStep(**run.config), SWEEPS[run.arm]
     entries = LION_ARRAYS * settings.entries // sweep.reads
     generator = torch.Generator().manual_seed(run.seed)
@@ -204,14 +152,7 @@ def measure_bandwidth(run: Run) -> Iterator[Measurement]:
 
 
 def measure_step_time(run: Run) -> Iterator[Measurement]:
-    """Time the steps of one implementation.
-
-    Args:
-        run: Its arm names the implementation.
-
-    Yields:
-        Median time of a step in seconds, and the bytes that a step of this optimizer moves at least.
-    """
+    """Time the steps of one implementation; beside it the bytes that a step of this optimizer moves at least."""
     settings = OptimizerStep(**run.config)
     generator = torch.Generator().manual_seed(run.seed)
     parameters = _normal_tensors(settings.tensors, settings.entries, generator)
@@ -225,14 +166,7 @@ def measure_step_time(run: Run) -> Iterator[Measurement]:
 
 
 def measure_training_step(run: Run) -> Iterator[Measurement]:
-    """Time whole training steps of a small GPT on one sequence of random tokens.
-
-    Args:
-        run: Its arm names the implementation of the optimizer.
-
-    Yields:
-        Median time of a training step in seconds.
-    """
+    """Time whole training steps of a small GPT on one sequence of random tokens."""
     settings = TrainingStep(**run.config)
     torch.manual_seed(run.seed)
     model = TinyGPT(

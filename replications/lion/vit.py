@@ -8,24 +8,7 @@ from torch import Tensor, nn
 
 
 class VisionTransformer(nn.Module):
-    """Pre-norm encoder over square patches with a class token and learned positions; no dropout.
-
-    Args:
-        side: S, a multiple of `patch`.
-        patch: Side of a patch in pixels.
-        width: D, a multiple of `heads`.
-        layers: Encoder blocks, each of attention and a GELU perceptron of four widths.
-        heads: Attention heads.
-        classes: K.
-
-    Raises:
-        ValueError: If the side is not a multiple of the patch, or the width not one of the heads.
-
-    Example:
-        >>> model = VisionTransformer(side=8, patch=4, width=6, layers=1, heads=2, classes=10)
-        >>> model(torch.zeros(2, 3, 8, 8)).shape
-        torch.Size([2, 10])
-    """
+    """Pre-norm encoder over square patches with a class token and learned positions; no dropout."""
 
     def __init__(self, *, side: int, patch: int, width: int, layers: int, heads: int, classes: int) -> None:
         """Make the parameters from torch's global generator; raise ValueError for sizes that do not fit."""
@@ -44,14 +27,7 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, images_BCSS: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images_BCSS: Three channels, centred near 0, shape (B, 3, S, S).
-
-        Returns:
-            Logits, shape (B, K).
-        """
+        """Logits, shape (B, K), of images (B, 3, S, S) centred near 0."""
         patches_BND = self.patches(images_BCSS).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(len(patches_BND), -1, -1), patches_BND], dim=1)
         return self.head(self.norm(self.blocks(tokens + self.positions)[:, 0]))

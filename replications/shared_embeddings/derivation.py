@@ -3,10 +3,9 @@
 Letters as in `embedding`: n vocabulary, d width, s = sigma, W table, w_i row, P map, z_ij = (P w_i / RMS(w_i)) . u_j
 logit of token j after token i, in a model whose residual branches are zero.
 
-Every check states an equation, computes both sides, and returns the largest deviation. It then runs again with one
-ingredient wrong on purpose, the control: a check that cannot fail proves nothing. Simulations are drawn by NumPy in
-float64. Here are the steps about random tables; those about structure, gradients and optimizers are in
-`derivation_of_training`. `CHECKS` names them all.
+Every check computes both sides of an equation and returns the largest deviation, then again with one ingredient wrong
+on purpose, the control. Simulations are drawn by NumPy in float64. Here are the steps about random tables; those
+about structure, gradients and optimizers are in `derivation_of_training`. `CHECKS` names them all.
 """
 
 import math
@@ -36,13 +35,9 @@ VOCABULARY, INPUTS = 2048, 512
 
 
 def squared_norm() -> Check:
-    """E |w|^2 = d s^2 and Var |w|^2 = d (E w^4 - s^4): 2 d s^4 normal, 4 d s^4 / 5 uniform, 0 for signs.
-
-    Control: the normal variance for the uniform entries.
-
-    Returns:
-        Largest relative error of means and variances (of the signs' variance, in units of d s^4).
-    """
+    """E |w|^2 = d s^2 and Var |w|^2 = d (E w^4 - s^4): 2 d s^4 normal, 4 d s^4 / 5 uniform, 0 for signs."""
+    # Error: largest relative error of means and variances (of the signs' variance, in units of d s^4).
+    # Control: the normal variance for the uniform entries.
     d = WIDTH
     normal = drawn(0, DRAWS, d)
     uniform = torch.sqrt(torch.tensor(3.0)) * torch.erf(drawn(1, DRAWS, d) / math.sqrt(2))
@@ -59,28 +54,17 @@ def _relative_variance(sigma: float) -> float:
 
 
 def accuracy_of_norm_as_written() -> Check:
-    """As written: the smaller s, the better |w| = s sqrt(d), "since" Var |w|^2 = 2 d s^4 falls with s.
-
-    Read as a statement on the approximation, whose error counts in relation to |w|: then the relative variance of
-    |w|^2 ought to fall a hundredfold from s = 1 to s = 0.1 at the least (as s^2).
-
-    Control: the same statement with s^4.
-
-    Returns:
-        |ratio of relative variances / 100 - 1|.
-    """
+    """As written: the smaller s, the better |w| = s sqrt(d), "since" Var |w|^2 = 2 d s^4 falls with s."""
+    # Read as a statement on the approximation, whose error counts in relation to |w|: then the relative variance of
+    # |w|^2 ought to fall a hundredfold from s = 1 to s = 0.1 at the least (as s^2).
+    # Control: as s^4.
     ratio = _relative_variance(1.0) / _relative_variance(0.1)
     return Check(relative(ratio, 1e2), relative(ratio, 1e4))
 
 
 def accuracy_of_norm() -> Check:
-    """Var |w|^2 / (E |w|^2)^2 = 2 / d at every s: accuracy comes from the width alone.
-
-    Control: half the width in the formula.
-
-    Returns:
-        Largest relative error at s = 0.02, 1/sqrt(d) and 1.
-    """
+    """Var |w|^2 / (E |w|^2)^2 = 2 / d at every s: accuracy comes from the width alone."""
+    # Relative errors at s = 0.02, 1/sqrt(d) and 1. Control: half the width in the formula.
     values = [_relative_variance(sigma) for sigma in (0.02, WIDTH**-0.5, 1.0)]
     return Check(max(relative(x, 2 / WIDTH) for x in values), min(relative(x, 4 / WIDTH) for x in values))
 
@@ -91,13 +75,8 @@ def _scaled_inner_product_variance(d: int) -> float:
 
 
 def inner_product() -> Check:
-    """E w.v = 0 and Var w.v = d s^4 for independent w, v: by independence only d of the d^2 products survive.
-
-    Control: d^2 s^4, all products.
-
-    Returns:
-        Largest of the relative error of the variance and of the mean in standard deviations over 10.
-    """
+    """E w.v = 0 and Var w.v = d s^4 for independent w, v: by independence only d of the d^2 products survive."""
+    # Error: of the variance relative, of the mean in standard deviations over 10. Control: d^2 s^4, all products.
     d = WIDTH
     products = (drawn(3, DRAWS, d) * drawn(4, DRAWS, d)).sum(1)
     mean = abs(float(products.mean())) / math.sqrt(d) / 10
@@ -105,38 +84,23 @@ def inner_product() -> Check:
 
 
 def inner_product_as_written() -> Check:
-    """As written after equation 5: with s^2 = 1/d the variance is 1/d^3.
-
-    Control: 1/d^2, wrong as well.
-
-    Returns:
-        Relative error, d^2 - 1.
-    """
+    """As written after equation 5: with s^2 = 1/d the variance is 1/d^3."""
+    # Relative error, d^2 - 1. Control: 1/d^2, wrong as well.
     variance = _scaled_inner_product_variance(WIDTH)
     return Check(relative(variance, WIDTH**-3), relative(variance, WIDTH**-2))
 
 
 def inner_product_corrected() -> Check:
-    """With s^2 = 1/d the variance is d (1/d)^2 = 1/d.
-
-    Control: 1/d^3.
-
-    Returns:
-        Largest relative error over d = 16 and 64.
-    """
+    """With s^2 = 1/d the variance is d (1/d)^2 = 1/d."""
+    # Relative errors at d = 16 and 64. Control: 1/d^3.
     variances = {d: _scaled_inner_product_variance(d) for d in (16, 64)}
     errors = [relative(x, 1 / d) for d, x in variances.items()]
     return Check(max(errors), min(relative(x, d**-3) for d, x in variances.items()))
 
 
 def uniform_reference() -> Check:
-    """Labels uniform and independent of the input: mean loss = log n + KL(uniform | p) >= log n, = for uniform p.
-
-    Control: the divergence the other way round, KL(p | uniform).
-
-    Returns:
-        Largest error of the equation over 50 distributions of 40 tokens, and of log n for uniform p.
-    """
+    """Labels uniform and independent of the input: mean loss = log n + KL(uniform | p) >= log n, = for uniform p."""
+    # 50 distributions of 40 tokens, and log n for uniform p. Control: the divergence the other way, KL(p | uniform).
     n = 40
     log_p = torch.log_softmax(2 * drawn(5, 50, n), dim=1)
     losses = -log_p.mean(1) - math.log(n)
@@ -154,13 +118,9 @@ def _measured(head: str, d: int, sigma: float, seed: int = 0, n: int = VOCABULAR
 
 
 def tied_loss() -> Check:
-    """z_ii = sqrt(d) |w_i|, about d s, and z_ij ~ N(0, d s^2): loss = log(e^(d s) + (n - 1) e^(d s^2 / 2)).
-
-    Control: the source's formula without e^(d s^2 / 2), where the two differ (d = 16 and 32).
-
-    Returns:
-        Largest error in nats over d = 16, 32, 128, 512 at s = 1/sqrt(d).
-    """
+    """z_ii = sqrt(d) |w_i|, about d s, and z_ij ~ N(0, d s^2): loss = log(e^(d s) + (n - 1) e^(d s^2 / 2))."""
+    # Errors in nats over d = 16, 32, 128, 512 at s = 1/sqrt(d).
+    # Control: the source's formula without e^(d s^2 / 2), where the two differ (d = 16 and 32).
     measured = {d: _measured("tied", d, d**-0.5) for d in (16, 32, 128, 512)}
     errors = [abs(x - predicted_initial_loss(VOCABULARY, d, d**-0.5, "tied")) for d, x in measured.items()]
     controls = [abs(measured[d] - source_initial_loss(VOCABULARY, d, d**-0.5)) for d in (16, 32)]
@@ -168,14 +128,10 @@ def tied_loss() -> Check:
 
 
 def crossover() -> Check:
-    """With s = 1/sqrt(d), loss > log n + d s^2 / 2 + log 2 from d* = (log n + 1/2)^2 on.
-
-    There e^(d s) is half the sum. Located by simulation in steps of 8. Control: (log n)^2,
-    which forgets that the others weigh e^(1/2) each.
-
-    Returns:
-        Largest distance of the first width above from d*, for n = 512 and 4096, in units of width.
-    """
+    """With s = 1/sqrt(d), loss > log n + d s^2 / 2 + log 2 from d* = (log n + 1/2)^2 on."""
+    # There e^(d s) is half the sum. Error: distance of the first simulated width above (in steps of 8) from d*, for
+    # n = 512 and 4096.
+    # Control: (log n)^2, which forgets that the others weigh e^(1/2) each.
     errors, controls = [], []
     for n in (512, 4096):
         threshold = math.log(n) + 0.5 + math.log(2)
@@ -187,13 +143,8 @@ def crossover() -> Check:
 
 
 def small_sigma() -> Check:
-    """With s = (log n) / d, e^(d s) = n and loss = log(2 n - 1) up to d s^2 / 2 = (log n)^2 / (2 d), not log n.
-
-    Control: log n.
-
-    Returns:
-        Largest error in nats at d = 512 and 1024, with the small term counted.
-    """
+    """With s = (log n) / d, e^(d s) = n and loss = log(2 n - 1) up to d s^2 / 2 = (log n)^2 / (2 d), not log n."""
+    # Errors in nats at d = 512 and 1024, with the small term counted. Control: log n.
     n, log_n = VOCABULARY, math.log(VOCABULARY)
     measured = {d: _measured("tied", d, log_n / d) for d in (512, 1024)}
     expected = {d: math.log(n + (n - 1) * math.exp(log_n**2 / (2 * d))) for d in measured}
@@ -202,13 +153,8 @@ def small_sigma() -> Check:
 
 
 def untied_loss() -> Check:
-    """Untied, every logit is N(0, d s^2): loss = log n + d s^2 / 2, log n + 1/2 at s^2 = 1/d.
-
-    Control: log n, the source's limit.
-
-    Returns:
-        Largest error in nats over d = 64, 512 at s = 1/sqrt(d), and d = 512 at s = 0.06.
-    """
+    """Untied, every logit is N(0, d s^2): loss = log n + d s^2 / 2, log n + 1/2 at s^2 = 1/d."""
+    # Errors in nats over d = 64, 512 at s = 1/sqrt(d), and d = 512 at s = 0.06. Control: log n, the source's limit.
     cases = [(64, 0.125), (512, 512**-0.5), (512, 0.06)]
     measured = [_measured("untied", d, sigma) for d, sigma in cases]
     expected = [math.log(VOCABULARY) + d * sigma**2 / 2 for d, sigma in cases]
@@ -228,15 +174,10 @@ def _maps() -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def trace_rule() -> Check:
-    """w^T P w / s has mean s tr P and variance s^2 (|P|^2 + tr P^2) for normal w.
-
-    The mean is sum_ij P_ij E w_i w_j / s; the variance of a normal quadratic form is 2 s^4 |sym P|^2.
-    Seven maps at d = 64, s = 1/8; errors of means in standard deviations, of variances relative (signed
-    swap: absolute). Control: without tr P^2, the variance of an untied head.
-
-    Returns:
-        Largest error.
-    """
+    """w^T P w / s has mean s tr P and variance s^2 (|P|^2 + tr P^2) for normal w."""
+    # The mean is sum_ij P_ij E w_i w_j / s; the variance of a normal quadratic form is 2 s^4 |sym P|^2. Seven maps at
+    # d = 64, s = 1/8; errors of means in standard deviations, of variances relative (signed swap: absolute).
+    # Control: without tr P^2, the variance of an untied head.
     sigma = WIDTH**-0.5
     w = sigma * drawn(7, DRAWS, WIDTH)
     errors, controls = [], []
@@ -256,13 +197,8 @@ def trace_rule() -> Check:
 
 
 def fixed_points() -> Check:
-    """A shuffle in g groups leaves gcd(g - 1, d/g - 1) + 1 coordinates: sqrt(d) at g = sqrt(d).
-
-    Counted for all divisors but 1 and d of d = 64, 96, 144, 256. Control: two, as for g = 2.
-
-    Returns:
-        Largest difference between count and formula.
-    """
+    """A shuffle in g groups leaves gcd(g - 1, d/g - 1) + 1 coordinates: sqrt(d) at g = sqrt(d)."""
+    # Counted for all divisors but 1 and d of d = 64, 96, 144, 256. Control: two, as for g = 2.
     errors, controls = [], []
     for d in (64, 96, 144, 256):
         order = torch.arange(d)
@@ -274,13 +210,10 @@ def fixed_points() -> Check:
 
 
 def positions() -> Check:
-    """Learned positions of the same s: RMS(x) = s sqrt(2), so z_ii is about d s / sqrt(2) and z_ij ~ N(0, d s^2).
-
-    loss = log(e^(d s / sqrt 2) + (n - 1) e^(d s^2 / 2)), one position for each input. Control: without positions.
-
-    Returns:
-        Largest error in nats at d = 128 and 512, s = 1/sqrt(d).
-    """
+    """Learned positions of the same s: RMS(x) = s sqrt(2), so z_ii is about d s / sqrt(2) and z_ij ~ N(0, d s^2)."""
+    # loss = log(e^(d s / sqrt 2) + (n - 1) e^(d s^2 / 2)), one position for each input; errors in nats at d = 128 and
+    # 512, s = 1/sqrt(d).
+    # Control: without positions.
     errors, controls = [], []
     for d in (128, 512):
         sigma = d**-0.5

@@ -27,15 +27,12 @@ def _largest(values: Tensor) -> float:
 
 
 def symmetry() -> Check:
-    """Z = W P^T W^T / s is symmetric for P = I and half swap, antisymmetric for signed swap.
-
-    P^T = P gives Z^T = Z, P^T = -P gives Z^T = -Z. For P = I it is positive semi-definite of rank d; for half swap P
-    has d/2 eigenvalues 1 and d/2 of -1, and so (Sylvester) has Z: d/2 of each sign. Exact with the scalar s only:
-    division by RMS(w_i) scales the rows. Control: a random rotation has neither symmetry.
-
-    Returns:
-        Largest entry of Z -+ Z^T, plus the number of eigenvalues of a wrong sign.
-    """
+    """Z = W P^T W^T / s is symmetric for P = I and half swap, antisymmetric for signed swap."""
+    # P^T = P gives Z^T = Z, P^T = -P gives Z^T = -Z. For P = I it is positive semi-definite of rank d; for half swap P
+    # has d/2 eigenvalues 1 and d/2 of -1, and so (Sylvester) has Z: d/2 of each sign. Exact with the scalar s only:
+    # division by RMS(w_i) scales the rows. Error: largest entry of Z -+ Z^T, plus the number of eigenvalues of a wrong
+    # sign.
+    # Control: a random rotation has neither symmetry.
     table = drawn(0, N, D)
     plain, swapped, turned = (table @ table.T, half_swap(table) @ table.T, signed_swap(table) @ table.T)
     asymmetry = max(_largest(plain - plain.T), _largest(swapped - swapped.T), _largest(turned + turned.T))
@@ -53,13 +50,8 @@ def _swapped_scores(table: Tensor) -> Tensor:
 
 
 def split_tables_as_written() -> Check:
-    """As written: half swap is the untied bigram model of the two halves W = (A, B), z_ij = a_i . b_j / RMS(w_i).
-
-    Control: b_i . a_j / RMS(w_i), the other order.
-
-    Returns:
-        Largest difference of scores.
-    """
+    """As written: half swap is the untied bigram model of the two halves W = (A, B), z_ij = a_i . b_j / RMS(w_i)."""
+    # Control: b_i . a_j / RMS(w_i), the other order.
     table = drawn(2, N, D)
     first, second = (table[:, : D // 2], table[:, D // 2 :])
     scale = table.square().mean(1).sqrt()[:, None]
@@ -68,13 +60,8 @@ def split_tables_as_written() -> Check:
 
 
 def split_tables() -> Check:
-    """Half swap is that model symmetrised: z_ij = (a_i . b_j + b_i . a_j) / RMS(w_i).
-
-    Control: one of the two products, twice.
-
-    Returns:
-        Largest difference of scores.
-    """
+    """Half swap is that model symmetrised: z_ij = (a_i . b_j + b_i . a_j) / RMS(w_i)."""
+    # Control: one of the two products, twice.
     table = drawn(2, N, D)
     first, second = (table[:, : D // 2], table[:, D // 2 :])
     scale = table.square().mean(1).sqrt()[:, None]
@@ -90,14 +77,10 @@ def _loss(inputs: Tensor, outputs: Tensor) -> Tensor:
 
 
 def gradient_parts() -> Check:
-    """The gradient of a shared table is the sum of its input side and its output side.
-
-    dL/dW = d/dU L(U, V) + d/dV L(U, V) at U = V = W. On the output side dL/dw_j = sum_i (p_ij - y_ij) h_i: with P = I
-    nearly all mass p_ii sits on the input token, and the row is pushed off its own direction. Control: one side alone.
-
-    Returns:
-        Largest difference.
-    """
+    """The gradient of a shared table is the sum of its input side and its output side."""
+    # dL/dW = d/dU L(U, V) + d/dV L(U, V) at U = V = W. On the output side dL/dw_j = sum_i (p_ij - y_ij) h_i: with
+    # P = I nearly all mass p_ii sits on the input token, and the row is pushed off its own direction.
+    # Control: one side alone.
     table = (0.5 * drawn(3, N, D)).requires_grad_()
     (shared,) = torch.autograd.grad(_loss(table, table), table)
     sides = (table.detach().clone().requires_grad_(), table.detach().clone().requires_grad_())
@@ -106,13 +89,8 @@ def gradient_parts() -> Check:
 
 
 def parameters() -> Check:
-    """Tying saves n d parameters, the projection costs d^2, a learnable scale 1.
-
-    Control: the untied head counted as if it were tied.
-
-    Returns:
-        Largest difference in parameters beside the embedding's n d.
-    """
+    """Tying saves n d parameters, the projection costs d^2, a learnable scale 1."""
+    # Difference in parameters beside the embedding's n d. Control: the untied head counted as if it were tied.
     counts = {}
     for name, head in HEADS.items():
         embedding = make_embedding(N, D, 1.0)
@@ -123,14 +101,10 @@ def parameters() -> Check:
 
 
 def constant_sign() -> Check:
-    """Under Lion with decay a coordinate whose direction keeps its sign goes to -sign / decay.
-
-    theta <- (1 - lr decay) theta - lr sign has that fixed point. lr = 0.01, decay = 0.1, 10 000 steps from 0 with a
-    gradient of constant sign, with the package lion-pytorch. Control: a gradient of changing sign.
-
-    Returns:
-        Relative distance from 1 / decay.
-    """
+    """Under Lion with decay a coordinate whose direction keeps its sign goes to -sign / decay."""
+    # theta <- (1 - lr decay) theta - lr sign has that fixed point. lr = 0.01, decay = 0.1, 10 000 steps from 0 with a
+    # gradient of constant sign, with the package lion-pytorch; relative distance from 1 / decay.
+    # Control: a gradient of changing sign.
     decay, steps = 0.1, 10_000
 
     def end(sign_of: Callable[[int], float]) -> float:
@@ -152,27 +126,18 @@ def _gradient_norm(sigma: float) -> float:
 
 
 def gradient_as_written() -> Check:
-    """As written: a smaller s makes smaller gradients, that underflow; here read as norm proportional to s.
-
-    Control: proportional to s^2.
-
-    Returns:
-        Relative error of the ratio of norms between s = 1e-2 and 1e-4.
-    """
+    """As written: a smaller s makes smaller gradients, that underflow; here read as norm proportional to s."""
+    # Relative error of the ratio of norms between s = 1e-2 and 1e-4. Control: proportional to s^2.
     ratio = _gradient_norm(1e-2) / _gradient_norm(1e-4)
     return Check(abs(ratio / 1e2 - 1), abs(ratio / 1e4 - 1))
 
 
 def gradient_limit() -> Check:
-    """Behind a normalisation the gradient tends to a limit as s falls.
-
-    h = P w / RMS(w) does not depend on s. Output side: sum (p - y) h, with p -> 1/n as logits shrink. Input side:
-    dL/dh = sum (p - y) u is of order s, and dh/dw of order 1/s. Control: without the normalisation the gradient does
-    shrink with s.
-
-    Returns:
-        Relative difference of the norms at s = 1e-2 and 1e-4.
-    """
+    """Behind a normalisation the gradient tends to a limit as s falls."""
+    # h = P w / RMS(w) does not depend on s. Output side: sum (p - y) h, with p -> 1/n as logits shrink. Input side:
+    # dL/dh = sum (p - y) u is of order s, and dh/dw of order 1/s. Error: relative difference of the norms at s = 1e-2
+    # and 1e-4.
+    # Control: without the normalisation the gradient does shrink with s.
 
     def unnormalised(sigma: float) -> float:
         table = (sigma * drawn(4, N, D)).requires_grad_()
@@ -185,13 +150,8 @@ def gradient_limit() -> Check:
 
 
 def rotation() -> Check:
-    """Rotating the table, W -> W Q, and the map with it, P -> Q^T P Q, leaves the loss as it is.
-
-    Control: the table alone.
-
-    Returns:
-        Difference of losses.
-    """
+    """Rotating the table, W -> W Q, and the map with it, P -> Q^T P Q, leaves the loss as it is."""
+    # Control: the table alone.
     table = drawn(5, N, D)
     turn, other = (torch.linalg.qr(drawn(seed, D, D))[0] for seed in (6, 7))
 
@@ -203,15 +163,11 @@ def rotation() -> Check:
 
 
 def three_factors() -> Check:
-    """Small s under Adam is three changes to the tied model at s0: logits times r, input times r, table's step over r.
-
-    Put W = r V, r = s / s0. Logits are h . r v_j and inputs r v_i; Adam (without decay, eps -> 0) moves W by lr
-    whatever the gradient's scale, that is V by lr / r. Here with an additive stream, so that the input's scale counts,
-    for 50 steps. Control: without the change of the step.
-
-    Returns:
-        Largest difference of r V and W, in learning rates.
-    """
+    """Small s under Adam is three changes to the tied model at s0: logits times r, input times r, table's step / r."""
+    # Put W = r V, r = s / s0. Logits are h . r v_j and inputs r v_i; Adam (without decay, eps -> 0) moves W by lr
+    # whatever the gradient's scale, that is V by lr / r. Here with an additive stream, so that the input's scale
+    # counts, for 50 steps. Error: difference of r V and W, in learning rates.
+    # Control: without the change of the step.
     r, lr, steps = 0.6, 1e-3, 50
     stream, start = drawn(8, N, D), drawn(9, N, D)
 

@@ -127,10 +127,6 @@ def shuffle_fixed_points(d: int, groups: int) -> int:
     The coordinate r (d/g) + c goes to c g + r; it stays where r (d/g - 1) = c (g - 1). At g = sqrt(d) there are
     sqrt(d) of them.
 
-    Args:
-        d: Width.
-        groups: g, a divisor of d.
-
     Returns:
         Fixed points, from 2 (d if g is 1 or d) to d.
 
@@ -148,11 +144,8 @@ def shuffle_fixed_points(d: int, groups: int) -> int:
 def rms_normalise(w: Tensor) -> Tensor:
     """Divide by the root mean square, RMS(w) = |w| / sqrt(d): the final norm of a model without gain.
 
-    Args:
-        w: Shape (..., d).
-
     Returns:
-        Same shape, of norm sqrt(d).
+        Shape (..., d) like `w`, of norm sqrt(d).
 
     Example:
         >>> rms_normalise(torch.tensor([3.0, 4.0])).square().mean()
@@ -197,26 +190,12 @@ class Head(nn.Module):
         self.weight = table
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return logits.
-
-        Args:
-            h: Final hidden state, shape (..., d), of the table's dtype.
-
-        Returns:
-            Logits, shape (..., n).
-        """
+        """Return logits, shape (..., n), of final hidden states, shape (..., d), of the table's dtype."""
         self._check_hidden(h)
         return functional.linear(self.transformed(h), self.weight)
 
     def transformed(self, h: Tensor) -> Tensor:
-        """Return a P h, what is multiplied by the table; also what a cache of hidden states must hold.
-
-        Args:
-            h: Shape (..., d).
-
-        Returns:
-            Same shape.
-        """
+        """Return a P h, shape (..., d): what is multiplied by the table, and what a cache must hold."""
         return h
 
     def _check_hidden(self, h: Tensor) -> None:
@@ -350,16 +329,11 @@ HEADS: dict[str, type[Head]] = {
 def initial_sigma(n: int, d: int, head: str) -> float:
     """Return the standard deviation of the embedding's entries that belongs to a head.
 
-    Args:
-        n: Vocabulary, at least 2 (log 1 = 0 leaves nothing).
-        d: Width.
-        head: Name of a head.
-
     Returns:
         (log n) / d for small_sigma, 1 for scaled, 1 / sqrt(d) for the others.
 
     Raises:
-        ValueError: If a size is out of range or the head unknown.
+        ValueError: If n is below 2 (log 1 = 0 leaves nothing), d below 1, or the head unknown.
 
     Example:
         >>> round(initial_sigma(50257, 768, "small_sigma"), 4)
@@ -373,16 +347,11 @@ def initial_sigma(n: int, d: int, head: str) -> float:
 def make_embedding(n: int, d: int, sigma: float) -> nn.Embedding:
     """Make an embedding of normal entries from torch's global generator: the same draw, scaled, for every sigma.
 
-    Args:
-        n: Vocabulary, at least 2.
-        d: Width, at least 1.
-        sigma: Standard deviation, positive.
-
     Returns:
-        The embedding.
+        The embedding, n tokens of width d.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If n is below 2, d below 1, or sigma not positive.
     """
     _check_sizes(n, d)
     _check_sigma(sigma)
@@ -417,16 +386,11 @@ def self_logit_moments(trace: float, squared_norm: float, trace_of_square: float
 def source_initial_loss(n: int, d: int, sigma: float) -> float:
     """Return the tied head's initial loss as the source has it: log(e^(d sigma) + n - 1) (its equation 9).
 
-    Args:
-        n: Vocabulary, at least 2.
-        d: Width.
-        sigma: Standard deviation, positive.
-
     Returns:
         Nats a token; no overflow at any d sigma.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If n is below 2, d below 1, or sigma not positive.
 
     Example:
         >>> round(source_initial_loss(8000, 256, 1 / 16), 2)
@@ -444,17 +408,13 @@ def predicted_initial_loss(n: int, d: int, sigma: float, head: str) -> float:
     source neglects. Without a shared table all n logits are of the second kind: log n + v / 2. Good while the sum
     averages itself out, v below about 2 log n; beyond, its largest terms rule it and the loss is lower.
 
-    Args:
-        n: Vocabulary, at least 2.
-        d: Width.
-        sigma: Standard deviation of the embedding's entries, positive.
-        head: Name of a head; a shuffle is that of two groups.
+    The head "shuffle" is that of two groups.
 
     Returns:
         Nats a token, for next tokens that differ from the input token; no overflow at any d sigma.
 
     Raises:
-        ValueError: If a number is out of range or the head unknown.
+        ValueError: If n is below 2, d below 1, sigma not positive, or the head unknown.
 
     Example:
         >>> [round(predicted_initial_loss(8000, 256, 1 / 16, head), 2) for head in ("tied", "untied", "half_swap")]
@@ -474,9 +434,6 @@ def crossover_width(n: int) -> float:
     """Return the width beyond which a plainly tied start is worse than log n + d sigma^2 / 2 + log 2: (log n + 1/2)^2.
 
     For sigma = 1/sqrt(d) the two terms of the loss are equal where sqrt(d) = log n + 1/2.
-
-    Args:
-        n: Vocabulary, at least 2.
 
     Returns:
         d*.

@@ -52,14 +52,7 @@ INITIAL_LOSS_METRICS = (
 
 
 def initial_losses(runs: pd.DataFrame) -> pd.DataFrame:
-    """Arrange the simulated initial losses.
-
-    Args:
-        runs: `runs.csv`; experiment "initial_loss".
-
-    Returns:
-        One row a cell and seed: seed, n, d, sigma (NaN where each head has its own), and a column a metric.
-    """
+    """Return a row per simulated model and seed: n, d, sigma (NaN: each head's own), and a column per metric."""
     rows = runs[runs["experiment"] == "initial_loss"]
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index)
     table = rows.join(configs.reindex(columns=["n", "d", "sigma"])).assign(sigma=lambda t: t["sigma"].astype(float))
@@ -144,14 +137,7 @@ def untied_above_log_n(runs: pd.DataFrame) -> pd.Series:
 
 
 def first_losses(runs: pd.DataFrame) -> pd.DataFrame:
-    """Arrange the first losses of GPTs.
-
-    Args:
-        runs: `runs.csv`; experiment "first_loss".
-
-    Returns:
-        One row a model: seed, vocabulary, width, positions, branches, and the metrics that a claim needs.
-    """
+    """Return a row per untrained GPT: seed, vocabulary, width, positions, branches, and metrics of the claims."""
     rows = runs[runs["experiment"] == "first_loss"]
     keys = ["vocabulary", "width", "positions", "branches"]
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index).reindex(columns=keys)
@@ -187,10 +173,8 @@ def blow_up_elsewhere(runs: pd.DataFrame) -> pd.Series:
 
 
 def gpt_formula_error(runs: pd.DataFrame) -> pd.Series:
-    """Return the largest error of the bigram formula for a GPT without positions, repeated tokens counted (C5b).
-
-    log(e^(sqrt d) + (n - 1) e^(1/2)) - r sqrt(d), with r the share of tokens that repeat the one before; in nats.
-    """
+    """Return the largest error of the bigram formula for a GPT without positions, repeated tokens counted (C5b)."""
+    # log(e^(sqrt d) + (n - 1) e^(1/2)) - r sqrt(d), with r the share of tokens that repeat the one before; in nats.
     models = first_losses(runs)
     models = models[models["positions"].eq(False) & models["branches"].eq(False)]
     self_logit = np.sqrt(models["width"])
@@ -214,35 +198,14 @@ def blow_up_with_branches(runs: pd.DataFrame) -> pd.Series:
 def gap(
     runs: pd.DataFrame, minuend: str, subtrahend: str, metric: str, split: str, experiment: str = "curves"
 ) -> pd.Series:
-    """Return the difference of two arms on the seeds that both have.
-
-    Args:
-        runs: `runs.csv`.
-        minuend: Arm.
-        subtrahend: Arm it is held against.
-        metric: For example "area_nats" (train) or "loss_nats" (test).
-        split: Split of the metric.
-        experiment: Name of the study.
-
-    Returns:
-        First minus second, by seed.
-    """
+    """Return first minus second arm in a metric, on the seeds that both have."""
     values = [of_arm(runs, experiment, arm, metric, split) for arm in (minuend, subtrahend)]
     seeds = values[0].index.intersection(values[1].index)
     return values[0][seeds] - values[1][seeds]
 
 
 def percent_gap(runs: pd.DataFrame, arm: str, reference: str = "half_swap") -> pd.Series:
-    """Return the difference of two areas in percent of their mean (C7).
-
-    Args:
-        runs: `runs.csv`.
-        arm: Arm.
-        reference: Arm it is held against.
-
-    Returns:
-        Percent, by seed; positive where the arm's training loss is higher.
-    """
+    """Return arm minus reference, their areas in percent of the mean of both (C7), by seed."""
     difference = gap(runs, arm, reference, "area_nats", "train")
     level = of_arm(runs, "curves", reference, "area_nats", "train")[difference.index] + difference / 2
     return 100 * difference / level
@@ -293,15 +256,9 @@ area_percent_signed_swap = partial(percent_gap, arm="signed_swap")
 
 
 def crossing_step(runs: pd.DataFrame) -> pd.Series:
-    """Return the step up to which small sigma's training loss, from the first step on, lies below half swap's (X3).
-
-    Args:
-        runs: `runs.csv`; metric "part_loss_nats", means over parts of a run at the last step of each.
-
-    Returns:
-        Last step of the last part before small sigma is above for good, by seed; 0 if it always is, the horizon if
-        it is below in the last part, NaN if a run diverged.
-    """
+    """Return the step up to which small sigma's training loss, from the first step on, lies below half swap's (X3)."""
+    # The last step of the last part before it is above for good: 0 if it always is, the horizon if it is below in the
+    # last part, NaN if a run diverged. "part_loss_nats" holds means over parts of a run at the last step of each.
     rows = runs[(runs["experiment"] == "curves") & (runs["metric"] == "part_loss_nats")]
     small_sigma, half_swap = (
         rows[rows["arm"] == arm].pivot(index="seed", columns="step", values="value")
@@ -317,17 +274,9 @@ def crossing_step(runs: pd.DataFrame) -> pd.Series:
 
 
 def main_effect(runs: pd.DataFrame, factor: str, metric: str, split: str) -> pd.Series:
-    """Return the main effect of one of the three things that small sigma changes.
-
-    Args:
-        runs: `runs.csv`; experiment "factorial", arms of three digits: logits, input, step changed or not.
-        factor: "logits", "input" or "step".
-        metric: "early_area_nats" (train) or "loss_nats" (test).
-        split: Split of the metric.
-
-    Returns:
-        Mean of the four cells with the change minus mean of the four without, by seed.
-    """
+    """Return the main effect of one of the three things that small sigma changes: "logits", "input" or "step"."""
+    # Arms have three digits, logits, input, step changed or not: mean of four cells with the change minus four
+    # without.
     position = ("logits", "input", "step").index(factor)
     rows = runs[(runs["experiment"] == "factorial") & (runs["metric"] == metric) & (runs["split"] == split)]
     signs = rows["arm"].str[position].map({"0": -0.25, "1": 0.25})
@@ -368,14 +317,7 @@ def final_step_less_input(runs: pd.DataFrame) -> pd.Series:
 
 
 def width_gaps(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return what plain tying costs against half swap at each width (X5).
-
-    Args:
-        runs: `runs.csv`; experiment "widths", metric "area_nats".
-
-    Returns:
-        Index seed and width, columns difference (nats) and percent (of the mean of both).
-    """
+    """Return by seed and width what plain tying costs against half swap: nats, and percent of the mean (X5)."""
     rows = runs[(runs["experiment"] == "widths") & (runs["metric"] == "area_nats")]
     areas = rows.assign(width=configured(rows, "width")).pivot(index=["seed", "width"], columns="arm", values="value")
     areas = areas.reindex(columns=["tied", "half_swap"]).astype(float)
@@ -384,28 +326,13 @@ def width_gaps(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def width_slope(runs: pd.DataFrame) -> pd.Series:
-    """Return the least-squares slope of the difference of areas, tied minus half swap, on log d (X5).
-
-    Args:
-        runs: `runs.csv`.
-
-    Returns:
-        Nats a unit of log width, by seed.
-    """
+    """Return the slope of the difference of areas, tied minus half swap, on log d, in nats a unit (X5)."""
     differences = width_gaps(runs)["difference"]
     return slopes(np.log(level(differences, "width")), differences)
 
 
 def area_percent_at(runs: pd.DataFrame, narrowest: bool) -> pd.Series:
-    """Return tied minus half swap in percent of their mean area, at the narrowest or widest model (X5b).
-
-    Args:
-        runs: `runs.csv`.
-        narrowest: Which end.
-
-    Returns:
-        Percent, by seed.
-    """
+    """Return tied minus half swap in percent of their mean area, at the narrowest or widest model (X5b)."""
     percent = width_gaps(runs)["percent"]
     widths = level(percent, "width")
     return percent[widths == (widths.min() if narrowest else widths.max())].droplevel("width")
@@ -421,16 +348,7 @@ passes_gain = partial(
 
 
 def largest_entry(runs: pd.DataFrame, arm: str, rows: str) -> pd.Series:
-    """Return the largest entry of the input rows of a class of tokens under Lion (C9, X6).
-
-    Args:
-        runs: `runs.csv`; experiment "rare_rows".
-        arm: Head.
-        rows: "unseen" or "rare".
-
-    Returns:
-        Share of the wall 1/decay, by seed.
-    """
+    """Return the largest entry of the input rows of a class under Lion, as a share of the wall 1/decay (C9, X6)."""
     return of_arm(runs, "rare_rows", arm, f"{rows}_largest", "none")
 
 

@@ -43,127 +43,70 @@ Configuration = dict[str, Any]
 
 
 class Rates(Tuning):
-    """What all searches share.
+    """What all searches share."""
 
-    Attributes:
-        lr: Range of the peak learning rate, the same for every arm; widths and passes have ranges of their own.
-    """
-
-    lr: LogRange
+    lr: LogRange  # peak, the same for every arm; widths and passes have ranges of their own
 
 
 class InitialLoss(StrictModel):
-    """The grid of simulated bigram models (C2 to C4).
-
-    Attributes:
-        vocabularies: n.
-        widths: d.
-        sigmas: Constant standard deviations, beside each head's own.
-        inputs: Pairs of tokens a model.
-        num_seeds: Seeds.
-    """
+    """The grid of simulated bigram models (C2 to C4)."""
 
     vocabularies: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
     widths: list[Annotated[int, Field(ge=2, multiple_of=2)]] = Field(min_length=1)
-    sigmas: list[Annotated[float, Field(gt=0)]]
-    inputs: Count
+    sigmas: list[Annotated[float, Field(gt=0)]]  # constant ones, beside each head's own
+    inputs: Count  # pairs of tokens a model
     num_seeds: Count
 
 
 class FirstLoss(StrictModel):
-    """Untrained GPTs (C5).
+    """Untrained GPTs (C5)."""
 
-    Attributes:
-        size: Sizes; the width is replaced by each of `widths`.
-        widths: d.
-        windows: Windows of the validation split.
-        gradient_windows: Windows for the gradient's norm.
-        num_seeds: Seeds.
-    """
-
-    size: LanguageModel
+    size: LanguageModel  # its width is replaced by each of `widths`
     widths: list[Annotated[int, Field(ge=2, multiple_of=2)]] = Field(min_length=1)
-    windows: Count
-    gradient_windows: Count
+    windows: Count  # of the validation split
+    gradient_windows: Count  # for the gradient's norm
     num_seeds: Count
 
 
 class Curves(StrictModel):
-    """The training curves of all heads, the factorial and the factorised model (C6 to C8, C10, X3, X4, X7 to X9).
-
-    Attributes:
-        task: Model and horizon.
-        num_trials: Trials of each arm, a power of two.
-        num_other_seeds: Seeds of the heads that are not the source's, of the factorial, and of the factorised model.
-    """
+    """The training curves of all heads, the factorial and the factorised model (C6 to C8, C10, X3, X4, X7 to X9)."""
 
     task: Training
-    num_trials: Count
-    num_other_seeds: Count
+    num_trials: Count  # of each arm, a power of two
+    num_other_seeds: Count  # of the heads that are not the source's, of the factorial, and of the factorised model
 
 
 class Widths(StrictModel):
-    """Plain tying against half swap at several widths (X5).
+    """Plain tying against half swap at several widths (X5)."""
 
-    Attributes:
-        task: Model and horizon; the width is replaced by each of `widths`.
-        widths: d.
-        lr: Range of the peak learning rate, the same for both arms and all widths.
-        num_trials: Trials of each arm at each width, a power of two.
-        seeds: Seeds of its report.
-    """
-
-    task: Training
+    task: Training  # its width is replaced by each of `widths`
     widths: list[Annotated[int, Field(ge=2, multiple_of=2)]] = Field(min_length=2)
-    lr: LogRange
-    num_trials: Count
-    seeds: list[Seed] = Field(min_length=1)
+    lr: LogRange  # peak, the same for both arms and all widths
+    num_trials: Count  # of each arm at each width, a power of two
+    seeds: list[Seed] = Field(min_length=1)  # of its report
 
 
 class Passes(StrictModel):
-    """Several passes over a small text (C11).
-
-    Attributes:
-        task: Model, horizon, length of the text.
-        lr: Range of the peak learning rate, the same for both arms.
-        num_trials: Trials of each arm, a power of two.
-        seeds: Seeds of its report.
-    """
+    """Several passes over a small text (C11)."""
 
     task: Training
     lr: LogRange
-    num_trials: Count
-    seeds: list[Seed] = Field(min_length=1)
+    num_trials: Count  # of each arm, a power of two
+    seeds: list[Seed] = Field(min_length=1)  # of its report
 
 
 class Lion(StrictModel):
-    """Rows of rare tokens under Lion (C9).
-
-    Attributes:
-        task: Made-up text and optimizer.
-        num_seeds: Seeds.
-    """
+    """Rows of rare tokens under Lion (C9)."""
 
     task: RareRows
     num_seeds: Count
 
 
 class Config(StrictModel):
-    """One profile of params.yaml.
-
-    Attributes:
-        search: What all searches share.
-        seeds: Fresh seeds; studies without seeds of their own take the first so many.
-        initial_loss: Simulated bigram models.
-        first_loss: Untrained GPTs.
-        curves: Training curves.
-        widths: Widths.
-        passes: Several passes over a small text.
-        lion: Rare rows under Lion.
-    """
+    """One profile of params.yaml."""
 
     search: Rates
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)  # fresh; studies without seeds of their own take the first so many
     initial_loss: InitialLoss
     first_loss: FirstLoss
     curves: Curves
@@ -193,15 +136,7 @@ class Config(StrictModel):
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Measurements of all studies, and the ledgers of all searches.
-    """
+    """Run every study."""
     studies = [*width_searches(config), *curve_searches(config), *passes_searches(config)]
     tuned, trials = tune(runner, measure_run, [search for search, _ in studies], config.search)
     best = [of_arm.best() for of_arm in tuned]
@@ -225,14 +160,7 @@ Searches = Iterator[tuple[Search, Sequence[int]]]
 
 
 def width_searches(config: Config) -> Searches:
-    """List the arms of the width sweep, the widest first.
-
-    Args:
-        config: One profile.
-
-    Yields:
-        Searches of experiment "widths", each with the seeds of its report.
-    """
+    """List the arms of the width sweep with the seeds of their reports, the widest first."""
     study = config.widths
     space = {"lr": study.lr}
     for width in sorted(study.widths, reverse=True):
@@ -243,14 +171,7 @@ def width_searches(config: Config) -> Searches:
 
 
 def curve_searches(config: Config) -> Searches:
-    """List the arms of the training curves, and the factorised model.
-
-    Args:
-        config: One profile.
-
-    Yields:
-        Searches of experiment "curves", each with the seeds of its report.
-    """
+    """List the arms of the training curves, and the factorised model, with the seeds of their reports."""
     study = config.curves
     few = config.seeds[: study.num_other_seeds]
     task, space = study.task.model_dump(), {"lr": config.search.lr}
@@ -260,14 +181,7 @@ def curve_searches(config: Config) -> Searches:
 
 
 def passes_searches(config: Config) -> Searches:
-    """List the arms of several passes over a small text; the best loss on the way selects, not that at the end.
-
-    Args:
-        config: One profile.
-
-    Yields:
-        Searches of experiment "passes", each with the seeds of its report.
-    """
+    """List the arms of several passes over a small text; the best loss on the way selects, not that at the end."""
     study = config.passes
     task, space = study.task.model_dump(), {"lr": study.lr}
     for arm in PASSES_ARMS:
@@ -275,18 +189,9 @@ def passes_searches(config: Config) -> Searches:
 
 
 def factorial(config: Config, lr: float) -> Iterator[Run]:
-    """List the cells between the tied head and small sigma, all at one learning rate.
-
-    With r = (log n) / sqrt(d), small sigma is the tied head with logits times r, input times r, and the table's
-    learning rate divided by r (step 18 of the derivation).
-
-    Args:
-        config: One profile.
-        lr: Learning rate of all cells: half swap's, which is none of the corners'.
-
-    Yields:
-        Runs of experiment "factorial"; the arm says which of logits, input, step are changed, as 0 and 1.
-    """
+    """List the cells between the tied head and small sigma; the arm says which of logits, input, step are changed."""
+    # With r = (log n) / sqrt(d), small sigma is the tied head with logits times r, input times r, and the table's
+    # learning rate divided by r (step 18 of the derivation). lr: half swap's, which is none of the corners'.
     task = config.curves.task
     ratio = initial_sigma(task.vocabulary, task.width, "small_sigma") * math.sqrt(task.width)
     settings = {**task.model_dump(), "curve": False, "lr": lr}
@@ -302,14 +207,7 @@ def factorial(config: Config, lr: float) -> Iterator[Run]:
 
 
 def untrained(config: Config) -> Iterator[Run]:
-    """List the untrained models: GPTs, then simulated bigram models, the largest first.
-
-    Args:
-        config: One profile.
-
-    Yields:
-        Runs of experiments "first_loss" and "initial_loss".
-    """
+    """List the untrained models: GPTs, then simulated bigram models, the largest first."""
     study, grid = config.first_loss, config.initial_loss
     for width, seed in product(sorted(study.widths, reverse=True), config.seeds[: study.num_seeds]):
         for positions, branches in product((True, False), repeat=2):
@@ -326,24 +224,13 @@ def untrained(config: Config) -> Iterator[Run]:
 
 
 def lion(config: Config) -> Iterator[Run]:
-    """List the bigram models under Lion.
-
-    Args:
-        config: One profile.
-
-    Yields:
-        Runs of experiment "rare_rows".
-    """
+    """List the bigram models under Lion."""
     for seed, arm in product(config.seeds[: config.lion.num_seeds], LION_ARMS):
         yield Run("rare_rows", arm, seed, config.lion.task.model_dump())
 
 
 def derivation() -> Iterator[Run]:
-    """List the checks of the derivation, and what its figures show.
-
-    Yields:
-        Runs of experiments "identities", "scores" and "self_logits".
-    """
+    """List the checks of the derivation, and what its figures show."""
     yield from (Run("identities", name, 0, {}) for name in CHECKS)
     yield from (Run("scores", name, 0, {"row": row}) for name in SCORES for row in range(TOKENS))
     yield from (Run("self_logits", name, 0, {}) for name in MAPS)
@@ -364,14 +251,7 @@ MEASURES: dict[str, Callable[[Run], Iterable[Measurement]]] = {
 
 
 def measure_run(run: Run) -> Iterable[Measurement]:
-    """Measure a run of any study: one function, so that all of them form one grid.
-
-    Args:
-        run: Its experiment names the study, with "_search" behind it for a trial.
-
-    Returns:
-        Its measurements.
-    """
+    """Measure a run of any study, or a trial ("_search" behind its name): one function, so that all form one grid."""
     return measure_trial(run) if run.experiment.endswith("_search") else MEASURES[run.experiment](run)
 
 

@@ -39,12 +39,7 @@ EARLY_SHOWN, NEAR_NATS, SHOWN_NATS = 60, 0.2, (-0.15, 0.35)  # steps; nats; nats
 
 
 def draw(results: Path, figures: Path) -> None:
-    """Draw all figures.
-
-    Args:
-        results: Folder of the results.
-        figures: Folder to write SVG files into.
-    """
+    """Draw all figures."""
     runs, trials = read_runs(results / "runs.csv"), read_trials(results / "trials.csv")
     tests = {claim["id"]: claim["tests"] for claim in read_json(results / "verdicts.json")["claims"]}
     draw_initial_loss(runs, figures / "initial_loss.svg")
@@ -61,12 +56,7 @@ def draw(results: Path, figures: Path) -> None:
 
 
 def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
-    """Draw how far above log n simulated models start, against the width, with both formulas and the cross-over.
-
-    Args:
-        runs: `runs.csv`; experiment "initial_loss".
-        path: SVG file to write.
-    """
+    """Draw how far above log n simulated models start, against the width, with both formulas and the cross-over."""
     rows = runs[(runs["experiment"] == "initial_loss") & (runs["arm"] == "own")]
     rows = rows.assign(n=configured(rows, "n"), d=configured(rows, "d"))
     vocabularies = sorted(rows["n"].unique())
@@ -99,12 +89,7 @@ def draw_initial_loss(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_first_loss(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the first loss of untrained GPTs against the width, with and without positions and branches.
-
-    Args:
-        runs: `runs.csv`; experiment "first_loss".
-        path: SVG file to write.
-    """
+    """Draw the first loss of untrained GPTs against the width, with and without positions and branches."""
     rows = runs[(runs["experiment"] == "first_loss") & runs["metric"].str.endswith("_loss_nats")]
     keys = ("width", "positions", "branches")
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index)
@@ -136,12 +121,7 @@ def draw_first_loss(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_scores(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the initial scores between a few tokens as heat maps.
-
-    Args:
-        runs: `runs.csv`; experiment "scores".
-        path: SVG file to write.
-    """
+    """Draw the initial scores between a few tokens as heat maps."""
     rows = runs[runs["experiment"] == "scores"]
     rows = rows.assign(row=configured(rows, "row"))
     arms = [arm for arm in ("tied", "half_swap", "signed_swap", "orthogonal") if arm in set(rows["arm"])]
@@ -159,12 +139,7 @@ def draw_scores(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_self_logits(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the distribution of the self-logit under each map, with the predicted mean.
-
-    Args:
-        runs: `runs.csv`; experiment "self_logits".
-        path: SVG file to write.
-    """
+    """Draw the distribution of the self-logit under each map, with the predicted mean."""
     rows = runs[runs["experiment"] == "self_logits"]
     predicted = {"tied": 8.0, "shuffle": 2 / 8, "shuffle_square": 8 / 8, "half_swap": 0.0, "signed_swap": 0.0}
     arms = [arm for arm in NAME if arm in set(rows["arm"])]
@@ -183,12 +158,7 @@ def draw_self_logits(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_curves(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the beginning of the training curves of the source's heads, and their distance from half swap throughout.
-
-    Args:
-        runs: `runs.csv`; experiment "curves", metric "part_loss_nats".
-        path: SVG file to write.
-    """
+    """Draw the beginning of the training curves of the source's heads, and their distance from half swap."""
     rows = runs[(runs["experiment"] == "curves") & (runs["metric"] == "part_loss_nats")]
     tables = {arm: rows[rows["arm"] == arm].pivot(index="step", columns="seed", values="value") for arm in SOURCE_ARMS}
     question = "Who is fast, and when?"
@@ -218,12 +188,7 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_search(trials: pd.DataFrame, path: Path) -> None:
-    """Draw the validation loss against the learning rate for every head.
-
-    Args:
-        trials: `trials.csv`; experiment "curves".
-        path: SVG file to write.
-    """
+    """Draw the validation loss against the learning rate for every head."""
     rows = trials[trials["experiment"] == "curves"]
     rows = rows.assign(lr=configured(rows, "lr"))
     question = "Do all heads want the same learning rate?"
@@ -245,12 +210,7 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
 
 
 def draw_gaps(tests: dict, path: Path) -> None:
-    """Draw the judged differences of areas and final losses, with their margins of equality.
-
-    Args:
-        tests: Judged tests by claim from `verdicts.json`.
-        path: SVG file to write.
-    """
+    """Draw the judged differences of areas and final losses, with their margins of equality."""
     areas = [test for claim in ("C7", "C7b", "C7c", "X7") for test in tests[claim] if test["unit"] == "percent"]
     finals = [test for claim in ("C8", "C8b", "C8c", "C8d", "X7", "X8", "X9") for test in tests[claim]]
     finals = [test for test in finals if test["unit"] == "nats"]
@@ -293,11 +253,7 @@ def _interval(axes: Axes, test: dict, position: float) -> None:
 
 
 def draw_fixed_points(path: Path) -> None:
-    """Draw how many coordinates a shuffle leaves in place, by the number of groups; no measurement.
-
-    Args:
-        path: SVG file to write.
-    """
+    """Draw how many coordinates a shuffle leaves in place, by the number of groups; no measurement."""
     question = "How many coordinates does a shuffle leave in place?"
     shown = "by the formula; nothing is random"
     with drawing(path, question=question, shown=shown, columns=len(SHUFFLE_WIDTHS), height_in=2.4) as (_, panels):
@@ -309,12 +265,7 @@ def draw_fixed_points(path: Path) -> None:
 
 
 def draw_factorial(tests: dict, path: Path) -> None:
-    """Draw the main effects of the three things that small sigma changes.
-
-    Args:
-        tests: Judged tests by claim from `verdicts.json`; X4c.
-        path: SVG file to write.
-    """
+    """Draw the main effects of the three things that small sigma changes."""
     question = "Which of its three changes makes small σ fast or slow?"
     counts = [test["n"] for test in tests["X4c"] if test["n"]]
     shown = f"main effects, n = {_counts(counts)} seeds; thick: 90 %, thin: 95 % interval; negative is better"
@@ -331,12 +282,7 @@ def draw_factorial(tests: dict, path: Path) -> None:
 
 
 def draw_widths(runs: pd.DataFrame, path: Path) -> None:
-    """Draw what plain tying costs against half swap, by the width: first loss and area.
-
-    Args:
-        runs: `runs.csv`; experiment "widths".
-        path: SVG file to write.
-    """
+    """Draw what plain tying costs against half swap, by the width: first loss and area."""
     rows = runs[runs["experiment"] == "widths"]
     rows = rows.assign(width=configured(rows, "width"), vocabulary=configured(rows, "vocabulary"))
     cross = (np.log(rows["vocabulary"].iloc[0]) + 0.5) ** 2
@@ -362,12 +308,7 @@ def draw_widths(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_rare_rows(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the largest entry of the input rows by class of token under Lion.
-
-    Args:
-        runs: `runs.csv`; experiment "rare_rows".
-        path: SVG file to write.
-    """
+    """Draw the largest entry of the input rows by class of token under Lion."""
     rows = runs[runs["experiment"] == "rare_rows"]
     classes = ("unseen", "rare", "frequent")
     question = "Whose rows go to the wall under Lion?"

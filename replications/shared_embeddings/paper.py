@@ -71,37 +71,21 @@ FILES = (TOKENIZER, *(file for files in TEXT.values() for file in files))
 
 
 class Settings(FullScaleSettings):
-    """One block of paper.yaml.
-
-    Attributes:
-        width: d.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        context: Tokens a window.
-        batch: Windows a step, a multiple of the devices.
-        micro_batch: Most windows a device handles at once; a batch is accumulated from these.
-        steps: Optimizer steps.
-        warmup_steps: Steps of the linear rise; half a cosine follows.
-        evaluation_windows: Windows in an evaluation.
-        lr: Range of the peak learning rate.
-        num_trials: Trials of each head, a power of two.
-        draw_seed: Seed of the Sobol sequence.
-        run_seed: Seed of initialisation and data order in all trials; not among the reported seeds.
-    """
+    """One block of paper.yaml."""
 
     width: int = Field(ge=2, multiple_of=2)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
-    context: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    micro_batch: int = Field(ge=1)
+    context: int = Field(ge=1)  # tokens a window
+    batch: int = Field(ge=1)  # windows a step, a multiple of the devices
+    micro_batch: int = Field(ge=1)  # most windows a device handles at once; a batch is accumulated from these
     steps: int = Field(ge=2)
-    warmup_steps: int = Field(ge=0)
-    evaluation_windows: int = Field(ge=1)
-    lr: LogRange
-    num_trials: int = Field(ge=1)
-    draw_seed: int = Field(ge=0)
-    run_seed: int = Field(ge=0)
+    warmup_steps: int = Field(ge=0)  # linear rise; half a cosine follows
+    evaluation_windows: int = Field(ge=1)  # in an evaluation
+    lr: LogRange  # peak
+    num_trials: int = Field(ge=1)  # of each head, a power of two
+    draw_seed: int = Field(ge=0)  # of the Sobol sequence
+    run_seed: int = Field(ge=0)  # of initialisation and data order in all trials; not among the reported seeds
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -126,14 +110,7 @@ class Settings(FullScaleSettings):
         return FILES
 
     def size(self, vocabulary: int) -> LanguageModel:
-        """Return the sizes of the model.
-
-        Args:
-            vocabulary: n, the tokenizer's.
-
-        Returns:
-            Its sizes.
-        """
+        """Return the sizes of the model; the vocabulary is the tokenizer's."""
         return LanguageModel(
             vocabulary=vocabulary, width=self.width, layers=self.layers, heads=self.heads, context=self.context
         )
@@ -141,25 +118,15 @@ class Settings(FullScaleSettings):
 
 @dataclass(frozen=True)
 class Text:
-    """The encoded text.
+    """The encoded text."""
 
-    Attributes:
-        streams: Token ids of each split.
-        vocabulary: n.
-        threshold: Loss to reach, half a nat below the entropy of the token frequencies.
-    """
-
-    streams: Mapping[Split, Tensor]
+    streams: Mapping[Split, Tensor]  # token ids, on the CPU
     vocabulary: int
-    threshold: float
+    threshold: float  # loss to reach, half a nat below the entropy of the token frequencies
 
     @classmethod
     def load(cls) -> "Text":
-        """Encode all splits with GPT-2's tokenizer.
-
-        Returns:
-            The text, on the CPU.
-        """
+        """Encode all splits with GPT-2's tokenizer."""
         tokenizer = Tokenizer.from_file(str(TOKENIZER.path()))
         streams = {split: _encoded(tokenizer, TEXT[split]) for split in SPLITS}
         threshold = unigram_entropy(streams["train"]) - BELOW_UNIGRAM_NATS
@@ -173,12 +140,7 @@ def _encoded(tokenizer: Tokenizer, files: Sequence[HubFile]) -> Tensor:
 
 
 class Model(nn.Module):
-    """A GPT and its head as one module, since Fabric wraps one.
-
-    Args:
-        arm: Head.
-        size: Sizes.
-    """
+    """A GPT and its head as one module, since Fabric wraps one."""
 
     def __init__(self, arm: str, size: LanguageModel) -> None:
         """Draw the parameters from torch's global generator."""
@@ -189,40 +151,21 @@ class Model(nn.Module):
         self.gpt.head = HEADS[arm](self.gpt.token_embedding)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits in float32: in half precision a tied self-logit may overflow.
-
-        Args:
-            tokens: Shape (B, T).
-
-        Returns:
-            Shape (B, T, n).
-        """
+        """Return logits of shape (B, T, n) in float32: in half precision a tied self-logit may overflow."""
         return self.gpt(tokens).float()
 
 
 @dataclass(frozen=True)
 class Study:
-    """Trains and measures on all devices at once.
-
-    Attributes:
-        fabric: Launched.
-        settings: One block of paper.yaml.
-        text: Encoded text.
-    """
+    """Trains and measures on all devices at once."""
 
     fabric: Fabric
     settings: Settings
     text: Text
 
     def measure(self, run: Run) -> Iterator[Measurement]:
-        """Train from scratch; a trial of the search never looks at the test split.
-
-        Args:
-            run: Head, seed and lr.
-
-        Yields:
-            The loss of each split at the end, and summaries of the training curve.
-        """
+        """Train from scratch; yield each split's loss at the end, and summaries of the training curve."""
+        # A trial of the search never looks at the test split.
         settings, (initialisation, order, _) = self.settings, seeds_of(run.seed)
         splits: tuple[Split, ...] = ("validation",) if run.experiment.endswith("_search") else ("validation", "test")
         torch.manual_seed(initialisation)
@@ -287,15 +230,7 @@ class Study:
 
 
 def run(settings: Settings, session: Session) -> Tables:
-    """Tune every head, and run the selected rates on fresh seeds.
-
-    Args:
-        settings: One block of paper.yaml.
-        session: Executes runs, on the settings' hardware.
-
-    Returns:
-        Measurements of trials and reported runs, and the ledger of the search.
-    """
+    """Tune every head, and run the selected rates on fresh seeds."""
     text = Text.load()
     execute = partial(session, Study(session.fabric, settings, text).measure)
     space = {"lr": settings.lr}
@@ -317,11 +252,7 @@ def run(settings: Settings, session: Session) -> Tables:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from its command line.
-
-    Args:
-        arguments: Command line; None for the process's own.
-    """
+    """Run the study from its command line."""
     full_scale.main(Settings, run, module=MODULE, announced=["lr"], arguments=arguments)
 
 

@@ -20,17 +20,9 @@ def relative(value: float, expected: float) -> float:
 
 
 def bigram_losses(table: Tensor, output: Tensor, seed: int, inputs: int) -> Tensor:
-    """Losses of the bigram model at random pairs of different tokens.
-
-    Args:
-        table: Input embedding after the map P, before the norm, shape (n, d); P keeps norms.
-        output: Output table, shape (n, d).
-        seed: Seed of the pairs.
-        inputs: Number of pairs.
-
-    Returns:
-        log sum_k e^(z_ik) - z_ij in nats, shape (inputs,).
-    """
+    """Losses of the bigram model at random pairs of different tokens, in nats, shape (inputs,)."""
+    # log sum_k e^(z_ik) - z_ij. table: input embedding after the map P, which keeps norms, and before the norm, shape
+    # (n, d); output: (n, d).
     n = len(table)
     generator = np.random.default_rng(seed)
     i = torch.from_numpy(generator.integers(n, size=inputs))

@@ -22,27 +22,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AffineCases:
-    """Gaussian data with affine scores that are wrong in slope and intercept, by amounts that change with time.
-
-    Attributes:
-        schedule: The schedule of all cases.
-        t: Times, shape (n,).
-        mean: m_0, shape (k,).
-        variance: v_0, shape (k,).
-        slope: Slope of the scores, shape (k, n).
-        intercept: Their intercepts, shape (k, n).
-        prior_mean: Means of q_T, shape (k,).
-        prior_variance: Variances of q_T, shape (k,).
-    """
+    """Gaussian data with affine scores that are wrong in slope and intercept, by amounts that change with time."""
 
     schedule: Schedule
-    t: Array
-    mean: Array
-    variance: Array
-    slope: Array
-    intercept: Array
-    prior_mean: Array
-    prior_variance: Array
+    t: Array  # shape (n,)
+    mean: Array  # m_0, shape (k,)
+    variance: Array  # v_0, shape (k,)
+    slope: Array  # of the scores, shape (k, n)
+    intercept: Array  # of the scores, shape (k, n)
+    prior_mean: Array  # of q_T, shape (k,)
+    prior_variance: Array  # of q_T, shape (k,)
 
     @property
     def score_error(self) -> Array:
@@ -97,16 +86,7 @@ class AffineCases:
 
 
 def random_affine_cases(seed: int, num_cases: int, num_times: int = 4001) -> AffineCases:
-    """Cases with random data, errors and priors: half start from p_T, half from N(0, 1).
-
-    Args:
-        seed: Of NumPy's generator.
-        num_cases: k.
-        num_times: n.
-
-    Returns:
-        The cases; m_0 is standard normal, v_0 lies in [0.05, 4], the slope is wrong by at most 60 %.
-    """
+    """Draw k cases: m_0 standard normal, v_0 in [0.05, 4], slopes wrong by 60 % at most; half start from N(0, 1)."""
     rng = np.random.default_rng(seed)
     schedule = VariancePreserving()
     t = time_grid(schedule, num_times)

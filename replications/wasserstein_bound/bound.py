@@ -132,12 +132,8 @@ def log_integral(t: ArrayLike, log_values: ArrayLike) -> Array:
 def score_weight(diffusion_squared: ArrayLike, eta: ArrayLike) -> Array:
     """Coefficient of the score in the drift of the reverse process: w = (1 + eta^2) g^2 / 2.
 
-    Args:
-        diffusion_squared: g^2 > 0, shape (..., n).
-        eta: sigma / g >= 0, a number or shape (...).
-
     Returns:
-        w, shape (..., n).
+        w, shape (..., n) like g^2; eta is a number or of shape (...).
 
     Raises:
         ValueError: If g^2 is not positive or eta is negative.
@@ -151,11 +147,7 @@ def growth_rate(
 ) -> Array:
     """Rate at which the distance of two coupled paths may grow on its way to t = 0: l_-f + w L_s.
 
-    Args:
-        diffusion_squared: g^2 > 0, shape (..., n).
-        score_slope: L_s, shape (..., n).
-        drift_slope: l_-f, shape (..., n).
-        eta: sigma / g >= 0, a number or shape (...).
+    Arguments are those of `wasserstein_upper_bound`.
 
     Returns:
         d log I / dt, shape (..., n), per unit time.
@@ -271,15 +263,8 @@ def wasserstein_corollary_bound(
     T4 with the Cauchy-Schwarz inequality; J_lambda = 1/2 int lambda e^2 dt is the training loss with weight lambda.
     Never below T4; equal to it exactly if lambda e is proportional to w I.
 
-    Args:
-        t: Times, shape (n,), increasing.
-        diffusion_squared: g^2 > 0, shape (..., n) or a number.
-        score_error: e >= 0, shape (..., n) or a number.
-        score_slope: L_s, shape (..., n) or a number.
-        drift_slope: l_-f, shape (..., n) or a number.
-        eta: sigma / g >= 0, a number or shape (...).
-        prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
-        loss_weight: lambda > 0, shape (..., n) or a number; None means g^2, the weight of the likelihood.
+    Arguments are those of `wasserstein_upper_bound`, and `loss_weight`, lambda > 0, shape (..., n) or a number; None
+    means g^2, the weight of the likelihood.
 
     Returns:
         The bound with its two terms and log I.
@@ -312,12 +297,8 @@ def offset_upper_bound(
     Noising contracts W_2 to its own stationary law N(0, 1) by exp(-1/2 int beta), which cancels the drift's part of
     I(T).
 
-    Args:
-        t: Times, shape (n,), increasing from 0.
-        diffusion_squared: g^2 = beta > 0, shape (..., n) or a number.
-        score_slope: L_s, shape (..., n) or a number.
-        eta: sigma / g >= 0, a number or shape (...).
-        data_prior_distance: W_2(p_0, N(0, 1)) >= 0, a number or shape (...).
+    Arguments are those of `wasserstein_upper_bound`, t from 0 on, and `data_prior_distance`, W_2(p_0, N(0, 1)) >= 0, a
+    number or shape (...).
 
     Returns:
         Bound of the offset, shape (...).
@@ -364,10 +345,7 @@ def ode_lemma_bound(
 def score_loss(t: ArrayLike, *, loss_weight: ArrayLike, score_error: ArrayLike) -> Array:
     """J_lambda = 1/2 int lambda(t) e(t)^2 dt, the score-matching loss; with lambda = g^2 in nats.
 
-    Args:
-        t: Times, shape (n,), increasing.
-        loss_weight: lambda >= 0, shape (..., n) or a number.
-        score_error: e >= 0, shape (..., n) or a number.
+    Arguments are those of `wasserstein_upper_bound`, and `loss_weight`, lambda >= 0, shape (..., n) or a number.
 
     Returns:
         J, shape (...).
@@ -395,12 +373,7 @@ def kl_upper_bound(
     1/2 int w^2 / (eta g)^2 e^2 dt, and marginals lose information. eta = 1, factor 1, is theorem 1 of arXiv
     2101.09258. There is no such bound for the ODE: the factor grows without limit as eta -> 0.
 
-    Args:
-        t: Times, shape (n,), increasing.
-        diffusion_squared: g^2 > 0, shape (..., n) or a number.
-        score_error: e >= 0, shape (..., n) or a number.
-        eta: sigma / g > 0, a number or shape (...).
-        prior_kl: KL(p_T | q_T) >= 0 in nats, a number or shape (...).
+    Arguments are those of `wasserstein_upper_bound`, and `prior_kl`, KL(p_T | q_T) >= 0 in nats, like `eta` in shape.
 
     Returns:
         The bound in nats, shape (...).

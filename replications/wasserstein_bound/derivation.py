@@ -3,8 +3,8 @@
 Letters as in `bound`. The proof, for every eta >= 0 and without a lemma from optimal transport:
 
 S1  The reverse process with the exact score, dx = (f - w grad log p_t) dt + sigma dw from T to 0, has the marginals
-p_t for
-    every sigma, if w = (g^2 + sigma^2) / 2. Its Fokker-Planck equation is that of the forward process read backwards.
+    p_t for every sigma, if w = (g^2 + sigma^2) / 2. Its Fokker-Planck equation is that of the forward process read
+    backwards.
 S2  Couple x (exact score) and y (model) by the *same* noise, starting from an optimal pair (x_T, y_T). The noise
     cancels in D = x - y: dD/dt = f(x) - f(y) - w (grad log p(x) - s(y)).
 S3  Insert s(x): -1/2 d|D|^2/dt = -D.(f(x) - f(y)) + w D.(s(x) - s(y)) + w D.(grad log p(x) - s(x))
@@ -14,7 +14,7 @@ S5  Multiply by I: d(I R)/dt >= -I w e, hence R(0) <= I(T) R(T) + int w I e dt.
 S6  W_2(p_0, q_0) <= R(0) since (x_0, y_0) is one coupling of many, and R(T) = W_2(p_T, q_T).
 
 S7 to S9 and the theorems are in `derivation_of_theorems`, the corrections to the post in `derivation_of_corrections`.
-Every check runs again with one ingredient wrong on purpose, the control: a check that cannot fail proves nothing.
+Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,17 +41,10 @@ ETAS = (0.0, 0.5, 1.0, 2.0)
 
 
 def step_s1_marginals() -> Check:
-    """S1: with the exact score every eta leads from p_T to p_0; means and variances of Gaussians, by an ODE solver.
-
-    m' = (-beta / 2 + w / v_t) m - w mu_t / v_t and V' = 2 (-beta / 2 + w / v_t) V - sigma^2, integrated from T to 0.
-    Tolerance 1e-8: the solver's, at relative 1e-11 per step.
-
-    Control: w = g^2 for every eta, as if the reverse SDE's factor held for all; taken at eta = 0, 1/2 and 2, the
-    least.
-
-    Returns:
-        Largest absolute error of mean and variance at 0.
-    """
+    """S1: with the exact score every eta leads from p_T to p_0; means and variances of Gaussians, by an ODE solver."""
+    # m' = (-beta / 2 + w / v_t) m - w mu_t / v_t and V' = 2 (-beta / 2 + w / v_t) V - sigma^2, integrated from T to 0.
+    # Absolute error of mean and variance at 0; tolerance 1e-8: the solver's, at relative 1e-11 per step.
+    # Control: w = g^2 for every eta, as if the reverse SDE's factor held for all; eta = 0, 1/2 and 2, the least.
     mean, variance = 1.3, 0.25
 
     def error(eta: float, weight: float) -> float:
@@ -89,16 +82,10 @@ def _pairs(
 
 
 def step_s2_noise_cancels() -> Check:
-    """S2: under shared noise the difference of two paths has no quadratic variation; it is O(step) of the noise's own.
-
-    500 pairs, 1000 steps, perturbed score of two clusters, eta = 1. The sum of the squared increments of D, relative
-    to 2 int sigma^2 dt, which is its value for independent noises. Tolerance 1e-2: it is of order 1 / steps.
-
-    Control: independent noises.
-
-    Returns:
-        The quadratic variation of D relative to 2 int sigma^2 dt.
-    """
+    """S2: under shared noise the difference of two paths has no quadratic variation; it is O(step) of the noise's."""
+    # 500 pairs, 1000 steps, perturbed score of two clusters, eta = 1. The sum of the squared increments of D, relative
+    # to 2 int sigma^2 dt, which is its value for independent noises. Tolerance 1e-2: it is of order 1 / steps.
+    # Control: independent noises.
     mixture, perturbation = SymmetricMixture(SCHEDULE, 1.0, 0.25), Perturbation(shift=0.2, amplitude=0.2, frequency=3)
 
     def variation(shared: bool) -> float:
@@ -110,17 +97,11 @@ def step_s2_noise_cancels() -> Check:
 
 
 def step_s3_pointwise() -> Check:
-    """S3: the inequality for one pair of points, at 100 000 random pairs in three dimensions.
-
-    The product of three mixtures of two clusters, score with an error that is no gradient: a rotation A x,
-    antisymmetric, which adds nothing to L_s, and a bounded one. The violation is relative to the sum of the magnitudes
-    of the terms. Tolerance 1e-9: rounding.
-
-    Control: the slope of the typical point, -1 / v_t, in place of the supremum L_s: no bound.
-
-    Returns:
-        Largest violation.
-    """
+    """S3: the inequality for one pair of points, at 100 000 random pairs in three dimensions."""
+    # The product of three mixtures of two clusters, score with an error that is no gradient: a rotation A x,
+    # antisymmetric, which adds nothing to L_s, and a bounded one. The violation is relative to the sum of the
+    # magnitudes of the terms. Tolerance 1e-9: rounding.
+    # Control: the slope of the typical point, -1 / v_t, in place of the supremum L_s: no bound.
     rng = np.random.default_rng(2)
     mixture, perturbation = SymmetricMixture(SCHEDULE, 1.0, 0.25), Perturbation(shift=0.1, amplitude=0.3, frequency=2)
     rotation = np.array([[0.0, 1.0, -0.5], [-1.0, 0.0, 2.0], [0.5, -2.0, 0.0]])
@@ -147,17 +128,11 @@ def step_s3_pointwise() -> Check:
 
 
 def step_s4_growth() -> Check:
-    """S4: -dR/dt <= (l_-f + w L_s) R + w e, on pairs carried by shared noise; dR/dt without differences.
-
-    R dR/dt = E D.dD/dt is evaluated exactly on the points of the moment, and so is e; no step size enters. A constant
-    shift of the score of one Gaussian gives equality: its error counts both sides. Perturbed scores of two clusters
-    give the inequality. Tolerance 1e-6: rounding.
-
-    Control: half the error's term, w e / 2, in the case of equality.
-
-    Returns:
-        Largest violation relative to the right side's terms, or deviation from equality.
-    """
+    """S4: -dR/dt <= (l_-f + w L_s) R + w e, on pairs carried by shared noise; dR/dt without differences."""
+    # R dR/dt = E D.dD/dt is evaluated exactly on the points of the moment, and so is e; no step size enters. A
+    # constant shift of the score of one Gaussian gives equality: its error counts both sides. Perturbed scores of two
+    # clusters give the inequality. Relative to the right side's terms. Tolerance 1e-6: rounding.
+    # Control: half the error's term, w e / 2, in the case of equality.
     errors, controls = [], []
     for eta in ETAS:
         for mean, perturbation in (
@@ -185,15 +160,9 @@ def step_s4_growth() -> Check:
 
 
 def step_s5_gronwall() -> Check:
-    """S5: the equality case -dR/dt = rate R + w e, by an ODE solver, is R(0) = I(T) R(T) + int w I e dt.
-
-    A rate that changes sign and an error that oscillates. Tolerance 1e-6: the trapezoidal rule on 20 001 points.
-
-    Control: I taken from t to T, exp int_t^T, the factor for a process that runs forwards.
-
-    Returns:
-        Relative error of R(0).
-    """
+    """S5: the equality case -dR/dt = rate R + w e, by an ODE solver, is R(0) = I(T) R(T) + int w I e dt."""
+    # A rate that changes sign and an error that oscillates. Tolerance 1e-6: the trapezoidal rule on 20 001 points.
+    # Control: I taken from t to T, exp int_t^T, the factor for a process that runs forwards.
     t, last = np.linspace(0, 1, 20_001), 0.4
 
     def rate(t: Array | float) -> Array:
@@ -211,16 +180,10 @@ def step_s5_gronwall() -> Check:
 
 
 def step_s6_coupling() -> Check:
-    """S6: the pairs' R bounds W_2 of the two clouds, and is equal to it at T if the pairs start optimally.
-
-    500 points of N(0.5, 1) and N(0, 2), sorted, then carried by shared noise and two scores. W_2 of the clouds by
-    quantiles, exactly. Tolerance 1e-6: rounding.
-
-    Control: pairs that start in opposite order.
-
-    Returns:
-        Largest excess of W_2 over R at the end, and relative error of R(T).
-    """
+    """S6: the pairs' R bounds W_2 of the two clouds, and is equal to it at T if the pairs start optimally."""
+    # 500 points of N(0.5, 1) and N(0, 2), sorted, then carried by shared noise and two scores. W_2 of the clouds by
+    # quantiles, exactly. Error: excess of W_2 over R at the end, and relative error of R(T). Tolerance 1e-6: rounding.
+    # Control: pairs that start in opposite order.
     rng = np.random.default_rng(3)
     mixture, perturbation = SymmetricMixture(SCHEDULE, 1.0, 0.25), Perturbation(shift=0.2, amplitude=0.2, frequency=3)
     x, y = np.sort(rng.standard_normal(500) + 0.5), np.sort(np.sqrt(2) * rng.standard_normal(500))

@@ -40,17 +40,11 @@ NUM_TIMES = 20_001
 
 
 def correction_1_ode_weight() -> Check:
-    """The ODE's weight is g^2 / 2 in both places; the post substitutes into its lemma and writes g^2.
-
-    Data N(0, 1), constant beta, s = -x + c: the samples end beta T c / 2 away, and the bound with g^2 / 2 is equal to
-    that. With g^2 it is 2 c (1 - exp(-beta T / 2)), too small beyond beta T = 3.187, the root of y = 2 (1 - exp(-y)),
-    y = beta T / 2.
-
-    Control: the bound with g^2, at beta T = 5 and 20; the smaller relative excess.
-
-    Returns:
-        Relative error of the equality, of the g^2 form's own closed form, and of W_2 at the root.
-    """
+    """The ODE's weight is g^2 / 2 in both places; the post substitutes into its lemma and writes g^2."""
+    # Data N(0, 1), constant beta, s = -x + c: the samples end beta T c / 2 away, and the bound with g^2 / 2 is equal
+    # to that. With g^2 it is 2 c (1 - exp(-beta T / 2)), too small beyond beta T = 3.187, the root of y = 2
+    # (1 - exp(-y)), y = beta T / 2. Error: of the equality, of the g^2 form's own closed form, and of W_2 at the root.
+    # Control: the bound with g^2, at beta T = 5 and 20; the smaller relative excess.
     errors, controls = [], []
     root = 2 * root_scalar(lambda y: y + 2 * np.expm1(-y), bracket=(1.0, 3.0), xtol=1e-14).root
     for rate in (1.0, root, 5.0, 20.0):
@@ -73,17 +67,12 @@ def correction_1_ode_weight() -> Check:
 
 
 def correction_2_sign_of_time() -> Check:
-    """A process run from T to 0 needs the one-sided constant of **-b**; that of b serves a process run from 0 to T.
-
-    The post assumes the constant of b and says that both signs of its estimate hold. They hold with a two-sided
-    Lipschitz constant. Nonlinear case, b = -2 y + sin(y) and a = b + 1/2: the constant of -b is 3, of b -1. The gap
-    comes from an ODE solver, in both directions of time. The linear case, with equality, is `theorem_t5_ode_lemma`.
-
-    Control: the constants exchanged; the excess of the gap over the bound for time running back.
-
-    Returns:
-        Largest excess of the gaps over the bounds with the right constants.
-    """
+    """A process run from T to 0 needs the one-sided constant of **-b**; that of b serves a process run from 0 to T."""
+    # The post assumes the constant of b and says that both signs of its estimate hold. They hold with a two-sided
+    # Lipschitz constant. Nonlinear case, b = -2 y + sin(y) and a = b + 1/2: the constant of -b is 3, of b -1. The gap
+    # comes from an ODE solver, in both directions of time; error: its excess over the bounds with the right constants.
+    # The linear case, with equality, is `theorem_t5_ode_lemma`.
+    # Control: the constants exchanged; the excess of the gap over the bound for time running back.
     push, t = 0.5, np.linspace(0, 1, 2001)
 
     def gap(forwards: bool) -> float:
@@ -103,19 +92,14 @@ def correction_2_sign_of_time() -> Check:
 
 
 def correction_3_extra_term() -> Check:
-    """The SDE needs no detour through ODEs, whose extra term E D.(grad log p(x) - grad log q(y)) the post cannot sign.
-
-    It need not: with shared noise the term never arises (S2). What is true of it, for Gaussians x = A z, y = B z: the
-    term is tr M + tr M^-1 - 2 d with M = A^T B^-T. Under an optimal coupling M has positive eigenvalues and the term
-    is >= 0 (displacement convexity of the entropy); on the line the flows are increasing maps, keep the coupling
-    optimal, and the post's proof goes through. In the plane y = rotated x has M a rotation, and the term is 4 (cos -
-    1) < 0: the counterexample that the post mentions but does not give.
-
-    Control: the rotation by 1 radian; minus the term.
-
-    Returns:
-        Error of the formula against quadrature-free moments, and the largest violation of >= 0 under optimal coupling.
-    """
+    """The SDE needs no detour through ODEs, whose term E D.(grad log p(x) - grad log q(y)) the post cannot sign."""
+    # It need not: with shared noise the term never arises (S2). What is true of it, for Gaussians x = A z, y = B z:
+    # the term is tr M + tr M^-1 - 2 d with M = A^T B^-T. Under an optimal coupling M has positive eigenvalues and the
+    # term is >= 0 (displacement convexity of the entropy); on the line the flows are increasing maps, keep the
+    # coupling optimal, and the post's proof goes through. In the plane y = rotated x has M a rotation, and the term is
+    # 4 (cos - 1) < 0: the counterexample that the post mentions but does not give.
+    # Error: of the formula against quadrature-free moments, and the violation of >= 0 under optimal coupling.
+    # Control: the rotation by 1 radian; minus the term.
     rng = np.random.default_rng(5)
 
     def term(first: Array, second: Array) -> float:
@@ -137,16 +121,10 @@ def correction_3_extra_term() -> Check:
 
 
 def correction_4_weight_of_time() -> Check:
-    """g^2 I is not increasing in t, as the post has it: for N(m, 1) and constant beta it is beta exp(-beta t / 2).
-
-    I shrinks wherever beta / 2 + beta L_s < 0; here L_s = -1. (Nor would an increasing weight ask for more weight on
-    small t, as the post goes on.)
-
-    Control: the claim; by how much g^2 I(T) falls below g^2 I(0), relative.
-
-    Returns:
-        Relative error of g^2 I from beta exp(-beta t / 2).
-    """
+    """g^2 I is not increasing in t, as the post has it: for N(m, 1) and constant beta it is beta exp(-beta t / 2)."""
+    # I shrinks wherever beta / 2 + beta L_s < 0; here L_s = -1. (Nor would an increasing weight ask for more weight on
+    # small t, as the post goes on.)
+    # Control: the claim; by how much g^2 I(T) falls below g^2 I(0), relative.
     schedule = ConstantRate(rate=5.0)
     t = time_grid(schedule, NUM_TIMES)
     weight = schedule.beta(t) * np.exp(log_growth(t, schedule.drift_slope(t) - schedule.beta(t)))
@@ -154,18 +132,12 @@ def correction_4_weight_of_time() -> Check:
 
 
 def correction_5_trained_loss() -> Check:
-    """A bound by the trained, conditional loss does not go to zero with the error, and T2's is infinite.
-
-    Exact score of N(0, 1/4): W_2 = 0 and the score's error is 0, yet the conditional loss is the gap of T6, 6.59 at
-    t = 0.1. As t_0 -> 0, int g^2 gap dt grows like log(1 / t_0), for any smooth data: slope 1 in one dimension. T4
-    with the root of the gap stays finite, since the root is integrable. Tolerance 1e-3 for the slope from t_0 = 1e-6
-    to 1e-8.
-
-    Control: the weight g^2 (1 - alpha^2), that of the noise-prediction loss, under which it converges: slope 0.
-
-    Returns:
-        Error of the slope, plus the excess of T4 by the gap from t_0 = 1e-8 over 1.001 times that from 1e-6.
-    """
+    """A bound by the trained, conditional loss does not go to zero with the error, and T2's is infinite."""
+    # Exact score of N(0, 1/4): W_2 = 0 and the score's error is 0, yet the conditional loss is the gap of T6, 6.59 at
+    # t = 0.1. As t_0 -> 0, int g^2 gap dt grows like log(1 / t_0), for any smooth data: slope 1 in one dimension. T4
+    # with the root of the gap stays finite, since the root is integrable. Error: of the slope from t_0 = 1e-6 to 1e-8
+    # (tolerance 1e-3), plus the excess of T4 by the gap from t_0 = 1e-8 over 1.001 times that from 1e-6.
+    # Control: the weight g^2 (1 - alpha^2), that of the noise-prediction loss, under which it converges: slope 0.
     schedule = VariancePreserving()
     losses, weighted, bounds = [], [], []
     for start in (1e-6, 1e-8):
@@ -189,17 +161,11 @@ def correction_5_trained_loss() -> Check:
 
 
 def kl_route_to_a_shift() -> Check:
-    """For a shift, T2 is (1 - I(T)^2 v_T / v_0)^(1/2) times the bound through KL, Talagrand's (2 v_0 J)^(1/2).
-
-    Since int g^2 I^2 dt = v_0 - I(T)^2 v_T for the exact score and eta = 1 (the variance that the noise leaves, and
-    what is left of the prior's). With the usual horizon the two agree to 1e-5, so that an equality on a screen is no
-    proof. Short horizon, T = 0.2.
-
-    Control: the ratio taken as 1.
-
-    Returns:
-        Relative error of T2 / (2 v_0 J)^(1/2).
-    """
+    """For a shift, T2 is (1 - I(T)^2 v_T / v_0)^(1/2) times the bound through KL, Talagrand's (2 v_0 J)^(1/2)."""
+    # Since int g^2 I^2 dt = v_0 - I(T)^2 v_T for the exact score and eta = 1 (the variance that the noise leaves, and
+    # what is left of the prior's). With the usual horizon the two agree to 1e-5, so that an equality on a screen is no
+    # proof. Short horizon, T = 0.2.
+    # Control: the ratio taken as 1.
     schedule, variance = VariancePreserving(horizon=0.2), 0.8
     t = time_grid(schedule, NUM_TIMES)
     _, variance_t = forward_moments(schedule, t, 0.0, variance)
@@ -215,16 +181,11 @@ def kl_route_to_a_shift() -> Check:
 
 
 def sde_is_not_always_nearer() -> Check:
-    """With the same score the SDE need not end nearer to the data than the ODE, as a comment under the post expects.
-
-    Data N(0, 1), constant beta, s = -x + c: the SDE ends 2 c (1 - exp(-y)) away, the ODE c y, y = beta T / 2. So the
-    ODE is nearer for beta T < 3.187, for example twice as near as beta T -> 0. Relative errors of both closed forms.
-
-    Control: the expectation; by how much the SDE's distance exceeds the ODE's at beta T = 1, relative.
-
-    Returns:
-        Relative error of the closed forms, at beta T = 1 and 10.
-    """
+    """With the same score the SDE need not end nearer to the data than the ODE, as a comment on the post expects."""
+    # Data N(0, 1), constant beta, s = -x + c: the SDE ends 2 c (1 - exp(-y)) away, the ODE c y, y = beta T / 2. So the
+    # ODE is nearer for beta T < 3.187, for example twice as near as beta T -> 0. Relative errors of both closed forms
+    # at beta T = 1 and 10.
+    # Control: the expectation; by how much the SDE's distance exceeds the ODE's at beta T = 1, relative.
     errors, controls = [], []
     for rate in (1.0, 10.0):
         schedule = ConstantRate(rate=rate)

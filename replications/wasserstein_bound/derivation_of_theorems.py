@@ -2,11 +2,9 @@
 
 S7  Cauchy and Schwarz over time turn T4 into T2: int w I e <= (int lambda e^2)^(1/2) (int w^2 I^2 / lambda)^(1/2).
 S8  The forward process contracts W_2 to N(0, 1): two of its paths with the same noise are exp(-1/2 int beta) times as
-far
-    apart at T as at 0. This cancels exp(1/2 int beta) in I(T): T3.
+    far apart at T as at 0. This cancels exp(1/2 int beta) in I(T): T3.
 S9  Given x_t, the mean of the conditional score is grad log p_t; expanding both squares leaves a difference that does
-not
-    contain s: T6.
+    not contain s: T6.
 
 Letters as in `bound`. Tolerances of 1e-6 are those of the trapezoidal rule on the grids that are used here.
 """
@@ -71,13 +69,9 @@ def _shifted_gaussian(variance: float, shift: Array | float, eta: float) -> tupl
 
 
 def theorem_t1_sde() -> Check:
-    """T1, the SDE: W_2 <= int g^2 I e + I(T) W_2(p_T, q_T), over random affine scores; equality for a constant shift.
-
-    Control: the ODE's w = g^2 / 2 for the SDE's samples, in the case of equality.
-
-    Returns:
-        Largest relative excess over 60 cases, and relative error of the equality for three variances.
-    """
+    """T1, the SDE: W_2 <= int g^2 I e + I(T) W_2(p_T, q_T) for random affine scores; = for a constant shift."""
+    # Relative excess over 60 cases, and error of the equality for three variances.
+    # Control: the ODE's w = g^2 / 2 for the SDE's samples, in the case of equality.
     cases = random_affine_cases(11, NUM_CASES)
     errors = [excess(cases.distance(1.0), wasserstein_upper_bound(cases.t, **cases.bound_arguments).value)]
     controls = []
@@ -89,13 +83,9 @@ def theorem_t1_sde() -> Check:
 
 
 def theorem_t4_every_noise() -> Check:
-    """T4, every eta >= 0: random affine scores do not exceed it, a constant shift attains it, as its closed form says.
-
-    Control: w = g^2 whatever eta, violated by the ODE's samples of N(0, 1) under a shift, beta T = 20.
-
-    Returns:
-        Largest relative excess over 60 cases for each of six eta, and relative errors of the equality and closed form.
-    """
+    """T4, eta >= 0: random affine scores do not exceed it, a constant shift attains it, as its closed form says."""
+    # Relative excess over 60 cases for each of six eta, and errors of the equality and the closed form.
+    # Control: w = g^2 whatever eta, violated by the ODE's samples of N(0, 1) under a shift, beta T = 20.
     errors = []
     for number, eta in enumerate(ETAS):
         cases = random_affine_cases(20 + number, NUM_CASES)
@@ -116,16 +106,10 @@ def theorem_t4_every_noise() -> Check:
 
 
 def step_s7_corollary() -> Check:
-    """S7 and T2: T4 <= T2, with equality exactly for lambda e proportional to w I; W_2 attains T2 there.
-
-    A shift c(t) = w I / lambda of the exact score, for lambda = g^2 and lambda = 1 - alpha^2 (plus a little), eta = 1
-    and 0; and random affine scores, where T4 must not exceed T2.
-
-    Control: J for 2 J, the factor that is lost when the loss is defined without its half.
-
-    Returns:
-        Largest relative excess of T4 over T2, and relative errors of the equality.
-    """
+    """S7 and T2: T4 <= T2, with equality exactly for lambda e proportional to w I; W_2 attains T2 there."""
+    # A shift c(t) = w I / lambda of the exact score, for lambda = g^2 and lambda = 1 - alpha^2 (plus a little),
+    # eta = 1 and 0; and random affine scores, where T4 must not exceed T2.
+    # Control: J for 2 J, the factor that is lost when the loss is defined without its half.
     cases = random_affine_cases(31, NUM_CASES)
     errors, controls = [], []
     for eta in (0.0, 1.0):
@@ -144,16 +128,10 @@ def step_s7_corollary() -> Check:
 
 
 def step_s8_prior_offset() -> Check:
-    """S8 and T3: I(T) W_2(p_T, N(0, 1)) <= W_2(p_0, N(0, 1)) exp int w L_s, since noising contracts W_2.
-
-    Contraction for two-cluster mixtures, W_2 by quantiles; attained by N(m, 1), whose samples with the exact score end
-    m exp int w L_s away from the data for eta = 1 and 0. Tolerance 1e-6.
-
-    Control: a contraction by exp(-int beta), that of the variance.
-
-    Returns:
-        Largest relative excess, and relative errors of the equality.
-    """
+    """S8 and T3: I(T) W_2(p_T, N(0, 1)) <= W_2(p_0, N(0, 1)) exp int w L_s, since noising contracts W_2."""
+    # Contraction for two-cluster mixtures, W_2 by quantiles; attained by N(m, 1), whose samples with the exact score
+    # end m exp int w L_s away from the data for eta = 1 and 0.
+    # Control: a contraction by exp(-int beta), that of the variance.
     z, weights = normal_levels(2001)
     errors, controls = [], []
     for horizon in (0.3, 0.6, 1.0):
@@ -178,16 +156,10 @@ def step_s8_prior_offset() -> Check:
 
 
 def step_s9_conditional_loss() -> Check:
-    """S9 and T6: conditional minus plain score matching is d / (1 - alpha^2) - E |grad log p_t|^2, whatever the model.
-
-    Both losses by quadrature, two clusters, three times, three models: the exact score, a perturbed one, -3 x.
-    Tolerance 1e-6: quadrature is at rounding.
-
-    Control: the gap taken as d / (1 - alpha^2), the conditional score's own second moment.
-
-    Returns:
-        Largest relative error.
-    """
+    """S9, T6: conditional minus plain score matching is d / (1 - alpha^2) - E |grad log p_t|^2, whatever the model."""
+    # Both losses by quadrature (at rounding), two clusters, three times, three models: the exact score, a perturbed
+    # one, -3 x.
+    # Control: the gap taken as d / (1 - alpha^2), the conditional score's own second moment.
     mixture, perturbation = SymmetricMixture(SCHEDULE, 1.0, 0.1), Perturbation(shift=0.2, amplitude=0.4, frequency=3)
     z, weights = normal_levels(401)
     noise, both = z[None, :], weights[:, None] * weights[None, :]
@@ -212,15 +184,9 @@ def step_s9_conditional_loss() -> Check:
 
 
 def theorem_t5_ode_lemma() -> Check:
-    """T5, two ODEs run from T to 0: x' = -K x + c and y' = -K y end c (exp(K T) - 1) / K apart, as the lemma says.
-
-    With a prior distance r besides, r exp(K T) is added. K = 2, 0.5 and -1; the constant of -g is K.
-
-    Control: the constant of +g, -K, which the post asks for.
-
-    Returns:
-        Largest relative error of the bound from the true gap.
-    """
+    """T5, two ODEs run from T to 0: x' = -K x + c and y' = -K y end c (exp(K T) - 1) / K apart, as the lemma says."""
+    # With a prior distance r besides, r exp(K T) is added. K = 2, 0.5 and -1; the constant of -g is K.
+    # Control: the constant of +g, -K, which the post asks for.
     t, push, prior = np.linspace(0, 1, NUM_TIMES), 0.5, 0.1
     errors, controls = [], []
     for rate in (2.0, 0.5, -1.0):
@@ -232,13 +198,9 @@ def theorem_t5_ode_lemma() -> Check:
 
 
 def theorem_t7_kl() -> Check:
-    """T7: KL(p_0 | q_0) <= (1 + eta^2)^2 / (4 eta^2) J + KL(p_T | q_T) for eta > 0, over random affine scores.
-
-    Control: the factor left out at eta = 1/4 (it is 4.5), where many cases exceed J + KL.
-
-    Returns:
-        Largest relative excess, over 400 cases for each of five eta.
-    """
+    """T7: KL(p_0 | q_0) <= (1 + eta^2)^2 / (4 eta^2) J + KL(p_T | q_T) for eta > 0, over random affine scores."""
+    # 400 cases for each of five eta.
+    # Control: the factor left out at eta = 1/4 (it is 4.5), where many cases exceed J + KL.
     errors, controls = [], []
     for number, eta in enumerate((0.1, 0.25, 0.5, 1.0, 2.0)):
         cases = random_affine_cases(40 + number, 400, num_times=1001)
@@ -254,17 +216,11 @@ def theorem_t7_kl() -> Check:
 
 
 def growth_of_mixture() -> Check:
-    """For two clusters and the exact score the ODE's I(T) is p_T(0) / p_0(0), densities between the clusters.
-
-    L_s is attained at 0, and d log p_t(0) / dt = beta / 2 + beta L_s / 2 by the Fokker-Planck equation. Up to 80
-    standard deviations between the clusters, where I(T) is 10^346: compared as logarithms. Tolerance 1e-5: the
-    trapezoidal rule.
-
-    Control: the SDE's I, whose logarithm is about twice as large.
-
-    Returns:
-        Largest relative error of log I(T).
-    """
+    """For two clusters and the exact score the ODE's I(T) is p_T(0) / p_0(0), densities between the clusters."""
+    # L_s is attained at 0, and d log p_t(0) / dt = beta / 2 + beta L_s / 2 by the Fokker-Planck equation. Up to 80
+    # standard deviations between the clusters, where I(T) is 10^346: compared as logarithms. Tolerance 1e-5: the
+    # trapezoidal rule.
+    # Control: the SDE's I, whose logarithm is about twice as large.
     t = time_grid(SCHEDULE, NUM_TIMES)
     errors, controls = [], []
     for mean, variance in ((1.0, 0.1), (1.5, 0.25), (0.5, 0.0125**2)):

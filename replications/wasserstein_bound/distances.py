@@ -41,15 +41,11 @@ def quantile_distance(first: ArrayLike, second: ArrayLike) -> float:
 
     Exact for the empirical measures; the sizes may differ, then the integral is a sum over the merged levels.
 
-    Args:
-        first: Sample of size n >= 2, shape (n,).
-        second: Sample of size m >= 2, shape (m,).
-
     Returns:
-        W_2 >= 0.
+        W_2 >= 0 of samples of shapes (n,) and (m,).
 
     Raises:
-        ValueError: If a sample has too few points, another shape, or a value that is NaN or inf.
+        ValueError: If a sample has fewer than 2 points, another shape, or a value that is NaN or inf.
 
     Example:
         >>> quantile_distance([0.0, 1.0, 2.0], [3.0, 4.0, 5.0])
@@ -165,14 +161,8 @@ def bures_distance(
     Computed as |S^(1/2) - S'^(1/2) U|, Frobenius norm, with U the orthogonal factor of S'^(1/2) S^(1/2): the same
     number without the trace formula's cancellation, which leaves an error of 1e-8 when the two are close.
 
-    Args:
-        first_mean: m, shape (..., d).
-        first_covariance: S, symmetric positive definite, shape (..., d, d).
-        second_mean: m', shape (..., d).
-        second_covariance: S', shape (..., d, d).
-
     Returns:
-        W_2, shape (...).
+        W_2, shape (...), for means of shape (..., d) and covariances of shape (..., d, d).
 
     Raises:
         ValueError: If a covariance is not symmetric positive definite or the shapes do not fit.
@@ -205,15 +195,11 @@ def point_cloud_distance(first: ArrayLike, second: ArrayLike) -> float:
     As an estimate of the distance of the laws it is biased upwards, by an amount that falls like n^(-1/d) for d > 4:
     see `debiased_distance`.
 
-    Args:
-        first: Sample, shape (n, d), n >= 2.
-        second: Sample, shape (m, d), m >= 2.
-
     Returns:
-        W_2 >= 0; `ot.emd2` gives its square.
+        W_2 >= 0 of samples of shapes (n, d) and (m, d); `ot.emd2` gives its square.
 
     Raises:
-        ValueError: If the dimensions differ, a sample is too small, or a value is NaN or inf.
+        ValueError: If the dimensions differ, a sample has fewer than 2 points, or a value is NaN or inf.
 
     Example:
         >>> point_cloud_distance([[0.0, 0.0], [1.0, 0.0]], [[1.0, 2.0], [0.0, 2.0]])

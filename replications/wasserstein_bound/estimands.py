@@ -64,18 +64,8 @@ growth_of_mixture = partial(identity_errors, check="growth_of_mixture")
 def sweep_excess(
     runs: pd.DataFrame, experiment: str, metric: str = "excess", control: str = "control_excess"
 ) -> pd.DataFrame:
-    """Return the largest violation of a bound over a sweep, and that of the bound that is wrong on purpose.
-
-    Args:
-        runs: `runs.csv`.
-        experiment: Name of the sweep.
-        metric: Relative violation.
-        control: The same, against the wrong bound; its largest value, since one violation is enough to show that the
-            sweep sees it.
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
+    """Return the largest violation of a bound over a sweep, and that of the bound that is wrong on purpose."""
+    # Both relative. The control's largest value, since one violation is enough to show that the sweep sees it.
     rows = runs[runs["experiment"] == experiment]
     return _one_check(rows[rows["metric"] == metric]["value"], rows[rows["metric"] == control]["value"])
 
@@ -91,16 +81,9 @@ corollary_order = partial(
 
 
 def kl_excess(runs: pd.DataFrame, experiment: str = "affine", control: str = "max_error") -> pd.DataFrame:
-    """Return the largest violation of T7, and that by a process for which its factor is too small (C11).
-
-    Args:
-        runs: `runs.csv`; a sweep, and experiment "identities", arm "kl_of_almost_an_ode".
-        experiment: Name of the sweep.
-        control: "max_error": the ODE; "control_error": η = ¼; both against the SDE's bound.
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
+    """Return the largest violation of T7, and that by a process for which its factor is too small (C11)."""
+    # Both against the SDE's bound. In check "kl_of_almost_an_ode", "max_error" is the ODE's, "control_error" that of
+    # η = ¼.
     found = runs[(runs["experiment"] == experiment) & (runs["metric"] == "kl_excess")]["value"]
     wrong = runs[(runs["arm"] == "kl_of_almost_an_ode") & (runs["metric"] == control)]["value"]
     return _one_check(found, wrong)
@@ -110,14 +93,8 @@ kl_noise_family_excess = partial(kl_excess, experiment="noise_family", control="
 
 
 def learned_excess(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest violation of T4 by a network on the line, over checkpoints, seeds and samplers (X6).
-
-    Args:
-        runs: `runs.csv`; experiment "learned".
-
-    Returns:
-        One row, columns max_error and control_error (W2 against the offset alone).
-    """
+    """Return the largest violation of T4 by a network on the line, over checkpoints, seeds and samplers (X6)."""
+    # The control holds W2 against the offset alone.
     rows = runs[runs["experiment"] == "learned"]
     found, control = (
         rows[rows["metric"].isin([f"{name}_ode", f"{name}_sde"])]["value"] for name in ("excess", "control_excess")
@@ -126,54 +103,28 @@ def learned_excess(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def offset_rise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest relative rise of the offset from one horizon to the next (C3).
-
-    Args:
-        runs: `runs.csv`; experiment "offset"; the control is the smaller rise of check "mixture_offset_rise".
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
+    """Return the largest relative rise of the offset from one horizon to the next (C3)."""
+    # The control is the smaller rise of check "mixture_offset_rise".
     rises = [np.diff(offsets) / offsets.iloc[:-1] for _, offsets in _offsets(runs)["offset_w2"].groupby(level="arm")]
     control = runs[(runs["arm"] == "mixture_offset_rise")]["value"]
     return _one_check(pd.Series(np.concatenate([[], *rises])), control.nsmallest(1))
 
 
 def offset_at_horizon(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the SDE's offset at T = 1; the control is that at T = 0.3 (C3).
-
-    Args:
-        runs: `runs.csv`; experiment "offset".
-
-    Returns:
-        One row, columns max_error and control_error, in units of x.
-    """
+    """Return the SDE's offset at T = 1, in units of x; the control is that at T = 0.3 (C3)."""
     offsets = _offsets(runs)["offset_w2"]
     return _one_check(*(_at(offsets, "sde", horizon) for horizon in (1.0, 0.3)))
 
 
 def offset_bounds_distance(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return by how much W2 exceeds the offset, where the score is exact (C3); the control is half of the offset.
-
-    Args:
-        runs: `runs.csv`; experiment "offset".
-
-    Returns:
-        One row, columns max_error and control_error, in units of x.
-    """
+    """Return by how much W2 exceeds the offset, the score being exact; the control is half of the offset (C3)."""
     table = _offsets(runs)
     return _one_check(*(table["distance_w2"] - factor * table["offset_w2"] for factor in (1.0, 0.5)))
 
 
 def constant_at_horizon(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return how far the exact score's one-sided constant at T = 1 is from -1; the control is T = 0.3 (C4).
-
-    Args:
-        runs: `runs.csv`; experiment "offset" (a Gaussian) and the last point of experiment "growth" (mixtures).
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
+    """Return how far the exact score's one-sided constant at T = 1 is from -1; the control is T = 0.3 (C4)."""
+    # Of a Gaussian in experiment "offset", of mixtures at the last point of experiment "growth".
     gaussian = _offsets(runs)["constant_at_horizon"]
     rows = runs[(runs["experiment"] == "growth") & (runs["metric"] == "score_slope")]
     mixtures = rows[rows["step"] == rows["step"].max()]["value"]
@@ -182,14 +133,7 @@ def constant_at_horizon(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def discretisation_order(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return how far the slope of log W2 on the log number of steps is from -1; the control is from -1/2 (X5).
-
-    Args:
-        runs: `runs.csv`; experiment "discretisation", arm "sde", `num_steps` in the config.
-
-    Returns:
-        One row, columns max_error and control_error.
-    """
+    """Return how far the slope of log W2 on the log number of steps is from -1; the control is from -1/2 (X5)."""
     rows = runs[(runs["experiment"] == "discretisation") & (runs["arm"] == "sde")]
     steps = configured(rows, "num_steps")
     rows, steps = rows[steps >= LEAST_DISCRETISATION_STEPS], steps[steps >= LEAST_DISCRETISATION_STEPS]
@@ -212,28 +156,14 @@ looser_by_kl_share = partial(_of_block, arm="sde", metric="looser_by_kl_share")
 
 
 def sde_nearer_share(runs: pd.DataFrame) -> pd.Series:
-    """Return the share of cases in which the SDE's W2 is below the ODE's, with the same score (C12b).
-
-    Args:
-        runs: `runs.csv`; experiment "affine", metric "distance_w2", the case as step.
-
-    Returns:
-        Share by seed.
-    """
+    """Return the share of cases in which the SDE's W2 is below the ODE's, with the same score (C12b)."""
     rows = runs[(runs["experiment"] == "affine") & (runs["metric"] == "distance_w2")]
     table = rows.pivot(index=["seed", "step"], columns="arm", values="value").reindex(columns=["ode", "sde"])
     return (table["sde"] < table["ode"]).astype(float).groupby(level="seed").mean()
 
 
 def slack_slope_on_dimension(runs: pd.DataFrame) -> pd.Series:
-    """Return how log(B / W2) of the SDE changes with the logarithm of the dimension (X9).
-
-    Args:
-        runs: `runs.csv`; experiment "dimension", `dimension` in the config, several cases a seed.
-
-    Returns:
-        Least-squares slope by seed.
-    """
+    """Return how log(B / W2) of the SDE changes with the logarithm of the dimension (X9)."""
     rows = runs[(runs["experiment"] == "dimension") & (runs["arm"] == "sde")]
     table = rows.pivot(index=["seed", "config"], columns="metric", values="value").reset_index("config")
     slack = table.reindex(columns=["bound_w2", "distance_w2"]).astype(float)
@@ -241,14 +171,7 @@ def slack_slope_on_dimension(runs: pd.DataFrame) -> pd.Series:
 
 
 def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:
-    """Return the share of log(B / W2) of the SDE that is log(B / B_c), two modes at ±1 of variance ¼ (X11).
-
-    Args:
-        runs: `runs.csv`; experiment "slack".
-
-    Returns:
-        Share by seed.
-    """
+    """Return the share of the SDE's log(B / W2) that is log(B / B_c), two modes at ±1 of variance ¼ (X11)."""
     rows = runs[(runs["experiment"] == "slack") & (runs["arm"] == "sde")]
     rows = rows[(configured(rows, "mean") == 1.0) & (configured(rows, "variance") == 0.25)]
     logs = rows.pivot(index="seed", columns="metric", values="value").astype(float)
@@ -260,15 +183,8 @@ def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:
 
 
 def training_slope(runs: pd.DataFrame, log_of: Callable[[pd.DataFrame], pd.Series]) -> pd.Series:
-    """Return the slope of a logarithm on log J along training, from step 100 on (C2b, C9, C13).
-
-    Args:
-        runs: `runs.csv`; experiment "learned", metric "score_loss" and those that `log_of` needs.
-        log_of: From the table of checkpoints to the logarithm.
-
-    Returns:
-        Least-squares slope by seed; NaN where a network diverged.
-    """
+    """Return the slope of a logarithm on log J along training, from step 100 on (C2b, C9, C13)."""
+    # NaN where a network diverged.
     table = _checkpoints(runs)
     table = table[table.index.get_level_values("step") >= FIRST_STEP]
     return slopes(np.log(table["score_loss"]), log_of(table))
@@ -280,14 +196,8 @@ bound_slope_sde = partial(training_slope, log_of=lambda table: LN_10 * table["lo
 
 
 def supremum_share_ode(runs: pd.DataFrame) -> pd.Series:
-    """Return the share of log(B / W2) of the ODE that is log(B / B_c) at the end of training (X1).
-
-    Args:
-        runs: `runs.csv`; experiment "learned".
-
-    Returns:
-        Share by seed; 1 where B_c is W2, above 1 where it is below (B_c carries the samplers' error of the pairs).
-    """
+    """Return the share of log(B / W2) of the ODE that is log(B / B_c) at the end of training (X1)."""
+    # 1 where B_c is W2, above 1 where it is below (B_c carries the samplers' error of the pairs).
     end = _end_of_training(runs)
     return _share(
         end["log10_bound_w2_ode"], end["log10_averaged_bound_w2_ode"], np.log10(end["distance_w2_ode"])
@@ -295,52 +205,25 @@ def supremum_share_ode(runs: pd.DataFrame) -> pd.Series:
 
 
 def distance_ode_over_sde(runs: pd.DataFrame) -> pd.Series:
-    """Return the log ratio of W2, ODE over SDE, at the end of training (X2).
-
-    Args:
-        runs: `runs.csv`; experiment "learned".
-
-    Returns:
-        Log ratio by seed; positive where the SDE is nearer.
-    """
+    """Return the log ratio of W2, ODE over SDE, at the end of training: positive where the SDE is nearer (X2)."""
     end = _end_of_training(runs)
     return np.log(end["distance_w2_ode"] / end["distance_w2_sde"])
 
 
 def bound_sde_over_ode(runs: pd.DataFrame) -> pd.Series:
-    """Return the log ratio of the bounds, SDE over ODE, at the end of training (X2).
-
-    Args:
-        runs: `runs.csv`; experiment "learned".
-
-    Returns:
-        Log ratio by seed; positive where the bound favours the ODE.
-    """
+    """Return the log ratio of the bounds, SDE over ODE, at the end: positive where the bound favours the ODE (X2)."""
     end = _end_of_training(runs)
     return LN_10 * (end["log10_bound_w2_sde"] - end["log10_bound_w2_ode"])
 
 
 def learned_constant_at_horizon(runs: pd.DataFrame) -> pd.Series:
-    """Return the trained network's certified one-sided constant at T (C4b).
-
-    Args:
-        runs: `runs.csv`; experiment "learned".
-
-    Returns:
-        Upper end of the enclosure, by seed.
-    """
+    """Return the trained network's certified one-sided constant at T, the upper end of its enclosure (C4b)."""
     return _end_of_training(runs)["slope_at_horizon"]
 
 
 def choice_by_bound_over_loss(runs: pd.DataFrame) -> pd.Series:
-    """Return the log ratio of W2 (SDE): checkpoint of least bound over checkpoint of least J (X10).
-
-    Args:
-        runs: `runs.csv`; experiment "learned"; checkpoints from step 100 on.
-
-    Returns:
-        Log ratio by seed; 0 where both choose the same, positive where the bound chooses the worse one.
-    """
+    """Return the log ratio of W2 (SDE): checkpoint of least bound over checkpoint of least J (X10)."""
+    # From step 100 on. 0 where both choose the same, positive where the bound chooses the worse one.
     table = _checkpoints(runs)
     table = table[table.index.get_level_values("step") >= FIRST_STEP]
     ratios = {
@@ -361,17 +244,8 @@ def _chosen(of_seed: pd.DataFrame, criterion: str) -> float:
 
 
 def technique_change(runs: pd.DataFrame, arm: str, metric: str, factor: float = 1.0) -> pd.Series:
-    """Return how a technique changes a number at the end of training of a network in the plane (C10).
-
-    Args:
-        runs: `runs.csv`; experiment "learned_2d".
-        arm: Technique, held against "plain" on the same seed.
-        metric: Name of the number.
-        factor: Its unit in the result.
-
-    Returns:
-        Technique minus plain, by seed.
-    """
+    """Return technique minus plain, in a number at the end of training in the plane, on the same seeds (C10)."""
+    # factor: the number's unit in the result.
     rows = runs[(runs["experiment"] == "learned_2d") & (runs["metric"] == metric)]
     end = rows[rows["step"] == rows["step"].max()]
     table = end.pivot(index="seed", columns="arm", values="value").astype(float).reindex(columns=["plain", arm])

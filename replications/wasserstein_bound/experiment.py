@@ -42,107 +42,61 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 class Clusters(StrictModel):
-    """A symmetric mixture of two Gaussians.
+    """A symmetric mixture of two Gaussians."""
 
-    Attributes:
-        mean: Half the distance of the clusters, in units of x; 0 is one Gaussian.
-        variance: Of each cluster.
-    """
-
-    mean: NotNegative
-    variance: Positive
+    mean: NotNegative  # half the distance of the clusters, in units of x; 0 is one Gaussian
+    variance: Positive  # of each cluster
 
 
 class ScoreError(StrictModel):
-    """What is added to an exact score: shift + amplitude sin(frequency x).
+    """What is added to an exact score: shift + amplitude sin(frequency x)."""
 
-    Attributes:
-        shift: In units of a score, 1 / x.
-        amplitude: In units of a score.
-        frequency: In radians per unit of x.
-    """
-
-    shift: float = 0.0
-    amplitude: float = 0.0
-    frequency: float = 1.0
+    shift: float = 0.0  # in units of a score, 1 / x
+    amplitude: float = 0.0  # in units of a score
+    frequency: float = 1.0  # in radians per unit of x
 
 
 class Sweeps(StrictModel):
-    """Random Gaussians.
+    """Random Gaussians."""
 
-    Attributes:
-        num_cases: Affine cases on the line in a block; each is run with both samplers.
-        num_times: Of the grid on the line.
-        etas: Noise of the reverse processes, relative to g.
-        num_family_cases: Affine cases in a block for each of them.
-        num_rotations: Cases in the plane with a score that rotates.
-        rotation: Largest rate of rotation.
-        dimensions: Of the Gaussians with random covariances.
-        num_dimension_cases: In a block for each dimension.
-        num_plane_times: Of the grid of the cases in the plane; odd, and fine, since a shift attains the bound there.
-        num_dimension_times: Of the grid in several dimensions; odd.
-        matrix_error: Size of the random error of their scores.
-    """
-
+    # Affine cases on the line in a block; each is run with both samplers
     num_cases: Annotated[int, Field(ge=1, le=50)]
-    num_times: Count
-    etas: list[NotNegative]
-    num_family_cases: Count
-    num_rotations: Count
-    rotation: Positive
-    dimensions: list[Count]
-    num_dimension_cases: Count
-    num_plane_times: OddCount
-    num_dimension_times: OddCount
-    matrix_error: Positive
+    num_times: Count  # of the grid on the line
+    etas: list[NotNegative]  # noise of the reverse processes, relative to g
+    num_family_cases: Count  # affine cases in a block for each of them
+    num_rotations: Count  # cases in the plane with a score that rotates
+    rotation: Positive  # largest rate of rotation
+    dimensions: list[Count]  # of the Gaussians with random covariances
+    num_dimension_cases: Count  # in a block for each dimension
+    num_plane_times: OddCount  # of the grid of the cases in the plane; fine, since a shift attains the bound there
+    num_dimension_times: OddCount  # of the grid in several dimensions
+    matrix_error: Positive  # size of the random error of their scores
 
 
 class Mixtures(StrictModel):
-    """Two clusters with a perturbed score.
+    """Two clusters with a perturbed score."""
 
-    Attributes:
-        clusters: Mixtures to sample from.
-        far_clusters: Mixtures of which only I is followed.
-        errors: Perturbations of the score.
-        num_steps: Of the samplers.
-        num_pairs: Of the paths that share their noise.
-        num_slack_seeds: Draws of these pairs.
-    """
-
-    clusters: list[Clusters]
-    far_clusters: list[Clusters]
-    errors: list[ScoreError]
-    num_steps: Count
-    num_pairs: Count
-    num_slack_seeds: Count
+    clusters: list[Clusters]  # to sample from
+    far_clusters: list[Clusters]  # of which only I is followed
+    errors: list[ScoreError]  # perturbations of the score
+    num_steps: Count  # of the samplers
+    num_pairs: Count  # of the paths that share their noise
+    num_slack_seeds: Count  # draws of these pairs
 
 
 class Config(StrictModel):
-    """One profile of params.yaml.
+    """One profile of params.yaml."""
 
-    Attributes:
-        seeds: Of the blocks of random cases, and of the pairs.
-        sweeps: Random Gaussians.
-        mixtures: Two clusters.
-        horizons: T at which the offset is computed, increasing.
-        num_steps: Time steps of the discretised sampler.
-        stationary_rates: β T of the counterexample's curves.
-        learned: The network on the line.
-        learned_seeds: Its seeds.
-        learned_2d: The network in the plane.
-        learned_2d_seeds: Its seeds, the same for every arm.
-    """
-
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)  # of the blocks of random cases, and of the pairs
     sweeps: Sweeps
     mixtures: Mixtures
-    horizons: list[Positive]
-    num_steps: list[Count]
-    stationary_rates: Annotated[list[Positive], Field(max_length=50)]
-    learned: LearnedScore
+    horizons: list[Positive]  # T at which the offset is computed, increasing
+    num_steps: list[Count]  # time steps of the discretised sampler
+    stationary_rates: Annotated[list[Positive], Field(max_length=50)]  # β T of the counterexample's curves
+    learned: LearnedScore  # the network on the line
     learned_seeds: list[Seed] = Field(min_length=1)
-    learned_2d: PlaneScore
-    learned_2d_seeds: list[Seed] = Field(min_length=1)
+    learned_2d: PlaneScore  # the network in the plane
+    learned_2d_seeds: list[Seed] = Field(min_length=1)  # the same for every arm
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -163,29 +117,13 @@ class Config(StrictModel):
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Measurements of all studies; nothing is tuned here.
-    """
+    """Run every study; nothing is tuned here."""
     studies = (run_learned, run_identities, run_sweeps, run_mixtures, run_schedules)
     return Tables([row for study in studies for row in study(config, runner)])
 
 
 def run_identities(config: Config, runner: Runner) -> Rows:
-    """Execute the checks, and draw the counterexample's curves.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments identities and stationary.
-    """
+    """Execute the checks, and draw the counterexample's curves."""
     curve = Run("stationary", "both", 0, {"rates": config.stationary_rates})
     return [
         *execute(runner, measure_identity, [Run("identities", name, 0, {}) for name in IDENTITIES]),
@@ -194,15 +132,7 @@ def run_identities(config: Config, runner: Runner) -> Rows:
 
 
 def run_sweeps(config: Config, runner: Runner) -> Rows:
-    """Compare distance and bound over random Gaussians.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments affine, noise_family, rotation and dimension.
-    """
+    """Compare distance and bound over random Gaussians."""
     sweeps = config.sweeps
     block = {"num_cases": sweeps.num_cases, "num_times": sweeps.num_times}
     affine = [Run("affine", arm, seed, block) for seed in config.seeds for arm in SAMPLERS]
@@ -238,15 +168,7 @@ def run_sweeps(config: Config, runner: Runner) -> Rows:
 
 
 def run_mixtures(config: Config, runner: Runner) -> Rows:
-    """Compare distance and bound over mixtures; factor the slack; follow I and the weight w I.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments mixture, slack and growth.
-    """
+    """Compare distance and bound over mixtures; factor the slack; follow I and the weight w I."""
     study = config.mixtures
     clusters = [each.model_dump() for each in study.clusters]
     far = [each.model_dump() for each in study.far_clusters]
@@ -274,15 +196,7 @@ def run_mixtures(config: Config, runner: Runner) -> Rows:
 
 
 def run_schedules(config: Config, runner: Runner) -> Rows:
-    """Compute the offset against the horizon, and W2 against the number of time steps.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments offset and discretisation.
-    """
+    """Compute the offset against the horizon, and W2 against the number of time steps."""
     offset = [
         Run("offset", arm, 0, {**GAUSSIAN, "horizon": horizon, "eta": eta})
         for horizon in config.horizons
@@ -297,15 +211,7 @@ def run_schedules(config: Config, runner: Runner) -> Rows:
 
 
 def run_learned(config: Config, runner: Runner) -> Rows:
-    """Train the networks and measure them along training.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments learned and learned_2d.
-    """
+    """Train the networks and measure them along training."""
     line = [Run("learned", "network", seed, config.learned.model_dump()) for seed in config.learned_seeds]
     plane = [
         Run("learned_2d", arm, seed, config.learned_2d.model_dump())

@@ -27,12 +27,7 @@ TECHNIQUES = {
 
 
 def draw(results: Path, figures: Path) -> None:
-    """Draw all figures.
-
-    Args:
-        results: Folder of the results.
-        figures: Folder to write SVG files into.
-    """
+    """Draw all figures."""
     runs = read_runs(results / "runs.csv")
     draw_counterexample(runs, figures / "counterexample.svg")
     draw_weight(runs, figures / "weight.svg")
@@ -50,12 +45,7 @@ def draw(results: Path, figures: Path) -> None:
 
 
 def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2 of both samplers and both bounds in the stationary case against β T, in units of the shift.
-
-    Args:
-        runs: `runs.csv`; experiment "stationary".
-        path: SVG file to write.
-    """
+    """Draw W2 of both samplers and both bounds in the stationary case against β T, in units of the shift."""
     rows = runs[runs["experiment"] == "stationary"]
     table = rows.pivot(index="step", columns="metric", values="value").sort_values("beta_times_horizon")
     x = table["beta_times_horizon"]
@@ -76,12 +66,7 @@ def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_weight(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the weight w I of the score's error over t, for exact scores of mixtures, one panel a sampler.
-
-    Args:
-        runs: `runs.csv`; experiment "growth".
-        path: SVG file to write.
-    """
+    """Draw the weight w I of the score's error over t, for exact scores of mixtures, one panel a sampler."""
     rows = runs[runs["experiment"] == "growth"]
     rows = rows.assign(mean=configured(rows, "mean"), variance=configured(rows, "variance"))
     question = "How much does an error of the score at time t count in the bound?"
@@ -102,24 +87,12 @@ def draw_weight(runs: pd.DataFrame, path: Path) -> None:
 
 
 def colour_of(number: int) -> str:
-    """Return a colour of the palette, or black beyond it.
-
-    Args:
-        number: Of the line.
-
-    Returns:
-        The colour.
-    """
+    """Return a colour of the palette, or black beyond it."""
     return COLOURS[number] if number < len(COLOURS) else "black"
 
 
 def draw_sweep(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2 against its bound for every random Gaussian, one panel a sampler.
-
-    Args:
-        runs: `runs.csv`; experiment "affine".
-        path: SVG file to write.
-    """
+    """Draw W2 against its bound for every random Gaussian, one panel a sampler."""
     table = _affine(runs)
     ends = [0.8 * table.min(axis=None), 1.2 * table.max(axis=None)]
     question = "Does a random Gaussian with a wrong affine score exceed the bound?"
@@ -134,12 +107,7 @@ def draw_sweep(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_tightness(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the distribution of W2 / B over random Gaussians, and the ratio of the samplers' distances.
-
-    Args:
-        runs: `runs.csv`; experiment "affine".
-        path: SVG file to write.
-    """
+    """Draw the distribution of W2 / B over random Gaussians, and the ratio of the samplers' distances."""
     table = _affine(runs)
     ratios = (table["distance_w2"] / table["bound_w2"]).unstack("arm")
     samplers = table["distance_w2"].unstack("arm")
@@ -161,12 +129,7 @@ def _draw_distribution(axes: Axes, values: pd.Series, colour: str, label: str) -
 
 
 def draw_mixtures(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2 and bound of both samplers against how far apart the clusters are, for a shifted score.
-
-    Args:
-        runs: `runs.csv`; experiment "mixture".
-        path: SVG file to write.
-    """
+    """Draw W2 and bound of both samplers against how far apart the clusters are, for a shifted score."""
     rows = runs[runs["experiment"] == "mixture"]
     rows = rows[rows["config"].map(lambda text: json.loads(text)["perturbation"]["amplitude"] == 0)]
     rows = rows.assign(separation=_separation(rows))
@@ -185,12 +148,7 @@ def draw_mixtures(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_slack(runs: pd.DataFrame, path: Path) -> None:
-    """Draw log10 (B / W2) as a stack of what the supremum, Cauchy-Schwarz and the coupling add, one panel a sampler.
-
-    Args:
-        runs: `runs.csv`; experiment "slack".
-        path: SVG file to write.
-    """
+    """Draw log10 (B / W2) as a stack of what supremum, Cauchy-Schwarz and coupling add, one panel a sampler."""
     rows = runs[runs["experiment"] == "slack"]
     rows = rows.assign(separation=_separation(rows))
     means = rows.groupby(["arm", "separation", "metric"])["value"].mean().unstack("metric")
@@ -217,12 +175,7 @@ def draw_slack(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_dimensions(runs: pd.DataFrame, path: Path) -> None:
-    """Draw B / W2 against the dimension, one point a case, and the geometric mean with a 95 % interval over seeds.
-
-    Args:
-        runs: `runs.csv`; experiment "dimension".
-        path: SVG file to write.
-    """
+    """Draw B / W2 against the dimension, one point a case, and the geometric mean with a 95 % interval over seeds."""
     rows = runs[runs["experiment"] == "dimension"]
     table = rows.pivot(index=["arm", "seed", "config"], columns="metric", values="value").reset_index()
     table = table.assign(d=configured(table, "dimension"), slack=np.log(table["bound_w2"] / table["distance_w2"]))
@@ -255,12 +208,7 @@ def _draw_interval(axes: Axes, x: float, logs: pd.Series, colour: str, label: st
 
 
 def draw_outside(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the offset against T, and W2 against time steps, both with the exact score.
-
-    Args:
-        runs: `runs.csv`; experiments "offset" and "discretisation".
-        path: SVG file to write.
-    """
+    """Draw the offset against T, and W2 against time steps, both with the exact score."""
     offsets, steps = (runs[runs["experiment"] == name] for name in ("offset", "discretisation"))
     offsets = offsets.assign(x=configured(offsets, "horizon"))
     steps = steps.assign(x=configured(steps, "num_steps"))
@@ -290,12 +238,7 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_training(runs: pd.DataFrame, path: Path) -> None:
-    """Draw J, the largest L_s, and W2 with its bound for both samplers along training, one line a seed.
-
-    Args:
-        runs: `runs.csv`; experiment "learned".
-        path: SVG file to write.
-    """
+    """Draw J, the largest L_s, and W2 with its bound for both samplers along training, one line a seed."""
     table = _checkpoints(runs)
     question = "What happens to loss, constant, distance and bound along training?"
     shown = f"one line a seed, n = {table.index.get_level_values('seed').nunique()}"
@@ -319,12 +262,7 @@ def draw_training(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2 and B against J along training, one line a seed, beside lines of slope one half.
-
-    Args:
-        runs: `runs.csv`; experiment "learned", checkpoints from step 100 on.
-        path: SVG file to write.
-    """
+    """Draw W2 and B against J along training, one line a seed, beside lines of slope one half."""
     table = _checkpoints(runs)
     table = table[table.index.get_level_values("step") >= FIRST_STEP]
     question = "Do distance and bound follow the root of the loss along training?"
@@ -354,12 +292,7 @@ def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2, the bound with the averaged slope, and the bound, at the end of training: one point a seed, mean, 95 %.
-
-    Args:
-        runs: `runs.csv`; experiment "learned".
-        path: SVG file to write.
-    """
+    """Draw W2, bound with the averaged slope, and bound at the end of training: one point a seed, mean, 95 %."""
     table = _checkpoints(runs).reset_index("step")
     end = table[table["step"] == table["step"].max()]
     columns = []
@@ -380,12 +313,7 @@ def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
-    """Draw L_s and the integrand w I e over t at the end of training, one line a seed.
-
-    Args:
-        runs: `runs.csv`; experiment "learned", metrics "<name>_at_t_<t>".
-        path: SVG file to write.
-    """
+    """Draw L_s and the integrand w I e over t at the end of training, one line a seed."""
     rows = runs[(runs["experiment"] == "learned") & runs["metric"].str.contains("_at_t_")]
     names = rows["metric"].str.split("_at_t_", expand=True).reindex(columns=[0, 1])
     rows = rows.assign(name=names[0], t=names[1].astype(float))
@@ -410,12 +338,7 @@ def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_techniques(runs: pd.DataFrame, path: Path) -> None:
-    """Draw estimated bound and debiased W2 of the SDE at the end of training in the plane, one point a seed.
-
-    Args:
-        runs: `runs.csv`; experiment "learned_2d".
-        path: SVG file to write.
-    """
+    """Draw estimated bound and debiased W2 of the SDE at the end of training in the plane, one point a seed."""
     rows = runs[runs["experiment"] == "learned_2d"]
     floors = rows[rows["metric"] == "floor_debiased_w2_sde"]["value"]
     end = rows[rows["step"] == rows["step"].max()]

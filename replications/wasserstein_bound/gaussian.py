@@ -51,14 +51,8 @@ Array = NDArray[np.float64]
 def forward_moments(schedule: Schedule, t: ArrayLike, mean: ArrayLike, variance: ArrayLike) -> tuple[Array, Array]:
     """Mean and variance of p_t: alpha m_0 and alpha^2 v_0 + 1 - alpha^2.
 
-    Args:
-        schedule: Gives alpha.
-        t: Times, shape (n,).
-        mean: m_0, a number or shape (...).
-        variance: v_0 > 0, a number or shape (...).
-
     Returns:
-        Both of shape (..., n).
+        Both of shape (..., n), for n times; m_0 and v_0 are numbers or of shape (...).
 
     Raises:
         ValueError: If a variance is not positive or a mean is NaN or inf.
@@ -71,12 +65,8 @@ def forward_moments(schedule: Schedule, t: ArrayLike, mean: ArrayLike, variance:
 def exact_affine_score(mean_t: ArrayLike, variance_t: ArrayLike) -> tuple[Array, Array]:
     """Slope and intercept of the score of N(mu, v): -1 / v and mu / v.
 
-    Args:
-        mean_t: mu, any shape.
-        variance_t: v > 0, same shape.
-
     Returns:
-        k and c, so that the score is k x + c.
+        k and c, shape of mu and v, so that the score is k x + c.
 
     Raises:
         ValueError: If a variance is not positive.
@@ -86,18 +76,12 @@ def exact_affine_score(mean_t: ArrayLike, variance_t: ArrayLike) -> tuple[Array,
 
 
 def affine_score_error(mean_t: ArrayLike, variance_t: ArrayLike, slope: ArrayLike, intercept: ArrayLike) -> Array:
-    """E of an affine score: e^2 = v (1 / v + k)^2 + (k mu + c)^2.
+    """Error e of an affine score: e^2 = v (1 / v + k)^2 + (k mu + c)^2.
 
     With x = mu + z the error is -(1 / v + k) z - (k mu + c), whose two parts are uncorrelated.
 
-    Args:
-        mean_t: mu, shape (..., n).
-        variance_t: v > 0, shape (..., n).
-        slope: k, shape (..., n).
-        intercept: c, shape (..., n).
-
     Returns:
-        e, shape (..., n).
+        e, shape (..., n) like mu, v, k and c.
 
     Raises:
         ValueError: If a variance is not positive or a value is NaN or inf.
@@ -161,12 +145,6 @@ def gaussian_distance(
 ) -> Array:
     """W_2 of two Gaussians on the line: the hypotenuse of the differences of means and standard deviations.
 
-    Args:
-        first_mean: Any shape.
-        first_variance: > 0, same shape.
-        second_mean: Any shape.
-        second_variance: > 0, same shape.
-
     Returns:
         W_2, the broadcast shape.
 
@@ -183,12 +161,6 @@ def gaussian_kl(
     first_mean: ArrayLike, first_variance: ArrayLike, second_mean: ArrayLike, second_variance: ArrayLike
 ) -> Array:
     """KL(first | second) of two Gaussians on the line, in nats: ((m - m')^2 / v' + r - 1 - log r) / 2 with r = v / v'.
-
-    Args:
-        first_mean: Any shape.
-        first_variance: > 0, same shape.
-        second_mean: Any shape.
-        second_variance: > 0, same shape.
 
     Returns:
         The divergence in nats, the broadcast shape.
@@ -208,14 +180,8 @@ def exact_score_growth(schedule: Schedule, t: ArrayLike, variance: ArrayLike, et
     For int_0^t beta / v = log(v / (alpha^2 v_0)). eta = 1: alpha v_0 / v. eta = 0: (v_0 / v)^(1/2), the ratio of
     standard deviations, since the flow map is x -> mu_0 + (x - mu) (v_0 / v)^(1/2).
 
-    Args:
-        schedule: Gives alpha.
-        t: Times, shape (n,).
-        variance: v_0 > 0, a number or shape (...).
-        eta: sigma / g >= 0, a number or shape (...).
-
     Returns:
-        log I, shape (..., n).
+        log I, shape (..., n), for n times; v_0 and eta are numbers or of shape (...).
 
     Raises:
         ValueError: If a variance is not positive or eta is negative.
@@ -234,12 +200,6 @@ def constant_shift_distance(schedule: Schedule, variance: float, shift: float, e
     from u at T to u at 0, elementary for eta = 1 (an arcsine; in alpha an artanh) and for eta = 0 (a logarithm, which
     diverges like log(1 / alpha_T) with the horizon), and done by adaptive quadrature. A closed form through 2F1 exists
     for eta > 0, but it cancels as eta -> 0.
-
-    Args:
-        schedule: Gives alpha at the horizon.
-        variance: v_0 > 0.
-        shift: c, any number.
-        eta: sigma / g >= 0.
 
     Returns:
         |c| int_0^T w I dt.
@@ -296,14 +256,8 @@ def matrix_forward_moments(
 ) -> tuple[Array, Array]:
     """Mean and covariance of p_t for data N(m_0, S_0): alpha m_0 and alpha^2 S_0 + (1 - alpha^2) 1.
 
-    Args:
-        schedule: Gives alpha.
-        t: Times, shape (n,).
-        mean: m_0, shape (..., d).
-        data_covariance: S_0, symmetric positive definite, shape (..., d, d).
-
     Returns:
-        Shapes (..., n, d) and (..., n, d, d).
+        Shapes (..., n, d) and (..., n, d, d), for n times, m_0 of shape (..., d) and S_0 of shape (..., d, d).
 
     Raises:
         ValueError: If S_0 is not symmetric positive definite or the shapes do not fit.
@@ -323,12 +277,8 @@ def matrix_forward_moments(
 def matrix_exact_score(means_t: Array, covariances_t: Array) -> MatrixScore:
     """The score of N(mu, S): K = -S^-1, c = S^-1 mu.
 
-    Args:
-        means_t: mu, shape (..., n, d).
-        covariances_t: S, symmetric positive definite, shape (..., n, d, d).
-
     Returns:
-        The score.
+        The score, for mu of shape (..., n, d) and S of shape (..., n, d, d).
 
     Raises:
         ValueError: If a covariance is not symmetric positive definite.
@@ -338,15 +288,10 @@ def matrix_exact_score(means_t: Array, covariances_t: Array) -> MatrixScore:
 
 
 def matrix_score_error(means_t: Array, covariances_t: Array, score: MatrixScore) -> Array:
-    """E of an affine score: e^2 = tr((S^-1 + K) S (S^-1 + K)^T) + |K mu + c|^2.
-
-    Args:
-        means_t: mu, shape (..., n, d).
-        covariances_t: S, shape (..., n, d, d).
-        score: The model.
+    """Error e of an affine score: e^2 = tr((S^-1 + K) S (S^-1 + K)^T) + |K mu + c|^2.
 
     Returns:
-        e, shape (..., n).
+        e, shape (..., n), for mu of shape (..., n, d) and S of shape (..., n, d, d).
 
     Raises:
         ValueError: If a covariance is not symmetric positive definite.

@@ -2,9 +2,8 @@
 
 On the line L_s = sup_x s'(x). For a multilayer perceptron with smooth activations the supremum is enclosed cell by
 cell: at its ends the derivative is known, within it s' changes by at most its length times max |s''|, and s'' is
-    enclosed by
-interval arithmetic through the layers. Cells whose enclosure could still hold the supremum are halved, the others are
-done.
+enclosed by interval arithmetic through the layers. Cells whose enclosure could still hold the supremum are halved, the
+others are done.
 
 What is certified: the supremum over the whole line of the network with its weights as real numbers, up to the rounding
 of float64 (round to nearest, not outwards: of the order of 1e-12 of the sums involved). Not certified: what lies
@@ -136,15 +135,10 @@ class _Cells:
     high: Tensor
 
     def tightened(self, values: Interval, ends: Interval, change: Interval) -> Interval:
-        """The values, cut down to what their derivative `change` allows, starting from the ends of each cell.
-
-        From the lower end v(x) >= v(low) + min(0, length change), and so on. If the derivative keeps its sign, this
-        leaves exactly the values at the two ends. The far end of a cell that reaches to infinity is not used, since
-        the rounding error of v there is not small.
-
-        Returns:
-            Least and greatest value on each cell.
-        """
+        """The values, cut down to what their derivative `change` allows, starting from the ends of each cell."""
+        # From the lower end v(x) >= v(low) + min(0, length change), and so on. If the derivative keeps its sign, this
+        # leaves exactly the values at the two ends. The far end of a cell that reaches to infinity is not used, since
+        # the rounding error of v there is not small.
         length = self.high - self.low
         fall, rise = (length * change[0]).clamp(max=0), (length * change[1]).clamp(min=0)
         least, greatest = values

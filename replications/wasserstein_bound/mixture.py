@@ -53,7 +53,7 @@ class SymmetricMixture:
         positive("variance", self.variance)
 
     def moments(self, t: ArrayLike) -> tuple[Array, Array]:
-        """M and v of the clusters at time t, each the shape of `t`."""
+        """Mean m and variance v of the clusters at time t, each the shape of `t`."""
         alpha = self.schedule.alpha(t)
         return alpha * self.mean, alpha**2 * self.variance + self.schedule.noise_variance(t)
 
@@ -76,13 +76,8 @@ class SymmetricMixture:
         return np.logaddexp(*exponents) - np.log(8 * np.pi * v) / 2
 
     def quantiles(self, z: ArrayLike, t: float) -> Array:
-        """The x below which there is as much of p_t as a standard normal has below z; shape of `z`.
-
-        Levels are given by z, not by a probability, so that both tails keep their digits. Found by bisection.
-
-        Returns:
-            Quantiles, shape of `z`.
-        """
+        """The x below which there is as much of p_t as a standard normal has below z; shape of `z`."""
+        # Levels are given by z, not by a probability, so that both tails keep their digits. Found by bisection.
         m, v = self.moments(t)
         z = finite("z", z)
         sd, depth = np.sqrt(v), -np.abs(z)  # the lower half; the upper one is its mirror image
@@ -144,13 +139,8 @@ class Perturbation:
         return self.shift + self.amplitude * np.sin(self.frequency * np.asarray(x, dtype=np.float64))
 
     def error(self, mixture: SymmetricMixture, t: ArrayLike) -> Array:
-        """e(t) = (E delta^2)^(1/2) of one coordinate, shape of `t`: c^2 + a^2 (1 - cos(2 k m) exp(-2 k^2 v)) / 2.
-
-        The sine's own mean vanishes by symmetry.
-
-        Returns:
-            e, shape of `t`.
-        """
+        """e(t) = (E delta^2)^(1/2) of one coordinate, shape of `t`: c^2 + a^2 (1 - cos(2 k m) exp(-2 k^2 v)) / 2."""
+        # The sine's own mean vanishes by symmetry.
         m, v = mixture.moments(t)
         k = self.frequency
         cosine = np.cos(2 * k * m) * np.exp(-2 * k**2 * v)

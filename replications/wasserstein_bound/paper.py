@@ -49,13 +49,7 @@ MODULE = "replications.wasserstein_bound.paper"
 
 
 class Settings(FullScaleSettings):
-    """One block of paper.yaml; each task has one run a seed.
-
-    Attributes:
-        points: Tasks in the plane.
-        images: Tasks on images.
-        evaluation: What is measured.
-    """
+    """One block of paper.yaml; each task has one run a seed."""
 
     points: list[PointTask]
     images: list[ImageTask]
@@ -79,15 +73,7 @@ class Settings(FullScaleSettings):
 
 
 def run(settings: Settings, session: Session) -> Tables:
-    """Train and measure every task on every seed.
-
-    Args:
-        settings: One block of paper.yaml.
-        session: Executes runs, on the settings' hardware.
-
-    Returns:
-        Measurements; experiments are called paper_<data set>.
-    """
+    """Train and measure every task on every seed."""
     shared = {"evaluation": settings.evaluation.model_dump(), "precision": settings.hardware.precision}
     rows = []
     for task in settings.tasks:
@@ -99,18 +85,9 @@ def run(settings: Settings, session: Session) -> Tables:
 
 
 def measure(fabric: Fabric, task: Task, data: Tensor, evaluation: Evaluation, run: Run) -> Iterator[Measurement]:
-    """Train a network from scratch and measure it at every checkpoint.
-
-    Args:
-        fabric: Launched.
-        task: What to train.
-        data: Points on the device, shape (n, d), float64.
-        evaluation: What to measure.
-        run: Its seed decides initialisation, batches, noise and what is measured.
-
-    Yields:
-        The numbers of `checkpoint` at every checkpoint; J alone, as NaN, at the end if training diverges.
-    """
+    """Train a network from scratch and measure it at every checkpoint; J alone, as NaN, if training diverges."""
+    # data: points on the device, shape (n, d), float64. The seed decides initialisation, batches, noise, what is
+    # measured.
     initialisation, order, measurement_seed = seeds_of(run.seed)
     torch.manual_seed(initialisation)
     network = task.new_network()
@@ -145,19 +122,8 @@ def take_step(
     noise: Tensor,
     max_gradient_norm: float,
 ) -> float:
-    """Take one optimizer step on a batch that is dealt to all devices.
-
-    Args:
-        fabric: Launched.
-        model: Set up by Fabric.
-        optimizer: Set up by Fabric.
-        inputs: Of the whole batch, the same on all devices, shape (batch, d + 1).
-        noise: To be predicted, shape (batch, d).
-        max_gradient_norm: Clipping threshold.
-
-    Returns:
-        L2 norm of the batch's gradient before clipping.
-    """
+    """Take a step on a batch that is dealt to all devices; return the L2 norm of its gradient before clipping."""
+    # Of the whole batch, the same on all devices: inputs of shape (batch, d + 1), noise to be predicted (batch, d).
     own = slice(fabric.global_rank, None, fabric.world_size)
     optimizer.zero_grad()
     fabric.backward(functional.mse_loss(model(inputs[own]), noise[own]))
@@ -167,11 +133,7 @@ def take_step(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study from its command line.
-
-    Args:
-        arguments: Command line; None for the process's own.
-    """
+    """Run the study from its command line."""
     full_scale.main(Settings, run, module=MODULE, arguments=arguments)
 
 

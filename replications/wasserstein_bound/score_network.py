@@ -54,14 +54,7 @@ class ScoreNetwork(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dimension))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Predict the noise.
-
-        Args:
-            inputs: x and, last, ℓ; shape (*B, d + 1).
-
-        Returns:
-            ε_θ, shape (*B, d).
-        """
+        """Predict the noise ε_θ, shape (*B, d), from x and, last, ℓ; shape (*B, d + 1)."""
         x, log_snr = inputs[..., :-1], inputs[..., -1:]
         return self.layers(torch.cat([x, log_snr / LOG_SNR_SCALE], dim=-1))
 
@@ -75,10 +68,7 @@ class SpectralScoreNetwork(ScoreNetwork):
     The norm is that of one power iteration per training step, so these hold up to its error; in evaluation mode the
     network is a fixed function.
 
-    Args:
-        dimension: d, at least 1.
-        width: Units of a hidden layer, at least 1.
-        depth: Hidden layers, at least 1.
+    Arguments are those of `ScoreNetwork`.
     """
 
     def __init__(self, *, dimension: int, width: int, depth: int) -> None:
@@ -92,11 +82,8 @@ class SpectralScoreNetwork(ScoreNetwork):
 def noise_level(log_snr: Tensor) -> Tensor:
     """Return σ = (1 + exp ℓ)^(−1/2).
 
-    Args:
-        log_snr: ℓ, any shape.
-
     Returns:
-        σ in (0, 1), of the same shape.
+        σ in (0, 1), of the shape of ℓ.
 
     Example:
         >>> noise_level(torch.tensor(0.0)) ** 2
@@ -106,30 +93,13 @@ def noise_level(log_snr: Tensor) -> Tensor:
 
 
 def noised(x_0: Tensor, log_snr: Tensor, noise: Tensor) -> Tensor:
-    """Return x_t = α x_0 + σ ε, by forward diffusion in one step.
-
-    Args:
-        x_0: Data, shape (*B, d).
-        log_snr: ℓ, shape B.
-        noise: ε, shape (*B, d), standard normal.
-
-    Returns:
-        x_t, shape (*B, d).
-    """
+    """Return x_t = α x_0 + σ ε, forward diffusion in one step; x_0, ε and x_t of shape (*B, d), ℓ of shape B."""
     log_snr = log_snr[..., None]
     return noise_level(-log_snr) * x_0 + noise_level(log_snr) * noise
 
 
 def joined(x: Tensor, log_snr: Tensor) -> Tensor:
-    """Put ℓ beside x, as a network's input.
-
-    Args:
-        x: Points, shape (*B, d).
-        log_snr: ℓ, of a shape that broadcasts to B.
-
-    Returns:
-        Shape (*B, d + 1).
-    """
+    """Put ℓ, which broadcasts to B, beside x, shape (*B, d): a network's input, shape (*B, d + 1)."""
     return torch.cat([x, log_snr.expand(x.shape[:-1])[..., None]], dim=-1)
 
 

@@ -52,14 +52,7 @@ class ScoreUNet(nn.Module):
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Predict the noise.
-
-        Args:
-            inputs: Flat images and, last, ℓ; shape (B, S² + 1).
-
-        Returns:
-            ε_θ, shape (B, S²).
-        """
+        """Predict the noise ε_θ, shape (B, S²), from flat images and, last, ℓ; shape (B, S² + 1)."""
         angles = inputs[:, -1:] * self.frequencies
         time = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))
         full = self.down[0](self.first(inputs[:, :-1].unflatten(1, (1, self.side, self.side))), time)

@@ -40,8 +40,8 @@ def table(rows):
 
 
 def learned_rows(seed):
-    """J falls as 1 / step; slopes on log J are 0.5 + seed / 10 (SDE), 0.25 (ODE), 0.3 (bound); step 30 lies off the
-    lines."""
+    """J falls as 1 / step; slopes on log J are 0.5 + seed / 10 (SDE), 0.25 (ODE), 0.3 (bound)."""
+    # Step 30 lies off the lines.
     rows = []
     for step in STEPS:
         loss, off = 100 / step, 50.0 if step < 100 else 1.0

@@ -36,16 +36,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, float, tuple[float, float]], torch.optim
 
 
 def make_optimizer(arm: str, model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Make the optimizer of an arm.
-
-    Args:
-        arm: One of `OPTIMIZERS`.
-        model: Its parameters are optimized.
-        config: Holds lr, betas and weight_decay; an arm with one beta has it twice.
-
-    Returns:
-        A torch optimizer.
-    """
+    """Make the optimizer of an arm; an arm with one beta has it twice in the configuration."""
     groups = matrices_only_decay(model, config["weight_decay"])
     first, second = config["betas"]
     optimizer = OPTIMIZERS[arm](groups, config["lr"], (first, second))

@@ -11,16 +11,8 @@ NUM_BINS = 10
 
 
 def places_in_box(model: nn.Module, weight_decay: float, step: int) -> Iterator[Measurement]:
-    """Measure the distribution of |λ θ| over the matrices, which are what decays.
-
-    Args:
-        model: Its matrices are measured.
-        weight_decay: λ; without decay there is no box, and nothing is measured; nor is it for a diverged model.
-        step: Optimizer steps taken.
-
-    Yields:
-        The share of entries in each tenth of the box, named by its lower end; the last holds the outside too.
-    """
+    """Measure the share of entries of the matrices, which are what decays, in each tenth of |λ θ| in [0, 1]."""
+    # A tenth is named by its lower end; the last holds the outside too. Without decay there is no box.
     if weight_decay == 0:
         return
     fractions = torch.cat([p.detach().abs().flatten() for p in model.parameters() if p.ndim >= 2]) * weight_decay
@@ -33,12 +25,7 @@ def places_in_box(model: nn.Module, weight_decay: float, step: int) -> Iterator[
 
 
 class BoxBound:
-    """The bound |θ_t| ≤ Q_t |θ₀| + (1 - Q_t) / λ with Q_t = ∏ (1 - η_s λ), of matrices along a schedule.
-
-    Args:
-        model: Its matrices now are θ₀.
-        weight_decay: λ > 0.
-    """
+    """The bound |θ_t| ≤ Q_t |θ₀| + (1 - Q_t) / λ with Q_t = ∏ (1 - η_s λ), of matrices along a schedule; λ > 0."""
 
     def __init__(self, model: nn.Module, weight_decay: float) -> None:
         """Remember θ₀."""
@@ -48,14 +35,7 @@ class BoxBound:
         self.shrinkage = 1.0
 
     def excess(self, lr: float) -> float:
-        """Advance the bound by one step and compare.
-
-        Args:
-            lr: η of the step just taken, with η λ ≤ 1.
-
-        Returns:
-            Largest λ (|θ_t| - bound) over all entries: positive where the bound is broken, in half-widths.
-        """
+        """Advance the bound by a step at η = lr, η λ ≤ 1; return the largest λ (|θ_t| - bound): positive if broken."""
         self.shrinkage *= 1 - lr * self.weight_decay
         walls = (1 - self.shrinkage) / self.weight_decay
         beyond = (

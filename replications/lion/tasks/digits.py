@@ -31,17 +31,11 @@ SPLIT_SEED = 0
 
 
 class Digits(StrictModel):
-    """The task, at several batch sizes.
+    """The task, at several batch sizes."""
 
-    Attributes:
-        hidden: Width of the hidden layer.
-        samples_seen: Samples of a run, the same at every batch size, so that a larger batch means fewer steps.
-        batches: Batch sizes; each divides `samples_seen`.
-    """
-
-    hidden: int = Field(ge=1)
-    samples_seen: int = Field(ge=1)
-    batches: list[int] = Field(min_length=2)
+    hidden: int = Field(ge=1)  # width of the hidden layer
+    samples_seen: int = Field(ge=1)  # in a run, the same at every batch size: a larger batch means fewer steps
+    batches: list[int] = Field(min_length=2)  # each divides samples_seen
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
@@ -52,38 +46,17 @@ class Digits(StrictModel):
         return self
 
     def at(self, batch: int) -> dict[str, Any]:
-        """Return the task of one run.
-
-        Args:
-            batch: One of `batches`.
-
-        Returns:
-            Part of a run's configuration.
-        """
+        """Return the task at one batch size, as part of a run's configuration."""
         return {"hidden": self.hidden, "samples_seen": self.samples_seen, "batch": batch}
 
 
 def measure_digits(run: Run) -> Iterator[Measurement]:
-    """Train the perceptron from scratch.
-
-    Args:
-        run: Arm, seed, task, lr, weight_decay and betas.
-
-    Returns:
-        Loss in nats and share of wrong answers, on validation and test, at the end.
-    """
+    """Train the perceptron from scratch; measure loss in nats and share of wrong answers at the end."""
     return _losses(run, ("validation", "test"))
 
 
 def measure_digits_trial(run: Run) -> Iterator[Measurement]:
-    """Train as `measure_digits` does, and look only at what may select: never at the test split.
-
-    Args:
-        run: Arm, seed, task, lr, weight_decay and betas.
-
-    Returns:
-        Loss in nats and share of wrong answers, on validation, at the end.
-    """
+    """Train as `measure_digits` does, and look only at what may select: never at the test split."""
     return _losses(run, ("validation",))
 
 
@@ -100,20 +73,10 @@ def _losses(run: Run, splits: Sequence[Split]) -> Iterator[Measurement]:
 
 
 def measure_constraint(run: Run) -> Iterator[Measurement]:
-    """Train with a decay, and compare every weight with the bound of derivation step 6 after every step.
-
-    In float64: the bound is attained, and in float32 rounding alone goes beyond it by some 1e-6 of the box.
-
-    Args:
-        run: As for `measure_digits`, and `box_decay`, the λ whose box is looked at: the run's own, or, as a control
-            that must break the bound, one that the run does not apply.
-
-    Yields:
-        Largest excess over the bound in half-widths of the box, the loss, and the places in the box.
-
-    Raises:
-        ValueError: If the peak of η λ is above 1, where step 6 does not hold and a box means nothing.
-    """
+    """Train with a decay, and compare every weight with the bound of derivation step 6 after every step."""
+    # In float64: the bound is attained, and in float32 rounding alone goes beyond it by some 1e-6 of the box.
+    # `box_decay` is the λ whose box is looked at: the run's own, or, as a control that must break the bound, one that
+    # the run does not apply. Yields the largest excess in half-widths of the box, the loss, the places in the box.
     peak = run.config["lr"] * run.config["box_decay"]
     if peak > 1:
         message = (
@@ -137,15 +100,8 @@ def measure_constraint(run: Run) -> Iterator[Measurement]:
 
 
 def measure_flatness(run: Run) -> Iterator[Measurement]:
-    """Stop at a given training loss, then disturb every weight in proportion to its size.
-
-    Args:
-        run: As for `measure_digits`, and `train_nll`, the loss to stop at; `every`, the steps between two looks;
-            `perturbations`, the sizes ε of θ + ε |θ| z with z standard normal; `draws` of z.
-
-    Yields:
-        Losses at the stop, and the mean test loss at each ε; all diverged if the loss is not reached.
-    """
+    """Stop at a given training loss, then disturb every weight in proportion to its size: θ + ε |θ| z, z normal."""
+    # Looks at the loss every `every` steps, averages `draws` of z at each ε; all diverged if the loss is not reached.
     model = make_model(run)
     reached = math.nan
     for step in training(run, model, make_optimizer(run.arm, model, run.config)):
@@ -170,30 +126,14 @@ def measure_flatness(run: Run) -> Iterator[Measurement]:
 
 
 def make_model(run: Run) -> nn.Sequential:
-    """Make the perceptron of a run; arms of one seed start from the same weights.
-
-    Args:
-        run: Seed and task.
-
-    Returns:
-        One hidden layer with ReLU, ten logits.
-    """
+    """Make the perceptron of a run, one hidden layer with ReLU; arms of one seed start from the same weights."""
     torch.manual_seed(seeds_of(run.seed)[0])
     hidden, pixels = run.config["hidden"], SIDE * SIDE
     return nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
 
 def training(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Step]:
-    """Train: half a cosine down to zero, no clipping; arms of one seed see the same batches.
-
-    Args:
-        run: Seed and task.
-        model: Trained in place.
-        optimizer: Its learning rates are the peaks.
-
-    Yields:
-        The step just taken.
-    """
+    """Train: half a cosine down to zero, no clipping; arms of one seed see the same batches."""
     schedule = warmup_cosine(optimizer, steps=num_steps(run), warmup_steps=0)
     dtype = next(model.parameters()).dtype
     data = ((pixels.to(dtype), labels) for pixels, labels in batches(run.config, seeds_of(run.seed)[1]))
@@ -201,27 +141,13 @@ def training(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> It
 
 
 def num_steps(run: Run) -> int:
-    """Return the optimizer steps of a run.
-
-    Args:
-        run: Its configuration holds samples_seen and batch.
-
-    Returns:
-        Their quotient.
-    """
+    """Return the optimizer steps of a run."""
     return run.config["samples_seen"] // run.config["batch"]
 
 
 def batches(config: Mapping[str, Any], seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Go through the shifted images in a new random order each epoch.
-
-    Args:
-        config: Holds samples_seen and batch.
-        seed: Seed of the orders; the same samples come in the same order at every batch size.
-
-    Yields:
-        Pixels in [-1, 1], shape (batch, 64), and labels, shape (batch,).
-    """
+    """Go through the shifted images in a new random order each epoch, the same at every batch size."""
+    # Pixels in [-1, 1], shape (batch, 64), and labels, shape (batch,).
     pixels, labels = shifted_images()
     generator = np.random.default_rng(seed)
     epochs = math.ceil(config["samples_seen"] / len(labels))
@@ -232,15 +158,7 @@ def batches(config: Mapping[str, Any], seed: int) -> Iterator[tuple[torch.Tensor
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split) -> tuple[float, float]:
-    """Return the loss over a whole split, images not shifted.
-
-    Args:
-        model: Left in evaluation mode.
-        split: Which images.
-
-    Returns:
-        Mean cross-entropy in nats, and share of wrong answers.
-    """
+    """Mean cross-entropy in nats and share of wrong answers over a whole split, images not shifted."""
     model.eval()
     pixels, labels = images(split)
     logits = model(pixels.to(next(model.parameters()).dtype))
@@ -250,11 +168,8 @@ def evaluate(model: nn.Module, split: Split) -> tuple[float, float]:
 
 @functools.cache
 def shifted_images() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return every training image at its nine shifts by up to one pixel, the border filled with background.
-
-    Returns:
-        Pixels, shape (9 n, 64), and labels, shape (9 n,).
-    """
+    """Return every training image at its nine shifts by up to one pixel, the border filled with background."""
+    # Pixels, shape (9 n, 64), and labels, shape (9 n,).
     pixels, labels = images("train")
     padded = functional.pad(pixels.view(-1, SIDE, SIDE), (1, 1, 1, 1), value=-1.0)
     shifts = [padded[:, i : i + SIDE, j : j + SIDE].flatten(1) for i in range(3) for j in range(3)]
@@ -263,14 +178,8 @@ def shifted_images() -> tuple[torch.Tensor, torch.Tensor]:
 
 @functools.cache
 def images(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the images of a split, drawn by class once and for all.
-
-    Args:
-        split: Which images.
-
-    Returns:
-        Pixels in [-1, 1], shape (n, 64), float32, and labels, shape (n,), int64.
-    """
+    """Return the images of a split, drawn by class once and for all."""
+    # Pixels in [-1, 1], shape (n, 64), float32, and labels, shape (n,), int64.
     pixels, labels = load_digits(return_X_y=True)
     draw = functools.partial(train_test_split, random_state=SPLIT_SEED)
     rest, test = draw(np.arange(len(labels)), test_size=NUM_TEST, stratify=labels)

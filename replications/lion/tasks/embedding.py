@@ -42,28 +42,16 @@ ARMS = {
 
 
 class Embedding(StrictModel):
-    """The task, and the decay that all arms share.
+    """The task, and the decay that all arms share."""
 
-    Attributes:
-        language_model: Model and horizon; a large vocabulary, no warm-up: the learning rate is constant.
-        total_decay: η λ T of every matrix.
-    """
-
-    language_model: LanguageModel
-    total_decay: float = Field(gt=0)
+    language_model: LanguageModel  # a large vocabulary, no warm-up: the learning rate is constant
+    total_decay: float = Field(gt=0)  # η λ T of every matrix
 
 
 def measure_embedding(run: Run) -> Iterator[Measurement]:
-    """Train, and look at the rows of the token embedding and of the output head by how often their token came.
-
-    Args:
-        run: Arm, seed, the task, total_decay, lr and embedding_lr.
-
-    Yields:
-        Validation and test loss; for each class of counts the root mean square of its rows and the share of their
-        entries beyond 0.8 (q^T |θ₀| + (1 - q^T) / λ), for embedding and head; the half-width that a row pushed one
-        way all the time would reach.
-    """
+    """Train, and look at the rows of the token embedding and of the output head by how often their token came."""
+    # Beside the losses, for each class of counts: root mean square of its rows, share of their entries beyond
+    # 0.8 (q^T |θ₀| + (1 - q^T) / λ); and the half-width that a row pushed one way all the time would reach.
     task, model = task_of(run), make_model(run)
     embedding, head = model.token_embedding.weight, model.head.weight
     starts = embedding.detach().clone(), head.detach().clone()
@@ -83,26 +71,12 @@ def measure_embedding(run: Run) -> Iterator[Measurement]:
 
 
 def measure_embedding_trial(run: Run) -> Iterator[Measurement]:
-    """Train as `measure_embedding` does, and look only at what may select: never at the test split.
-
-    Args:
-        run: Arm, seed, the task, total_decay, lr and embedding_lr.
-
-    Yields:
-        Validation loss.
-    """
+    """Train as `measure_embedding` does, and look only at what may select: never at the test split."""
     yield from _losses(run, make_model(run), _data(run), ("validation",))
 
 
 def make_model(run: Run) -> TinyGPT:
-    """Make the model of an arm, tied or not.
-
-    Args:
-        run: Arm, seed and task.
-
-    Returns:
-        The model; with swapped halves it has one matrix, whose two halves have changed places as output.
-    """
+    """Make the model of an arm, tied or not; with swapped halves one matrix, whose halves change places as output."""
     task, tying = task_of(run), ARMS[run.arm][1]
     torch.manual_seed(seeds_of(run.seed)[0])
     model = TinyGPT(
@@ -116,15 +90,7 @@ def make_model(run: Run) -> TinyGPT:
 
 
 def make_optimizer(run: Run, model: TinyGPT) -> "OptimizerPair":
-    """Make the two optimizers of an arm.
-
-    Args:
-        run: Arm, total_decay, lr and embedding_lr.
-        model: Its parameters are optimized.
-
-    Returns:
-        One for the token embedding (and what is tied to it), one for everything else.
-    """
+    """Make the two optimizers of an arm: of the token embedding and what is tied to it, and of everything else."""
     moves_embedding, _, moves_rest = ARMS[run.arm]
     embedding = model.token_embedding.weight
     rest = [p for p in model.parameters() if p is not embedding]
@@ -172,15 +138,7 @@ class OptimizerPair:
 
 
 def decay_of(config: dict[str, Any], lr: float) -> float:
-    """Return the λ that gives a learning rate the run's total decay.
-
-    Args:
-        config: Holds total_decay η λ T and steps T.
-        lr: η.
-
-    Returns:
-        λ.
-    """
+    """Return the λ that gives a learning rate the run's total decay η λ T."""
     return config["total_decay"] / (lr * config["steps"])
 
 

@@ -51,23 +51,14 @@ FILES = (TOKENIZER, *chain.from_iterable(TEXT.values()), TRAIN_IMAGES, TEST_IMAG
 
 
 class Training(StrictModel):
-    """What both tasks set.
-
-    Attributes:
-        width: Model width.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        warmup_share: Share of the steps in the linear rise; half a cosine follows.
-        max_gradient_norm: Clipping threshold, in the L2 norm of all gradients.
-        micro_batch: Most samples a device handles at once; a batch is accumulated from these.
-    """
+    """What both tasks set."""
 
     width: int = Field(ge=1)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
-    warmup_share: float = Field(ge=0, le=0.5)
-    max_gradient_norm: float = Field(gt=0)
-    micro_batch: int = Field(ge=1)
+    warmup_share: float = Field(ge=0, le=0.5)  # of the steps, in the linear rise; half a cosine follows
+    max_gradient_norm: float = Field(gt=0)  # L2 norm of all gradients at which they are clipped
+    micro_batch: int = Field(ge=1)  # most samples a device handles at once; a batch is accumulated from these
 
     @model_validator(mode="after")
     def _whole_heads(self) -> Self:
@@ -78,19 +69,12 @@ class Training(StrictModel):
 
 
 class LanguageModel(Training):
-    """GPT-2 on WikiText-103.
+    """GPT-2 on WikiText-103."""
 
-    Attributes:
-        context: Tokens a window.
-        batch: Windows a step.
-        steps: Optimizer steps.
-        curve_points: Evaluations on the validation split along a run, the last at its end.
-    """
-
-    context: int = Field(ge=1)
-    batch: int = Field(ge=1)
+    context: int = Field(ge=1)  # tokens a window
+    batch: int = Field(ge=1)  # windows a step
     steps: int = Field(ge=4)
-    curve_points: int = Field(ge=1, le=50)
+    curve_points: int = Field(ge=1, le=50)  # evaluations on the validation split along a run, the last at its end
 
     @model_validator(mode="after")
     def _points_apart(self) -> Self:
@@ -106,17 +90,11 @@ class LanguageModel(Training):
 
 
 class Vision(Training):
-    """A Vision Transformer on CIFAR-100.
+    """A Vision Transformer on CIFAR-100."""
 
-    Attributes:
-        patch: Side of a patch in pixels.
-        batches: Batch sizes of the sweep; each divides `samples_seen`.
-        samples_seen: Samples of a run, the same at every batch size.
-    """
-
-    patch: Literal[2, 4, 8, 16]
-    batches: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
-    samples_seen: int = Field(ge=1)
+    patch: Literal[2, 4, 8, 16]  # side in pixels
+    batches: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)  # each divides samples_seen
+    samples_seen: int = Field(ge=1)  # in a run, the same at every batch size
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
@@ -129,17 +107,11 @@ class Vision(Training):
 
 @dataclass(frozen=True)
 class LanguageTask:
-    """Windows of consecutive tokens; a row of a draw is (first token).
-
-    Attributes:
-        settings: Model and horizon.
-        vocabulary: Number of token ids.
-        tokens: Ids of each split, int32, on the device.
-    """
+    """Windows of consecutive tokens; a row of a draw is (first token)."""
 
     settings: LanguageModel
-    vocabulary: int
-    tokens: Mapping[Split, Tensor]
+    vocabulary: int  # number of token ids
+    tokens: Mapping[Split, Tensor]  # ids, int32, on the device
     search: ClassVar[str] = "lm_search"
     report: ClassVar[str] = "lm_quality"
     metrics: ClassVar[tuple[str, ...]] = ("loss_nats",)
@@ -189,12 +161,7 @@ class Images(NamedTuple):
 
 @dataclass(frozen=True)
 class VisionTask:
-    """Random crops and flips of images; a row of a draw is (image, top, left, flipped).
-
-    Attributes:
-        settings: Model and horizon.
-        images: Each split, on the device.
-    """
+    """Random crops and flips of images; a row of a draw is (image, top, left, flipped)."""
 
     settings: Vision
     images: Mapping[Split, Images]
@@ -250,18 +217,9 @@ class VisionTask:
 
 
 def encoded(tokenizer: Tokenizer, files: Iterable[HubFile]) -> Tensor:
-    """Encode the column "text" of parquet files, one row at a time.
-
-    A row of WikiText is a paragraph that ends with a line break, where GPT-2's tokenizer splits in any case: the ids
-    are those of the whole text.
-
-    Args:
-        tokenizer: GPT-2's.
-        files: Parts of one split, in order.
-
-    Returns:
-        Token ids, shape (tokens,), int32.
-    """
+    """Encode the column "text" of parquet files, one row at a time: token ids, shape (tokens,), int32."""
+    # A row of WikiText is a paragraph that ends with a line break, where GPT-2's tokenizer splits in any case: the ids
+    # are those of the whole text.
     parts = []
     for file in files:
         for rows in pq.ParquetFile(file.path()).iter_batches(columns=["text"], batch_size=4096):
@@ -271,14 +229,7 @@ def encoded(tokenizer: Tokenizer, files: Iterable[HubFile]) -> Tensor:
 
 
 def decoded(file: HubFile) -> Images:
-    """Decode the PNG images of a parquet file.
-
-    Args:
-        file: Has the columns "img" (a structure with the PNG's bytes) and "fine_label".
-
-    Returns:
-        Padded images and fine labels.
-    """
+    """Decode the PNG images of a parquet file with the columns "img" (a structure with "bytes") and "fine_label"."""
     table = pq.read_table(file.path(), columns=["img", "fine_label"])
     images = [_pixels(image["bytes"]) for image in table["img"].to_pylist()]
     border = ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0))

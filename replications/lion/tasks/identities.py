@@ -18,39 +18,18 @@ BETAS = (0.9, 0.99)
 
 
 def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check, and its negative control: `paperkit.identities.measure_check`.
-
-    Args:
-        run: Its arm names the check.
-
-    Returns:
-        The check's error, and the error of the deliberately wrong variant.
-    """
+    """Execute one check, the run's arm, and its negative control."""
     return measure_check(run, CHECKS)
 
 
 def measure_noise(run: Run) -> Iterator[Measurement]:
-    """Simulate both optimizers' mean steps under a small constant gradient in noise.
-
-    Args:
-        run: Its arm names the noise; seed.
-
-    Yields:
-        The ratio of mean steps Lion / AdamW at equal learning rates.
-    """
+    """Ratio of mean steps Lion / AdamW under a small constant gradient in noise, whose shape is the run's arm."""
     lion, adamw = simulated_drifts(run.arm, SMALL_RHO, num_coordinates=500, num_steps=1000, seed=run.seed)
     yield Measurement("none", 0, "drift_ratio", lion / adamw)
 
 
 def measure_drift(run: Run) -> Iterator[Measurement]:
-    """Hold both mean steps in Gaussian noise against their formulas.
-
-    Args:
-        run: Configuration `rho`, mean over standard deviation of the gradient; seed.
-
-    Yields:
-        Simulated and predicted mean step of both optimizers, in learning rates.
-    """
+    """Hold both mean steps in Gaussian noise, in learning rates, against their formulas."""
     rho = run.config["rho"]
     simulated = simulated_drifts("gaussian", rho, num_coordinates=500, num_steps=500, seed=run.seed)
     predicted = lion_drift(rho, BETAS), adamw_drift(rho)
@@ -60,14 +39,7 @@ def measure_drift(run: Run) -> Iterator[Measurement]:
 
 
 def measure_portrait(run: Run) -> Iterator[Measurement]:
-    """Follow one optimizer on f(x, y) = (a (x - x₀)² + b (y - y₀)²) / 2.
-
-    Args:
-        run: Arm, and curvatures, minimum, start, lr, weight_decay and steps.
-
-    Yields:
-        The two weights, "x" and "y", after each step.
-    """
+    """Follow one optimizer on f(x, y) = (a (x - x₀)² + b (y - y₀)²) / 2: both weights after each step."""
     config = run.config
     point = torch.nn.Parameter(torch.tensor(config["start"], dtype=torch.float64))
     groups = [{"params": [point], "weight_decay": config["weight_decay"]}]

@@ -22,35 +22,20 @@ from replications.lion.tasks.box import places_in_box
 
 
 class LanguageModel(StrictModel):
-    """The task: model, text windows, horizon. The same for both arms.
+    """The task: model, text windows, horizon. The same for both arms."""
 
-    Attributes:
-        vocabulary: Size of the byte-level BPE, trained on the training speeches.
-        width: Model width.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        context: Tokens a window.
-        batch: Windows a step.
-        steps: Optimizer steps.
-        warmup_steps: Steps of the linear rise; half a cosine follows.
-        max_gradient_norm: Clipping threshold, in the L2 norm of all gradients.
-        evaluation_windows: Windows, evenly spaced over a split, in a final evaluation.
-        curve_windows: Windows in each evaluation of the learning curve.
-        curve_points: Evaluations along a run.
-    """
-
-    vocabulary: int = Field(ge=257, le=65_535)
+    vocabulary: int = Field(ge=257, le=65_535)  # of the byte-level BPE, trained on the training speeches
     width: int = Field(ge=1)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
-    context: int = Field(ge=1)
-    batch: int = Field(ge=1)
+    context: int = Field(ge=1)  # tokens a window
+    batch: int = Field(ge=1)  # windows a step
     steps: int = Field(ge=2)
-    warmup_steps: int = Field(ge=0)
-    max_gradient_norm: float = Field(gt=0)
-    evaluation_windows: int = Field(ge=1)
-    curve_windows: int = Field(ge=1)
-    curve_points: int = Field(ge=1, le=50)
+    warmup_steps: int = Field(ge=0)  # of the linear rise; half a cosine follows
+    max_gradient_norm: float = Field(gt=0)  # L2 norm of all gradients at which they are clipped
+    evaluation_windows: int = Field(ge=1)  # in a final evaluation, evenly spaced over a split
+    curve_windows: int = Field(ge=1)  # in each evaluation of the learning curve
+    curve_points: int = Field(ge=1, le=50)  # evaluations along a run
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -67,40 +52,19 @@ class LanguageModel(StrictModel):
 
 
 def measure_language_model(run: Run) -> Iterator[Measurement]:
-    """Train a tiny GPT from scratch and measure its loss per token.
-
-    Args:
-        run: Arm, seed, and the task with its hyper-parameters.
-
-    Returns:
-        The validation loss along the run, and validation and test loss at its end, in nats a token.
-    """
+    """Train a tiny GPT from scratch: validation loss along the run, both losses at its end, in nats a token."""
     return _losses(run, make_model(run), ("validation", "test"))
 
 
 def measure_language_model_and_box(run: Run) -> Iterator[Measurement]:
-    """Measure the loss as `measure_language_model` does, and where the weights stand in the box at the end.
-
-    Args:
-        run: Arm, seed, and the task with its hyper-parameters.
-
-    Yields:
-        The losses, then the shares of `places_in_box`.
-    """
+    """Measure as `measure_language_model` does, and where the weights stand in the box at the end."""
     model = make_model(run)
     yield from _losses(run, model, ("validation", "test"))
     yield from places_in_box(model, run.config["weight_decay"], run.config["steps"])
 
 
 def measure_language_model_trial(run: Run) -> Iterator[Measurement]:
-    """Train as `measure_language_model` does, and look only at what may select: never at the test split.
-
-    Args:
-        run: Arm, seed, and the task with its hyper-parameters.
-
-    Returns:
-        The validation loss along the run and at its end, in nats a token.
-    """
+    """Train as `measure_language_model` does, and look only at what may select: never at the test split."""
     return _losses(run, make_model(run), ("validation",))
 
 
@@ -119,26 +83,12 @@ def _losses(run: Run, model: TinyGPT, splits: Sequence[Split]) -> Iterator[Measu
 
 
 def task_of(run: Run) -> LanguageModel:
-    """Return the part of a run's configuration that is the task.
-
-    Args:
-        run: Its configuration holds the task and hyper-parameters.
-
-    Returns:
-        The task, checked.
-    """
+    """Return the part of a run's configuration that is the task, checked."""
     return LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
 
 
 def make_model(run: Run) -> TinyGPT:
-    """Make the model of a run; arms of one seed start from the same weights.
-
-    Args:
-        run: Seed and task.
-
-    Returns:
-        The model, with input and output embeddings of their own.
-    """
+    """Make the model of a run, head and embedding apart; arms of one seed start from the same weights."""
     task, (initialisation, _, _) = task_of(run), seeds_of(run.seed)
     torch.manual_seed(initialisation)
     return TinyGPT(
@@ -147,16 +97,7 @@ def make_model(run: Run) -> TinyGPT:
 
 
 def training(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Step]:
-    """Train: warm-up and half a cosine, clipped gradients; arms of one seed see the same windows.
-
-    Args:
-        run: Seed and task.
-        model: Trained in place.
-        optimizer: Its learning rates are the peaks.
-
-    Yields:
-        The step just taken.
-    """
+    """Train: warm-up and half a cosine, clipped gradients; arms of one seed see the same windows."""
     task, (_, order, _) = task_of(run), seeds_of(run.seed)
     yield from train(
         model, batches(token_stream("train", task.vocabulary), task, order), next_token_loss, optimizer,
@@ -166,29 +107,13 @@ def training(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def next_token_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy in nats a token.
-
-    Args:
-        logits_BTV: Unnormalised log-probabilities, shape (B, T, V).
-        targets_BT: Next tokens, shape (B, T).
-
-    Returns:
-        Scalar.
-    """
+    """Return the mean cross-entropy in nats a token."""
     return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
 
 def batches(stream: torch.Tensor, task: LanguageModel, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Draw windows uniformly with replacement; the same seed gives both arms the same windows.
-
-    Args:
-        stream: Token ids.
-        task: Gives number of steps, windows a step, tokens a window.
-        seed: Seed of the draws.
-
-    Yields:
-        Inputs and targets (one token later), each of shape (batch, context).
-    """
+    """Draw windows uniformly with replacement; the same seed gives both arms the same windows."""
+    # Inputs and targets (one token later), each of shape (B, T).
     starts = np.random.default_rng(seed).integers(len(stream) - task.context, size=(task.steps, task.batch))
     for row in starts:
         yield windows_at(stream, row, task.context)
@@ -196,17 +121,7 @@ def batches(stream: torch.Tensor, task: LanguageModel, seed: int) -> Iterator[tu
 
 @torch.no_grad()
 def evaluate(model: torch.nn.Module, task: LanguageModel, split: Split, windows: int) -> float:
-    """Return the loss over evenly spaced windows of a split, the same windows for every run.
-
-    Args:
-        model: Left in evaluation mode.
-        task: Gives tokens a window and windows a batch.
-        split: Which speeches.
-        windows: Number of windows.
-
-    Returns:
-        Mean cross-entropy in nats a token.
-    """
+    """Mean cross-entropy in nats a token over evenly spaced windows of a split, the same ones for every run."""
     model.eval()
     stream = token_stream(split, task.vocabulary)
     starts = np.linspace(0, len(stream) - task.context - 1, windows).astype(np.int64)

@@ -22,28 +22,14 @@ EARLY_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100, 140, 200)
 
 
 def measure_language_model_updates(run: Run) -> Iterator[Measurement]:
-    """Compare updates along a run of the language model.
-
-    Args:
-        run: Arm "adamw" or "cautious_lion", seed, task, hyper-parameters, and `window` in steps.
-
-    Returns:
-        See `compare_updates`.
-    """
+    """Compare updates along a run of the language model, arm "adamw" or "cautious_lion"."""
     model = language_model.make_model(run)
     optimizer = make_optimizer(run.arm, model, run.config)
     return compare_updates(model, optimizer, language_model.training(run, model, optimizer), run.config["window"])
 
 
 def measure_digits_updates(run: Run) -> Iterator[Measurement]:
-    """Compare updates along a run on digits.
-
-    Args:
-        run: Arm "adamw", seed, task, hyper-parameters, and `window` in steps.
-
-    Returns:
-        See `compare_updates`.
-    """
+    """Compare updates along a run on digits, arm "adamw"."""
     model = digits.make_model(run)
     optimizer = make_optimizer(run.arm, model, run.config)
     return compare_updates(model, optimizer, digits.training(run, model, optimizer), run.config["window"])
@@ -52,24 +38,12 @@ def measure_digits_updates(run: Run) -> Iterator[Measurement]:
 def compare_updates(
     model: nn.Module, optimizer: torch.optim.Optimizer, steps: Iterator[Step], window: int
 ) -> Iterator[Measurement]:
-    """Sum both updates over windows of steps and compare their sizes.
-
-    Over a window of W steps the displacement of a coordinate is S = Σ u_t, in units of the learning rate. The ratio
-    k = √(Σ S²_Lion / Σ S²_AdamW), over all entries of the matrices, holds drift and diffusion alike. The first window
-    is left out: there both averages still fill.
-
-    Args:
-        model: Its matrices are measured.
-        optimizer: The one that moves them; without AdamW there is no ratio, only the mask.
-        steps: Its training.
-        window: W, some multiple of the momentum's memory.
-
-    Yields:
-        "update_ratio" k at the end of each window but the first; "adamw_mean_abs", the mean |u| of AdamW over entries
-        that have had a gradient, at early steps; "masked_share", the share of entries that have had a
-        gradient whose direction and gradient are not of one sign (a zero gradient is of none), at the end of each
-        window. A diverged run yields NaN for all three.
-    """
+    """Sum AdamW's and Lion's updates over windows of steps and compare their sizes."""
+    # Over a window of W steps, some multiple of the momentum's memory, a coordinate's displacement is S = Σ u_t, in
+    # learning rates. "update_ratio": k = √(Σ S²_Lion / Σ S²_AdamW), over all entries of the matrices, holds drift and
+    # diffusion alike; the first window is left out, while both averages fill. "adamw_mean_abs": mean |u| over entries
+    # that have had a gradient, at early steps. "masked_share": the share of such entries whose direction and gradient
+    # are not of one sign (a zero gradient is of none). Without AdamW there is the mask alone.
     adamw = isinstance(optimizer, torch.optim.AdamW)
     # Lion's direction beside AdamW is that of its default betas; under the cautious rule, that of the run's own.
     beta1, beta2 = LION_BETAS if adamw else optimizer.param_groups[0]["betas"]

@@ -37,27 +37,16 @@ ARMS = (*HEADS, "factorised")
 
 
 class Training(LanguageModel):
-    """The task: model, horizon, what is looked at.
+    """The task: model, horizon, what is looked at."""
 
-    Attributes:
-        batch: Windows a step.
-        steps: Optimizer steps.
-        warmup_steps: Steps of the linear rise; half a cosine follows.
-        positions: Whether learned positions start at the embedding's standard deviation, or at 0.
-        windows: Windows, evenly spaced over a split, in an evaluation.
-        training_tokens: Length of the training text from its start; 0 for all of it.
-        evaluations: Evaluations along the run, the last at its end.
-        curve: Whether the training curve is reported, as means over parts of the run.
-    """
-
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=1)  # windows a step
     steps: int = Field(ge=2)
-    warmup_steps: int = Field(ge=0)
-    positions: bool
-    windows: int = Field(ge=1)
-    training_tokens: int = Field(ge=0)
-    evaluations: int = Field(ge=1, le=20)
-    curve: bool
+    warmup_steps: int = Field(ge=0)  # linear rise; half a cosine follows
+    positions: bool  # learned positions start at the embedding's standard deviation, or at 0
+    windows: int = Field(ge=1)  # in an evaluation, evenly spaced over a split
+    training_tokens: int = Field(ge=0)  # length of the training text from its start; 0 for all of it
+    evaluations: int = Field(ge=1, le=20)  # along the run, the last at its end
+    curve: bool  # whether the training curve is reported, as means over parts of the run
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
@@ -74,26 +63,12 @@ class Training(LanguageModel):
 
 
 def measure_curve(run: Run) -> Iterator[Measurement]:
-    """Train, and report the curve's summaries, and validation and test loss.
-
-    Args:
-        run: Arm, seed, the task and `lr`; for a cell of the factorial also `factors`.
-
-    Returns:
-        See `_measurements`.
-    """
+    """Train, and report the curve's summaries, and validation and test loss; `factors` of the factorial apply."""
     return _measurements(run, ("validation", "test"))
 
 
 def measure_trial(run: Run) -> Iterator[Measurement]:
-    """Train as `measure_curve` does, and look only at what may select: never at the test split.
-
-    Args:
-        run: Arm, seed, the task and `lr`.
-
-    Returns:
-        The validation loss in nats a token.
-    """
+    """Train as `measure_curve` does, and look only at what may select: the validation loss, never the test split."""
     return _measurements(run, ("validation",))
 
 
@@ -134,19 +109,8 @@ def _diverged(task: Training, splits: tuple[Split, ...]) -> Iterator[Measurement
 
 
 def summaries(losses: np.ndarray, threshold: float) -> dict[str, float]:
-    """Describe a training curve by the numbers fixed with the claims.
-
-    Args:
-        losses: Training loss at each step in nats, shape (steps,).
-        threshold: Loss in nats.
-
-    Returns:
-        The numbers of `SUMMARIES`; steps_to_threshold is steps + 1 if the threshold is never reached.
-
-    Example:
-        >>> summaries(np.linspace(5, 3, 100), threshold=4.0)["steps_to_threshold"]
-        55.0
-    """
+    """Describe a training curve, in nats, by the numbers fixed with the claims."""
+    # losses: shape (steps,). steps_to_threshold is steps + 1 if the threshold is never reached.
     means = np.convolve(losses, np.ones(WINDOW) / WINDOW, mode="valid") if len(losses) >= WINDOW else np.array([])
     below = np.flatnonzero(means <= threshold)
     return {
@@ -158,18 +122,7 @@ def summaries(losses: np.ndarray, threshold: float) -> dict[str, float]:
 
 
 def curve_parts(losses: np.ndarray) -> dict[int, float]:
-    """Average a curve over parts: 5 steps each in the beginning, then a twentieth of the run each.
-
-    Args:
-        losses: Training loss at each step, shape (steps,).
-
-    Returns:
-        Mean by the last step of each part.
-
-    Example:
-        >>> list(curve_parts(np.zeros(400)))[:10]
-        [5, 10, 15, 20, 25, 30, 35, 40, 60, 80]
-    """
+    """Average a curve over parts, by the last step of each: 5 steps at first, then a twentieth of the run."""
     long = max(5, len(losses) // 20)
     ends = [*range(5, EARLY_STEPS + 1, 5), *range(EARLY_STEPS + long, len(losses) + 1, long)]
     ends = [end for end in ends if end <= len(losses)]
@@ -178,50 +131,22 @@ def curve_parts(losses: np.ndarray) -> dict[int, float]:
 
 
 def threshold_of(task: Training) -> float:
-    """Return the loss to reach: half a nat below the entropy of the token frequencies.
-
-    Args:
-        task: Gives vocabulary and length of the training text.
-
-    Returns:
-        Nats a token.
-    """
+    """Return the loss in nats a token to reach: half a nat below the entropy of the token frequencies."""
     return unigram_entropy(training_stream(task)) - BELOW_UNIGRAM_NATS
 
 
 def training_stream(task: Training) -> Tensor:
-    """Return the training text, or the part of it that a run may see.
-
-    Args:
-        task: Gives vocabulary and length.
-
-    Returns:
-        Token ids.
-    """
+    """Return the tokens of the training text, or of the part of it that a run may see."""
     return token_stream("train", task.vocabulary)[: task.training_tokens or None]
 
 
 def task_of(run: Run) -> Training:
-    """Return the part of a run's configuration that is the task, checked.
-
-    Args:
-        run: Its configuration holds the task and hyper-parameters.
-
-    Returns:
-        The task.
-    """
+    """Return the part of a run's configuration that is the task, checked."""
     return Training(**{name: run.config[name] for name in Training.model_fields})
 
 
 def make_model(run: Run) -> TinyGPT:
-    """Make the model of an arm; arms of one seed share all initial numbers but for sigma and what is their own.
-
-    Args:
-        run: Arm, seed, task; `factors` of a cell of the factorial: its logit_scale and input_scale.
-
-    Returns:
-        A GPT whose residual branches start at zero.
-    """
+    """Make the model of an arm; arms of one seed share all initial numbers but for sigma and what is their own."""
     task, factors = task_of(run), run.config.get("factors", {})
     torch.manual_seed(seeds_of(run.seed)[0])
     name = "untied" if run.arm == "factorised" else factors.get("head", run.arm)
@@ -242,15 +167,7 @@ def make_model(run: Run) -> TinyGPT:
 
 
 def make_optimizer(model: TinyGPT, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Make Adam without decay, the token table's learning rate times `table_lr_scale` of a cell of the factorial.
-
-    Args:
-        model: Its parameters are optimized, each once.
-        config: Holds lr and, for a cell, factors.
-
-    Returns:
-        The optimizer.
-    """
+    """Make Adam without decay, the token table's learning rate times `table_lr_scale` of a cell of the factorial."""
     table = getattr(model.token_embedding, "weight", None)
     rest = [p for p in model.parameters() if p is not table]
     scale = config.get("factors", {}).get("table_lr_scale", 1.0)
@@ -261,17 +178,8 @@ def make_optimizer(model: TinyGPT, config: Mapping[str, Any]) -> torch.optim.Opt
 
 
 def training(run: Run, model: TinyGPT) -> Iterator[float]:
-    """Train: warm-up and half a cosine; arms of one seed see the same windows.
-
-    Gradients are not clipped: that would act on the heads differently, whose gradients differ in size at first.
-
-    Args:
-        run: Seed, task, lr.
-        model: Trained in place.
-
-    Yields:
-        The loss of each step before it is taken.
-    """
+    """Train with warm-up and half a cosine, arms of one seed on the same windows; yield each loss before its step."""
+    # Gradients are not clipped: that would act on the heads differently, whose gradients differ in size at first.
     task = task_of(run)
     optimizer = make_optimizer(model, run.config)
     batches = batches_of(training_stream(task), task, seeds_of(run.seed)[1])
@@ -281,16 +189,7 @@ def training(run: Run, model: TinyGPT) -> Iterator[float]:
 
 
 def batches_of(stream: Tensor, task: Training, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw windows uniformly with replacement; the same seed gives every arm the same windows.
-
-    Args:
-        stream: Token ids.
-        task: Gives number of steps, windows a step, tokens a window.
-        seed: Seed of the draws.
-
-    Yields:
-        Inputs and targets, each of shape (B, T).
-    """
+    """Draw windows uniformly with replacement, of shape (B, T); the same seed gives every arm the same windows."""
     starts = np.random.default_rng(seed).integers(len(stream) - task.context, size=(task.steps, task.batch))
     for row in starts:
         yield windows_at(stream, row, task.context)
@@ -298,16 +197,8 @@ def batches_of(stream: Tensor, task: Training, seed: int) -> Iterator[tuple[Tens
 
 @torch.no_grad()
 def evaluate(model: nn.Module, task: Training, split: Split) -> float:
-    """Return the loss over evenly spaced windows of a split, the same windows for every run.
-
-    Args:
-        model: Left in evaluation mode.
-        task: Gives tokens a window and number of windows.
-        split: Which speeches.
-
-    Returns:
-        Mean cross-entropy in nats a token.
-    """
+    """Return the loss in nats a token over evenly spaced windows of a split, the same windows for every run."""
+    # Leaves the model in evaluation mode.
     model.eval()
     inputs, targets = evaluation_windows(split, task, task.windows)
     total = 0.0

@@ -32,40 +32,19 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check, and its negative control: `paperkit.identities.measure_check`.
-
-    Args:
-        run: Its arm names the check.
-
-    Returns:
-        The check's error, and the error of the deliberately wrong variant.
-    """
+    """Execute the check that the arm names, and its negative control."""
     return measure_check(run, CHECKS)
 
 
 def measure_scores(run: Run) -> Iterator[Measurement]:
-    """Compute one row of the initial bigram scores W P^T W^T / s at d = 64, s = 1/8.
-
-    Args:
-        run: Its arm names the map; configuration `row`, token i.
-
-    Yields:
-        The score of token j at "step" j.
-    """
+    """Compute row `row` of the initial scores W P^T W^T / s at d = 64, s = 1/8, that of token j at "step" j."""
     table = drawn(2, TOKENS, WIDTH) / 8
     scores = MAPS[run.arm](table[run.config["row"]]) @ table.T * 8
     yield from (Measurement("none", j, "score", float(score)) for j, score in enumerate(scores))
 
 
 def measure_self_logits(run: Run) -> Iterator[Measurement]:
-    """Describe the self-logits of 20 000 tokens at d = 64, s = 1/8, with the exact norm.
-
-    Args:
-        run: Its arm names the map.
-
-    Yields:
-        Mean, standard deviation, and the deciles 5 to 95 %, at "step" percent.
-    """
+    """Describe the self-logits of 20 000 tokens at d = 64, s = 1/8, with the exact norm."""
     table = drawn(3, DRAWS, WIDTH) / 8
     values = (rms_normalise(MAPS[run.arm](table)) * table).sum(1).numpy()
     yield Measurement("none", 0, "self_logit_mean", float(values.mean()))

@@ -23,15 +23,8 @@ CONSTANT_SIGMA = ("tied", "untied")
 
 
 def measure_initial_loss(run: Run) -> Iterator[Measurement]:
-    """Measure the loss of the untrained bigram model at random pairs of different tokens.
-
-    Args:
-        run: Its arm is "own" (each head's standard deviation) or "constant" (configuration `sigma`); configuration n,
-            d, inputs; seed.
-
-    Yields:
-        For each head loss and prediction in nats, and for the tied one the source's formula.
-    """
+    """Measure the untrained bigram model's loss at random pairs of different tokens, and predict it, for each head."""
+    # Arm "own" has each head's standard deviation, "constant" that of the configuration.
     n, d, inputs = run.config["n"], run.config["d"], run.config["inputs"]
     generator = np.random.default_rng(run.seed)
     torch.manual_seed(int(generator.integers(2**31)))

@@ -22,21 +22,13 @@ INITIAL_HEADS = ("tied", "untied", "orthogonal", "half_swap", "shuffle")
 
 
 class LanguageModel(StrictModel):
-    """Model and text windows, the same for all heads.
+    """Model and text windows, the same for all heads."""
 
-    Attributes:
-        vocabulary: n, size of the byte-level BPE trained on the training speeches.
-        width: d.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        context: Tokens a window.
-    """
-
-    vocabulary: int = Field(ge=257, le=65_535)
-    width: int = Field(ge=2, multiple_of=2)
+    vocabulary: int = Field(ge=257, le=65_535)  # n, of the byte-level BPE trained on the training speeches
+    width: int = Field(ge=2, multiple_of=2)  # d
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
-    context: int = Field(ge=1)
+    context: int = Field(ge=1)  # tokens a window
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -47,11 +39,7 @@ class LanguageModel(StrictModel):
 
 
 class ScaledEmbedding(nn.Embedding):
-    """An embedding whose output is multiplied by a constant (a factor of the factorial).
-
-    Attributes:
-        scale: The constant.
-    """
+    """An embedding whose output is multiplied by a constant (a factor of the factorial)."""
 
     scale: float = 1.0
 
@@ -62,11 +50,7 @@ class ScaledEmbedding(nn.Embedding):
 
 
 class Multiply(nn.Module):
-    """Multiplication by a constant.
-
-    Args:
-        factor: The constant.
-    """
+    """Multiplication by a constant."""
 
     def __init__(self, factor: float) -> None:
         """Keep the constant."""
@@ -79,17 +63,9 @@ class Multiply(nn.Module):
 
 
 def make_gpt(size: LanguageModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
-    """Make a GPT without a head: the same numbers for every sigma, from torch's global generator.
-
-    Args:
-        size: Its sizes.
-        sigma: Standard deviation of the embedding's entries.
-        positions: Whether learned positions start at the same standard deviation; otherwise they start at 0.
-        branches: Whether residual branches start at their usual size; otherwise at 0, as the source assumes.
-
-    Returns:
-        The model; its head is the identity, so that it returns final hidden states.
-    """
+    """Make a GPT without a head: the same numbers for every sigma, from torch's global generator."""
+    # Positions start at the embedding's standard deviation or at 0, residual branches at their usual size or at 0, as
+    # the source assumes. The head is the identity: the model returns final hidden states.
     gpt = TinyGPT(
         vocabulary=size.vocabulary, width=size.width, layers=size.layers, heads=size.heads, context=size.context
     )
@@ -105,33 +81,13 @@ def make_gpt(size: LanguageModel, *, sigma: float, positions: bool, branches: bo
 
 
 def factorised_width(vocabulary: int, width: int) -> int:
-    """Return the inner width e at which two factorised tables have together the parameters of one shared table.
-
-    2 e (n + d) <= n d.
-
-    Args:
-        vocabulary: n.
-        width: d.
-
-    Returns:
-        e, at least 1.
-
-    Example:
-        >>> factorised_width(2048, 128), 2 * 60 * (2048 + 128) <= 2048 * 128
-        (60, True)
-    """
+    """Return the inner width e at which two factorised tables cost no more than a shared one: 2 e (n + d) <= n d."""
     return max(1, vocabulary * width // (2 * (vocabulary + width)))
 
 
 def factorise(gpt: TinyGPT, size: LanguageModel) -> None:
-    """Give a model an input and an output table of their own, each a product of a narrow table and a projection.
-
-    Entries of the product have variance 1/d, logits variance 1, as in the untied model.
-
-    Args:
-        gpt: Changed in place.
-        size: Its sizes.
-    """
+    """Give a model an input and an output table of their own, each a product of a narrow table and a projection."""
+    # Entries of the product have variance 1/d, logits variance 1, as in the untied model.
     inner = factorised_width(size.vocabulary, size.width)
 
     def linear(into: int, out: int) -> nn.Linear:
@@ -147,15 +103,9 @@ def factorise(gpt: TinyGPT, size: LanguageModel) -> None:
 
 
 def measure_first_loss(run: Run) -> Iterator[Measurement]:
-    """Measure an untrained GPT with each head on the same hidden states.
-
-    Args:
-        run: Seed; configuration of the model, positions, branches, windows and gradient_windows.
-
-    Yields:
-        Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads),
-        and the share of tokens that repeat the one before.
-    """
+    """Measure an untrained GPT with each head on the same hidden states."""
+    # Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads), and
+    # the share of tokens that repeat the one before.
     size = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
     torch.manual_seed(seeds_of(run.seed)[0])
     sigma = initial_sigma(size.vocabulary, size.width, "tied")
@@ -177,34 +127,14 @@ def measure_first_loss(run: Run) -> Iterator[Measurement]:
 
 
 def unigram_entropy(stream: Tensor) -> float:
-    """Return the entropy of the token frequencies: the loss of the best model that ignores the context.
-
-    Args:
-        stream: Token ids.
-
-    Returns:
-        Nats a token.
-
-    Example:
-        >>> round(unigram_entropy(torch.tensor([0, 1, 2, 3])), 4)
-        1.3863
-    """
+    """Return the entropy of the token frequencies: the loss of the best model that ignores the context."""
     counts = torch.bincount(stream).double()
     frequencies = counts[counts > 0] / counts.sum()
     return float(-(frequencies * frequencies.log()).sum())
 
 
 def evaluation_windows(split: Split, size: LanguageModel, windows: int) -> tuple[Tensor, Tensor]:
-    """Cut evenly spaced windows out of a split, the same for every run.
-
-    Args:
-        split: Which speeches.
-        size: Gives vocabulary and tokens a window.
-        windows: Number of windows.
-
-    Returns:
-        Inputs and targets.
-    """
+    """Cut evenly spaced windows out of a split, the same for every run."""
     stream = token_stream(split, size.vocabulary)
     starts = np.linspace(0, len(stream) - size.context - 1, windows).astype(np.int64)
     return windows_at(stream, starts, size.context)

@@ -20,40 +20,19 @@ CLASSES = ("unseen", "rare", "frequent")
 
 
 class RareRows(StrictModel):
-    """The made-up text and the optimizer.
+    """The made-up text and the optimizer."""
 
-    Attributes:
-        vocabulary: n, even eighths of which never occur, or are rare.
-        width: d, even.
-        batch: Pairs a step.
-        steps: Optimizer steps; with a constant learning rate.
-        rare_probability: Of each rare token.
-        lr: η.
-        weight_decay: λ; the wall stands at 1/λ.
-    """
-
-    vocabulary: int = Field(ge=16, multiple_of=8)
+    vocabulary: int = Field(ge=16, multiple_of=8)  # n; the last eighth never occurs, the one before is rare
     width: int = Field(ge=2, multiple_of=2)
-    batch: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    rare_probability: float = Field(gt=0, lt=0.01)
+    batch: int = Field(ge=1)  # pairs a step
+    steps: int = Field(ge=1)  # at a constant learning rate
+    rare_probability: float = Field(gt=0, lt=0.01)  # of each rare token
     lr: float = Field(gt=0)
-    weight_decay: float = Field(gt=0)
+    weight_decay: float = Field(gt=0)  # λ; the wall stands at 1/λ
 
 
 def token_classes(vocabulary: int) -> dict[str, slice]:
-    """Say which tokens are of which class.
-
-    Args:
-        vocabulary: n.
-
-    Returns:
-        The last eighth never occurs, the one before is rare.
-
-    Example:
-        >>> token_classes(64)["rare"]
-        slice(48, 56, None)
-    """
+    """Say which tokens are of which class: the last eighth never occurs, the one before is rare."""
     eighth = vocabulary // 8
     return {
         "frequent": slice(0, vocabulary - 2 * eighth),
@@ -63,15 +42,8 @@ def token_classes(vocabulary: int) -> dict[str, slice]:
 
 
 def measure_rare_rows(run: Run) -> Iterator[Measurement]:
-    """Train a bigram model with Lion and look at the largest entry of the input rows of each class.
-
-    Args:
-        run: Arm, seed and the task.
-
-    Yields:
-        For each class the largest entry and the root mean square in shares of the wall 1/λ; for an untied head also
-        those of the output rows.
-    """
+    """Train a bigram model with Lion and look at the entries of the rows of each class, in shares of the wall 1/λ."""
+    # Input rows; for an untied head also output rows.
     task = RareRows(**run.config)
     torch.manual_seed(run.seed)
     n, generator = task.vocabulary, np.random.default_rng(run.seed)
@@ -93,17 +65,8 @@ def measure_rare_rows(run: Run) -> Iterator[Measurement]:
 
 
 def draw_pairs(generator: np.random.Generator, task: RareRows, follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a token and the next: in half of the cases by frequency, in the others by a fixed function.
-
-    Args:
-        generator: Source of randomness.
-        task: Gives number and frequencies.
-        follows: The fixed function of the token before, shape (vocabulary,); where it leads to an unseen token, the
-            token itself follows.
-
-    Returns:
-        Input and target ids, each of shape (batch,).
-    """
+    """Draw a token and the next: in half of the cases by frequency, in the others by a fixed function."""
+    # follows: the fixed function, shape (vocabulary,); where it leads to an unseen token, the token itself follows.
     inputs = draw_tokens(generator, task)
     targets = np.where(generator.random(task.batch) < 0.5, draw_tokens(generator, task), follows[inputs])
     unseen = targets >= token_classes(task.vocabulary)["unseen"].start
@@ -111,15 +74,7 @@ def draw_pairs(generator: np.random.Generator, task: RareRows, follows: np.ndarr
 
 
 def draw_tokens(generator: np.random.Generator, task: RareRows) -> np.ndarray:
-    """Draw tokens: frequent ones in proportion to 1/rank, rare ones with their probability.
-
-    Args:
-        generator: Source of randomness.
-        task: Gives the number, the vocabulary and the probability of a rare token.
-
-    Returns:
-        Token ids, shape (batch,).
-    """
+    """Draw tokens: frequent ones in proportion to 1/rank, rare ones with their probability."""
     classes = token_classes(task.vocabulary)
     probability = np.zeros(task.vocabulary)
     probability[classes["frequent"]] = 1 / np.arange(1, classes["frequent"].stop + 1)

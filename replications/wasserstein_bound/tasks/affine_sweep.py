@@ -38,43 +38,22 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class AffineCase:
-    """One random case on its grid of times.
-
-    Attributes:
-        schedule: Gives beta and alpha.
-        t: Times, shape (n,).
-        mean: Of the data.
-        variance: Of the data.
-        mean_t: Of p_t, shape (n,).
-        variance_t: Of p_t, shape (n,).
-        slope: Of the model's score, shape (n,).
-        intercept: Of the model's score, shape (n,).
-        prior_mean: Of q_T.
-        prior_variance: Of q_T.
-    """
+    """One random case on its grid of times."""
 
     schedule: Schedule
-    t: Array
-    mean: float
-    variance: float
-    mean_t: Array
-    variance_t: Array
-    slope: Array
-    intercept: Array
-    prior_mean: float
-    prior_variance: float
+    t: Array  # shape (n,)
+    mean: float  # of the data
+    variance: float  # of the data
+    mean_t: Array  # of p_t, shape (n,)
+    variance_t: Array  # of p_t, shape (n,)
+    slope: Array  # of the model's score, shape (n,)
+    intercept: Array  # of the model's score, shape (n,)
+    prior_mean: float  # of q_T
+    prior_variance: float  # of q_T
 
 
 def random_case(rng: np.random.Generator, num_times: int) -> AffineCase:
-    """Draw a case.
-
-    Args:
-        rng: Source of randomness.
-        num_times: n.
-
-    Returns:
-        The case.
-    """
+    """Draw a case."""
     schedule = SCHEDULES[rng.integers(len(SCHEDULES))]
     mean, variance = rng.uniform(-2, 2), np.exp(rng.uniform(np.log(0.05), np.log(4)))
     t = time_grid(schedule, num_times)
@@ -93,16 +72,9 @@ def random_case(rng: np.random.Generator, num_times: int) -> AffineCase:
 
 
 def measure_affine_cases(run: Run) -> Iterator[Measurement]:
-    """Hold W2 against its bound over one block of random cases, with one sampler.
-
-    Args:
-        run: Its arm names the sampler, its seed the block; configuration `num_cases` and `num_times`.
-
-    Yields:
-        W2 and bound of each case (its number as step); then over the block: the largest excess over T4 with its
-        control, the largest shortfall of the corollary T2 below T4 with its control, and shares; for the SDE also its
-        KL bound.
-    """
+    """Hold W2 against its bound over one block of random cases, with one sampler."""
+    # W2 and bound of each case (its number as step); then over the block the largest excess over T4 with its control,
+    # the largest shortfall of the corollary T2 below T4 with its control, and shares; for the SDE also its KL bound.
     eta, rng = ETA_OF[run.arm], np.random.default_rng(run.seed)
     cases = [random_case(rng, run.config["num_times"]) for _ in range(run.config["num_cases"])]
     rows = [_compare(case, eta) for case in cases]
@@ -184,15 +156,9 @@ def _samples(
 
 
 def measure_noise_family(run: Run) -> Iterator[Measurement]:
-    """Hold W2 against T4, and KL against T7, for one noise of the reverse process over a block of random cases.
-
-    Args:
-        run: Its seed names the block; configuration `eta` (0 has no T7), `num_cases` and `num_times`.
-
-    Yields:
-        The largest excess over T4 with its control, the median of W2 / bound, and for η > 0 the excess over T7 with
-        its control, the factor of T7 left out of a divergence that attains it.
-    """
+    """Hold W2 against T4, and KL against T7, for one noise of the reverse process over a block of random cases."""
+    # The largest excess over T4 with its control, the median of W2 / bound, and for η > 0 the excess over T7 with its
+    # control, the factor of T7 left out of a divergence that attains it.
     eta, rng = run.config["eta"], np.random.default_rng(run.seed)
     cases = [random_case(rng, run.config["num_times"]) for _ in range(run.config["num_cases"])]
     rows = [_compare(case, eta) for case in cases]

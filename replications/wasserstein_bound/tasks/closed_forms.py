@@ -57,13 +57,8 @@ def _comparison(
 
 
 def shift_attains_bound() -> Check:
-    """W2 = B = c ∫ w I, which has a closed form, for a constant shift of the score and four η.
-
-    Control: a score 20 % too steep, SDE.
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """W2 = B = c ∫ w I, which has a closed form, for a constant shift of the score and four η."""
+    # Control: a score 20 % too steep, SDE.
     errors = []
     for variance in VARIANCES:
         for eta in (0.0, 0.5, 1.0, 2.0):
@@ -75,13 +70,8 @@ def shift_attains_bound() -> Check:
 
 
 def growth_of_exact_score() -> Check:
-    """Log I of Gaussians; ∫ g² I² = v₀ - I_T² v_T (SDE); and I_T = p_T(0) / p₀(0) of mixtures (ODE).
-
-    Control: η exchanged.
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """Log I of Gaussians; ∫ g² I² = v₀ - I_T² v_T (SDE); and I_T = p_T(0) / p₀(0) of mixtures (ODE)."""
+    # Control: η exchanged.
     t = time_grid(SCHEDULE, NUM_TIMES)
     beta, drift = SCHEDULE.beta(t), SCHEDULE.drift_slope(t)
     right, wrong = [], []
@@ -101,13 +91,8 @@ def growth_of_exact_score() -> Check:
 
 
 def shift_slope() -> Check:
-    """Slope of log W2 on log J for a scaled shift, minus ½, both samplers.
-
-    Control: from N(0, 1) at T = 0.3, where the offset rules.
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """Slope of log W2 on log J for a scaled shift, minus ½, both samplers."""
+    # Control: from N(0, 1) at T = 0.3, where the offset rules.
 
     def distance_from_half(schedule: VariancePreserving, from_prior: bool) -> list[float]:
         slopes = []
@@ -144,26 +129,16 @@ def _bound_from(t: Array, squared_error: Array, variance: float) -> float:
 
 
 def conditional_bound_of_exact_score() -> Check:
-    """The bound from the conditional loss where W2 is zero, data N(1, ¼), SDE from t = 0.001.
-
-    Control: data N(1, 1).
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """The bound from the conditional loss where W2 is zero, data N(1, ¼), SDE from t = 0.001."""
+    # Control: data N(1, 1).
     t = time_grid(SCHEDULE, NUM_TIMES, start=1e-3)
     first, second = (_bound_from(t, _conditional_loss(t, variance, 0.0)[0], variance) for variance in (0.25, 1.0))
     return Check(first, second)
 
 
 def conditional_bound_corrected() -> Check:
-    """The bound from the conditional loss less its constant equals that from the plain loss.
-
-    Control: not subtracted.
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """The bound from the conditional loss less its constant equals that from the plain loss."""
+    # Control: not subtracted.
     t = time_grid(SCHEDULE, NUM_TIMES, start=1e-3)
     conditional, constant, plain = _conditional_loss(t, 0.25, SHIFT)
     right = _bound_from(t, plain, 0.25)
@@ -172,13 +147,8 @@ def conditional_bound_corrected() -> Check:
 
 
 def conditional_gap() -> Check:
-    """Conditional minus plain loss against its constant, in standard errors of a million draws.
-
-    Three scores at three times. Control: the constant without its second term, d / (1 - α²).
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """Conditional minus plain loss against its constant, in standard errors of a million draws."""
+    # Three scores at three times. Control: the constant without its second term, d / (1 - α²).
     rng, mixture = np.random.default_rng(2023), SymmetricMixture(SCHEDULE, 1.0, 0.25)
     right, wrong = [], []
     for t in (0.05, 0.2, 0.6):
@@ -197,14 +167,10 @@ def conditional_gap() -> Check:
 
 
 def shared_noise_growth() -> Check:
-    """With one Brownian motion in both reverse SDEs, d E|x - y|² / dτ is 2 E[(x - y)·(difference of drifts)].
-
-    x has the exact score of N(1, ¼), y the same 30 % steeper and shifted. Their joint moments follow an ODE in
-    τ = T - t, whose noise enters var x, var y and cov(x, y) alike. Control: independent noises, cov(x, y) without it.
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """With one Brownian motion in both reverse SDEs, d E|x - y|² / dτ is 2 E[(x - y)·(difference of drifts)]."""
+    # x has the exact score of N(1, ¼), y the same 30 % steeper and shifted. Their joint moments follow an ODE in
+    # τ = T - t, whose noise enters var x, var y and cov(x, y) alike.
+    # Control: independent noises, cov(x, y) without it.
     scale, shift = 1.3, 0.3
 
     def drifts(tau: float) -> tuple[float, float, float, float, float]:
@@ -253,13 +219,8 @@ def _squared_gap(state: Array) -> float:
 
 
 def kl_of_almost_an_ode() -> Check:
-    """How far KL is above the SDE's bound for the ODE, and for η = ¼: N(0, 0.04), score shifted by 0.3.
-
-    Both are controls of claim C11.
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """How far KL is above the SDE's bound for the ODE, and for η = ¼: N(0, 0.04), score shifted by 0.3."""
+    # Both are controls of claim C11.
     t = time_grid(SCHEDULE, NUM_TIMES)
     mean_t, variance_t = forward_moments(SCHEDULE, t, 0.0, 0.04)
     slope, intercept = exact_affine_score(mean_t, variance_t)
@@ -274,13 +235,8 @@ def kl_of_almost_an_ode() -> Check:
 
 
 def mixture_offset_rise() -> Check:
-    """Largest relative rise of the offset between T = 0.02, 0.05 and 0.1 for modes at ±1 of variance 0.1: ODE, SDE.
-
-    Both are controls of claim C3.
-
-    Returns:
-        Largest error, and that of the control.
-    """
+    """Relative rise of the offset between T = 0.02, 0.05 and 0.1 for modes at ±1 of variance 0.1: ODE, SDE."""
+    # Both are controls of claim C3.
     rises = []
     for eta in (0.0, 1.0):
         offsets = []

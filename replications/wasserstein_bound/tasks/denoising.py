@@ -39,27 +39,17 @@ MOST_POINTS = 8192  # evaluated at once
 
 
 class ScoreTraining(StrictModel):
-    """Data, network and training of one run, whatever is measured.
+    """Data, network and training of one run, whatever is measured."""
 
-    Attributes:
-        mean: Clusters lie at ±mean in each coordinate, in units of x.
-        variance: Of each cluster and coordinate.
-        t_min: Where sampling stops.
-        width: Units of a hidden layer.
-        depth: Hidden layers.
-        batch: Points a step.
-        checkpoints: Steps after which everything is measured, the last at the end of training.
-        num_times: Times of the bound's integrals, dense near t_min.
-    """
-
-    mean: float = Field(ge=0)
-    variance: float = Field(gt=0)
-    t_min: float = Field(gt=0, lt=1)
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
-    batch: int = Field(ge=1)
+    mean: float = Field(ge=0)  # clusters lie at ±mean in each coordinate, in units of x
+    variance: float = Field(gt=0)  # of each cluster and coordinate
+    t_min: float = Field(gt=0, lt=1)  # where sampling stops
+    width: int = Field(ge=1)  # units of a hidden layer
+    depth: int = Field(ge=1)  # hidden layers
+    batch: int = Field(ge=1)  # points a step
+    # Steps after which everything is measured, the last at the end of training
     checkpoints: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    num_times: int = Field(ge=2)
+    num_times: int = Field(ge=2)  # of the bound's integrals, dense near t_min
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -80,47 +70,18 @@ class ScoreTraining(StrictModel):
 
 
 def log_snr(schedule: Schedule, t: ArrayLike) -> Array:
-    """Return ℓ(t) = log(α² / σ²) = −log(exp(∫₀ᵗ β) − 1).
-
-    Args:
-        schedule: Gives the integral.
-        t: Times > 0, any shape.
-
-    Returns:
-        ℓ, shape of `t`.
-
-    Example:
-        >>> from replications.wasserstein_bound.schedule import VariancePreserving
-        >>> round(float(log_snr(VariancePreserving(), 1.0)), 2)
-        -10.05
-    """
+    """Return ℓ(t) = log(α² / σ²) = −log(exp(∫₀ᵗ β) − 1) for t > 0 of any shape."""
     return -np.log(np.expm1(schedule.integrated_beta(t)))
 
 
 def uniform_in_log_snr(schedule: Schedule, t_min: float) -> Draw:
-    """Return draws of ℓ, uniform between its values at T and t_min: the weight λ = g².
-
-    Args:
-        schedule: Gives ℓ.
-        t_min: Where sampling stops, > 0.
-
-    Returns:
-        Function of a generator and a number of draws.
-    """
+    """Return draws of ℓ, uniform between its values at T and t_min > 0: the weight λ = g²."""
     low, high = log_snr(schedule, schedule.horizon), log_snr(schedule, t_min)
     return lambda rng, count: rng.uniform(low, high, count)
 
 
 def uniform_in_time(schedule: Schedule, t_min: float) -> Draw:
-    """Return draws of ℓ at uniform times in [t_min, T]: the plain loss on the noise.
-
-    Args:
-        schedule: Gives ℓ.
-        t_min: Where sampling stops, > 0.
-
-    Returns:
-        Function of a generator and a number of draws.
-    """
+    """Return draws of ℓ at uniform times in [t_min, T], t_min > 0: the plain loss on the noise."""
     return lambda rng, count: log_snr(schedule, rng.uniform(t_min, schedule.horizon, count))
 
 
@@ -134,20 +95,10 @@ def training(
     steps: int,
     seed: int,
 ) -> Iterator[Step]:
-    """Train: a short linear rise of the learning rate, then half a cosine down to zero; no clipping.
-
-    Args:
-        network: Trained in place; it predicts noise from `joined` inputs.
-        draw_data: Gives points of the data, shape (batch, d).
-        draw_log_snr: Gives ℓ, shape (batch,).
-        optimizer: Its learning rate is the peak.
-        batch: Points a step, each with its own time and noise.
-        steps: Optimizer steps, at least `WARMUP_STEPS` + 2.
-        seed: Of data, times and noise.
-
-    Yields:
-        The step just taken.
-    """
+    """Train: a short linear rise of the learning rate, then half a cosine down to zero; no clipping."""
+    # The network predicts noise from `joined` inputs; each point has its own time and noise. draw_data gives shape
+    # (batch, d), draw_log_snr ℓ of shape (batch,); the optimizer's learning rate is the peak. At least
+    # WARMUP_STEPS + 2 steps.
     schedule = warmup_cosine(optimizer, steps=steps, warmup_steps=WARMUP_STEPS)
     rng, dtype = np.random.default_rng(seed), next(network.parameters()).dtype
 
@@ -162,15 +113,8 @@ def training(
 
 
 def network_score(network: nn.Module, schedule: Schedule) -> Callable[[Array, float], Array]:
-    """Give a network the form that `samplers` takes, on whatever device and in whatever precision it is.
-
-    Args:
-        network: Predicts noise; in evaluation mode, if that differs from training mode.
-        schedule: Gives ℓ(t).
-
-    Returns:
-        Function of points, shape (n, d), and a time, to the score there, float64.
-    """
+    """Give a network the form that `samplers` takes, on whatever device and in whatever precision it is."""
+    # Points of shape (n, d), and a time, to the score there, float64.
     weight = next(network.parameters())
 
     @torch.no_grad()

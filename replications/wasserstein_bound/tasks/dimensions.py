@@ -29,19 +29,9 @@ LEAST_VARIANCE, LARGEST_VARIANCE = 0.1, 2.0
 
 
 def measure_dimension(run: Run) -> Iterator[Measurement]:
-    """Hold W2 against T4 for one random Gaussian in d dimensions, its score off by a random affine function.
-
-    The covariance has log-uniform eigenvalues and random axes. The error is A x + b with independent normal
-    entries, of variance size² / d in A and size² in b, so that each coordinate is as wrong in any d.
-
-    Args:
-        run: Its arm names the sampler, its seed draws the case; configuration `dimension`, `case` (a number),
-            `num_times` (odd) and
-            `size` of the error.
-
-    Yields:
-        W2, bound, excess and its control.
-    """
+    """Hold W2 against T4 for one random Gaussian in d dimensions, its score off by a random affine function."""
+    # The covariance has log-uniform eigenvalues and random axes. The error is A x + b with independent normal entries,
+    # of variance size² / d in A and size² in b, so that each coordinate is as wrong in any d.
     size, d = run.config["size"], run.config["dimension"]
     rng = np.random.default_rng([run.seed, run.config["case"], d])
     matrix = size * rng.standard_normal((d, d)) / np.sqrt(d)
@@ -49,16 +39,9 @@ def measure_dimension(run: Run) -> Iterator[Measurement]:
 
 
 def measure_rotation(run: Run) -> Iterator[Measurement]:
-    """Hold W2 against T4 for a random Gaussian of the plane whose model score has a part that rotates.
-
-    Such a score is the gradient of nothing; only the symmetric part of its Jacobian enters L_s.
-
-    Args:
-        run: As `measure_dimension`; `size` is the largest rate of rotation.
-
-    Yields:
-        W2, bound, excess and its control.
-    """
+    """Hold W2 against T4 for a random Gaussian of the plane whose model score has a part that rotates."""
+    # Such a score is the gradient of nothing; only the symmetric part of its Jacobian enters L_s. `size` is the
+    # largest rate of rotation.
     rng = np.random.default_rng([run.seed, run.config["case"]])
     rate = run.config["size"] * rng.uniform(-1, 1)
     matrix = rate * np.array([[0.0, -1.0], [1.0, 0.0]]) + 0.1 * rng.standard_normal((2, 2))

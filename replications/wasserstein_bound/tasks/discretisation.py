@@ -13,17 +13,9 @@ __all__ = ["measure_discretisation"]
 
 
 def measure_discretisation(run: Run) -> Iterator[Measurement]:
-    """Run Euler and Maruyama's scheme (Euler's for η = 0) on Gaussian data from q_T = p_T.
-
-    A step of length h from t is y - h (f - w s) + σ √h z with the coefficients at t, which keeps a Gaussian Gaussian:
-    m' = m + h (β m / 2 + w (k m + c)) and v' = (1 + h (β / 2 + w k))² v + h σ².
-
-    Args:
-        run: Configuration `mean`, `variance`, `num_steps` and `eta`.
-
-    Yields:
-        The distance of the samples to the data; the bound would be zero.
-    """
+    """Run Euler and Maruyama's scheme (Euler's for η = 0) on Gaussian data from q_T = p_T; the bound would be zero."""
+    # A step of length h from t is y - h (f - w s) + σ √h z with the coefficients at t, which keeps a Gaussian
+    # Gaussian: m' = m + h (β m / 2 + w (k m + c)) and v' = (1 + h (β / 2 + w k))² v + h σ².
     config, schedule = run.config, VariancePreserving()
     num_steps, eta = config["num_steps"], config["eta"]
     t = np.linspace(0.0, schedule.horizon, num_steps + 1)

@@ -9,23 +9,9 @@ __all__ = ["excess", "halved"]
 
 
 def excess(distance: ArrayLike, bound: ArrayLike, floor: ArrayLike = 0.0) -> NDArray[np.float64]:
-    """Return max(0, distance - floor - bound) / distance, the relative violation of a bound.
-
-    Args:
-        distance: W_2 (or a divergence), > 0, any shape.
-        bound: What is said to bound it, same shape; inf is allowed.
-        floor: What the same numerical sampler gives for the exact score, in the unit of the distance.
-
-    Returns:
-        0 where the bound holds, at most 1.
-
-    Raises:
-        ValueError: If a distance is not positive: its ratio to anything would say nothing.
-
-    Example:
-        >>> excess([1.0, 1.0], [2.0, 0.75]).tolist()
-        [0.0, 0.25]
-    """
+    """Return max(0, distance - floor - bound) / distance, the relative violation of a bound: 0 where it holds."""
+    # floor: what the same numerical sampler gives for the exact score, in the unit of the distance. A bound may be
+    # inf; of a distance that is not positive the ratio would say nothing.
     distance = np.asarray(distance, dtype=np.float64)
     if not (distance > 0).all():
         message = f"distance has the value {distance.min():g}: pass numbers > 0 (an exact sampler has no excess)"
@@ -34,14 +20,6 @@ def excess(distance: ArrayLike, bound: ArrayLike, floor: ArrayLike = 0.0) -> NDA
 
 
 def halved(bound: WassersteinBound) -> NDArray[np.float64]:
-    """Return a bound that is wrong on purpose: half of what the score's error adds, and the offset.
-
-    A sweep that holds a case in which the bound is attained has to see it violated.
-
-    Args:
-        bound: The right one.
-
-    Returns:
-        The wrong one, of its shape.
-    """
+    """Return a bound that is wrong on purpose: half of what the score's error adds, and the offset."""
+    # A sweep that holds a case in which the bound is attained has to see it violated.
     return bound.score_term / 2 + bound.offset

@@ -1,7 +1,8 @@
 """What is measured of a score network that was trained on a finite set of points, in any dimension.
 
 J is held against the exact score of the noised set. L_s is estimated from below, by power iteration at noised points
-and between them. W2 is that of point clouds, less what two samples of one law are apart.
+and between them. W2 is that of point clouds, less what two samples of one law are apart. Everywhere `data` are points
+on the device, shape (n, d), float64, and networks are in evaluation mode.
 """
 
 import math
@@ -29,41 +30,23 @@ SCHEDULE = VariancePreserving()
 
 
 class Evaluation(StrictModel):
-    """What is measured at a checkpoint.
+    """What is measured at a checkpoint."""
 
-    Attributes:
-        t_min: Where sampling stops.
-        num_times: Times of the bound's integrals, dense near t_min.
-        num_points: Points of p_t for e(t), at each time.
-        num_probes: Points where the largest eigenvalue is sought at each time; half lie between pairs of data.
-        power_iterations: Products in each of two iterations.
-        num_samples: Points of a cloud; four clouds make a distance.
-        sampler_steps: Steps of Euler and Maruyama's scheme; each number is a sampler of its own.
-        most_points: Points handled at once.
-    """
-
-    t_min: float = Field(gt=0, lt=1)
-    num_times: int = Field(ge=2)
-    num_points: int = Field(ge=1)
+    t_min: float = Field(gt=0, lt=1)  # where sampling stops
+    num_times: int = Field(ge=2)  # of the bound's integrals, dense near t_min
+    num_points: int = Field(ge=1)  # of p_t for e(t), at each time
+    # Points where the largest eigenvalue is sought at each time; half lie between pairs of data
     num_probes: int = Field(ge=2)
-    power_iterations: int = Field(ge=1)
-    num_samples: int = Field(ge=2)
+    power_iterations: int = Field(ge=1)  # products in each of two iterations
+    num_samples: int = Field(ge=2)  # points of a cloud; four clouds make a distance
+    # Steps of Euler and Maruyama's scheme; each number is a sampler of its own
     sampler_steps: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    most_points: int = Field(ge=1)
+    most_points: int = Field(ge=1)  # handled at once
 
 
 def checkpoint(network: nn.Module, data: Tensor, evaluation: Evaluation, seed: int) -> dict[str, float]:
-    """Measure loss, slopes, estimated bounds and distances of a network as it is.
-
-    Args:
-        network: In evaluation mode.
-        data: Points on the device, shape (n, d), float64.
-        evaluation: What to measure.
-        seed: Of points, probes and clouds: the same at every checkpoint.
-
-    Returns:
-        Value by metric.
-    """
+    """Measure loss, slopes, estimated bounds and distances of a network as it is."""
+    # seed: of points, probes and clouds: the same at every checkpoint.
     rng = np.random.default_rng(seed)
     t = time_grid(SCHEDULE, evaluation.num_times, start=evaluation.t_min)
     error = np.array([score_error(network, data, evaluation, time, rng) for time in t.tolist()])
@@ -85,18 +68,7 @@ def checkpoint(network: nn.Module, data: Tensor, evaluation: Evaluation, seed: i
 
 
 def score_error(network: nn.Module, data: Tensor, evaluation: Evaluation, t: float, rng: np.random.Generator) -> float:
-    """Return e(t) against the exact score of the noised data set, averaged over points of p_t.
-
-    Args:
-        network: In evaluation mode.
-        data: Points, shape (n, d), float64.
-        evaluation: Number of points.
-        t: Time.
-        rng: Draws the points.
-
-    Returns:
-        e, summed over coordinates.
-    """
+    """Return e(t), summed over coordinates, against the exact score of the noised data set, over points of p_t."""
     level = torch.tensor(float(log_snr(SCHEDULE, t)), dtype=torch.float64, device=data.device)
     points, learned = noised_points(data, level, evaluation.num_points, rng), network_score(network, SCHEDULE)
     squares = 0.0
@@ -109,18 +81,7 @@ def score_error(network: nn.Module, data: Tensor, evaluation: Evaluation, t: flo
 def slope_estimate(
     network: nn.Module, data: Tensor, evaluation: Evaluation, t: float, rng: np.random.Generator
 ) -> float:
-    """Estimate L_s(t) from below: the largest eigenvalue found at points of p_t and at noised points between data.
-
-    Args:
-        network: In evaluation mode.
-        data: Points, shape (n, d), float64.
-        evaluation: Number of probes and iterations.
-        t: Time.
-        rng: Draws probes and starting directions.
-
-    Returns:
-        The estimate.
-    """
+    """Estimate L_s(t) from below: the largest eigenvalue found at points of p_t and at noised points between data."""
     level = torch.tensor(float(log_snr(SCHEDULE, t)), dtype=torch.float64, device=data.device)
     half = evaluation.num_probes // 2
     ends = data[torch.from_numpy(rng.integers(len(data), size=(2, half))).to(data.device)]
@@ -142,30 +103,14 @@ def slope_estimate(
 
 
 def noised_points(data: Tensor, level: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """Draw points of p_t, the law of the noised data set.
-
-    Args:
-        data: Points, shape (n, d).
-        level: ℓ(t), shape ().
-        count: Number of draws.
-        rng: Draws data and noise.
-
-    Returns:
-        Shape (count, d), on the device of the data.
-    """
+    """Draw points of p_t, the law of the noised data set, shape (count, d), where level is ℓ(t)."""
     chosen = data[torch.from_numpy(rng.integers(len(data), size=count)).to(data.device)]
     return noised(chosen, level.expand(count), torch.from_numpy(rng.standard_normal(chosen.shape)).to(data.device))
 
 
 def prior_distance(data: Tensor) -> float:
-    """Bound W2(p_T, N(0, I)) from above by the coupling x_T = α x_0 + σ ε with ε.
-
-    Args:
-        data: Points, shape (n, d).
-
-    Returns:
-        (α² E‖x_0‖² + (1 − σ)² d)^½ at T.
-    """
+    """Bound W2(p_T, N(0, I)) from above by the coupling x_T = α x_0 + σ ε with ε."""
+    # The coupling's own distance at T is (α² E‖x_0‖² + (1 − σ)² d)^½.
     alpha, sigma = float(SCHEDULE.alpha(SCHEDULE.horizon)), math.sqrt(SCHEDULE.noise_variance(SCHEDULE.horizon))
     return math.sqrt(alpha**2 * data.square().sum(dim=1).mean().item() + (1 - sigma) ** 2 * data.shape[1])
 
@@ -173,17 +118,7 @@ def prior_distance(data: Tensor) -> float:
 def cloud_distances(
     network: nn.Module, data: Tensor, evaluation: Evaluation, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Estimate W2 between p_{t_min} and the samplers' points.
-
-    Args:
-        network: In evaluation mode.
-        data: Points, shape (n, d), float64.
-        evaluation: Numbers of samples and steps.
-        rng: Draws reference points, prior and noise.
-
-    Returns:
-        For each sampler and number of steps the plain W2 and the debiased one.
-    """
+    """Estimate W2 between p_{t_min} and the samplers' points, plain and debiased, by sampler and number of steps."""
     level = torch.tensor(float(log_snr(SCHEDULE, evaluation.t_min)), dtype=torch.float64, device=data.device)
     reference, again = (
         noised_points(data, level, 2 * evaluation.num_samples, rng)

@@ -36,22 +36,14 @@ NUM_MOONS, MOON_NOISE = 5000, 0.1
 
 
 class Training(StrictModel):
-    """What all tasks set.
-
-    Attributes:
-        data: Name of the data set.
-        batch: Points a step, on all devices together.
-        lr: Peak learning rate of AdamW.
-        weight_decay: Its decay.
-        max_gradient_norm: Clipping threshold, in the L2 norm of all gradients.
-        checkpoints: Steps after which everything is measured, the last at the end of training.
-    """
+    """What all tasks set."""
 
     data: DataSet
-    batch: int = Field(ge=1)
-    lr: float = Field(gt=0)
+    batch: int = Field(ge=1)  # points a step, on all devices together
+    lr: float = Field(gt=0)  # peak, of AdamW
     weight_decay: float = Field(ge=0)
-    max_gradient_norm: float = Field(gt=0)
+    max_gradient_norm: float = Field(gt=0)  # clipping threshold, in the L2 norm of all gradients
+    # Steps after which everything is measured, the last at the end of training
     checkpoints: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -63,16 +55,11 @@ class Training(StrictModel):
 
 
 class PointTask(Training):
-    """A multi-layer perceptron on points of the plane.
-
-    Attributes:
-        width: Units of a hidden layer.
-        depth: Hidden layers.
-    """
+    """A multi-layer perceptron on points of the plane."""
 
     data: Literal["four_clusters", "moons"]
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
+    width: int = Field(ge=1)  # units of a hidden layer
+    depth: int = Field(ge=1)  # hidden layers
 
     def new_network(self) -> nn.Module:
         """Make the network from torch's global generator."""
@@ -80,14 +67,10 @@ class PointTask(Training):
 
 
 class ImageTask(Training):
-    """A U-Net on grey images.
-
-    Attributes:
-        channels: At full resolution.
-    """
+    """A U-Net on grey images."""
 
     data: Literal["mnist", "digits"]
-    channels: int = Field(ge=4, multiple_of=4)
+    channels: int = Field(ge=4, multiple_of=4)  # at full resolution
 
     def new_network(self) -> nn.Module:
         """Make the network from torch's global generator."""

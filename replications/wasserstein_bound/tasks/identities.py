@@ -14,12 +14,5 @@ IDENTITIES = {**CHECKS, **CLOSED_FORM_CHECKS, **STATIONARY_CHECKS}
 
 
 def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check, and its negative control: `paperkit.identities.measure_check`.
-
-    Args:
-        run: Its arm names the check.
-
-    Returns:
-        The check's error, and the error of the deliberately wrong variant.
-    """
+    """Execute the check that the arm names, and its negative control."""
     return measure_check(run, IDENTITIES)

@@ -9,12 +9,7 @@ Data are a symmetric mixture of two Gaussians, whose noised marginals and scores
 Sampling starts at N(0, 1) and stops at t_min: the statement is about p_{t_min} and q_{t_min}, so every integral
 starts there and W2 is that to p_{t_min}. Time steps and cells are outside the theorem; the floor, the W2 of the same
 samplers with the exact score from p_T, says what they add. Between the grid's times L_s is not certified. Everything
-is float64.
-
-**Values.** `cpu`: mean 1, variance 0.25, t_min 0.005, width 32, depth 2, batch 512, lr 0.03, checkpoints 30, 100,
-170, 290, 490, 830, 1400, 2400, 4000, num_times 61, flow_steps 100, diffusion_steps 600, num_pairs 1000; 5 seeds or
-more. `smoke`: the same with width 8, batch 64, checkpoints 30, 100, num_times 13, flow_steps 20, diffusion_steps 40,
-num_pairs 50; 1 seed. The learning rate was chosen by the final J on seed 1000, which must not be reported, among
+is float64. The learning rate of params.yaml was chosen by the final J on seed 1000, which must not be reported, among
 0.003, 0.01, 0.03 and 0.1.
 """
 
@@ -64,34 +59,20 @@ TOLERANCE = 0.01  # of a certificate, relative to 1 + |L_s|
 
 
 class LearnedScore(ScoreTraining):
-    """Data, network, training and measurement of one run.
+    """Data, network, training and measurement of one run."""
 
-    Attributes:
-        lr: Peak learning rate of Adam.
-        num_times: Times of the bound's integrals, dense near t_min.
-        flow_steps: Runge-Kutta steps of the ODE sampler.
-        diffusion_steps: Steps of the Fokker-Planck equation and of the coupled pairs.
-        num_pairs: Coupled pairs at the last checkpoint.
-    """
-
-    lr: float = Field(gt=0)
-    num_times: int = Field(ge=NUM_CURVE_TIMES)
-    flow_steps: int = Field(ge=1)
-    diffusion_steps: int = Field(ge=1)
-    num_pairs: int = Field(ge=2)
+    lr: float = Field(gt=0)  # peak, of Adam
+    num_times: int = Field(ge=NUM_CURVE_TIMES)  # of the bound's integrals, dense near t_min
+    flow_steps: int = Field(ge=1)  # Runge-Kutta steps of the ODE sampler
+    diffusion_steps: int = Field(ge=1)  # of the Fokker-Planck equation and of the coupled pairs
+    num_pairs: int = Field(ge=2)  # coupled pairs at the last checkpoint
 
 
 def measure_learned_score(run: Run) -> Iterator[Measurement]:
-    """Train a network and measure it at every checkpoint.
-
-    Args:
-        run: Seed, and a `LearnedScore` as configuration.
-
-    Yields:
-        At step 0 the prior's distance and the samplers' floors; at each checkpoint J, the slopes, and for each sampler
-        W2, the logarithms of bound, offset and corollary, and the excess with its control (the offset alone as bound);
-        at the last also the bound with the slope averaged over coupled pairs, and e, L_s and w I e at a few times.
-    """
+    """Train a network and measure it at every checkpoint."""
+    # At step 0 the prior's distance and the samplers' floors; at each checkpoint J, the slopes, and for each sampler
+    # W2, the logarithms of bound, offset and corollary, and the excess with its control (the offset alone as bound);
+    # at the last also the bound with the slope averaged over coupled pairs, and e, L_s and w I e at a few times.
     settings = LearnedScore(**run.config)
     mixture = settings.mixture
     initialisation, data_seed, pair_seed = seeds_of(run.seed)
@@ -126,17 +107,8 @@ def measure_learned_score(run: Run) -> Iterator[Measurement]:
 def checkpoint(
     settings: LearnedScore, network: ScoreNetwork, certificates: Sequence[SlopeCertificate], floors: dict[str, float]
 ) -> dict[str, float]:
-    """Measure loss, constants, bounds and distances of a network as it is.
-
-    Args:
-        settings: Data and grids.
-        network: The score model.
-        certificates: Of L_s at the settings' times.
-        floors: W2 of each sampler with the exact score.
-
-    Returns:
-        Value by metric; logarithms are to base 10.
-    """
+    """Measure loss, constants, bounds and distances of a network as it is; logarithms are to base 10."""
+    # floors: W2 of each sampler with the exact score.
     t, upper = settings.times, np.array([each.upper for each in certificates])
     terms = bound_terms(settings, network, t) | {"score_slope": upper}
     numbers = {
@@ -163,16 +135,7 @@ def checkpoint(
 
 
 def bound_terms(settings: LearnedScore, network: ScoreNetwork, t: Array) -> dict[str, Any]:
-    """Return what the bound needs beside L_s and η.
-
-    Args:
-        settings: Data.
-        network: The score model.
-        t: Times, shape (n,).
-
-    Returns:
-        Keyword arguments of `wasserstein_upper_bound`.
-    """
+    """Return what the bound needs beside L_s and η, as keyword arguments of `wasserstein_upper_bound`."""
     schedule = settings.mixture.schedule
     return {
         "diffusion_squared": schedule.beta(t),
@@ -183,16 +146,8 @@ def bound_terms(settings: LearnedScore, network: ScoreNetwork, t: Array) -> dict
 
 
 def score_error(settings: LearnedScore, network: ScoreNetwork, t: Array) -> Array:
-    """Integrate e(t)² = ∫ p_t (∂ log p_t − s)² dx by the trapezoidal rule, very exact for smooth functions.
-
-    Args:
-        settings: Data.
-        network: The score model.
-        t: Times, shape (n,).
-
-    Returns:
-        e, shape (n,).
-    """
+    """Integrate e(t)² = ∫ p_t (∂ log p_t − s)² dx by the trapezoidal rule, very exact for smooth functions."""
+    # t and e: shape (n,).
     x = np.linspace(-REACH, REACH, NUM_ERROR_POINTS)
     score = network_score(network, settings.mixture.schedule)
     learned = np.stack([score(x[:, None], time)[:, 0] for time in t])
@@ -201,15 +156,7 @@ def score_error(settings: LearnedScore, network: ScoreNetwork, t: Array) -> Arra
 
 
 def slopes(settings: LearnedScore, network: ScoreNetwork) -> list[SlopeCertificate]:
-    """Certify L_s at each of the settings' times.
-
-    Args:
-        settings: Times and schedule.
-        network: The score model.
-
-    Returns:
-        Enclosures of L_s.
-    """
+    """Certify L_s at each of the settings' times."""
     schedule = settings.mixture.schedule
     features = log_snr(schedule, settings.times) / LOG_SNR_SCALE
     factors = -1 / np.sqrt(schedule.noise_variance(settings.times))
@@ -220,30 +167,15 @@ def slopes(settings: LearnedScore, network: ScoreNetwork) -> list[SlopeCertifica
 
 
 def prior_distance(settings: LearnedScore) -> float:
-    """Return W2(p_T, N(0, 1)) from quantiles.
-
-    Args:
-        settings: Data.
-
-    Returns:
-        W2, in units of x.
-    """
+    """Return W2(p_T, N(0, 1)) from quantiles, in units of x."""
     z, weights = normal_levels(NUM_LEVELS)
     return quantile_function_distance(settings.mixture.quantiles(z, settings.mixture.schedule.horizon), z, weights)
 
 
 def sampled_distance(settings: LearnedScore, score: Score, eta: float, *, exact_prior: bool) -> float:
-    """Return W2 between p_{t_min} and what a sampler makes of a score, without Monte Carlo.
-
-    Args:
-        settings: Data and steps.
-        score: Takes points of shape (n, 1), or of shape (n,) if it acts on each number alone.
-        eta: 0 for the ODE, else the SDE.
-        exact_prior: Start at p_T in place of N(0, 1).
-
-    Returns:
-        W2, in units of x.
-    """
+    """Return W2 between p_{t_min} and what a sampler makes of a score, without Monte Carlo, in units of x."""
+    # The score takes points of shape (n, 1), or of shape (n,) if it acts on each number alone. exact_prior: start at
+    # p_T in place of N(0, 1).
     mixture, schedule = settings.mixture, settings.mixture.schedule
     z, weights = normal_levels(NUM_LEVELS)
     start = mixture.quantiles(z, schedule.horizon) if exact_prior else z
@@ -262,16 +194,8 @@ def sampled_distance(settings: LearnedScore, score: Score, eta: float, *, exact_
 
 
 def averaged_bounds(settings: LearnedScore, network: ScoreNetwork, seed: int) -> dict[str, float]:
-    """Bound W2 with the slope averaged over coupled pairs in place of its supremum L_s.
-
-    Args:
-        settings: Data, steps and number of pairs, which start at equal quantiles of p_T and N(0, 1).
-        network: The score model.
-        seed: Of the noise that a pair shares.
-
-    Returns:
-        Logarithms to base 10 of the bound B_c for each sampler.
-    """
+    """Bound W2 with the slope averaged over coupled pairs in place of its supremum L_s; logarithms to base 10."""
+    # The pairs start at equal quantiles of p_T and N(0, 1), and share the noise of the seed.
     mixture, schedule = settings.mixture, settings.mixture.schedule
     t = time_grid(schedule, settings.diffusion_steps + 1, start=settings.t_min)
     score, terms = network_score(network, schedule), bound_terms(settings, network, t)
@@ -288,16 +212,7 @@ def averaged_bounds(settings: LearnedScore, network: ScoreNetwork, seed: int) ->
 def curves(
     settings: LearnedScore, network: ScoreNetwork, certificates: Sequence[SlopeCertificate]
 ) -> dict[str, float]:
-    """Follow e, L_s, the exact score's L_s and the integrands w I e over a few times.
-
-    Args:
-        settings: Data and times.
-        network: The score model.
-        certificates: Of L_s at the settings' times.
-
-    Returns:
-        Value by metric, whose name ends in the time.
-    """
+    """Follow e, L_s, the exact score's L_s and the integrands w I e over a few times, which end the metric's name."""
     t, slope = settings.times, np.array([each.upper for each in certificates])
     terms, exact = bound_terms(settings, network, t), settings.mixture.score_slope(t)
     bounds = {name: wasserstein_upper_bound(t, eta=eta, score_slope=slope, **terms) for name, eta in ETAS.items()}

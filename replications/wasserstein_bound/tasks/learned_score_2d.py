@@ -3,7 +3,7 @@
 Data are four clusters, the product of two symmetric mixtures. J is an integral against the exact p_t. L_s is sought
 among probes and by ascent from the best, hence estimated from below, and so is the bound made with it. W2 is that of
 point clouds from Euler and Maruyama's scheme, less what two samples of one law are apart; the exact score run in the
-same way gives the floor. Everything is float64.
+same way gives the floor. Everything is float64, and networks are measured in evaluation mode.
 
 Arms, all with AdamW, compared by seed (initialisation, data, probes, reference points and noise are shared):
 
@@ -12,11 +12,8 @@ Arms, all with AdamW, compared by seed (initialisation, data, probes, reference 
 * `weight_decay`: the same with the decay 0.01 of AdamW, which the authors' notebook has by default;
 * `likelihood_weight`: plain, but λ = g² by drawing ℓ uniformly.
 
-**Values.** `cpu`: mean 1, variance 0.25, t_min 0.005, width 32, depth 2, batch 512, checkpoints 300, 1000, 3000,
-num_times 21, sampler_steps 150, num_points 800, num_probes 200, num_ascents 10, ascent_steps 15, weight_decay 0.01;
-lr 0.03, but 0.1 for spectral_norm, chosen for each arm by the final J on seed 1000, which must not be reported, among
-0.01, 0.03 and 0.1 (spectral_norm: 0.003 to 0.3); 5 seeds or more. `smoke`: the same with width 8, batch 64,
-checkpoints 30, num_times 5, sampler_steps 20, num_points 100, num_probes 20, num_ascents 2, ascent_steps 3; 1 seed.
+The learning rates of params.yaml were chosen for each arm by the final J on seed 1000, which must not be reported,
+among 0.01, 0.03 and 0.1 (spectral_norm: 0.003 to 0.3).
 """
 
 import math
@@ -60,14 +57,7 @@ NUM_LEVELS = 501
 
 
 class Rates(StrictModel):
-    """Peak learning rate of each arm.
-
-    Attributes:
-        plain: Of the arm of that name, and so on.
-        spectral_norm: Likewise.
-        weight_decay: Likewise.
-        likelihood_weight: Likewise.
-    """
+    """Peak learning rate of each arm."""
 
     plain: float = Field(gt=0)
     spectral_norm: float = Field(gt=0)
@@ -76,37 +66,21 @@ class Rates(StrictModel):
 
 
 class PlaneScore(ScoreTraining):
-    """Data, network, training and measurement of one run.
+    """Data, network, training and measurement of one run."""
 
-    Attributes:
-        lr: Peak learning rate of AdamW, by arm.
-        weight_decay: Its decay in the arm of that name.
-        sampler_steps: Steps of Euler and Maruyama's scheme.
-        num_points: Points of a cloud; four clouds are drawn for a distance.
-        num_probes: Points where slopes are evaluated at each time; half from p_t, half from a box.
-        num_ascents: Ascents at each time.
-        ascent_steps: Steps of an ascent.
-    """
-
-    lr: Rates
-    weight_decay: float = Field(ge=0)
-    sampler_steps: int = Field(ge=1)
-    num_points: int = Field(ge=2)
-    num_probes: int = Field(ge=4)
-    num_ascents: int = Field(ge=1)
-    ascent_steps: int = Field(ge=1)
+    lr: Rates  # peak, of AdamW
+    weight_decay: float = Field(ge=0)  # in the arm of that name
+    sampler_steps: int = Field(ge=1)  # of Euler and Maruyama's scheme
+    num_points: int = Field(ge=2)  # of a cloud; four clouds are drawn for a distance
+    num_probes: int = Field(ge=4)  # points where slopes are evaluated at each time; half from p_t, half from a box
+    num_ascents: int = Field(ge=1)  # at each time
+    ascent_steps: int = Field(ge=1)  # of an ascent
 
 
 def measure_plane_score(run: Run) -> Iterator[Measurement]:
-    """Train a network by the technique that the arm names, and measure it at every checkpoint.
-
-    Args:
-        run: Arm, seed, and a `PlaneScore` as configuration.
-
-    Yields:
-        At step 0 the distances of the exact score's samples; at each checkpoint J, the estimated slopes, and for each
-        sampler the estimated bound as a logarithm, the debiased and plain W2 and what two samples of one law give.
-    """
+    """Train a network by the technique that the arm names, and measure it at every checkpoint."""
+    # At step 0 the distances of the exact score's samples; at each checkpoint J, the estimated slopes, and for each
+    # sampler the estimated bound as a logarithm, the debiased and plain W2 and what two samples of one law give.
     settings = PlaneScore(**run.config)
     mixture = settings.mixture
     initialisation, data_seed, cloud_seed = seeds_of(run.seed)
@@ -137,16 +111,7 @@ def measure_plane_score(run: Run) -> Iterator[Measurement]:
 
 
 def checkpoint(settings: PlaneScore, network: ScoreNetwork, seed: int) -> dict[str, float]:
-    """Measure loss, slopes, estimated bounds and distances of a network as it is.
-
-    Args:
-        settings: Data and grids.
-        network: The score model, in evaluation mode.
-        seed: Of probes and clouds.
-
-    Returns:
-        Value by metric.
-    """
+    """Measure loss, slopes, estimated bounds and distances of a network as it is."""
     mixture, t = settings.mixture, settings.times
     schedule = mixture.schedule
     z, weights = normal_levels(NUM_LEVELS)
@@ -172,15 +137,8 @@ def checkpoint(settings: PlaneScore, network: ScoreNetwork, seed: int) -> dict[s
 
 
 def score_error(settings: PlaneScore, network: ScoreNetwork) -> Array:
-    """Integrate e(t)² = ∫ p_t ‖∇ log p_t − s‖² dx by the trapezoidal rule in both coordinates.
-
-    Args:
-        settings: Data and times.
-        network: The score model, in evaluation mode.
-
-    Returns:
-        e, summed over the coordinates, shape (num_times,).
-    """
+    """Integrate e(t)² = ∫ p_t ‖∇ log p_t − s‖² dx by the trapezoidal rule in both coordinates."""
+    # e is summed over the coordinates, shape (num_times,).
     mixture = settings.mixture
     learned = network_score(network, mixture.schedule)
     axis = np.linspace(-REACH, REACH, NUM_ERROR_POINTS)
@@ -193,16 +151,7 @@ def score_error(settings: PlaneScore, network: ScoreNetwork) -> Array:
 
 
 def slopes(settings: PlaneScore, network: ScoreNetwork, seed: int) -> list[SlopeEstimate]:
-    """Estimate L_s at each time, from below.
-
-    Args:
-        settings: Data, times, and how much is probed.
-        network: The score model, in evaluation mode.
-        seed: Of the probes.
-
-    Returns:
-        Estimates of L_s.
-    """
+    """Estimate L_s at each time, from below."""
     rng, half = np.random.default_rng(seed), settings.num_probes // 2
     estimates = []
     for time in settings.times.tolist():
@@ -222,16 +171,9 @@ def slopes(settings: PlaneScore, network: ScoreNetwork, seed: int) -> list[Slope
 
 
 def cloud_distances(settings: PlaneScore, model: Score, seed: int) -> dict[str, float]:
-    """Estimate W2 between p_{t_min} and what both samplers make of a score.
-
-    Args:
-        settings: Data, steps and points.
-        model: The score.
-        seed: Of reference points, prior and noise: the same for every score.
-
-    Returns:
-        For each sampler the debiased W2, the plain one, and what two samples of one law give.
-    """
+    """Estimate W2 between p_{t_min} and what both samplers make of a score."""
+    # The debiased one, the plain one, and what two samples of one law give. seed: of reference points, prior and
+    # noise: the same for every score.
     mixture, schedule, numbers = settings.mixture, settings.mixture.schedule, {}
     t = time_grid(schedule, settings.sampler_steps + 1, start=settings.t_min)
     for name, eta in ETAS.items():

@@ -26,16 +26,8 @@ NUM_CURVE_POINTS = 31
 
 
 def measure_mixture(run: Run) -> Iterator[Measurement]:
-    """Hold W2 against T4 for a mixture with a perturbed score from q_T = p_T, without Monte Carlo.
-
-    Args:
-        run: Its arm names the sampler; configuration `mean`, `variance` of the clusters, `perturbation`
-            (shift, amplitude, frequency) and `num_steps` of the sampler.
-
-    Yields:
-        W2, its floor (the exact score's W2), the bound as a logarithm, the largest log10 I, the excess and its
-        control.
-    """
+    """Hold W2 against T4 for a mixture with a perturbed score from q_T = p_T, without Monte Carlo."""
+    # W2, its floor (the exact score's W2), the bound as a logarithm, the largest log10 I, the excess and its control.
     eta, mixture, perturbation = _setting(run)
     distance = _sampled_distance(mixture, _perturbed(mixture, perturbation), eta, run.config["num_steps"])
     floor = _sampled_distance(mixture, mixture.score, eta, run.config["num_steps"])
@@ -53,18 +45,10 @@ def measure_mixture(run: Run) -> Iterator[Measurement]:
 
 
 def measure_slack(run: Run) -> Iterator[Measurement]:
-    """Factor the slack of the bound: W2 <= R <= B_c <= B, by pairs of paths that share their noise.
-
-    R is the root mean square distance of the pairs at t = 0, B_c the bound whose L_s is replaced by the slope
-    averaged over the pairs. W2 / R is what the coupling costs, R / B_c what Cauchy and Schwarz cost, B_c / B what the
-    supremum costs.
-
-    Args:
-        run: As `measure_mixture`, and `num_pairs`; the seed draws the pairs.
-
-    Yields:
-        W2, R, B_c and B, as logarithms to base 10.
-    """
+    """Factor the slack of the bound: W2 <= R <= B_c <= B, by pairs of paths that share their noise."""
+    # R is the root mean square distance of the pairs at t = 0, B_c the bound whose L_s is replaced by the slope
+    # averaged over the pairs. W2 / R is what the coupling costs, R / B_c what Cauchy and Schwarz cost, B_c / B what
+    # the supremum costs. All as logarithms to base 10.
     eta, mixture, perturbation = _setting(run)
     model, rng = _perturbed(mixture, perturbation), np.random.default_rng(run.seed)
     t = time_grid(mixture.schedule, run.config["num_steps"] + 1)
@@ -85,14 +69,8 @@ def measure_slack(run: Run) -> Iterator[Measurement]:
 
 
 def measure_growth(run: Run) -> Iterator[Measurement]:
-    """Follow L_s, I and the weight w I of the exact score over t, in closed form however far apart the modes are.
-
-    Args:
-        run: Its arm names the sampler; configuration `mean` and `variance` of the clusters.
-
-    Yields:
-        At each of a few times (step is their number): t, L_s, log10 I, and log10 (w I).
-    """
+    """Follow L_s, I and the weight w I of the exact score over t, in closed form however far apart the modes are."""
+    # At each of a few times (step is their number): t, L_s, log10 I, and log10 (w I).
     eta, mixture, _ = _setting(run)
     t = _bound_times(mixture.schedule)
     slope = mixture.score_slope(t)

@@ -20,16 +20,9 @@ NUM_TIMES = 20_001
 
 
 def measure_offset(run: Run) -> Iterator[Measurement]:
-    """Compute offset and distance for Gaussian data, the exact score and the prior N(0, 1) at one horizon.
-
-    The score has no error, so the offset is the whole bound.
-
-    Args:
-        run: Configuration `mean`, `variance` of the data, `horizon` T and `eta`.
-
-    Yields:
-        Offset, the distance of the samples, T3's bound of the offset, and the one-sided constant of the score at T.
-    """
+    """Compute offset and distance for Gaussian data, the exact score and the prior N(0, 1) at one horizon."""
+    # The score has no error, so the offset is the whole bound. With it T3's bound of the offset, and the one-sided
+    # constant of the score at T.
     config = run.config
     mean, variance, eta = config["mean"], config["variance"], config["eta"]
     schedule = VariancePreserving(horizon=config["horizon"])

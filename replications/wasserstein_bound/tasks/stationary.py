@@ -64,7 +64,7 @@ def sde_is_nearer() -> Check:
 
 
 def nearer_sampler_closed_form() -> Check:
-    """C y and 2 c (1 - exp(-y)), and their equality at the root. Control: the two formulas exchanged."""
+    """Distances c y and 2 c (1 - exp(-y)), and their equality at the root. Control: the two formulas exchanged."""
     right, wrong = [], []
     for rate in RATES:
         y = rate / 2
@@ -144,14 +144,7 @@ STATIONARY_CHECKS = {
 
 
 def measure_stationary_shift(run: Run) -> Iterator[Measurement]:
-    """Draw the curves behind corrections 1 and 4 of the page: distances and bounds against β T, in units of c.
-
-    Args:
-        run: Configuration `rates`, a list of β T.
-
-    Yields:
-        For each (its number as step): β T, W2 of both samplers, and the bounds with g² and with g² / 2.
-    """
+    """Draw the curves behind corrections 1 and 4 of the page: distances and bounds against β T, in units of c."""
     for number, rate in enumerate(run.config["rates"]):
         yield Measurement("none", number, "beta_times_horizon", rate)
         yield Measurement("none", number, "ode_w2_over_shift", _distance(rate, 0.0) / SHIFT)

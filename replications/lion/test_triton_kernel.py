@@ -1,0 +1,309 @@
+"""The kernel for GPUs: in Triton's interpreter everywhere, and on a card where there is one."""
+
+import re
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from replications.lion import kernel as kernel_module
+from replications.lion import triton_kernel as module
+from replications.lion.optimizer import Lion, _coefficients, _step_one
+
+triton = pytest.importorskip("triton")
+
+BLOCK = 16  # elements, in the interpreter, which takes a millisecond a block
+SHAPES = [(), (0,), (BLOCK - 1,), (BLOCK,), (BLOCK + 1,), (3, 5, 7), (0,)]
+COEFFICIENTS = _coefficients(1e-2, 0.9, 0.99, 0.1, maximize=False)
+
+Triple = tuple[Tensor, Tensor, Tensor]
+
+
+def bits(tensors: list[Tensor]) -> list[bytes]:
+    """Values as bytes, each NaN the same one: which NaN comes out depends on the processor."""
+    wide = [tensor.detach().cpu().double() for tensor in tensors]
+    return [torch.where(tensor.isnan(), torch.nan, tensor).numpy().tobytes() for tensor in wide]
+
+
+def random_tensors(shapes: list[tuple[int, ...]], dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
+    """Numbers of all magnitudes, with exact zeros of both signs, infinities, NaN and the smallest number."""
+    rng = np.random.default_rng(seed)
+    tensors = []
+    for shape in shapes:
+        values = rng.standard_normal(shape) * 10 ** rng.uniform(-3, 3, shape)
+        rare = rng.choice([0.0, -0.0, np.inf, -np.inf, np.nan, 2.0**-149, 2.0**-24], shape)
+        tensors.append(torch.tensor(np.where(rng.random(shape) < 0.1, rare, values)).to(dtype))
+    return tensors
+
+
+def random_triples(dtype: torch.dtype, shapes: list[tuple[int, ...]] = SHAPES) -> list[Triple]:
+    return list(zip(*(random_tensors(shapes, dtype, seed) for seed in range(3)), strict=True))
+
+
+def copies(triples: list[Triple]) -> list[Triple]:
+    return [(param.clone(), gradient, momentum.clone()) for param, gradient, momentum in triples]
+
+
+def results(triples: list[Triple]) -> list[bytes]:
+    return bits([tensor for param, _, momentum in triples for tensor in (param, momentum)])
+
+
+# --- In the interpreter ----------------------------------------------------------------------------------------
+
+
+def forget() -> None:
+    module._compiled_kernel.cache_clear()
+    module._kept_table.cache_clear()
+
+
+@pytest.fixture
+def interpreter(monkeypatch) -> Iterator[None]:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", BLOCK)
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def lion_in_triton(interpreter, monkeypatch) -> None:
+    """`Lion` sends tensors on the CPU to the kernel for GPUs."""
+    monkeypatch.setattr(kernel_module, "_load_step", lambda *_: module.step_in_triton)
+    monkeypatch.setattr(kernel_module, "CPU_DTYPES", kernel_module.CUDA_DTYPES)
+
+
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_the_kernel_gives_the_bits_of_plain_torch(dtype, maximize) -> None:
+    triples = random_triples(dtype)
+    expected = copies(triples)
+    coefficients = _coefficients(1e-2, 0.9, 0.99, 0.1, maximize)
+    for _ in range(3):
+        module.step_in_triton(triples, coefficients)
+        for triple in expected:
+            _step_one(triple, coefficients)
+    assert results(triples) == results(expected)
+    assert results(triples) != results(random_triples(dtype))
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_bfloat16_is_computed_in_float32_and_rounded_at_the_end() -> None:
+    triples = random_triples(torch.bfloat16)
+    expected = [tuple(tensor.float() for tensor in triple) for triple in triples]
+    module.step_in_triton(triples, COEFFICIENTS)
+    for triple in expected:
+        _step_one(triple, COEFFICIENTS)
+        for tensor in triple:  # the interpreter cuts the last 16 bits off, where a GPU rounds to the nearest
+            tensor.view(torch.int32).bitwise_and_(-(2**16))
+    assert results(triples) == results(expected)
+
+
+@pytest.mark.usefixtures("lion_in_triton")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_lion_in_the_kernel_follows_lion_in_plain_torch(dtype) -> None:
+    outcomes = []
+    for options in ({"fused": True}, {"foreach": False, "fused": False}):
+        params = [Parameter(torch.nan_to_num(tensor)) for tensor in random_tensors(SHAPES, dtype)]
+        optimizer = Lion(params, lr=0.5, weight_decay=0.1, **options)
+        for seed in range(5):
+            for param, gradient in zip(params, random_tensors(SHAPES, dtype, seed), strict=True):
+                param.grad = gradient
+            optimizer.step()
+            optimizer.param_groups[0]["lr"] *= 0.7
+        outcomes.append(bits([*params, *(state["exp_avg"] for state in optimizer.state.values())]))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_one_launch_updates_all_tensors(monkeypatch) -> None:
+    launches = []
+    kernel = module._compiled_kernel()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_compiled_kernel", lambda: Counting(kernel, launches))
+        module.step_in_triton(random_triples(torch.float32), COEFFICIENTS)
+    assert launches == [(sum(-(-torch.Size(shape).numel() // BLOCK) for shape in SHAPES),)]
+
+
+class Counting:
+    def __init__(self, kernel, launches: list[tuple[int, ...]]) -> None:
+        self.kernel, self.launches = kernel, launches
+
+    def __getitem__(self, grid: tuple[int, ...]):
+        self.launches.append(grid)
+        return self.kernel[grid]
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_a_rate_on_the_device_gives_the_bits_of_a_float() -> None:
+    triples = random_triples(torch.float32)
+    expected = copies(triples)
+    lr = torch.tensor(1e-2, dtype=torch.float64)
+    module.step_in_triton(triples, (*COEFFICIENTS[:4], 1 - lr * 0.1, -lr))
+    module.step_in_triton(expected, COEFFICIENTS)
+    assert results(triples) == results(expected)
+
+
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("offset", [4, 5])  # in float32: at a multiple of 16 bytes, and not
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1])
+def test_nothing_beyond_the_tensor_is_written(offset, size) -> None:
+    memory = torch.zeros(3, 64)
+    memory[1] = 1.0
+    triple = tuple(row[offset : offset + size] for row in memory)
+    module.step_in_triton([triple], _coefficients(1.0, 0.5, 0.5, 0.0, maximize=False))
+    assert torch.equal(triple[0], -torch.ones(size))
+    assert memory[0].count_nonzero() == memory[2].count_nonzero() == size
+
+
+@pytest.mark.usefixtures("lion_in_triton")
+def test_a_backward_pass_through_weights_that_a_step_changed_is_an_error() -> None:
+    weight, entry = Parameter(torch.ones(3)), torch.ones(3, requires_grad=True)
+    loss = (weight * entry).sum()
+    loss.backward(retain_graph=True)
+    Lion([weight], fused=True).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_table_written_by_value_equals_one_that_is_copied() -> None:
+    rows, num_blocks, aligned = module._rows((2**47 + 16, 32, 48, 2**47, 80, 96), (1500, 3))
+    assert rows == [2**47 + 16, 32, 48, 1500, 0, 2**47, 80, 96, 3, 2]
+    assert (num_blocks, aligned) == (3, True)
+    assert module._write_by_value(rows, torch.device("cpu")).tolist() == rows
+    assert not module._rows((16, 32, 52), (3,))[2]
+
+
+def test_without_triton_there_is_a_reason_and_no_kernel(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    forget()
+    kernel_module._load_step.cache_clear()
+    reason = kernel_module._load_step(torch.device("meta"), torch.float32)
+    assert re.match(r"triton cannot compile the kernel \(ModuleNotFoundError: ", str(reason))
+    forget()
+
+
+# --- What Triton compiles, on any machine ----------------------------------------------------------------------
+
+
+def assembly(dtype: torch.dtype, alignment: int = 16, **options) -> str:
+    """The kernel for an H100 as assembly."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    forget()
+    kernel = module._compiled_kernel()
+    floats = dict.fromkeys(("beta1", "grad1", "beta2", "grad2", "decay", "minus_lr"), "fp32")
+    constants = {
+        "rates": None,
+        "DTYPE": module._triton_dtype(dtype),
+        "ALIGNMENT": alignment,
+        "BLOCK": module.BLOCK_ELEMENTS,
+    }
+    signature = {"table": "*i64", "num_tensors": "i32", **floats, **dict.fromkeys(constants, "constexpr")}
+    signature = {name: signature[name] for name in kernel.arg_names}
+    source = ASTSource(kernel, signature=signature, constexprs=constants)
+    target = GPUTarget("cuda", 90, 32)
+    return triton.compile(source, target=target, options={**module.COMPILER_OPTIONS, **options}).asm["ptx"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_compiled_kernel_has_no_fused_multiply_add_and_keeps_subnormals(dtype) -> None:
+    text = assembly(dtype)
+    assert "mul" in text
+    assert not re.search(r"\bfma\b|\.ftz\b", text)
+    assert re.search(r"\bfma\b", assembly(dtype, enable_fp_fusion=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiled_kernel_loads_and_stores_16_bytes_at_once(dtype) -> None:
+    threads = 32 * module.COMPILER_OPTIONS["num_warps"]
+    accesses = module.BLOCK_ELEMENTS * dtype.itemsize // module.VECTOR_BYTES // threads  # of a thread to one array
+    for pattern, arrays in ((r"ld\.global\.v4\.b32", 3), (r"st\.global\.v4\.b32", 2)):
+        assert len(re.findall(pattern, assembly(dtype))) == arrays * accesses
+        assert not re.search(pattern, assembly(dtype, alignment=1))
+
+
+# --- On a card -------------------------------------------------------------------------------------------------
+
+on_a_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+CARD_SHAPES = [(), (0,), (1,), (1023,), (1024,), (1025,), (300, 257), (2, 3, 4, 5)]
+
+
+def make(device: str, dtype: torch.dtype, **options) -> tuple[list[Parameter], Lion]:
+    params = [Parameter(torch.nan_to_num(tensor).to(device)) for tensor in random_tensors(CARD_SHAPES, dtype)]
+    return params, Lion(params, **{"lr": 1e-2, "weight_decay": 0.1, **options})
+
+
+def give_gradients(params: list[Parameter], seed: int) -> None:
+    """Into the same memory, as a CUDA graph needs it."""
+    for param, gradient in zip(params, random_tensors(CARD_SHAPES, params[0].dtype, seed), strict=True):
+        if param.grad is None:
+            param.grad = torch.zeros_like(param)
+        param.grad.copy_(torch.nan_to_num(gradient))
+
+
+def outcome(params: list[Parameter], optimizer: Lion) -> list[bytes]:
+    return bits([*params, *(optimizer.state[param]["exp_avg"] for param in params)])
+
+
+@on_a_card
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_50_steps_on_a_card_give_the_bits_of_the_cpu(dtype) -> None:
+    outcomes = []
+    for device, options in (("cuda", {"fused": True}), ("cpu", {})):
+        params, optimizer = make(device, dtype, **options)
+        for seed in range(50):
+            give_gradients(params, seed)
+            optimizer.step()
+        outcomes.append(outcome(params, optimizer))
+    assert outcomes[0] == outcomes[1]
+
+
+@on_a_card
+@pytest.mark.parametrize("of_lr", [float, lambda lr: torch.tensor(lr, device="cuda")], ids=["float", "tensor"])
+def test_a_cuda_graph_replays_the_step(of_lr) -> None:
+    params, optimizer = make("cuda", torch.float32, lr=of_lr(1e-2))
+    peers, peer = make("cpu", torch.float32)
+    give_gradients(params, 0)
+    optimizer.step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+    give_gradients(peers, 0)
+    peer.step()
+    for seed in range(1, 6):
+        if isinstance(optimizer.param_groups[0]["lr"], Tensor):
+            optimizer.param_groups[0]["lr"].fill_(1e-2 / seed)
+            peer.param_groups[0]["lr"] = float(torch.tensor(1e-2 / seed))
+        give_gradients(params, seed)
+        graph.replay()
+        give_gradients(peers, seed)
+        peer.step()
+    assert outcome(params, optimizer) == outcome(peers, peer)
+
+
+@on_a_card
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
+def test_a_capture_before_the_first_step_is_refused() -> None:
+    params, optimizer = make("cuda", torch.float32)
+    give_gradients(params, 0)
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match="take one step before the capture"), torch.cuda.graph(graph):
+        optimizer.step()
+
+
+@on_a_card
+def test_a_step_needs_no_memory_of_the_size_of_the_parameters() -> None:
+    param = Parameter(torch.zeros(10_000_000, device="cuda"))
+    param.grad = torch.ones_like(param)
+    optimizer = Lion([param], fused=True)
+    optimizer.step()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    optimizer.step()
+    assert torch.cuda.max_memory_allocated() - before < 1e-3 * param.nbytes

@@ -304,7 +304,9 @@ def orphans(root: Path) -> list[str]:
 def forbidden_names(root: Path) -> list[str]:
     """Name the Python files and folders whose name says nothing."""
     paths = (
-        path for top in ("paperkit", "replications", "tests", "benchmarks", "book/_ext") for path in _code(root / top)
+        path
+        for top in ("paperkit", "build_data", "replications", "tests", "benchmarks", "book/_ext")
+        for path in _code(root / top)
     )
     return sorted(path.relative_to(root).as_posix() for path in paths if FORBIDDEN_NAME.fullmatch(path.stem))
 

@@ -188,7 +188,7 @@ def test_any_missing_dependency_is_found(kind, stages):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dep", ["paperkit/ingest.py", "requirements.lock", "data/unread.parquet"])
+@pytest.mark.parametrize("dep", ["build_data/ingest.py", "requirements.lock", "data/unread.parquet"])
 def test_a_dependency_too_much_is_found(kind, dep, stages):
     stage = first(stages, KINDS[kind])
     assert any(dep in problem for problem in problems(replace(stage, deps=stage.deps | {dep})))

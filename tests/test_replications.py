@@ -159,9 +159,8 @@ def claims_problems(root: Path, name: str) -> list[str]:
 
 
 def recomputation_problems(root: Path, name: str) -> list[str]:
-    """Check that the committed verdicts are what paperkit.claims makes of the committed runs: words exactly, numbers
-    up to the last digits, which BLAS and vector units round differently.
-    """
+    """Check that the committed verdicts are what paperkit.claims makes of the committed runs."""
+    # Words exactly, numbers up to the last digits, which BLAS and vector units round differently.
     tables = {"runs.csv": ("verdicts.json", "metrics.json")}
     if has(root, name, "timing"):
         tables["timings.csv"] = ("timing_verdicts.json",)

@@ -23,21 +23,13 @@ TRAINS = re.compile(r"replications\.\w+\.(?:experiment|timing|pretrained)")
 
 @dataclass(frozen=True)
 class Stage:
-    """What dvc.yaml says about one stage, templates resolved.
+    """What dvc.yaml says about one stage, templates resolved."""
 
-    Attributes:
-        name: For example "lion" or "verdicts@lion".
-        command: As DVC runs it.
-        deps: Files and folders, parameter files left out.
-        params: Keys read from each parameter file.
-        outs: Whether each out is cached, and whether it is kept while the command runs.
-    """
-
-    name: str
+    name: str  # such as "lion" or "verdicts@lion"
     command: str
-    deps: frozenset[str]
-    params: dict[str, tuple[str, ...]]
-    outs: dict[str, tuple[bool, bool]]
+    deps: frozenset[str]  # files and folders, parameter files left out
+    params: dict[str, tuple[str, ...]]  # keys read from each parameter file
+    outs: dict[str, tuple[bool, bool]]  # is each out cached, and is it kept while the command runs?
 
     @property
     def module(self) -> str:

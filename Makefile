@@ -60,7 +60,7 @@ bench: setup  ## Ratios of speed against peers, measured in one run
 	@python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-enable --benchmark-columns=median,iqr,rounds
 
 data: setup  ## Rebuild data/ from the packages named in data_sources.yaml (not needed to reproduce)
-	@python -m paperkit.ingest
+	@python -m build_data.ingest
 
 clean:  ## Remove what can be made again: environment, data, built book, kept runs
 	rm -rf .venv data book/_build .paperkit .pytest_cache .ruff_cache .benchmarks .hypothesis

@@ -1,8 +1,4 @@
-"""What the pipeline costs when there is nothing to do: our `dvc repro` and `dvc status` against DVC's own start-up.
-
-Run by `make bench`, on a copy of the work tree. The copy's outs count as current (`dvc commit`), so nothing trains;
-an out that has not been made yet is stood in for by an empty file. The peer is DVC in a repository with no stage.
-"""
+"""What the pipeline costs when there is nothing to do: our `dvc repro` and `dvc status` against DVC's own start-up."""
 
 import shutil
 import statistics
@@ -51,6 +47,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     shutil.copyfile(ROOT / ".dvcignore", folder / ".dvcignore")
+    # Outs count as current (`dvc commit`), so nothing trains; for one that has not been made an empty file stands in.
     with Repo(str(folder)) as repo:
         outs = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
     for out in outs:

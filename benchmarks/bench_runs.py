@@ -1,10 +1,4 @@
-"""Two workers against one: the same CPU-bound runs through `paperkit.runs.Runner`.
-
-The clock of a grid goes from the start of its first run to the end of its last, as the workers read it
-(`time.monotonic` is one clock for all processes of a machine). The start of the workers is not in it: each
-loads torch, once a stage, and that takes as long with one worker as with two. `extra_info` gives the ratio
-with the start included as well.
-"""
+"""Two workers against one: the same CPU-bound runs through `paperkit.runs.Runner`."""
 
 import hashlib
 import os
@@ -22,6 +16,8 @@ NUM_RUNS = 16
 ITERATIONS = 3_000_000
 ROUNDS = 3
 LEAST_RATIO = 1.85
+# A grid is timed from the start of its first run to the end of its last, as the workers read the one clock of the
+# machine: each loads torch before that, once a stage, which takes as long with one worker as with two.
 METRICS = ("start_s", "end_s", "pid_count")
 
 

@@ -1,10 +1,4 @@
-"""Time of half swap over that of the plain tied head, forward and backward, one thread. Run by `make bench`.
-
-N = 512 hidden states, as in the experiments. The head's product costs N n d multiplications, the exchange of halves
-a copy of N d numbers; without a copy the product falls into two, and the logits are written twice. The heads are
-timed in turns within one run, since only such ratios survive a busy machine; the tied head timed against itself shows
-what is noise.
-"""
+"""Time of half swap over that of the plain tied head, forward and backward, one thread."""
 
 import statistics
 import time
@@ -16,7 +10,7 @@ from torch import Tensor
 
 from replications.shared_embeddings.embedding import HalfSwapHead, TiedHead, make_embedding
 
-POSITIONS = 512
+POSITIONS = 512  # hidden states, as in the experiments
 SHAPES = [(4096, 256), (4096, 768), (32_768, 256), (32_768, 768)]
 ROUNDS = {4096: 40, 32_768: 8}
 MAX_OVER_TIED = 1.02
@@ -32,6 +26,7 @@ def one_thread() -> Iterator[None]:
 
 def without_copy(h: Tensor, table: Tensor) -> Tensor:
     """Half swap as two products, h_a W_b^T + h_b W_a^T."""
+    # The exchange of halves copies N d numbers, beside N n d multiplications; this form writes the logits twice.
     half = h.shape[-1] // 2
     return torch.addmm(h[:, :half] @ table[:, half:].T, h[:, half:], table[:, :half].T)
 
@@ -48,6 +43,7 @@ def steps(n: int, d: int) -> dict[str, Callable[[], object]]:
 
     return {
         "tied": step(lambda: tied(h)),
+        # The tied head against itself shows what is noise.
         "tied again": step(lambda: tied(h)),
         "half swap": step(lambda: swapped(h)),
         "half swap without copy": step(lambda: without_copy(h, embedding.weight)),

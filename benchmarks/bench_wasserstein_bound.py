@@ -1,9 +1,4 @@
-"""Time of the distances and of a sweep of bounds, one thread: against POT's exact solver where there is one.
-
-Run by `make bench`. On the line W_2 is a sort, O(n log n), where the network simplex solves a transport problem with
-n^2 costs; a Gaussian sweep is a few passes over arrays of cases times times. The ratio to the peer is one of processor
-times within one run, since only such ratios survive a busy machine; the sweep's limit is processor time too.
-"""
+"""Time of the distances and of a sweep of bounds, one thread: against POT's exact solver where there is one."""
 
 import statistics
 import time
@@ -21,6 +16,7 @@ NUM_POINTS = 4000
 NUM_CASES = 800
 NUM_TIMES = 4001
 ROUNDS = 2
+# On the line W_2 is a sort, O(n log n); the network simplex solves a transport problem with n^2 costs.
 MIN_SPEEDUP_OF_SORTING = 20
 MAX_SWEEP_S = 5.0
 

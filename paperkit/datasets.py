@@ -1,7 +1,7 @@
 """The tables under `data/`: opens, writes and fingerprints them; the only module that knows their file format.
 
 Every table is one Parquet file `data/<name>.parquet` with a column `split` that is fixed when the table is built
-(see `paperkit.ingest`), so that no replication draws a split of its own.
+(see `build_data.ingest`), so that no replication draws a split of its own.
 """
 
 import hashlib

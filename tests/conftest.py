@@ -73,10 +73,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def new_page(browser):
-    """Open a page in a theme and a width; the page's `requested` lists every address it asked for.
-
-    Whoever opens it closes its context.
-    """
+    """Open a page, whose `requested` lists every address it asked for; whoever opens it closes its context."""
 
     def opened(address, theme="light", width="wide", *, scripts=True, offline=False):
         viewport = {"width": WIDTHS[width], "height": 900}

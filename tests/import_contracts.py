@@ -11,11 +11,7 @@ from importlinter.contracts.protected import ProtectedContract
 
 
 def remove_tests(graph: ImportGraph) -> None:
-    """Remove the modules named test_… from a graph.
-
-    Args:
-        graph: Graph of imports; changed in place.
-    """
+    """Remove the modules named test_… from a graph of imports, in place."""
     for module in graph.modules:
         if module.rpartition(".")[2].startswith("test_"):
             graph.remove_module(module)

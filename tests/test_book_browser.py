@@ -1,7 +1,6 @@
-"""The built book in Chromium: read by eye, keyboard, screen reader and search, in both themes and on a phone.
+"""The built book in Chromium: read by eye, keyboard, screen reader and search, in both themes and on a phone."""
 
-Every page is opened once and looked at in both themes and widths, since typesetting its equations takes longest.
-"""
+# Every page is opened once and looked at in both themes and widths, since typesetting its equations takes longest.
 
 import gzip
 import io

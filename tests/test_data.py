@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from build_data.ingest import load_sources
+from build_data.near_duplicates import NearDuplicates, near_duplicates
 from paperkit import datasets
-from paperkit.ingest import load_sources
-from paperkit.near_duplicates import NearDuplicates, near_duplicates
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"

@@ -160,9 +160,8 @@ def claims_problems(root: Path, name: str) -> list[str]:
 
 
 def recomputation_problems(root: Path, name: str) -> list[str]:
-    """Check that the committed verdicts are what paperkit.claims makes of the committed runs: words exactly, numbers
-    up to the last digits, which BLAS and vector units round differently.
-    """
+    """Check that the committed verdicts are what paperkit.claims makes of the committed runs."""
+    # Words exactly, numbers up to the last digits, which BLAS and vector units round differently.
     tables = {"runs.csv": ("verdicts.json", "metrics.json")}
     if has(root, name, "timing"):
         tables["timings.csv"] = ("timing_verdicts.json",)
@@ -311,7 +310,9 @@ def orphans(root: Path) -> list[str]:
 def forbidden_names(root: Path) -> list[str]:
     """Name the Python files and folders whose name says nothing."""
     paths = (
-        path for top in ("paperkit", "replications", "tests", "benchmarks", "book/_ext") for path in _code(root / top)
+        path
+        for top in ("paperkit", "build_data", "replications", "tests", "benchmarks", "book/_ext")
+        for path in _code(root / top)
     )
     return sorted(path.relative_to(root).as_posix() for path in paths if FORBIDDEN_NAME.fullmatch(path.stem))
 

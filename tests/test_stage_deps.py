@@ -23,21 +23,13 @@ TRAINS = re.compile(r"replications\.\w+\.(?:experiment|timing|pretrained)")
 
 @dataclass(frozen=True)
 class Stage:
-    """What dvc.yaml says about one stage, templates resolved.
+    """What dvc.yaml says about one stage, templates resolved."""
 
-    Attributes:
-        name: For example "lion" or "verdicts@lion".
-        command: As DVC runs it.
-        deps: Files and folders, parameter files left out.
-        params: Keys read from each parameter file.
-        outs: Whether each out is cached, and whether it is kept while the command runs.
-    """
-
-    name: str
+    name: str  # such as "lion" or "verdicts@lion"
     command: str
-    deps: frozenset[str]
-    params: dict[str, tuple[str, ...]]
-    outs: dict[str, tuple[bool, bool]]
+    deps: frozenset[str]  # files and folders, parameter files left out
+    params: dict[str, tuple[str, ...]]  # keys read from each parameter file
+    outs: dict[str, tuple[bool, bool]]  # is each out cached, and is it kept while the command runs?
 
     @property
     def module(self) -> str:
@@ -188,7 +180,7 @@ def test_any_missing_dependency_is_found(kind, stages):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dep", ["paperkit/ingest.py", "requirements.lock", "data/unread.parquet"])
+@pytest.mark.parametrize("dep", ["build_data/ingest.py", "requirements.lock", "data/unread.parquet"])
 def test_a_dependency_too_much_is_found(kind, dep, stages):
     stage = first(stages, KINDS[kind])
     assert any(dep in problem for problem in problems(replace(stage, deps=stage.deps | {dep})))

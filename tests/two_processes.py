@@ -51,10 +51,8 @@ def tiny_in_one_process(model: type[Settings], params: Path) -> Settings:
 
 
 def run_tiny(module: str, folder: Path, home: Path) -> str:
-    """Run the command with the block `tiny`, two processes, in a folder with the code and no more; return its output.
-
-    Most of its time is two imports of torch and Fabric, one after the other: one such test a replication is enough.
-    """
+    """Run the command with the block `tiny`, two processes, in a folder with the code alone; return its output."""
+    # Most of its time is two imports of torch and Fabric, one after the other: one such test a replication is enough.
     for name in ("paperkit", "replications", "requirements.lock"):
         (folder / name).symlink_to(ROOT / name)
     environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

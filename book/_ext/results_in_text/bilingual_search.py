@@ -29,18 +29,7 @@ class SearchEnglishAndChinese(SearchEnglish):
     js_splitter_code = _SPLIT_QUERY
 
     def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx calls it so
-        """Cut a text into what is indexed.
-
-        Args:
-            input: Any text.
-
-        Returns:
-            English words, and all pieces of up to three characters of each stretch of Chinese.
-
-        Example:
-            >>> SearchEnglishAndChinese({}).split("Lion优化器")
-            ['Lion', '优', '化', '器', '优化', '化器', '优化器']
-        """
+        """Cut a text into English words, and all pieces of up to three characters of each stretch of Chinese."""
         return [part for piece in _PIECES.findall(input) for part in _parts(piece)]
 
 

@@ -15,27 +15,16 @@ from results_in_text.results_files import ResultAddressError, read_verdicts, spl
 
 
 class CheckOutcome(NamedTuple):
-    """What a page shows of a check.
+    """What a page shows of a check."""
 
-    Attributes:
-        name: The replication.
-        check: Name of the check.
-        claim: The claim that it tests.
-        address: Address of its test in verdicts.json, such as lion/verdicts:X3.tests[0].
-        max_error: Its largest error; None if it has not been run.
-        control_error: The error with one ingredient wrong; None if it has not been run.
-        tolerance: What it may err by.
-        stale: Why the committed outcome does not belong to the code as it is; empty if it does.
-    """
-
-    name: str
+    name: str  # the replication
     check: str
-    claim: dict[str, Any]
-    address: str
-    max_error: float | None
-    control_error: float | None
+    claim: dict[str, Any]  # the claim that it tests
+    address: str  # of its test in verdicts.json, such as lion/verdicts:X3.tests[0]
+    max_error: float | None  # None if it has not been run
+    control_error: float | None  # the error with one ingredient wrong; None if it has not been run
     tolerance: float
-    stale: str
+    stale: str  # why the committed outcome does not belong to the code as it is; empty if it does
 
     @property
     def passes(self) -> bool:
@@ -46,12 +35,7 @@ class CheckOutcome(NamedTuple):
 
 
 class CheckLedger:
-    """Outcomes of checks within one build; the code of a replication is asked once.
-
-    Args:
-        results: The results root.
-        replications: Folder of the replications.
-    """
+    """Outcomes of checks within one build; the code of a replication is asked once."""
 
     def __init__(self, results: Path, replications: Path) -> None:
         """Start with nothing known."""
@@ -60,30 +44,13 @@ class CheckLedger:
         self._anew: dict[str, dict[str, dict[str, float]]] = {}
 
     def files(self, name: str) -> list[Path]:
-        """Name the files that the outcomes of a replication's checks depend on.
-
-        Args:
-            name: The replication.
-
-        Returns:
-            Results, provenance and code.
-        """
+        """Name results, provenance and code: the files that the outcomes of a replication's checks depend on."""
         folder = self.results / name
         code = [self.replications.parent / path for path in self._deps(name)]
         return [folder / "verdicts.json", folder / "provenance.json", *code]
 
     def outcome(self, address: str) -> CheckOutcome:
-        """Find the outcome of a check.
-
-        Args:
-            address: `name:check`, such as lion:step_6_box_bound.
-
-        Returns:
-            As committed if the code is that of the results; else the check has been run and held against it.
-
-        Raises:
-            ResultsError: If there is no identity of that name, or the code cannot be run.
-        """
+        """Find the outcome of `name:check`: as committed if the code is that of the results, else run anew."""
         name, check = split_address(address)
         claim, place, test = self._test(name, check)
         errors = test["max_error"], test["control_error"]
@@ -148,15 +115,7 @@ class CheckLedger:
 
 
 def problem_of(outcome: CheckOutcome, *, refuted: bool) -> str:
-    """Say why a page may not show a check.
-
-    Args:
-        outcome: Its outcome.
-        refuted: Whether the page shows it as a statement that fails.
-
-    Returns:
-        A sentence; empty where nothing is wrong.
-    """
+    """Say why a page may not show a check, or not as refuted; empty where nothing is wrong."""
     label = f"check {outcome.name}:{outcome.check}"
     if outcome.stale:
         return f"{label} is stale: {outcome.stale}; run `dvc repro`, or undo the change"

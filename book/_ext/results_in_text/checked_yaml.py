@@ -1,7 +1,4 @@
-"""YAML files that a page prints, checked against the JSON schemas in book/schemas, which readers can fetch too.
-
-Nothing here knows Sphinx.
-"""
+"""YAML files that a page prints, checked against the JSON schemas in book/schemas, which readers can fetch too."""
 
 import json
 from pathlib import Path
@@ -21,18 +18,7 @@ class BookDataError(ValueError):
 
 
 def read_checked_yaml(path: Path, schema: str) -> Any:
-    """Read a YAML file and check it against its schema.
-
-    Args:
-        path: The file.
-        schema: Name of a file in book/schemas.
-
-    Returns:
-        The decoded content.
-
-    Raises:
-        BookDataError: If the file is missing, is not YAML, or does not fit the schema; every misfit is named.
-    """
+    """Read a YAML file and check it against its schema, a file in book/schemas; every misfit is named."""
     try:
         content = read_yaml(path)
     except ConfigError as error:
@@ -47,19 +33,7 @@ def read_checked_yaml(path: Path, schema: str) -> Any:
 
 
 def misfits(content: Any, schema: str) -> list[str]:
-    """Say where content does not fit a schema.
-
-    Args:
-        content: Decoded YAML or JSON.
-        schema: Name of a file in book/schemas.
-
-    Returns:
-        One line a misfit, with its place; empty if it fits.
-
-    Example:
-        >>> misfits({"schema": 1, "errata": []}, "errata.schema.json")
-        ['errata: [] should be non-empty']
-    """
+    """Say where decoded content does not fit a schema: one line a misfit, with its place."""
     validator = Draft202012Validator(_schema(schema), registry=Registry(retrieve=_resource))
     return [
         _line(error) for error in sorted(validator.iter_errors(content), key=lambda error: list(map(str, error.path)))

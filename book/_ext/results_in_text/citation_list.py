@@ -40,22 +40,12 @@ class always_seen(nodes.General, nodes.TextElement):
 
 
 def visit_element(translator: HTML5Translator, node: folded | always_seen) -> None:
-    """Open the HTML element of a folded block or of its line.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Open the HTML element of a folded block or of its line."""
     translator.body.append(translator.starttag(node, _ELEMENTS[type(node)], ""))
 
 
 def depart_element(translator: HTML5Translator, node: folded | always_seen) -> None:
-    """Close it.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Close it."""
     translator.body.append(f"</{_ELEMENTS[type(node)]}>\n")
 
 
@@ -63,20 +53,10 @@ _ELEMENTS = {folded: "details", always_seen: "summary"}
 
 
 class Citations(SphinxDirective):
-    """Directive `citations`: a section for each folder of results, and in it all its claims.
-
-    Each claim is a target, `cite-<folder>-<id>` in small letters.
-    """
+    """Directive `citations`: a section for each folder of results, and in it all its claims."""
 
     def run(self) -> list[nodes.Node]:
-        """Make the list and note its files as dependencies of the page.
-
-        Returns:
-            Links to the schemas, and one section a folder of results.
-
-        Raises:
-            ExtensionError: If a file is missing or malformed.
-        """
+        """Make the list and note its files as dependencies of the page."""
         results = Path(self.config.results_root)
         try:
             edition, changes = _edition(self.config), read_changes(Path(self.config.numbers_changed))
@@ -104,6 +84,7 @@ class Citations(SphinxDirective):
         return nodes.section("", heading, lead, *blocks, ids=[target], names=[target])
 
     def _claim(self, citation: Citation, changes: Sequence[Change]) -> folded:
+        # A label lets any page refer to the entry: {ref}`text <cite-lion-c6>`.
         anchor = _cite_target(citation)
         self.env.get_domain("std").note_hyperlink_target(anchor, self.env.docname, anchor, citation.id)
         statement = self.parse_inline(citation.claim["statement"])[0]
@@ -129,14 +110,7 @@ class Downloads(SphinxDirective):
     required_arguments: ClassVar[int] = 1
 
     def run(self) -> list[nodes.Node]:
-        """Make the list.
-
-        Returns:
-            A list of links.
-
-        Raises:
-            ExtensionError: If there are no results of that name.
-        """
+        """Make the list."""
         folder = self.arguments[0]
         results, figures = (Path(root, folder) for root in (self.config.results_root, self.config.figures_root))
         if not (results / "verdicts.json").is_file():
@@ -154,15 +128,7 @@ class Downloads(SphinxDirective):
 
 
 def write_all_downloads(app: Sphinx, exception: Exception | None) -> None:
-    """Write downloads/ beside the pages of a built HTML book, if a page links there.
-
-    Args:
-        app: The application.
-        exception: What ended the build early, if anything did.
-
-    Raises:
-        ExtensionError: If a file is missing or malformed.
-    """
+    """Write downloads/ beside the pages of a built HTML book, if a page links there."""
     if exception or app.builder.format != "html" or not downloads_are_written(app.env):
         return
     results, out = Path(app.config.results_root), Path(app.outdir, "downloads")
@@ -180,22 +146,13 @@ def write_all_downloads(app: Sphinx, exception: Exception | None) -> None:
 
 
 def resolve_files(app: Sphinx, config: Config) -> None:
-    """Take the files relative to the book's folder, as the configuration file means them.
-
-    Args:
-        app: The application.
-        config: Its configuration; `citation_file` and `numbers_changed` become absolute.
-    """
+    """Take the files relative to the book's folder, as the configuration file means them."""
     for key in ("citation_file", "numbers_changed"):
         config[key] = str(Path(app.srcdir, config[key]).resolve())
 
 
 def setup(app: Sphinx) -> None:
-    """Register the directives, and the files of the built book.
-
-    Args:
-        app: The application.
-    """
+    """Register the directives, and the files of the built book."""
     app.add_config_value("citation_file", "../CITATION.cff", "env", str)
     app.add_config_value("numbers_changed", "../numbers_changed.yaml", "env", str)
     for node in _ELEMENTS:
@@ -212,14 +169,7 @@ def _want_downloads(env: BuildEnvironment) -> None:
 
 
 def downloads_are_written(env: BuildEnvironment) -> bool:
-    """Tell whether a page of the book links to downloads, so that they will be written.
-
-    Args:
-        env: The build environment, when all pages have been read.
-
-    Returns:
-        True if one does.
-    """
+    """Tell whether a page of the book links to downloads, so that they will be written."""
     return any(_WANTED in page for page in env.metadata.values())
 
 

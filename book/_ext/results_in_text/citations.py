@@ -1,7 +1,4 @@
-"""How one claim is cited: its id, a BibTeX entry, and LaTeX macros with its numbers.
-
-The id of a claim is `<folder below results/>/<claim>`, such as lion/C6; it never changes. Nothing here knows Sphinx.
-"""
+"""How one claim is cited: its id, a BibTeX entry, and LaTeX macros with its numbers."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,34 +19,20 @@ LOOK_UP = r"""\providecommand*{\replicated}[2]{%
 
 
 class Edition(NamedTuple):
-    """What CITATION.cff says of the book.
-
-    Attributes:
-        title: Its title.
-        author: Who made it.
-        version: Its version.
-        address: Where the book stands on the net; None while it stands nowhere.
-    """
+    """What CITATION.cff says of the book."""
 
     title: str
     author: str
     version: str
-    address: str | None
+    address: str | None  # where the book stands on the net; None while it stands nowhere
 
 
 class Citation(NamedTuple):
-    """One claim as it is cited.
+    """One claim as it is cited."""
 
-    Attributes:
-        folder: Folder below results/.
-        claim: Its entry in verdicts.json.
-        provenance: The record of the run that its numbers come from.
-        edition: The book.
-    """
-
-    folder: str
-    claim: dict[str, Any]
-    provenance: dict[str, Any]
+    folder: str  # below results/
+    claim: dict[str, Any]  # its entry in verdicts.json
+    provenance: dict[str, Any]  # the record of the run that its numbers come from
     edition: Edition
 
     @property
@@ -90,18 +73,7 @@ class Citation(NamedTuple):
 
 
 def read_edition(path: Path, address: str | None) -> Edition:
-    """Read what every citation says of the book.
-
-    Args:
-        path: CITATION.cff.
-        address: Where the book stands on the net, or None.
-
-    Returns:
-        Title, author, version and address.
-
-    Raises:
-        BookDataError: If the file is missing, or lacks title, authors or version.
-    """
+    """Read what every citation says of the book, from CITATION.cff."""
     try:
         content = read_yaml(path)
         names = [
@@ -116,16 +88,7 @@ def read_edition(path: Path, address: str | None) -> Edition:
 
 
 def read_citations(results: Path, folder: str, edition: Edition) -> list[Citation]:
-    """Read everything that can be cited of one folder of results.
-
-    Args:
-        results: The results root.
-        folder: Folder below it.
-        edition: The book.
-
-    Returns:
-        One citation a claim, in the order of the files; clock readings bear the commit of their own run.
-    """
+    """Read all that can be cited of one folder of results; clock readings bear the commit of their own run."""
     return [
         Citation(folder, claim, read_provenance(provenance_file(results, f"{folder}/{stem}")), edition)
         for claim in read_verdicts(results, folder).claims
@@ -134,14 +97,7 @@ def read_citations(results: Path, folder: str, edition: Edition) -> list[Citatio
 
 
 def bibtex(citation: Citation) -> str:
-    """Write the BibTeX entry of a claim.
-
-    Args:
-        citation: The claim.
-
-    Returns:
-        The entry, for classic BibTeX as well as for biber.
-    """
+    """Write the BibTeX entry of a claim, for classic BibTeX as well as for biber."""
     claim, edition = citation.claim, citation.edition
     year, month = citation.provenance["started"].split("-")[:2]
     place = f"{citation.page}.html#{citation.anchor}"
@@ -166,26 +122,12 @@ def bibtex(citation: Citation) -> str:
 
 
 def bibtex_key(citation: Citation) -> str:
-    """Return the key of a claim's BibTeX entry.
-
-    Args:
-        citation: The claim.
-
-    Returns:
-        Letters, digits and hyphens, such as ssr-lion-C6.
-    """
+    """Return the key of a claim's BibTeX entry, such as ssr-lion-C6: letters, digits and hyphens."""
     return f"ssr-{citation.folder}-{citation.claim['id']}".replace("_", "-")
 
 
 def macros(citation: Citation) -> str:
-    r"""Write the numbers of a claim as LaTeX definitions, to be used as \replicated{lion/C6}{value}.
-
-    Args:
-        citation: The claim.
-
-    Returns:
-        One definition a line, in the order of `macro_values`, after a comment with version, commit and verdict.
-    """
+    r"""Write the numbers of a claim as LaTeX definitions, to be used as \replicated{lion/C6}{value}."""
     lines = [
         f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
         for name, value in macro_values(citation).items()
@@ -195,16 +137,9 @@ def macros(citation: Citation) -> str:
 
 
 def macro_values(citation: Citation) -> dict[str, str]:
-    """Return every name that a paper can look up for a claim.
-
-    Names hold letters, digits, hyphens and slashes only: nothing that a LaTeX package makes active.
-
-    Args:
-        citation: The claim.
-
-    Returns:
-        Name, such as lion/C6/value, to LaTeX. With several tests their names stand between claim and field.
-    """
+    """Return every name that a paper can look up for a claim, such as lion/C6/value, and its LaTeX."""
+    # Names hold letters, digits, hyphens and slashes only: nothing that a LaTeX package makes active. With several
+    # tests their names stand between claim and field.
     claim, name = citation.claim, citation.id.replace("_", "-")
     tests = claim["tests"] + claim.get("correction", {}).get("tests", [])
     values = {

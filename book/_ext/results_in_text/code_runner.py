@@ -31,20 +31,7 @@ class CodeRunError(ResultsError):
 
 
 def ask_code(repository: Path, question: str, name: str, *arguments: str) -> Any:
-    """Ask a replication's code something, in a process of its own.
-
-    Args:
-        repository: Folder that holds `replications`.
-        question: "derivation", "checks" or "runs".
-        name: The replication.
-        arguments: Names of checks.
-
-    Returns:
-        The decoded answer, see the functions of these names.
-
-    Raises:
-        CodeRunError: If the process fails or takes too long; the end of what it wrote is in the message.
-    """
+    """Ask a replication's code for its "derivation", "checks" or "runs", in a process of its own."""
     paths = [str(repository), *(str(Path(__file__).parents[place]) for place in (1, 3))]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     environment = {**os.environ, **INSTRUCTION_SET, **threads, "PYTHONPATH": os.pathsep.join(paths)}
@@ -61,18 +48,7 @@ def ask_code(repository: Path, question: str, name: str, *arguments: str) -> Any
 
 
 def kept_answer(repository: Path, question: str, name: str, *arguments: str, depends: Iterable[Path]) -> Any:
-    """Ask as `ask_code` does, unless the same was asked of the same files before.
-
-    Args:
-        repository: Folder that holds `replications`.
-        question: "checks" or "runs".
-        name: The replication.
-        arguments: Names of checks.
-        depends: All files that the answer depends on.
-
-    Returns:
-        The decoded answer.
-    """
+    """Ask as `ask_code` does, unless the same was asked of the same files before: `depends`, all that matter."""
     key = hashlib.sha256(json.dumps([question, name, *arguments]).encode())
     own = Path(__file__), Path(__file__).with_name("runs_behind.py"), repository / "requirements.lock"
     for path in sorted({*depends, *own}):
@@ -85,14 +61,7 @@ def kept_answer(repository: Path, question: str, name: str, *arguments: str, dep
 
 
 def derivation(name: str) -> dict[str, Any]:
-    """Say what checks a derivation has, and of what code they are made.
-
-    Args:
-        name: The replication; its module `derivation` holds `CHECKS`.
-
-    Returns:
-        `checks`, their names; `closure`, hash by path relative to the repository, as in provenance.json.
-    """
+    """Say what checks a derivation has, and of what code they are made: hash by path, as in provenance.json."""
     module = f"replications.{name}.derivation"
     files = (module_file(imported) for imported in import_closure(module))
     here = Path.cwd().resolve()
@@ -105,15 +74,7 @@ def derivation(name: str) -> dict[str, Any]:
 
 
 def checks(name: str, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Run checks of a derivation.
-
-    Args:
-        name: The replication; its module `derivation` holds `CHECKS`.
-        wanted: Names of checks.
-
-    Returns:
-        max_error and control_error, by name of the check.
-    """
+    """Run checks of a derivation, by their names in `CHECKS`."""
     known = importlib.import_module(f"replications.{name}.derivation").CHECKS
     outcomes = {check: known[check]() for check in wanted}
     return {
@@ -123,11 +84,7 @@ def checks(name: str, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Answer one question on the last line of the standard output, as JSON.
-
-    Args:
-        arguments: Command line; None for the process's own.
-    """
+    """Answer one question on the last line of the standard output, as JSON."""
     parser = argparse.ArgumentParser(prog="results_in_text.code_runner")
     parser.add_argument("question", choices=["derivation", "checks", "runs"])
     parser.add_argument("name")

@@ -1,14 +1,7 @@
 """Files that a reader can fetch from the built book: results, claims, citations, tables and figures.
 
-They stand below downloads/ in the output, under names that do not change, one folder for each folder of results:
-
-    claims.json claims.csv          every claim and test in full, with id, commit and earlier values
-    claims.bib claims.tex           a BibTeX entry and the LaTeX macros of each claim
-    table.tex                       the table of verdicts (booktabs, longtable)
-    verdicts.json runs.csv …        the files of results as they are, and errata.yaml
-    figures/*.svg                   the figures as they are
-
-Nothing here knows Sphinx.
+They stand below downloads/, one folder for each folder of results, under names that do not change. What each holds
+stands beside its name in `_OFFERED` of citation_list.py; results, errata.yaml and figures are copied as they are.
 """
 
 import csv
@@ -34,21 +27,7 @@ _TEST_COLUMNS = (
 def write_downloads(
     folder: Path, citations: Sequence[Citation], changes: Iterable[Change], *, profile: str, sources: Sequence[Path]
 ) -> list[str]:
-    """Write all files of one folder of results.
-
-    Args:
-        folder: Where to; it is emptied first.
-        citations: Everything that can be cited of it, at least one claim.
-        changes: The record of results that moved, of any replication.
-        profile: Profile of the runs.
-        sources: Folders whose files (csv, json, yaml and svg; the latter into figures/) are copied as they are.
-
-    Returns:
-        Names of the files, sorted.
-
-    Raises:
-        BookDataError: If claims.json would not fit its own schema.
-    """
+    """Write all files of one folder of results; what lies in `sources` is copied as it is."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
     for path in (path for source in sources for path in _data_files(source)):
@@ -72,25 +51,12 @@ def write_downloads(
 
 
 def copy_schemas(folder: Path) -> None:
-    """Copy the JSON schemas, so that a reader can check what was fetched.
-
-    Args:
-        folder: Where to.
-    """
+    """Copy the JSON schemas, so that a reader can check what was fetched."""
     shutil.copytree(SCHEMAS, folder, dirs_exist_ok=True)
 
 
 def claims_record(citations: Sequence[Citation], changes: Sequence[Change], profile: str) -> dict[str, Any]:
-    """Return the content of claims.json.
-
-    Args:
-        citations: Everything that can be cited of one folder of results.
-        changes: The record of results that moved.
-        profile: Profile of the runs.
-
-    Returns:
-        What claims.schema.json describes.
-    """
+    """Return the content of claims.json, which claims.schema.json describes."""
     edition = citations[0].edition
     claims = [
         {
@@ -110,14 +76,7 @@ def claims_record(citations: Sequence[Citation], changes: Sequence[Change], prof
 
 
 def claims_csv(citations: Sequence[Citation]) -> str:
-    """Return all tests as a table, in full precision; an empty cell says that nothing was measured.
-
-    Args:
-        citations: The claims.
-
-    Returns:
-        CSV with a header, one row a test; those of a corrected statement say so in the column `of`.
-    """
+    """Return all tests as CSV in full precision, one row a test; an empty cell says that nothing was measured."""
     text = io.StringIO()
     shared = ["claim", "version", "commit", "kind", "family", "verdict", "superseded_by", "statement", "of"]
     writer = csv.DictWriter(text, [*shared, *_TEST_COLUMNS], restval="", extrasaction="ignore", lineterminator="\n")
@@ -134,26 +93,12 @@ def claims_csv(citations: Sequence[Citation]) -> str:
 
 
 def bibtex_file(citations: Sequence[Citation]) -> str:
-    """Return a BibTeX file with an entry a claim.
-
-    Args:
-        citations: The claims.
-
-    Returns:
-        Entries with an empty line between them.
-    """
+    """Return a BibTeX file with an entry a claim."""
     return "\n\n".join(map(bibtex, citations)) + "\n"
 
 
 def macro_file(citations: Sequence[Citation]) -> str:
-    """Return a LaTeX file with the macros of all claims.
-
-    Args:
-        citations: The claims.
-
-    Returns:
-        The macro that looks names up, and the definitions.
-    """
+    """Return a LaTeX file with the macros of all claims."""
     example = citations[0].id.replace("_", "-")
     usage = (
         f"% \\input this file, then write \\replicated{{{example}}}{{verdict}}; a name that is not here is an error."
@@ -162,14 +107,7 @@ def macro_file(citations: Sequence[Citation]) -> str:
 
 
 def latex_table(citations: Sequence[Citation]) -> str:
-    """Return the table of verdicts as LaTeX.
-
-    Args:
-        citations: The claims.
-
-    Returns:
-        A longtable with booktabs' rules, one row a claim, each of its tests on a line of the last column.
-    """
+    """Return the table of verdicts as LaTeX: a longtable, one row a claim, each test on a line of the last column."""
     edition = citations[0].edition
     rows = [
         " & ".join([escaped(one.id), latex(one.claim["statement"]), escaped(one.standing), _measured_cell(one)])

@@ -26,15 +26,10 @@ LEDGER = "check_ledger"
 
 
 class Equation(NamedTuple):
-    """A numbered equation of a page.
-
-    Attributes:
-        label: Its label.
-        checks: The checks that it names; none where a reason is given.
-    """
+    """A numbered equation of a page."""
 
     label: str
-    checks: tuple[str, ...]
+    checks: tuple[str, ...]  # none where a reason is given
 
 
 class equation_count(nodes.inline):  # docutils finds a node's visitor by the name of its class
@@ -53,11 +48,7 @@ class EquationDirective(MathDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """Number the equation and show the outcome of its checks below it.
-
-        Returns:
-            The equation, and one line.
-        """
+        """Number the equation and show the outcome of its checks below it."""
         label, checks, reason = self.arguments[0], self.options.get("check", "").split(), self.options.get("unchecked")
         self.arguments, self.options = [], {"label": label}
         equation = super().run()
@@ -77,25 +68,19 @@ class EquationDirective(MathDirective):
 
 
 class CheckDirective(SphinxDirective):
-    """Directive `check`: argument `name:check`, content what is checked and what the control gets wrong.
-
-    Option `refuted`: the check is of a statement that is wrong, as a source writes it, and has to fail.
-    Option `error`: what the error is, such as "Largest relative error".
-    """
+    """Directive `check`: argument `name:check`, content what is checked and what the control gets wrong."""
 
     required_arguments: ClassVar[int] = 1
     has_content: ClassVar[bool] = True
     option_spec: ClassVar[dict[str, Callable[[str], Any]]] = {
+        # The check is of a statement that is wrong, as a source writes it, and has to fail.
         "refuted": directives.flag,
+        # What the error is, such as "Largest relative error".
         "error": directives.unchanged_required,
     }
 
     def run(self) -> list[nodes.Node]:
-        """Make a box with the check's errors and its description.
-
-        Returns:
-            One box; nothing if there is no such check (a problem is noted).
-        """
+        """Make a box with the check's errors and its description."""
         refuted = "refuted" in self.options
         note(self.env, DESCRIBED, self.arguments[0])
         outcome = _outcome(self, self.arguments[0], refuted=refuted)
@@ -127,26 +112,14 @@ class EquationCountRole(SphinxRole):
     """Role `equations`: `name` (or `all`) becomes the number of equations and of those that are checked."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        """Leave a place, which is filled when all pages have been read.
-
-        Returns:
-            The place, and no message.
-        """
+        """Leave a place, which is filled when all pages have been read."""
         # The page that counts does not change when the counted one does.
         self.env.note_reread()
         return [equation_count("", "", name=self.text.strip())], []
 
 
 def count_equations(env: BuildEnvironment, name: str = "all") -> tuple[int, int]:
-    """Count the numbered equations of pages of results; complete once all pages have been read.
-
-    Args:
-        env: The build environment.
-        name: A replication, or "all".
-
-    Returns:
-        All of them, and those with a check (which has passed, or the build would have stopped).
-    """
+    """Count a replication's numbered equations, and those with a check; complete once all pages have been read."""
     found = [
         equation
         for page, of_page in notes(env, EQUATIONS).items()
@@ -157,24 +130,12 @@ def count_equations(env: BuildEnvironment, name: str = "all") -> tuple[int, int]
 
 
 def check_anchor(outcome: CheckOutcome) -> str:
-    """Name the box of a check on its page.
-
-    Args:
-        outcome: The check's outcome.
-
-    Returns:
-        An id for HTML.
-    """
+    """Name the box of a check on its page."""
     return anchor("check", outcome.name, outcome.check)
 
 
 def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
-    """Note every displayed equation of a page of results that does not say its check, and every check not described.
-
-    Args:
-        app: The application.
-        doctree: The page, as read.
-    """
+    """Note every displayed equation of a page of results without a check, and every check not described there."""
     env = app.env
     if not is_result_page(env):
         return
@@ -195,13 +156,7 @@ def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def fill_counts(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # noqa: ARG001 - an event
-    """Fill the places of counts.
-
-    Args:
-        app: The application.
-        doctree: The page, resolved.
-        docname: Its name.
-    """
+    """Fill the places of counts."""
     for node in list(doctree.findall(equation_count)):
         total, checked = count_equations(app.env, node["name"])
         text = f"{checked} of {total} equations checked"
@@ -209,21 +164,13 @@ def fill_counts(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # 
 
 
 def start_ledger(app: Sphinx) -> None:
-    """Forget what was known of the code: it may have changed since the last build.
-
-    Args:
-        app: The application.
-    """
+    """Forget what was known of the code: it may have changed since the last build."""
     ledger = CheckLedger(Path(app.config.results_root), Path(app.config.replications_root))
     setattr(app, LEDGER, ledger)
 
 
 def setup(app: Sphinx) -> None:
-    """Register the directives, and the events that count and demand.
-
-    Args:
-        app: The application.
-    """
+    """Register the directives, and the events that count and demand."""
     app.add_directive("equation", EquationDirective)
     app.add_directive("check", CheckDirective)
     app.add_role("equations", EquationCountRole())

@@ -1,7 +1,4 @@
-"""Errors found in the sources: replications/<name>/errata.yaml, checked against results and bibliography.
-
-The form is book/schemas/errata.schema.json. Nothing here knows Sphinx.
-"""
+"""Errors found in the sources: replications/<name>/errata.yaml, checked against results and bibliography."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -17,17 +14,11 @@ UNDECIDED = ("inconclusive", "not tested at this scale", None)
 
 
 class Evidence(NamedTuple):
-    """What shows that a source errs.
+    """What shows that a source errs."""
 
-    Attributes:
-        kind: check, claim, derivation or reading.
-        text: Name of the check, id of the claim, or MyST.
-        claim: The claim that is named, or that has the check among its tests; None for the other kinds.
-    """
-
-    kind: str
-    text: str
-    claim: dict[str, Any] | None
+    kind: str  # check, claim, derivation or reading
+    text: str  # name of the check, id of the claim, or MyST
+    claim: dict[str, Any] | None  # the one named, or that has the check among its tests; None for the other kinds
 
     @property
     def stands(self) -> bool:
@@ -36,17 +27,11 @@ class Evidence(NamedTuple):
 
 
 class Erratum(NamedTuple):
-    """One error in a source.
+    """One error in a source."""
 
-    Attributes:
-        replication: Folder of the replication that found it.
-        content: The entry of errata.yaml.
-        evidence: Its evidence, looked up.
-    """
-
-    replication: str
-    content: dict[str, Any]
-    evidence: list[Evidence]
+    replication: str  # the one that found it
+    content: dict[str, Any]  # the entry of errata.yaml
+    evidence: list[Evidence]  # looked up
 
     @property
     def target(self) -> str:
@@ -55,21 +40,7 @@ class Erratum(NamedTuple):
 
 
 def read_errata(replications: Path, results: Path, name: str, bib_keys: Collection[str]) -> list[Erratum]:
-    """Read the errata of one replication.
-
-    Args:
-        replications: The folder of all replications.
-        results: The results root.
-        name: Folder of the replication.
-        bib_keys: Keys of the bibliography.
-
-    Returns:
-        The errata in the file's order.
-
-    Raises:
-        BookDataError: If the file does not fit its schema, an id is given twice, an entry names a source, claim or
-            check that is not there or rests on undecided claims alone, or a corrected claim is in no entry.
-    """
+    """Read the errata of one replication, in the file's order; all that is wrong with them is named at once."""
     path = replications / name / "errata.yaml"
     entries = read_checked_yaml(path, "errata.schema.json")["errata"]
     try:
@@ -94,15 +65,7 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
 
 
 def names_with_errata(replications: Path, results: Path) -> list[str]:
-    """List the replications that have errata, or that must have some.
-
-    Args:
-        replications: The folder of all replications.
-        results: The results root.
-
-    Returns:
-        Names, sorted: of each replication with an errata.yaml, and of each that has a corrected claim.
-    """
+    """List the replications that have an errata.yaml, or a corrected claim, so that they must have one."""
     written = {path.parent.name for path in replications.glob("*/errata.yaml")}
     judged = (
         path.parent.name for path in results.glob("*/verdicts.json") if (replications / path.parent.name).is_dir()

@@ -17,22 +17,12 @@ from results_in_text.verdict_badges import verdict_badge
 
 
 class ErrataList(SphinxDirective):
-    """Directive `errata`: with a replication's name on its own page, without argument on the page for all.
-
-    On the replication's page each entry is a target, `erratum-<name>-<id>` in small letters.
-    """
+    """Directive `errata`: with a replication's name on its own page, without argument on the page for all."""
 
     optional_arguments: ClassVar[int] = 1
 
     def run(self) -> list[nodes.Node]:
-        """Make the list and note its files as dependencies of the page.
-
-        Returns:
-            One block an erratum; without argument one section a source.
-
-        Raises:
-            ExtensionError: If there is no file, it is malformed, or it names something that is not there.
-        """
+        """Make one block an erratum (without argument one section a source), and note its files as dependencies."""
         replications, results = Path(self.config.replications_root), Path(self.config.results_root)
         bibliography = self.env.get_domain("cite").bibdata.data.entries
         try:

@@ -22,25 +22,13 @@ from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole,
 
 
 def resolve_roots(app: Sphinx, config: Config) -> None:
-    """Take the folders relative to the book's folder, as the configuration file means them.
-
-    Args:
-        app: The application.
-        config: Its configuration; `results_root`, `figures_root` and `replications_root` become absolute.
-    """
+    """Take the folders relative to the book's folder, as the configuration file means them."""
     for key in ("results_root", "figures_root", "replications_root"):
         config[key] = str(Path(app.srcdir, config[key]).resolve())
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register everything with Sphinx.
-
-    Args:
-        app: The application.
-
-    Returns:
-        Metadata of the extension.
-    """
+    """Register everything with Sphinx."""
     app.add_config_value("results_root", "../results", "env", str)
     app.add_config_value("figures_root", "../figures", "env", str)
     app.add_config_value("replications_root", "../replications", "env", str)

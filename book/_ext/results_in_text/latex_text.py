@@ -1,7 +1,4 @@
-"""Text of a page as LaTeX that any engine reads: for BibTeX entries, macros and tables.
-
-Nothing here knows Sphinx.
-"""
+"""Text of a page as LaTeX that any engine reads: for BibTeX entries, macros and tables."""
 
 import re
 
@@ -40,34 +37,12 @@ _NUMBER = re.compile(r"(?P<mantissa>-?\d+(?:\.\d+)?)(?:e(?P<exponent>[+-]?\d+))?
 
 
 def escaped(text: str) -> str:
-    r"""Write plain text in LaTeX.
-
-    Args:
-        text: Plain text, in which nothing is markup.
-
-    Returns:
-        LaTeX in ASCII, apart from letters that have no such form.
-
-    Example:
-        >>> print(escaped("50 % of β_1 & more"))
-        50 \% of \ensuremath{\beta}\_1 \& more
-    """
+    """Write plain text, in which nothing is markup, in LaTeX: ASCII, apart from letters that have no such form."""
     return _ENCODER.unicode_to_latex(text)
 
 
 def latex(text: str) -> str:
-    r"""Write a page's inline text in LaTeX: maths stays, code and emphasis become commands, a role its text.
-
-    Args:
-        text: Inline MyST.
-
-    Returns:
-        LaTeX.
-
-    Example:
-        >>> print(latex("A share $p_1$ of `lr_max`, *not* 5 %"))
-        A share $p_1$ of \texttt{lr\_max}, \emph{not} 5 \%
-    """
+    """Write a page's inline text in LaTeX: maths stays, code and emphasis become commands, a role its text."""
     pieces, end = [], 0
     for match in _PART.finditer(text):
         pieces += [escaped(text[end : match.start()]), _marked_up(match)]
@@ -76,38 +51,12 @@ def latex(text: str) -> str:
 
 
 def number(text: str) -> str:
-    r"""Write a printed number so that its minus is a minus and its exponent an exponent.
-
-    Args:
-        text: Digits as Python formats them.
-
-    Returns:
-        LaTeX that may stand in text and in maths.
-
-    Raises:
-        ValueError: If the text is no number.
-
-    Example:
-        >>> print(number("-2.1e-14"), number("0.5"))
-        \ensuremath{-2.1\times 10^{-14}} \ensuremath{0.5}
-    """
+    """Write a printed number so that its minus is a minus and its exponent an exponent, in text and in maths."""
     return f"\\ensuremath{{{_digits(text)}}}"
 
 
 def interval(low: str, high: str) -> str:
-    r"""Write an interval.
-
-    Args:
-        low: Its lower end, as Python formats it.
-        high: Its upper end.
-
-    Returns:
-        LaTeX that may stand in text and in maths; the comma is braced, since packages make it active.
-
-    Example:
-        >>> print(interval("-0.3", "0.1"))
-        \ensuremath{[-0.3{,}\,0.1]}
-    """
+    """Write an interval for text and for maths; its comma is braced, since packages make it active."""
     return f"\\ensuremath{{[{_digits(low)}{{,}}\\,{_digits(high)}]}}"
 
 

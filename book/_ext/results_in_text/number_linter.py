@@ -1,15 +1,7 @@
 """A page of results types no result: whatever looks like one comes through a role, or the build fails.
 
-Looked at are the texts that a reader sees (prose, lists, tables, captions, headings) and the descriptions of images.
-Result-like is a number with a decimal point or an exponent, with a percent sign, with a unit, with a sign, or as a
-count of seeds, runs and the like ("n = 8", "5 seeds"). Plain whole numbers are not: they count steps and optimizers.
-Mathematics and code are left alone, unless a formula or a piece of code is nothing but numbers: $0.873$ is a number in
-disguise. Left alone as well: identifiers (float32, ViT-B/16, C8a), years and dates, versions with two points, places
-in a source ("Table 2.1", "arXiv 2302.06675"), and the level of an interval ("95 % interval").
-
-What a number is, no program can know, so an author says it: `result` for what we measured, `reported` for what a
-source reports, `constant` for what belongs to the text. A number of three digits or more in a constant or in
-mathematics that equals a value in the verdicts of the page's replication is refused all the same.
+What a number is, no program can know, so an author says it by a role. CONTRIBUTING, "Writing a page", says what looks
+like a result and what is left alone; plain whole numbers are, since they count steps and optimizers.
 """
 
 import re
@@ -76,18 +68,7 @@ _SKIPPED = (
 
 
 def result_like(text: str) -> list[str]:
-    """Find the numbers of a text that could be results.
-
-    Args:
-        text: Plain text as a reader sees it.
-
-    Returns:
-        The numbers, with sign and unit, in the order of the text.
-
-    Example:
-        >>> result_like("Lion reaches 0.873 after 3 passes, 12 % more than the 2 others in 2023 (Table 2.1).")
-        ['0.873', '12 %']
-    """
+    """Find the numbers of a plain text that could be results, with sign and unit."""
     text = _LEVEL.sub(lambda match: "_" * len(match[0]), text)
     return [" ".join(match[0].split()) for match in _NUMBER.finditer(text) if _is_result_like(text, match)]
 
@@ -109,14 +90,8 @@ def _disguised(node: nodes.Node) -> str:
 
 
 def seen_texts(node: nodes.Node) -> Iterator[tuple[nodes.Node, str]]:
-    """Walk through what a reader sees and an author typed.
-
-    Args:
-        node: A page, or a part of it.
-
-    Yields:
-        Node and text of each piece: the text of a paragraph at once, so that a number and its unit stay together.
-    """
+    """Walk through what a reader sees and an author typed."""
+    # The text of a paragraph comes at once, so that a number and its unit stay together.
     if isinstance(node, _SKIPPED) or (isinstance(node, nodes.Element) and _is_no_text(node)):
         return
     if isinstance(node, nodes.image) and node.get("alt"):
@@ -150,15 +125,7 @@ def _is_no_text(node: nodes.Element) -> bool:
 
 
 def measured_texts(root: Path, name: str) -> dict[str, set[float]]:
-    """Collect the values of a replication's verdicts, by address.
-
-    Args:
-        root: The results root.
-        name: The replication.
-
-    Returns:
-        One value an address; nothing where there are no verdicts.
-    """
+    """Collect the values of a replication's verdicts, by address; nothing where there are no verdicts."""
     try:
         claims = read_verdicts(root, name).claims
     except ResultsError:
@@ -174,15 +141,7 @@ def measured_texts(root: Path, name: str) -> dict[str, set[float]]:
 
 
 def typed_results(text: str, measured: dict[str, Any]) -> list[str]:
-    """Find numbers of three digits or more that equal a measured value to all their digits.
-
-    Args:
-        text: What a constant says.
-        measured: Values by address.
-
-    Returns:
-        Number and address of each.
-    """
+    """Find numbers of three digits or more that equal a measured value to all their digits, with its address."""
     found = []
     for number in re.findall(r"\d+\.\d+", text):
         decimals = len(number.partition(".")[2])
@@ -198,12 +157,7 @@ def typed_results(text: str, measured: dict[str, Any]) -> list[str]:
 
 
 def lint_page(app: Sphinx, doctree: nodes.document) -> None:
-    """Note every typed number of a page of results that could be a result.
-
-    Args:
-        app: The application.
-        doctree: The page, as read.
-    """
+    """Note every typed number of a page of results that could be a result."""
     env = app.env
     if not is_result_page(env):
         return
@@ -236,9 +190,5 @@ def _complaint(number: str, text: str, node: nodes.Node) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the linter with the reading of pages.
-
-    Args:
-        app: The application.
-    """
+    """Connect the linter with the reading of pages."""
     app.connect("doctree-read", lint_page)

@@ -1,7 +1,7 @@
 """The record of results that moved: numbers_changed.yaml, from which part of CHANGELOG.md is written.
 
 `make changes SINCE=<commit> WHY="..."` compares the results of that commit with those on disk, as the book prints
-them, adds an entry for each claim that moved, and writes the part of CHANGELOG.md anew. Nothing here knows Sphinx.
+them, adds an entry for each claim that moved, and writes the part of CHANGELOG.md anew.
 """
 
 import argparse
@@ -28,17 +28,7 @@ Change = dict[str, Any]
 
 
 def read_changes(path: Path) -> list[Change]:
-    """Read numbers_changed.yaml.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its entries, the oldest first.
-
-    Raises:
-        BookDataError: If the file is missing or malformed, or a claim's old state is not the one it had moved to.
-    """
+    """Read numbers_changed.yaml, the oldest entry first; each must begin where its claim's last one ended."""
     changes = read_checked_yaml(path, "numbers_changed.schema.json")["numbers_changed"]
     moved_to: dict[str, State] = {}
     for change in changes:
@@ -52,14 +42,7 @@ def read_changes(path: Path) -> list[Change]:
 
 
 def states_on_disk(results: Path) -> dict[str, State]:
-    """Return what every claim says now.
-
-    Args:
-        results: The results root.
-
-    Returns:
-        Claim id, such as lion/C6, to commit of the code that ran, verdict and measured lines.
-    """
+    """Return what every claim, by id such as lion/C6, says now: commit of the code, verdict and measured lines."""
     files = {
         path.relative_to(results).as_posix(): path.read_text(encoding="utf-8") for path in results.glob("*/*.json")
     }
@@ -67,18 +50,7 @@ def states_on_disk(results: Path) -> dict[str, State]:
 
 
 def states_in(commit: str, repository: Path = ROOT) -> dict[str, State]:
-    """Return what every claim said in a commit.
-
-    Args:
-        commit: Any name that git knows.
-        repository: The repository.
-
-    Returns:
-        As `states_on_disk`.
-
-    Raises:
-        BookDataError: If git is not there, or does not know the commit.
-    """
+    """Return what every claim said in a commit, as `states_on_disk` does."""
     listed = _git(repository, "ls-tree", "-r", "--name-only", commit, "--", "results").splitlines()
     paths = [path for path in listed if path.endswith(".json") and path.count("/") == 2]
     return _states({path.removeprefix("results/"): _git(repository, "show", f"{commit}:{path}") for path in paths})
@@ -87,27 +59,8 @@ def states_in(commit: str, repository: Path = ROOT) -> dict[str, State]:
 def moved(
     old: Mapping[str, State], new: Mapping[str, State], *, kept_in: str, why: str, date: datetime.date
 ) -> list[Change]:
-    """Compare two states of all claims.
-
-    Args:
-        old: Earlier states.
-        new: Later states.
-        kept_in: Commit that holds the earlier ones.
-        why: Why they moved.
-        date: Day of the change.
-
-    Returns:
-        An entry for each claim that prints another verdict or other numbers. A claim's first result is none, nor is
-        a claim that was withdrawn.
-
-    Example:
-        >>> before = {"lion/C6": {"commit": "a" * 10, "verdict": "holds", "measured": ["0.2 [0.1, 0.3], n = 5"]}}
-        >>> after = {"lion/C6": {"commit": "b" * 10, "verdict": "holds", "measured": ["0.4 [0.3, 0.5], n = 5"]}}
-        >>> moved(before, before, kept_in="c" * 10, why="Why not", date=datetime.date(2026, 1, 2))
-        []
-        >>> [change["claim"] for change in moved(before, after, kept_in="c" * 10, why="A", date=datetime.date.min)]
-        ['lion/C6']
-    """
+    """Compare two states of all claims: an entry for each that prints another verdict or other numbers."""
+    # A claim's first result is none, nor is a claim that was withdrawn.
     frame = {"date": date.isoformat(), "why": why}
     return [
         {"claim": claim, **frame, "old": {**state, "kept_in": kept_in[:SHORT_COMMIT]}, "new": new[claim]}
@@ -117,14 +70,7 @@ def moved(
 
 
 def changelog_lines(changes: Sequence[Change]) -> list[str]:
-    """Write the entries as CHANGELOG.md shows them.
-
-    Args:
-        changes: Entries, the oldest first.
-
-    Returns:
-        Markdown: one item a day and reason, the newest first, and below it one a claim.
-    """
+    """Write the entries as CHANGELOG.md shows them: one item a day and reason, the newest first."""
     groups = [(key, list(group)) for key, group in groupby(changes, lambda change: (change["date"], change["why"]))]
     lines = []
     for (date, why), group in reversed(groups):
@@ -134,18 +80,7 @@ def changelog_lines(changes: Sequence[Change]) -> list[str]:
 
 
 def with_changes(changelog: str, changes: Sequence[Change]) -> str:
-    """Put the entries between the two marks of CHANGELOG.md.
-
-    Args:
-        changelog: The text of the file.
-        changes: Entries, the oldest first.
-
-    Returns:
-        The new text.
-
-    Raises:
-        BookDataError: If the marks are not there, once each and in order.
-    """
+    """Put the entries between the two marks of CHANGELOG.md."""
     before, begin, rest = changelog.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -195,12 +130,7 @@ def _git(repository: Path, *arguments: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
-    """Run the command line; what is refused ends it with a message and exit code 1.
-
-    Args:
-        arguments: Command line without the program; None takes it from the process.
-        root: The repository.
-    """
+    """Run the command line; what is refused ends it with a message and exit code 1."""
     parser = argparse.ArgumentParser(prog="make changes", description="Record the results that moved.")
     parser.add_argument(
         "--since", help="commit that holds the old results; without it only CHANGELOG.md is written anew"

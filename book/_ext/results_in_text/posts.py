@@ -1,7 +1,4 @@
-"""The posts this book is about, as book/posts.yaml names them: checked against its schema, results and pages.
-
-Nothing here knows Sphinx.
-"""
+"""The posts this book is about, as book/posts.yaml names them: checked against its schema, results and pages."""
 
 import re
 from collections import Counter
@@ -16,45 +13,19 @@ _PROFILE = re.compile("_(pretrained|gpu|paper)$")
 
 
 class Posts(NamedTuple):
-    """The content of posts.yaml.
+    """The content of posts.yaml."""
 
-    Attributes:
-        topics: Name of each topic on the page.
-        replications: For each replication `post`, the post that gives it its topic, and `question`.
-        posts: The posts in the order of the file.
-    """
-
-    topics: dict[str, str]
-    replications: dict[str, dict[str, Any]]
-    posts: list[dict[str, Any]]
+    topics: dict[str, str]  # name of each topic on the page
+    replications: dict[str, dict[str, Any]]  # of each `post`, the post that gives it its topic, and `question`
+    posts: list[dict[str, Any]]  # in the order of the file
 
     def topic_of(self, folder: str) -> str:
-        """Return the topic of a replication.
-
-        Args:
-            folder: Its folder below results/.
-
-        Returns:
-            The topic's name on the page.
-
-        Raises:
-            BookDataError: If posts.yaml does not name the replication.
-        """
+        """Return the topic of a replication, as the page names it, by its folder below results/."""
         lead = self._replication(folder)["post"]
         return self.topics[next(post["topic"] for post in self.posts if post["archive"] == lead)]
 
     def question_of(self, folder: str) -> str:
-        """Return the question that a replication's page answers.
-
-        Args:
-            folder: Its folder below results/.
-
-        Returns:
-            One sentence.
-
-        Raises:
-            BookDataError: If posts.yaml does not name the replication.
-        """
+        """Return the question that a replication's page answers, by its folder below results/."""
         return self._replication(folder)["question"]
 
     def _replication(self, folder: str) -> dict[str, Any]:
@@ -66,34 +37,12 @@ class Posts(NamedTuple):
 
 
 def page_of(folder: str) -> str:
-    """Return the page, below replications/, that prints the results of a folder.
-
-    Args:
-        folder: Folder below results/.
-
-    Returns:
-        The page's name, which is the replication's.
-
-    Example:
-        >>> [page_of(f"lion{profile}") for profile in ("", "_pretrained", "_gpu", "_paper")]
-        ['lion', 'lion', 'lion', 'lion']
-    """
+    """Return the page, below replications/, that prints the results of a folder below results/."""
     return _PROFILE.sub("", folder)
 
 
 def read_posts(path: Path, results: Path) -> Posts:
-    """Read the posts and compare them with what is on disk.
-
-    Args:
-        path: posts.yaml, in the book's folder.
-        results: The results root.
-
-    Returns:
-        The posts.
-
-    Raises:
-        BookDataError: If the file does not fit its schema or contradicts itself, the results or the pages.
-    """
+    """Read the posts and compare them with what is on disk."""
     content = read_checked_yaml(path, "posts.schema.json")
     posts = Posts(content["topics"], content["replications"], content["posts"])
     problems = [*_contradictions(posts), *_missing_on_disk(posts, path.parent / "replications", results)]

@@ -18,14 +18,7 @@ class PostsMap(SphinxDirective):
     """Directive `posts-map`: all posts with their state, their topic, and the replication where there is one."""
 
     def run(self) -> list[nodes.Node]:
-        """Make the table.
-
-        Returns:
-            One table.
-
-        Raises:
-            ExtensionError: If posts.yaml is malformed or contradicts what is on disk.
-        """
+        """Make the table."""
         path = Path(self.env.srcdir, "posts.yaml")
         # Results and pages that appear or vanish can contradict the file.
         self.env.note_reread()

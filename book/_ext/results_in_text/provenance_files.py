@@ -16,31 +16,13 @@ _NEEDED = ("stage", "command", "profile", "commit", "dirty", "started", "machine
 
 
 def provenance_file(root: Path, file: str) -> Path:
-    """Name the record of the stage that made a results file.
-
-    Args:
-        root: The results root.
-        file: Results file below the root, without suffix, such as lion/timing_verdicts.
-
-    Returns:
-        timing_provenance.json for what comes from clock readings, provenance.json for all else.
-    """
+    """Name the record of the stage that made a results file, given without suffix: lion/timing_verdicts, say."""
     folder, _, stem = file.rpartition("/")
     return root / folder / ("timing_provenance.json" if stem.startswith("timing") else "provenance.json")
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """Read the record of a stage.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The record, with at least the keys that a page shows.
-
-    Raises:
-        ResultsError: If the file is missing or damaged, or lacks a key.
-    """
+    """Read the record of a stage, with at least the keys that a page shows."""
     record = read_json(path)
     lacking = [key for key in _NEEDED if key not in record]
     if lacking:
@@ -50,14 +32,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def stage_facts(record: Mapping[str, Any]) -> Facts:
-    """Say where a result comes from, shortly.
-
-    Args:
-        record: Provenance of the stage.
-
-    Returns:
-        Name and text of each fact.
-    """
+    """Say where a result comes from, shortly."""
     return [
         ("profile", record["profile"]),
         ("stage", record["stage"]),
@@ -70,14 +45,7 @@ def stage_facts(record: Mapping[str, Any]) -> Facts:
 
 
 def value_facts(value: WrittenValue) -> Facts:
-    """Say what stands behind one value, shortly.
-
-    Args:
-        value: As the page shows it.
-
-    Returns:
-        Name and text of each fact; none for a value outside a test.
-    """
+    """Say what stands behind one value, shortly."""
     test = value.test
     if not test:
         return []
@@ -96,30 +64,14 @@ def value_facts(value: WrittenValue) -> Facts:
 
 
 def commit_text(record: Mapping[str, Any]) -> str:
-    """Name the commit of the code that ran, and say if it was not all committed.
-
-    Args:
-        record: Provenance of the stage.
-
-    Returns:
-        Such as "2b27a3d69a"; a dirty tree is said in words.
-    """
+    """Name the commit of the code that ran, and say if it was not all committed."""
     if record["commit"] is None:
         return "unknown: run outside a git repository"
     return record["commit"][:SHORT_COMMIT] + (", with changes not yet committed" if record["dirty"] else "")
 
 
 def current_hash(repository: Path, path: str, profile: str) -> str | None:
-    """Hash a dependency as the provenance does, as it is now.
-
-    Args:
-        repository: Folder that the path is relative to.
-        path: The file.
-        profile: Of the stage.
-
-    Returns:
-        See `paperkit.provenance.content_hash`; None if there is no such file (data are not in git).
-    """
+    """Hash a dependency as it is now, as the provenance does; None if it is not there (data are not in git)."""
     file = repository / path
     return content_hash(file, profile) if file.is_file() else None
 

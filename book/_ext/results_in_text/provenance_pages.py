@@ -36,17 +36,7 @@ _TEMPLATE = "provenance_page.html"
 
 
 def collect_pages(app: Sphinx) -> Iterator[Page]:
-    """Make the pages.
-
-    Args:
-        app: The application.
-
-    Yields:
-        Name, context and template of one page for each folder of results with verdicts.
-
-    Raises:
-        ExtensionError: If a file is missing or damaged, or an estimand cannot be run.
-    """
+    """Make one page for each folder of results with verdicts."""
     root = Path(app.config.results_root)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -62,15 +52,7 @@ def collect_pages(app: Sphinx) -> Iterator[Page]:
 
 
 def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
-    """Collect what the page of a replication says.
-
-    Args:
-        app: The application.
-        name: Folder of results.
-
-    Returns:
-        What the template needs.
-    """
+    """Collect what the page of a replication says."""
     root = Path(app.config.results_root)
     repository = Path(app.config.replications_root).parent
     # The first record must be there; that of clock readings only where there are some.
@@ -93,32 +75,12 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
 
 
 def code_link(template: str, commit: str, path: str) -> str:
-    """Say where a file of a commit can be read.
-
-    Args:
-        template: Configuration value `code_url`: an address with {commit} and {path}; empty where no host is known.
-        commit: The commit.
-        path: The file, relative to the repository.
-
-    Returns:
-        The address; empty without a template.
-
-    Example:
-        >>> code_link("https://host.example/us/book/blob/{commit}/{path}", "2b27a3d", "paperkit/runs.py")
-        'https://host.example/us/book/blob/2b27a3d/paperkit/runs.py'
-    """
+    """Say where a file of a commit can be read; the template is `code_url`, empty where no host is known."""
     return template.format(commit=commit, path=path)
 
 
 def runs_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Summarise a table of runs.
-
-    Args:
-        runs: In the form of runs.csv.
-
-    Returns:
-        One entry for each arm of each experiment: seeds, number of configurations, metrics, rows, diverged runs.
-    """
+    """Summarise a table of runs, one entry for each arm of each experiment."""
     summary = []
     for (experiment, arm), rows in runs.groupby(["experiment", "arm"]):
         diverged = rows[rows["status"] == "diverged"].drop_duplicates(["seed", "config"])
@@ -135,11 +97,7 @@ def runs_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the pages and the address of the code.
-
-    Args:
-        app: The application.
-    """
+    """Register the pages and the address of the code."""
     app.add_config_value("code_url", "", "html", str)
     app.connect("html-collect-pages", collect_pages)
 

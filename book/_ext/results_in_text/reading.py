@@ -29,25 +29,13 @@ def repair_roles(
     context: dict[str, Any],
     doctree: nodes.document | None,  # noqa: ARG001
 ) -> None:
-    """Mend the HTML of a page where docutils and the theme leave out readers with a keyboard or a screen reader.
-
-    Args:
-        app: The application.
-        pagename: Name of the page.
-        templatename: Its template.
-        context: What the template gets; `body` is changed.
-        doctree: The page, None for pages that Sphinx makes itself.
-    """
+    """Mend the HTML of a page where docutils and the theme leave out readers with a keyboard or a screen reader."""
     for found, wanted in _REPAIRS.items():
         context["body"] = context.get("body", "").replace(found, wanted)
 
 
 def setup(app: Sphinx) -> None:
-    """Register everything with Sphinx.
-
-    Args:
-        app: The application.
-    """
+    """Register everything with Sphinx."""
     app.add_node(
         facet, html=(visit_facet, depart_facet), latex=(pass_through, pass_through), text=(pass_through, pass_through)
     )

@@ -15,10 +15,9 @@ from results_in_text.provenance_files import Facts
 
 
 class result_value(nodes.inline):  # docutils finds a node's visitor by the name of its class
-    """A number that came from results/.
+    """A number that came from results/."""
 
-    Attributes: `address`, `spec` (the format asked for, or empty), `page` and `anchor` of its provenance, `facts`.
-    """
+    # Attributes: `address`, `spec` (the format asked for, or empty), `page` and `anchor` of its provenance, `facts`.
 
 
 class quoted_value(nodes.inline):
@@ -30,29 +29,12 @@ class result_cards(nodes.General, nodes.Element):
 
 
 def anchor(*parts: str) -> str:
-    """Make an id for HTML.
-
-    Args:
-        parts: Texts such as a claim's id and the place of its test.
-
-    Returns:
-        Small letters, digits and hyphens.
-
-    Example:
-        >>> anchor("C8a", "correction.tests[0]")
-        'c8a-correction-tests-0'
-    """
+    """Make an id for HTML: small letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", " ".join(filter(None, parts)).lower()).strip("-")
 
 
 def give_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # noqa: ARG001 - an event
-    """Give each number of a page its card, and put the cards at the page's end.
-
-    Args:
-        app: The application.
-        doctree: The page, resolved.
-        docname: Its name.
-    """
+    """Give each number of a page its card, and put the cards at the page's end."""
     cards: dict[str, Facts] = {}
     for node in doctree.findall(lambda found: isinstance(found, result_value | quoted_value)):
         known = [card for card, facts in cards.items() if facts == node["facts"]]
@@ -64,12 +46,7 @@ def give_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # n
 
 
 def visit_result_value(translator: HTML5Translator, node: result_value) -> None:
-    """Open the link to the provenance.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Open the link to the provenance."""
     described = {"data-address": node["address"], "data-format": node["spec"], "aria-describedby": node["card"]}
     if any(isinstance(parent, nodes.reference) for parent in _ancestors(node)):
         # A link may not stand in a link.
@@ -81,47 +58,24 @@ def visit_result_value(translator: HTML5Translator, node: result_value) -> None:
 
 
 def depart_result_value(translator: HTML5Translator, node: result_value) -> None:
-    """Close what was opened.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Close what was opened."""
     linked = any(isinstance(parent, nodes.reference) for parent in _ancestors(node))
     translator.body.append("</span>" if linked else "</a>")
 
 
 def visit_quoted_value(translator: HTML5Translator, node: quoted_value) -> None:
-    """Open the span, which can be focused for its card.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Open the span, which can be focused for its card."""
     described = {"tabindex": "0", "aria-describedby": node["card"]}
     translator.body.append(translator.starttag(node, "span", "", CLASS="reported", **described))
 
 
 def depart_quoted_value(translator: HTML5Translator, node: quoted_value) -> None:  # noqa: ARG001 - docutils calls it so
-    """Close the span.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Close the span."""
     translator.body.append("</span>")
 
 
 def visit_result_cards(translator: HTML5Translator, node: result_cards) -> None:
-    """Write the cards, hidden.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-
-    Raises:
-        nodes.SkipNode: Always; it has no children.
-    """
+    """Write the cards, hidden."""
     write = translator.body.append
     write('<div class="result-cards">\n')
     for card, facts in node["cards"].items():
@@ -134,20 +88,11 @@ def visit_result_cards(translator: HTML5Translator, node: result_cards) -> None:
 
 
 def pass_through(translator: Any, node: nodes.Node) -> None:
-    """Write nothing of its own: builders other than HTML show only the text.
-
-    Args:
-        translator: Any writer.
-        node: The node to write.
-    """
+    """Write nothing of its own: builders other than HTML show only the text."""
 
 
 def setup(app: Sphinx) -> None:
-    """Register the nodes with every writer, and the cards with the page's end.
-
-    Args:
-        app: The application.
-    """
+    """Register the nodes with every writer, and the cards with the page's end."""
     other = {"latex": (pass_through, pass_through), "text": (pass_through, pass_through)}
     app.add_node(result_value, html=(visit_result_value, depart_result_value), **other)
     app.add_node(quoted_value, html=(visit_quoted_value, depart_quoted_value), **other)

@@ -12,10 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class ResultFigure(Figure, SphinxDirective):
-    """Directive `result-figure`: argument `name/file.svg` below the figures root, content the caption.
-
-    Sphinx itself copies the file and notes it as a dependency of the page.
-    """
+    """Directive `result-figure`: argument `name/file.svg` below the figures root, content the caption."""
 
     option_spec: ClassVar[dict[str, Any]] = {
         "alt": directives.unchanged_required,
@@ -23,14 +20,7 @@ class ResultFigure(Figure, SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """Make the figure.
-
-        Returns:
-            One figure.
-
-        Raises:
-            ExtensionError: If the file is missing, or alternative text, name or caption is.
-        """
+        """Make the figure."""
         path = Path(self.config.figures_root, self.arguments[0])
         missing = [option for option in self.option_spec if option not in self.options]
         if not path.is_file():
@@ -42,6 +32,7 @@ class ResultFigure(Figure, SphinxDirective):
                 "give :alt:, :name: and a caption"
             )
             raise ExtensionError(message)
+        # Sphinx itself copies the file and notes it as a dependency of the page.
         page_folder = Path(self.env.doc2path(self.env.docname)).parent
         self.arguments[0] = os.path.relpath(path, page_folder).replace(os.sep, "/")
         self.options["class"] = ["result-figure", "dark-light"]

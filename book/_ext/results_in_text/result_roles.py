@@ -16,26 +16,15 @@ from results_in_text.results_files import claim_with_id, read_verdicts, split_ad
 from results_in_text.verdict_badges import verdict_badge
 from results_in_text.written_values import written_value
 
-# text <key, where>
+# text <key, where>: the form of a link, since a bar would end the cell of a table.
 _QUOTED = re.compile(r"(.+?)\s*<\s*([^<>,\s]+)\s*(?:,\s*([^<>]+?)\s*)?>")
 
 Output = tuple[list[nodes.Node], list[nodes.system_message]]
 
 
 def live_value(env: BuildEnvironment, address: str, spec: str | None = None) -> result_value:
-    """Make the node of a number that comes from results/, and note its files as dependencies of the page.
-
-    Args:
-        env: The build environment.
-        address: `name/file:path`.
-        spec: Python format; None for the rounding that the file implies, with the unit.
-
-    Returns:
-        The node, with what its card says and where its provenance stands.
-
-    Raises:
-        ResultsError: If there is no such value, it cannot be written so, or nothing says where it comes from.
-    """
+    """Make the node of a number that comes from results/, and note its files as dependencies of the page."""
+    # Without a format it is rounded as its interval implies, and has its unit.
     root = Path(env.config.results_root)
     value = written_value(root, address, spec)
     source = provenance_file(root, value.file)
@@ -62,14 +51,7 @@ class ResultRole(SphinxRole):
     """Role `result`: `name/file:path | format` becomes the formatted value."""
 
     def run(self) -> Output:
-        """Read the value and note its files as dependencies of the page.
-
-        Returns:
-            The node, and no message.
-
-        Raises:
-            ExtensionError: If there is no such value, or it cannot be printed so.
-        """
+        """Read the value and note its files as dependencies of the page."""
         address, _, spec = (part.strip() for part in self.text.partition("|"))
         try:
             return [live_value(self.env, address, spec or None)], []
@@ -81,14 +63,7 @@ class VerdictRole(SphinxRole):
     """Role `verdict`: `name:claim` becomes the badge of the claim's verdict."""
 
     def run(self) -> Output:
-        """Read the verdict and note its files as dependencies of the page.
-
-        Returns:
-            The badge, and no message.
-
-        Raises:
-            ExtensionError: If there is no such claim.
-        """
+        """Read the verdict and note its files as dependencies of the page."""
         try:
             name, claim_id = split_address(self.text)
             verdicts = read_verdicts(Path(self.config.results_root), name)
@@ -101,20 +76,10 @@ class VerdictRole(SphinxRole):
 
 
 class ReportedRole(SphinxRole):
-    """Role `reported`: `text <key, where>` is a number that a source reports and we did not measure.
-
-    The form is that of a link, since a bar would end the cell of a table.
-    """
+    """Role `reported`: `text <key, where>` is a number that a source reports and we did not measure."""
 
     def run(self) -> Output:
-        """Look the source up.
-
-        Returns:
-            The text with its card, and no message.
-
-        Raises:
-            ExtensionError: If no source is given, or the bibliography does not have it.
-        """
+        """Look the source up; refuse a number without one."""
         match = _QUOTED.fullmatch(self.text.strip())
         text, key, where = match.groups() if match else (self.text, "", "")
         entries = self.env.get_domain("cite").data["bibdata"].data.entries
@@ -134,11 +99,7 @@ class ConstantRole(SphinxRole):
     """Role `constant`: a number that belongs to the text, such as a setting or the value of a formula."""
 
     def run(self) -> Output:
-        """Parse the content, which may hold mathematics.
-
-        Returns:
-            The text, which the linter of typed numbers lets pass, and its messages.
-        """
+        """Parse the content, which may hold mathematics; the linter of typed numbers lets it pass."""
         content, messages = self.inliner.parse(self.text, self.lineno, self.inliner, self.inliner.parent)  # type: ignore[attr-defined]
         return [nodes.inline(self.text, "", *content, classes=["constant"])], messages
 

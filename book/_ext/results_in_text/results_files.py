@@ -2,7 +2,7 @@
 
 An address is `name/file:path`: a JSON file below the results root without its suffix, a colon, and a path of
 keys separated by dots with `[i]` for a place in a list. A first key that is the id of a claim is looked up in
-the file's list `claims`. Nothing here knows Sphinx.
+the file's list `claims`.
 """
 
 import math
@@ -22,21 +22,7 @@ class ResultAddressError(ResultsError):
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """Split `name/file:path` into its file and its path.
-
-    Args:
-        address: As written on the page, without format.
-
-    Returns:
-        The file without suffix, and the path inside it.
-
-    Raises:
-        ResultAddressError: If the address does not have that form.
-
-    Example:
-        >>> split_address("lion/verdicts:C6.tests[0].estimate")
-        ('lion/verdicts', 'C6.tests[0].estimate')
-    """
+    """Split `name/file:path` into its file and its path."""
     match = _ADDRESS.fullmatch(address.strip())
     if match is None:
         message = f"{address!r} is not an address; write name/file:path, such as lion/verdicts:C6.verdict"
@@ -45,22 +31,7 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 def value_at(content: Any, path: str) -> Any:
-    """Return what a path names in a decoded file.
-
-    Args:
-        content: The decoded JSON.
-        path: Keys separated by dots, `[i]` for a place in a list.
-
-    Returns:
-        The value; never None.
-
-    Raises:
-        ResultAddressError: If the path has no such form, names nothing, or names a null.
-
-    Example:
-        >>> value_at({"claims": [{"id": "C6", "tests": [{"n": 8}]}]}, "C6.tests[0].n")
-        8
-    """
+    """Return what a path (keys with dots, `[i]` for a place in a list) names in a decoded file; never None."""
     if _PATH.fullmatch(path) is None:
         message = f"{path!r} is not a path; write keys with dots and [i], such as C6.tests[0].estimate"
         raise ResultAddressError(message)
@@ -76,32 +47,15 @@ def value_at(content: Any, path: str) -> Any:
 
 
 class Verdicts(NamedTuple):
-    """The verdicts of one replication.
+    """The verdicts of one replication."""
 
-    Attributes:
-        profile: Profile of the runs.
-        claims: The claims of verdicts.json, then those of timing_verdicts.json where that exists.
-        files: Both paths, whether or not the second exists, so that a page can depend on its appearance.
-    """
-
-    profile: str
-    claims: list[dict[str, Any]]
-    files: list[Path]
+    profile: str  # of the runs
+    claims: list[dict[str, Any]]  # of verdicts.json, then of timing_verdicts.json where that exists
+    files: list[Path]  # both, whether or not the second exists, so that a page can depend on its appearance
 
 
 def read_verdicts(root: Path, name: str) -> Verdicts:
-    """Read all claims of a replication.
-
-    Args:
-        root: The results root.
-        name: Folder of the replication below the root.
-
-    Returns:
-        Profile, claims and files.
-
-    Raises:
-        ResultsError: If verdicts.json is missing or damaged, or a file has no list of claims.
-    """
+    """Read all claims of a replication."""
     required, optional = (root / name / f"{stem}.json" for stem in ("verdicts", "timing_verdicts"))
     contents = [read_json(required)]
     if optional.exists():
@@ -111,18 +65,7 @@ def read_verdicts(root: Path, name: str) -> Verdicts:
 
 
 def claim_with_id(verdicts: Verdicts, claim_id: str) -> dict[str, Any]:
-    """Find one claim.
-
-    Args:
-        verdicts: The verdicts of its replication.
-        claim_id: Such as C6.
-
-    Returns:
-        The claim.
-
-    Raises:
-        ResultAddressError: If there is no such claim.
-    """
+    """Find one claim."""
     for claim in verdicts.claims:
         if claim["id"] == claim_id:
             return claim
@@ -132,22 +75,7 @@ def claim_with_id(verdicts: Verdicts, claim_id: str) -> dict[str, Any]:
 
 
 def formatted(value: Any, spec: str | None) -> str:
-    """Write a value as the page shows it.
-
-    Args:
-        value: A number or text.
-        spec: Python format specification; a float must have one, or the page would show 17 digits.
-
-    Returns:
-        The text.
-
-    Raises:
-        ResultAddressError: If the value is neither a finite number nor text, or the format does not fit it.
-
-    Example:
-        >>> formatted(0.19934, ".2f")
-        '0.20'
-    """
+    """Write a number or text as the page shows it; a float needs a format, or the page would show 17 digits."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         message = f"{value!r} is not one number or text; let the path go on to one"
         raise ResultAddressError(message)

@@ -12,16 +12,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def rule_dates(env: BuildEnvironment, name: str, claim_id: str) -> list[nodes.Node]:
-    """Make the line of a claim.
-
-    Args:
-        env: The build environment; it keeps the dates of a replication while a page is read.
-        name: Folder of the replication.
-        claim_id: Such as C6.
-
-    Returns:
-        One paragraph; nothing where there is no history to read, which the build says once a page.
-    """
+    """Make the line of a claim; nothing where there is no history to read, which the build says once a page."""
     kept = f"rule dates of {name}"
     if kept not in env.temp_data:
         env.temp_data[kept] = _dates(Path(env.config.replications_root).parent, name)
@@ -30,21 +21,7 @@ def rule_dates(env: BuildEnvironment, name: str, claim_id: str) -> list[nodes.No
 
 
 def sentence(dates: Dates) -> str:
-    """Say which came first, the rule or its result.
-
-    Args:
-        dates: Of one claim.
-
-    Returns:
-        A sentence, and why the rule was amended where it was.
-
-    Example:
-        >>> rule, result = Commit("0f4db5e3e60b80", "2026-11-22"), Commit("3b3823528976ff", "2026-11-23")
-        >>> sentence(Dates(rule, result, ()))
-        'Rule committed on 2026-11-22 (0f4db5e3e6), first result on 2026-11-23 (3b38235289).'
-        >>> sentence(Dates(Commit("", ""), None, ("It was ill-posed.",)))
-        'Rule not yet committed, no result yet. Amended: It was ill-posed.'
-    """
+    """Say which came first, the rule or its result, and why the rule was amended where it was."""
     first = f"first result {_when(dates.result, 'on ')}" if dates.result else "no result yet"
     return " ".join([
         f"Rule {_when(dates.rule, 'committed on ')}, {first}.",

@@ -31,14 +31,7 @@ class RunCell(SphinxDirective):
     option_spec: ClassVar[dict] = {}
 
     def run(self) -> list[nodes.Node]:
-        """Run the cell, and note the code it imports as dependencies of the page.
-
-        Returns:
-            One container with the code and what it printed.
-
-        Raises:
-            ExtensionError: If there is no code, it fails, warns, prints nothing or takes too long.
-        """
+        """Run the cell, and note the code it imports as dependencies of the page."""
         code = "\n".join(self.content)
         repository = Path(self.config.replications_root).parent
         try:
@@ -58,19 +51,7 @@ class RunCell(SphinxDirective):
 
 
 def run_code(code: str, repository: Path) -> str:
-    """Run Python in a process of its own.
-
-    Args:
-        code: The lines.
-        repository: Folder it runs in.
-
-    Returns:
-        What it printed.
-
-    Raises:
-        ValueError: If there is nothing to run, the code fails, writes to the standard error (a warning, say), prints
-            nothing, or takes too long.
-    """
+    """Run Python in a process of its own; failing, warning, printing nothing and taking too long are refused."""
     if not code.strip():
         message = "there is nothing to run; write a few lines that import the replication and print something"
         raise ValueError(message)

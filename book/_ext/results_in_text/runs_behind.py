@@ -23,15 +23,7 @@ Estimand = Callable[[pd.DataFrame], Any]
 
 
 def runs_behind(name: str) -> dict[str, dict[str, Any]]:
-    """Look behind every test of a replication.
-
-    Args:
-        name: The replication.
-
-    Returns:
-        By claim and place of the test, such as "C6.tests[0]": `values` (the estimand by seed), `arms` (arms by
-        experiment) and `rows` (how many rows of the table these are).
-    """
+    """Look behind every test of a replication, by claim and place of the test, such as C6.tests[0]."""
     estimands = importlib.import_module(f"replications.{name}.estimands")
     claims = read_claims(Path(f"replications/{name}/claims.yaml"))
     found = {}
@@ -49,21 +41,7 @@ def runs_behind(name: str) -> dict[str, dict[str, Any]]:
 
 
 def behind_estimand(estimand: Estimand, runs: pd.DataFrame) -> dict[str, Any]:
-    """Look behind one estimand.
-
-    Args:
-        estimand: From runs to one number a seed, or to one row with max_error and control_error.
-        runs: The whole table.
-
-    Returns:
-        `values`, `arms` and `rows`, see `runs_behind`.
-
-    Example:
-        >>> table = pd.DataFrame({"experiment": ["a", "a", "b"], "arm": ["x", "y", "x"], "seed": 0})
-        >>> table["value"] = [1.0, 2.0, 3.0]
-        >>> behind_estimand(lambda runs: runs[runs["arm"] == "y"].set_index("seed")["value"], table)
-        {'values': {'0': 2.0}, 'arms': {'a': ['y']}, 'rows': 1}
-    """
+    """Look behind one estimand: its values by seed, the arms by experiment, and how many rows these are."""
     whole = _outcome(estimand, runs)
     codes, names = pd.factorize(runs["experiment"])
     experiments = _needed(range(len(names)), codes, lambda rest: _outcome(estimand, runs[rest]) != whole)

@@ -15,51 +15,25 @@ class facet(nodes.inline):  # docutils finds a node's visitor by the name of its
 
 
 def visit_facet(translator: HTML5Translator, node: facet) -> None:
-    """Open the span, with the facet's name, its value and the sort key as data.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Open the span, with the facet's name, its value and the sort key as data."""
     data = {f"data-{key}": node[key] for key in ("facet", "value", "order")}
     translator.body.append(translator.starttag(node, "span", "", **data))
 
 
 def depart_facet(translator: HTML5Translator, node: facet) -> None:  # noqa: ARG001 - docutils calls it so
-    """Close the span.
-
-    Args:
-        translator: The HTML writer.
-        node: The node to write.
-    """
+    """Close the span."""
     translator.body.append("</span>")
 
 
 def facet_paragraph(name: str, value: str, *shown: nodes.Node, order: str | None = None) -> nodes.paragraph:
-    """Make a paragraph that says by what its row can be filtered and sorted.
-
-    Args:
-        name: Name of the facet as the reader sees it, such as "verdict".
-        value: Value of the row, as the reader chooses it.
-        shown: What is shown; the value where nothing else is given.
-        order: Sort key of the first facet in a cell, compared as text; the value in small letters where none is given.
-
-    Returns:
-        The paragraph.
-    """
+    """Make a paragraph that says by what its row can be filtered and sorted."""
+    # The order of the first facet in a cell counts; it is compared as text, by default the value in small letters.
     key = value.lower() if order is None else order
     return nodes.paragraph("", "", facet("", "", *(shown or [nodes.Text(value)]), facet=name, value=value, order=key))
 
 
 def paragraph(text: str) -> nodes.paragraph:
-    """Make a paragraph in which no number is broken at its minus or its exponent.
-
-    Args:
-        text: Plain text.
-
-    Returns:
-        The paragraph.
-    """
+    """Make a paragraph in which no number is broken at its minus or its exponent."""
     parts: list[Any] = [
         nodes.inline(part, part, classes=["result"]) if _NUMBER.fullmatch(part) else nodes.Text(part)
         for part in filter(None, _NUMBER.split(text))
@@ -68,17 +42,7 @@ def paragraph(text: str) -> nodes.paragraph:
 
 
 def table(headings: list[str], rows: list[Row], *, css_class: str, widths: list[int]) -> nodes.table:
-    """Make a table.
-
-    Args:
-        headings: One a column.
-        rows: The cells, each a list of nodes.
-        css_class: Class of the table.
-        widths: Relative widths of the columns.
-
-    Returns:
-        The table.
-    """
+    """Make a table."""
     group = nodes.tgroup(cols=len(headings))
     group += [nodes.colspec(colwidth=width) for width in widths]
     group += nodes.thead("", _table_row([[paragraph(heading)] for heading in headings]))

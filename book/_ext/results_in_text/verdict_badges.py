@@ -23,17 +23,7 @@ VERDICT_CLASSES = {
 
 
 def verdict_badge(claim: dict[str, Any]) -> nodes.inline:
-    """Make the badge of a claim.
-
-    Args:
-        claim: One entry of verdicts.json.
-
-    Returns:
-        An inline node. A dashed border marks an exploratory claim, a dotted one a fragile verdict.
-
-    Raises:
-        ResultAddressError: If the verdict is none of the reporting standard's words.
-    """
+    """Make the badge of a claim: a dashed border marks an exploratory one, a dotted border a fragile verdict."""
     verdict = claim["verdict"]
     if verdict not in VERDICT_CLASSES:
         known = ", ".join(word for word in VERDICT_CLASSES if word)
@@ -47,16 +37,9 @@ def verdict_badge(claim: dict[str, Any]) -> nodes.inline:
 
 
 def verdict_words(claim: dict[str, Any]) -> str:
-    """Say the verdict of a claim, and what would be misread without a word of its own.
-
-    Args:
-        claim: One entry of verdicts.json.
-
-    Returns:
-        The verdict; after it, where they apply: not yet run (its "inconclusive" would read as a result),
-        exploratory, superseded.
-    """
+    """Say the verdict of a claim, and what would be misread without a word of its own."""
     notes = {
+        # Else its "inconclusive" would read as a result.
         "not yet run": not any(map(_has_run, claim["tests"])),
         "exploratory": claim["exploratory"],
         "superseded": "superseded_by" in claim,
@@ -65,14 +48,7 @@ def verdict_words(claim: dict[str, Any]) -> str:
 
 
 def is_primary(claim: dict[str, Any]) -> bool:
-    """Tell whether a claim decides the headline of its replication.
-
-    Args:
-        claim: One entry of verdicts.json.
-
-    Returns:
-        True for the family `primary`, which a claim leaves when another one supersedes it.
-    """
+    """Tell whether a claim decides the headline of its replication; one that is superseded does not."""
     return claim["family"] == "primary"
 
 

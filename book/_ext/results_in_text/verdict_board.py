@@ -60,11 +60,7 @@ class VerdictTable(_OverAllReplications):
     """Directive `verdict-table`: one row for each replication that has verdicts on disk."""
 
     def run(self) -> list[nodes.Node]:
-        """Make the table.
-
-        Returns:
-            One table.
-        """
+        """Make the table."""
         headings = ["Replication and its question", "Primary claims", "Other claims, equations", "Profile"]
         return self._table(self._rows, headings=headings, css_class="replications", widths=[34, 28, 28, 10])
 
@@ -86,11 +82,7 @@ class VerdictBoard(_OverAllReplications):
     """Directive `verdict-board`: one row for each claim of every replication; a script sorts and filters it."""
 
     def run(self) -> list[nodes.Node]:
-        """Make the table.
-
-        Returns:
-            One table, whole without a script.
-        """
+        """Make the table."""
         headings = ["Replication", "Claim", "What is claimed", "Verdict"]
         return self._table(self._rows, headings=headings, css_class="board", widths=[20, 14, 44, 22])
 
@@ -115,34 +107,12 @@ class VerdictBoard(_OverAllReplications):
 
 
 def claim_order(claim_id: str) -> str:
-    """Return a key that sorts claims by their numbers, those of the source first.
-
-    Args:
-        claim_id: Such as C6 or X10.
-
-    Returns:
-        The id with its number filled up with zeros.
-
-    Example:
-        >>> sorted(["X1", "C10", "C4a", "C4"], key=claim_order)
-        ['C4', 'C4a', 'C10', 'X1']
-    """
+    """Return a key that sorts claims by their numbers, those of the source first."""
     return re.sub(r"\d+", lambda number: number[0].zfill(4), claim_id)
 
 
 def count_lines(claims: list[dict[str, Any]]) -> list[str]:
-    """Count the verdicts of the claims that are not primary, one line a kind.
-
-    Args:
-        claims: All claims of a replication.
-
-    Returns:
-        Such as "identity: 4 holds"; a single line "none" if all claims are primary.
-
-    Example:
-        >>> count_lines([{"kind": "identity", "family": None, "verdict": "holds"}] * 4)
-        ['identity: 4 holds']
-    """
+    """Count the verdicts of the claims that are not primary, one line a kind, such as "identity: 4 holds"."""
     others = [claim for claim in claims if not is_primary(claim)]
     lines = []
     for kind in dict.fromkeys(claim["kind"] for claim in others):

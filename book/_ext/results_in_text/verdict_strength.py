@@ -1,4 +1,4 @@
-"""What a verdict survives, in words: variations of its claim, seeds left out. Nothing here knows Sphinx."""
+"""What a verdict survives, in words: variations of its claim, seeds left out."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,31 +7,12 @@ MIN_SEEDS_OF_A_VARIATION = 3  # with fewer it is shown and decides nothing
 
 
 def as_test(claim: Mapping[str, Any], variation: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a variation what it shares with the test that it varies, so that it is written like one.
-
-    Args:
-        claim: One entry of verdicts.json.
-        variation: One entry of its `robustness`.
-
-    Returns:
-        The variation with rule and unit.
-    """
+    """Give a variation what it shares with the test that it varies, so that it is written like one."""
     return {**variation, **{key: _varied(claim, variation)[key] for key in ("rule", "unit")}}
 
 
 def outcome(variation: Mapping[str, Any]) -> str:
-    """Say what a variation does to the word.
-
-    Args:
-        variation: One entry of a claim's `robustness`.
-
-    Returns:
-        stands, flips, not run, too few seeds, or undecided (the column beside it says why).
-
-    Example:
-        >>> [outcome({"flips": None, "n": n}) for n in (0, 2, 8)]
-        ['not run', 'too few seeds', 'undecided']
-    """
+    """Say what a variation does to the word; why it is undecided the column beside it says."""
     if variation["flips"] is not None:
         return "flips" if variation["flips"] else "stands"
     if variation["n"] == 0:
@@ -40,14 +21,7 @@ def outcome(variation: Mapping[str, Any]) -> str:
 
 
 def share(claim: Mapping[str, Any]) -> str:
-    """Count the variations under which the word of a claim stands.
-
-    Args:
-        claim: One entry of verdicts.json, with `robustness`.
-
-    Returns:
-        Such as "stands under 2 of 3 variations"; those that decide nothing are not counted.
-    """
+    """Count the variations under which the word of a claim stands; those that decide nothing are not counted."""
     deciding = [variation["flips"] for variation in claim["robustness"] if variation["flips"] is not None]
     return (
         f"stands under {deciding.count(False)} of {len(deciding)} variations" if deciding else "no variation decides"
@@ -55,15 +29,7 @@ def share(claim: Mapping[str, Any]) -> str:
 
 
 def conclusion(claim: Mapping[str, Any]) -> str:
-    """Write the line that ends a claim's table of variations.
-
-    Args:
-        claim: One entry of verdicts.json, with `robustness`.
-
-    Returns:
-        The share of variations under which the word stands, and the one that moves the estimate most; for tests of
-        several units one for each unit, since nats and steps do not compare.
-    """
+    """Write the line that ends a claim's table of variations: where the word stands, what moves the estimate most."""
     counted = share(claim)
     text = f"The word {counted}" if counted.startswith("stands") else counted.capitalize()
     silent = sum(variation["flips"] is None for variation in claim["robustness"])
@@ -76,19 +42,7 @@ def conclusion(claim: Mapping[str, Any]) -> str:
 
 
 def seeds_left_out(flip: Mapping[str, Any]) -> str:
-    """Say whether the word of a test hangs on one seed.
-
-    Args:
-        flip: `flip` of a test.
-
-    Returns:
-        A sentence without its full stop.
-
-    Example:
-        >>> [seeds_left_out({"without": seeds}) for seeds in ([], [3], [3, 5])]  # doctest: +NORMALIZE_WHITESPACE
-        ['No single seed turns the word', 'Leaving out seed 3 turns the word',
-         'Leaving out one of the seeds 3, 5 turns the word']
-    """
+    """Say whether the word of a test hangs on one seed, without a full stop."""
     seeds = flip["without"]
     if not seeds:
         return "No single seed turns the word"
@@ -101,7 +55,8 @@ def _varied(claim: Mapping[str, Any], variation: Mapping[str, Any]) -> Mapping[s
 
 
 def _movers(claim: Mapping[str, Any]) -> list[str]:
-    """Name the variation that moves the estimate most, among those with enough seeds; one for each unit."""
+    """Name the variation that moves the estimate most, among those with enough seeds."""
+    # One for each unit, since nats and steps do not compare.
     most: dict[str, tuple[float, str]] = {}
     for variation in claim["robustness"]:
         test = _varied(claim, variation)

@@ -18,40 +18,19 @@ _OTHER_FORMATS = {"low90": ".3g", "high90": ".3g", "p": ".2g", "p_holm": ".2g"}
 
 
 class WrittenValue(NamedTuple):
-    """One value as a page shows it.
+    """One value as a page shows it."""
 
-    Attributes:
-        address: `name/file:path`.
-        text: What the page shows.
-        file: The JSON file without suffix, below the results root.
-        claim: Id of the claim it belongs to; empty for a value that belongs to none.
-        place: The test in its claim, such as "tests[0]" or "correction.tests[0]", or a variation of one, such as
-            "robustness[0]"; empty outside a test.
-        test: The test's record; empty outside a test.
-    """
-
-    address: str
+    address: str  # `name/file:path`
     text: str
-    file: str
-    claim: str
-    place: str
-    test: Mapping[str, Any]
+    file: str  # the JSON file without suffix, below the results root
+    claim: str  # id of the claim it belongs to; empty for a value that belongs to none
+    place: str  # of its test: tests[0], correction.tests[0], or robustness[0] for a variation; empty outside a test
+    test: Mapping[str, Any]  # the test's record; empty outside a test
 
 
 def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
-    """Look a value up and write it.
-
-    Args:
-        root: The results root.
-        address: `name/file:path`; the path may end at a test, which is written with its interval and n.
-        spec: Python format; None for the rounding that the file implies, with the unit.
-
-    Returns:
-        The value as the page shows it.
-
-    Raises:
-        ResultAddressError: If there is no such value, or it cannot be written so.
-    """
+    """Look a value up and write it; a path may end at a test, which is written with its interval and n."""
+    # Without a format: the rounding that the file implies, with the unit.
     file, path = split_address(address)
     content = read_json(root / f"{file}.json")
     value = value_at(content, path)
@@ -66,22 +45,7 @@ def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
 
 
 def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
-    """Write a whole test: estimate, 95 % interval, unit and number of seeds; errors and tolerance of an identity.
-
-    Args:
-        test: One test of a claim in verdicts.json.
-        spec: Python format of estimate and interval; None for two digits of the interval's half width.
-
-    Returns:
-        The text.
-
-    Raises:
-        ResultAddressError: If it has not been run, or has no interval.
-
-    Example:
-        >>> written_test({"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"})
-        '0.123 [0.100, 0.150] nats, n = 8'
-    """
+    """Write a whole test: estimate, 95 % interval, unit and number of seeds; errors and tolerance of an identity."""
     if not has_numbers(test):
         message = f"{test['estimand']}: {measured_line(test)}; there is no number to print"
         raise ResultAddressError(message)
@@ -95,49 +59,19 @@ def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
 
 
 def has_numbers(test: Mapping[str, Any]) -> bool:
-    """Tell whether a test can be written: it has been run, and has an interval.
-
-    Args:
-        test: One test of a claim in verdicts.json.
-
-    Returns:
-        False where there is nothing to print yet.
-    """
+    """Tell whether a test can be written: it has been run, and has an interval."""
     return test["max_error"] is not None if test["rule"] == "identity" else None not in (test["low"], test["high"])
 
 
 def measured_line(test: Mapping[str, Any]) -> str:
-    """Write a whole test, or say why it has no numbers.
-
-    Args:
-        test: One test of a claim in verdicts.json.
-
-    Returns:
-        See `written_test`; "not run" or "no interval, n = 1" where there is nothing to write.
-
-    Example:
-        >>> measured_line({"rule": "identity", "estimand": "step_1", "max_error": None})
-        'not run'
-    """
+    """Write a whole test, or say why it has no numbers."""
     if has_numbers(test):
         return written_test(test)
     return f"no interval, n = {test['n']}" if test.get("n") else "not run"
 
 
 def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what we measured, one line a test.
-
-    Args:
-        tests: The claim's tests; several are told apart by the names of their estimands.
-
-    Returns:
-        Estimate, 95 % interval, unit and number of seeds; errors and tolerance for identities.
-
-    Example:
-        >>> gap = {"estimand": "gap", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
-        >>> measured_lines([gap | {"rule": "greater"}])
-        ['0.123 [0.100, 0.150] nats, n = 8']
-    """
+    """Say what we measured, one line a test; several are told apart by the names of their estimands."""
     lines = [measured_line(test) for test in tests]
     if len(tests) == 1:
         return lines
@@ -145,19 +79,7 @@ def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def rounded(test: Mapping[str, Any]) -> dict[str, str]:
-    """Round the numbers of a test as every page, citation and table prints them.
-
-    Args:
-        test: One test of a claim.
-
-    Returns:
-        Texts of estimate, low and high, to two digits of the interval's half width, and n; of max_error, tolerance
-        and control_error for an identity. What was not measured is left out.
-
-    Example:
-        >>> rounded({"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8})
-        {'estimate': '0.123', 'low': '0.100', 'high': '0.150', 'n': '8'}
-    """
+    """Round the numbers of a test as every page, citation and table prints them; leave out what was not measured."""
     if test["rule"] == "identity":
         if test["max_error"] is None:
             return {}

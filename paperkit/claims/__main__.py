@@ -1,0 +1,25 @@
+"""Judge a replication's claims: `python -m paperkit.claims <name> [--timing]` writes verdicts.json."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from paperkit.claims.verdicts import write_verdicts
+from paperkit.config import ConfigError
+from paperkit.results import ResultsError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a refused file ends it with a message and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m paperkit.claims", description="Judge a replication's claims.")
+    parser.add_argument("name", help="folder of the replication, for example lion")
+    parser.add_argument("--timing", action="store_true", help="judge the claims of kind timing, from timings.csv")
+    options = parser.parse_args(arguments)
+    try:
+        write_verdicts(options.name, timing=options.timing)
+    except (ConfigError, ResultsError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

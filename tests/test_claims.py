@@ -26,7 +26,6 @@ from paperkit.claims.rules import (
     AnyTest,
     EffectTest,
     EquivalenceTest,
-    RangeTest,
     Result,
     Verdict,
     evaluate,
@@ -293,50 +292,32 @@ def test_a_claimed_effect_is_judged_in_the_stated_order(ends: tuple[float, ...],
     assert less.judge(interval(*(bound - end for end in reversed(ends)))) == word
 
 
-@pytest.mark.parametrize(
-    ("ends", "word"),
-    [
-        ((0.01, 0.02, 0.03, 0.04, 0.05), "holds"),
-        ((0.0, 0.02, 0.03, 0.04, 0.05), "inconclusive"),
-        ((-0.05, -0.04, -0.03, -0.02, 0.0), "inconclusive"),
-        ((-0.05, -0.04, -0.03, -0.02, -0.01), "contradicted"),
-    ],
-)
-def test_without_a_margin_only_the_sign_is_judged(ends: tuple[float, ...], word: str) -> None:
-    assert EffectTest.model_validate(SLOPE).judge(interval(*ends)) == word
+INTERVALS = [
+    (SLOPE, (0.01, 0.02, 0.03, 0.04, 0.05), "holds"),
+    (SLOPE, (0.0, 0.02, 0.03, 0.04, 0.05), "inconclusive"),
+    (SLOPE, (-0.05, -0.04, -0.03, -0.02, 0.0), "inconclusive"),
+    (SLOPE, (-0.05, -0.04, -0.03, -0.02, -0.01), "contradicted"),
+    (EQUIVALENT, (-0.12, -0.09, 0.0, 0.09, 0.12), "holds"),
+    (EQUIVALENT, (0.01, 0.02, 0.03, 0.04, 0.05), "holds"),  # a difference, but one that does not matter
+    (EQUIVALENT, (-0.12, -0.1, 0.0, 0.09, 0.12), "inconclusive"),
+    (EQUIVALENT, (-0.12, -0.09, 0.0, 0.1, 0.12), "inconclusive"),
+    (EQUIVALENT, (0.1, 0.12, 0.15, 0.18, 0.2), "contradicted"),
+    (EQUIVALENT, (0.09, 0.12, 0.15, 0.18, 0.2), "inconclusive"),
+    (EQUIVALENT, (-0.2, -0.18, -0.15, -0.12, -0.1), "contradicted"),
+    (EQUIVALENT, (-0.2, -0.18, -0.15, -0.12, -0.09), "inconclusive"),
+    (WITHIN, (0.4, 0.45, 0.5, 0.55, 0.6), "holds"),
+    (WITHIN, (0.39, 0.45, 0.5, 0.55, 0.6), "inconclusive"),
+    (WITHIN, (0.4, 0.45, 0.5, 0.55, 0.61), "inconclusive"),
+    (WITHIN, (0.6, 0.65, 0.7, 0.75, 0.8), "inconclusive"),
+    (WITHIN, (0.61, 0.65, 0.7, 0.75, 0.8), "contradicted"),
+    (WITHIN, (0.1, 0.2, 0.25, 0.3, 0.4), "inconclusive"),
+    (WITHIN, (0.1, 0.2, 0.25, 0.3, 0.39), "contradicted"),
+]
 
 
-@pytest.mark.parametrize(
-    ("ends", "word"),
-    [
-        ((-0.12, -0.09, 0.0, 0.09, 0.12), "holds"),
-        ((0.01, 0.02, 0.03, 0.04, 0.05), "holds"),  # a difference, but one that does not matter
-        ((-0.12, -0.1, 0.0, 0.09, 0.12), "inconclusive"),
-        ((-0.12, -0.09, 0.0, 0.1, 0.12), "inconclusive"),
-        ((0.1, 0.12, 0.15, 0.18, 0.2), "contradicted"),
-        ((0.09, 0.12, 0.15, 0.18, 0.2), "inconclusive"),
-        ((-0.2, -0.18, -0.15, -0.12, -0.1), "contradicted"),
-        ((-0.2, -0.18, -0.15, -0.12, -0.09), "inconclusive"),
-    ],
-)
-def test_a_claim_of_equality_is_judged_by_its_margins(ends: tuple[float, ...], word: str) -> None:
-    assert EquivalenceTest.model_validate(EQUIVALENT).judge(interval(*ends)) == word
-
-
-@pytest.mark.parametrize(
-    ("ends", "word"),
-    [
-        ((0.4, 0.45, 0.5, 0.55, 0.6), "holds"),
-        ((0.39, 0.45, 0.5, 0.55, 0.6), "inconclusive"),
-        ((0.4, 0.45, 0.5, 0.55, 0.61), "inconclusive"),
-        ((0.6, 0.65, 0.7, 0.75, 0.8), "inconclusive"),
-        ((0.61, 0.65, 0.7, 0.75, 0.8), "contradicted"),
-        ((0.1, 0.2, 0.25, 0.3, 0.4), "inconclusive"),
-        ((0.1, 0.2, 0.25, 0.3, 0.39), "contradicted"),
-    ],
-)
-def test_a_range_is_judged_by_the_95_percent_interval(ends: tuple[float, ...], word: str) -> None:
-    assert RangeTest.model_validate(WITHIN).judge(interval(*ends)) == word
+@pytest.mark.parametrize(("test", "ends", "word"), INTERVALS)
+def test_sign_equality_and_range_are_judged_by_the_ends(test: dict[str, Any], ends: list[float], word: str) -> None:
+    assert parsed(test).judge(interval(*ends)) == word
 
 
 def test_a_range_is_kept_in_the_output_beside_the_interval(toy: Toy) -> None:
@@ -1370,36 +1351,30 @@ def test_runs_of_two_profiles_or_none_or_an_unknown_one_are_refused(toy: Toy) ->
             main(["toy"])
 
 
-@pytest.mark.parametrize(
-    ("returned", "message"),
-    [
-        ([0.1, 0.2], "estimand gap returned list; it must return a Series"),
-        (pd.Series([0.1, 0.2], index=[0, 0]), "without repetition"),
-        (pd.Series([0.1, 0.2], index=["a", "b"]), "whole-number seeds"),
-        (pd.Series([0.1, float("inf")]), "estimand gap is infinite"),
-    ],
-)
-def test_an_estimand_that_breaks_its_contract_is_refused_by_name(toy: Toy, returned: object, message: str) -> None:
-    toy.estimands.gap = lambda _: returned
-    toy.write_claims(claim())
-    with pytest.raises(SystemExit, match=message):
-        main(["toy"])
+def checks(*errors: float) -> pd.DataFrame:
+    return pd.DataFrame(dict(zip(("max_error", "control_error"), ([error] for error in errors), strict=False)))
 
 
 @pytest.mark.parametrize(
-    ("checks", "message"),
+    ("name", "returned", "message"),
     [
-        (pd.Series([0.1]), "must return a DataFrame with"),
-        (pd.DataFrame({"max_error": [0.1]}), "must return a DataFrame with"),
-        (pd.DataFrame({"max_error": [0.1], "control_error": [float("nan")]}), "finite and at least 0"),
-        (pd.DataFrame({"max_error": [float("inf")], "control_error": [1.0]}), "finite and at least 0"),
-        (pd.DataFrame({"max_error": [-0.1], "control_error": [1.0]}), "finite and at least 0"),
+        ("gap", [0.1, 0.2], "returned list; it must return a Series"),
+        ("gap", pd.Series([0.1, 0.2], index=[0, 0]), "without repetition"),
+        ("gap", pd.Series([0.1, 0.2], index=["a", "b"]), "whole-number seeds"),
+        ("gap", pd.Series([0.1, float("inf")]), "is infinite"),
+        ("algebra", pd.Series([0.1]), "must return a DataFrame with"),
+        ("algebra", checks(0.1), "must return a DataFrame with"),
+        ("algebra", checks(0.1, float("nan")), "finite and at least 0"),
+        ("algebra", checks(float("inf"), 1.0), "finite and at least 0"),
+        ("algebra", checks(-0.1, 1.0), "finite and at least 0"),
     ],
 )
-def test_an_identity_that_breaks_its_contract_is_refused_by_name(toy: Toy, checks: object, message: str) -> None:
-    toy.estimands.algebra = lambda _: checks
-    toy.write_claims(identity())
-    with pytest.raises(SystemExit, match=f"estimand algebra .*{message}"):
+def test_an_estimand_that_breaks_its_contract_is_refused_by_name(
+    toy: Toy, name: str, returned: object, message: str
+) -> None:
+    setattr(toy.estimands, name, lambda _: returned)
+    toy.write_claims(claim(), identity())
+    with pytest.raises(SystemExit, match=f"estimand {name} .*{message}"):
         main(["toy"])
 
 

@@ -9,6 +9,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from paperkit.results import ResultsError
+
 
 def identity_errors(runs: pd.DataFrame, check: str) -> pd.DataFrame:
     """Return the error of one check of the derivation, and that of its negative control.
@@ -35,17 +37,61 @@ def of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: st
         split: Split of the metric; None where it has only one.
 
     Returns:
-        Value by seed.
+        Value by seed; NaN also for a run that diverged before it was measured.
+
+    Raises:
+        ResultsError: If a seed has several values.
 
     Example:
-        >>> columns = ["experiment", "arm", "seed", "split", "metric", "value"]
-        >>> runs = pd.DataFrame([("lm", "lion", 3, "test", "loss_nats", 4.5)], columns=columns)
+        >>> columns = ["experiment", "arm", "seed", "split", "metric", "value", "status"]
+        >>> runs = pd.DataFrame([("lm", "lion", 3, "test", "loss_nats", 4.5, "ok")], columns=columns)
         >>> of_arm(runs, "lm", "lion", "loss_nats", "test").to_dict()
         {3: 4.5}
     """
-    chosen = (runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["metric"] == metric)
+    of_run = (runs["experiment"] == experiment) & (runs["arm"] == arm)
+    chosen = of_run & (runs["metric"] == metric)
     rows = runs[chosen if split is None else chosen & (runs["split"] == split)]
-    return pd.Series(np.asarray(rows["value"], dtype=float), index=pd.Index(rows["seed"]))
+    seeds = pd.Index(rows["seed"])
+    if seeds.has_duplicates:
+        message = f"{metric} of {experiment}/{arm} has several values a seed; name a split, or write an estimand"
+        raise ResultsError(message)
+    values = pd.Series(np.asarray(rows["value"], dtype=float), index=seeds)
+    lost = pd.Index(runs[of_run & (runs["status"] == "diverged")]["seed"]).difference(seeds)
+    return pd.concat([values, pd.Series(np.nan, index=lost)]) if len(lost) else values
+
+
+def difference(
+    runs: pd.DataFrame,
+    experiment: str,
+    of: str,
+    minus: str,
+    metric: str,
+    split: str | None = None,
+    minus_experiment: str | None = None,
+) -> pd.Series:
+    """Return one metric of one arm minus that of another, on the seeds that both have.
+
+    Args:
+        runs: `runs.csv`.
+        experiment: Name of the experiment.
+        of: Arm.
+        minus: Arm it is held against.
+        metric: Name of the metric, see `of_arm`.
+        split: Split of the metric; None where it has only one.
+        minus_experiment: Experiment of the second arm, where it is another one.
+
+    Returns:
+        Difference by seed; NaN where one of the two runs diverged.
+
+    Example:
+        >>> columns = ["experiment", "arm", "seed", "split", "metric", "value", "status"]
+        >>> rows = [("lm", arm, 3, "test", "loss_nats", loss, "ok") for arm, loss in (("adamw", 4.5), ("lion", 4.0))]
+        >>> difference(pd.DataFrame(rows, columns=columns), "lm", "adamw", "lion", "loss_nats").to_dict()
+        {3: 0.5}
+    """
+    first = of_arm(runs, experiment, of, metric, split)
+    second = of_arm(runs, minus_experiment or experiment, minus, metric, split)
+    return first.sub(second).loc[first.index.intersection(second.index)]
 
 
 def configured(rows: pd.DataFrame, key: str) -> pd.Series:

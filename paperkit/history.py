@@ -5,6 +5,8 @@ and the variations of `robustness`, with all defaults. Statement, source and rep
 
 * A rule stands in a commit before that of its first result: a test with n > 0 or a max_error, a variation with n > 0.
 * From then on it stays. It may be replaced only if the claim keeps it under `amended:`, as it stood, with the reason.
+* A number that claims.yaml only names (a function of estimands.py) may later be said in place under the same name.
+  What is said in place is part of the rule.
 * `superseded_by` may be set at any time; the claim may then leave its family.
 * A variation may be added after its claim's first result, since it can only weaken the word; but its own first number
   comes in a later commit. Where the runs can already tell it, it does not: verdicts.json is committed as claims.yaml
@@ -28,12 +30,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from paperkit.claims import Claim, ClaimsFile
+from paperkit.claims.declarations import PROFILES, Claim, ClaimsFile
 from paperkit.config import ConfigError, _UniqueKeyLoader, parse
 from paperkit.results import read_json
-from paperkit.verdicts import PROFILES
 
-_DECIDING = ("kind", "family", "profile", "min_seeds", "gate")
+_SAID = {"check", "value", "difference"}
 _FRAME = ("id", "statement", "source", "reported")
 
 # A claim's id, or a claim's id and the name of one of its variations.
@@ -123,6 +124,8 @@ class _Rule:
     """What decides a claim, or one of its variations."""
 
     criterion: dict[str, Any]
+    # The number of each estimand, as it is said in place.
+    said: dict[str, Any]
     superseded: bool = field(default=False, compare=False)
 
     def stands_in(self, later: "_Rule | None") -> bool:
@@ -130,7 +133,8 @@ class _Rule:
         if later is None:
             return False
         family = {"family": later.criterion["family"]} if later.superseded else {}
-        return self.criterion | family == later.criterion
+        same_numbers = all(later.said.get(name) == number for name, number in self.said.items())
+        return same_numbers and self.criterion | family == later.criterion
 
 
 @dataclass(frozen=True)
@@ -251,12 +255,17 @@ def _rules_in(text: bytes) -> dict[Key, _Rule]:
 
 def _rules_of(content: Mapping[str, Any], source: str) -> dict[Key, _Rule]:
     """Take the rule of a claim and those of its variations, with all defaults."""
-    claim = parse(Claim, content, source=source).model_dump()
-    criterion = {key: claim.get(key) for key in _DECIDING}
-    for key, tests in (("tests", claim["tests"]), ("correction", (claim["correction"] or {"tests": ()})["tests"])):
-        criterion[key] = [{name: value for name, value in test.items() if name != "pilot_sd"} for test in tests]
-    variations = {(claim["id"], one["name"]): _Rule(one) for one in claim.get("robustness") or ()}
-    return {(claim["id"],): _Rule(criterion, superseded=claim.get("superseded_by") is not None), **variations}
+    claim = parse(Claim, content, source=source)
+    tests = {"tests": claim.tests, "correction": claim.corrected, "gate": (claim.gate,) if claim.gate else ()}
+    criterion = claim.model_dump(include={"kind", "family", "profile", "min_seeds"})
+    for key, parts in tests.items():
+        criterion[key] = [part.model_dump(exclude={*_SAID, "pilot_sd"}) for part in parts]
+    said = {part.estimand: part.said for parts in tests.values() for part in parts if part.said}
+    rules: dict[Key, _Rule] = {(claim.id,): _Rule(criterion, said, superseded=claim.superseded_by is not None)}
+    for part in claim.robustness:
+        said = {part.estimand: part.said} if part.said else {}
+        rules[claim.id, part.name] = _Rule(part.model_dump(exclude=_SAID), said)
+    return rules
 
 
 def _measured_in(text: bytes) -> set[Key]:

@@ -27,12 +27,16 @@ HORIZON = {"name": "horizon x 4", "estimand": "long_gap"}
 MOVED = {"tests": [GREATER | {"margin": 5}]}
 MOVED_AGAIN = {"tests": [GREATER | {"margin": 6}]}
 
+DIFFERENCE = {"experiment": "lm", "of": "adamw", "minus": "lion", "metric": "loss_nats", "split": "test"}
+SAID = {"tests": [GREATER | {"difference": DIFFERENCE}]}
+
 Step = Callable[[Path], object]
 
 
 def declare(*changes: dict[str, Any], name: str = "toy") -> Step:
-    """Write claims.yaml: the claim with changes, once for each."""
-    text = yaml.safe_dump({"schema": 1, "claims": [CLAIM | change for change in changes]})
+    """Write claims.yaml: the claim with changes, once for each; a change to `...` leaves the key out."""
+    claims = [{key: value for key, value in (CLAIM | change).items() if value is not ...} for change in changes]
+    text = yaml.safe_dump({"schema": 1, "claims": claims})
     return write(f"replications/{name}/claims.yaml", text)
 
 
@@ -86,6 +90,7 @@ def problems_after(root: Path, *steps: Step) -> list[str]:
 
 FIRST = (declare({}), commit, measure(), commit)
 ROBUST = {"robustness": [HORIZON]}
+SHORT = {"reported": ..., "kind": ..., "profile": ..., "min_seeds": ...}
 PROVEN = {"kind": "identity", "family": None, "tests": [IDENTITY]}
 MENDED = PROVEN | {"correction": {"statement": "It is not.", "tests": [IDENTITY]}}
 CHECKED_TEST = {"max_error": 0.0}
@@ -103,6 +108,15 @@ SOUND: dict[str, tuple[Step, ...]] = {
         declare({"statement": "It is.", "source": {"bib": None, "where": "x"}, "reported": CLAIM["reported"]}),
     ),
     "a default that is written out": (*FIRST, declare({"tests": [GREATER | {"diverged_value": None}]})),
+    "defaults that are left out": (*FIRST, declare(SHORT)),
+    "a check that is said in place": (
+        *(*CHECKED, declare(PROVEN | {"family": ..., "tests": [{"check": "algebra", "tolerance": 1e-12}]})),
+    ),
+    "a difference that is said in place": (*FIRST, declare(SAID), commit, declare(SAID | SHORT), commit),
+    "a variation that is said in place": (
+        *(declare(ROBUST), commit, measure(**varied(3)), commit),
+        declare({"robustness": [HORIZON | {"difference": DIFFERENCE}]}),
+    ),
     "a number written in another way": (*FIRST, declare({"tests": [GREATER | {"bound": 0.0}]})),
     "a claim added later": (*FIRST, declare({}, {"id": "C2"}), commit),
     "an identity": CHECKED,
@@ -219,6 +233,23 @@ REFUSED: dict[str, tuple[tuple[Step, ...], str]] = {
     ),
     "a variation that is taken back": (
         (declare(ROBUST), commit, measure(**varied(0)), commit, declare({})),
+        f"{VARIATION}: the rule as of",
+    ),
+    "a difference that moves": (
+        (
+            *FIRST,
+            declare(SAID),
+            commit,
+            declare({"tests": [GREATER | {"difference": DIFFERENCE | {"minus": "tiger"}}]}),
+        ),
+        GONE,
+    ),
+    "a difference that is only named again": ((*FIRST, declare(SAID), commit, declare({})), GONE),
+    "a difference of a variation that moves": (
+        (
+            *(declare({"robustness": [HORIZON | {"difference": DIFFERENCE}]}), commit, measure(), commit),
+            declare({"robustness": [HORIZON | {"difference": DIFFERENCE | {"of": "tiger"}}]}),
+        ),
         f"{VARIATION}: the rule as of",
     ),
     "a variation that is changed": (

@@ -43,7 +43,7 @@ ONLY_DATASETS = "what builds data imports only datasets and config"
 PROTECTED = "nobody imports an experiment, a clock, pretrained arms, the paper's scale or figures"
 TASKS = "only what trains or reads a clock imports tasks and settings"
 BREAKS = [
-    ("paperkit/rules.py", "import replications", ["paperkit imports no replication"]),
+    ("paperkit/claims/rules.py", "import replications", ["paperkit imports no replication"]),
     ("paperkit/history.py", "from replications.second import loss", ["paperkit imports no replication"]),
     ("paperkit/datasets.py", "from build_data import archives", [NOBODY_BUILDS]),
     ("replications/second/experiment.py", "from build_data import parsers", [NOBODY_BUILDS]),

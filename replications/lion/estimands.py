@@ -1,4 +1,4 @@
-"""From runs to one number a seed; `claims.yaml` names these functions.
+"""From runs to one number a seed, where a line of `claims.yaml` cannot say it.
 
 An estimand of an experiment that has not been run is empty. NaN marks a seed in which a run diverged.
 """
@@ -8,30 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from paperkit.estimands import configured, identity_errors, level, of_arm, slopes, summarised
-
-step_1_magnitude = partial(identity_errors, check="step_1_magnitude")
-step_2_first_step = partial(identity_errors, check="step_2_first_step")
-step_3_signum = partial(identity_errors, check="step_3_signum")
-step_4_other_form = partial(identity_errors, check="step_4_other_form")
-step_5_scale_invariance = partial(identity_errors, check="step_5_scale_invariance")
-step_6_box_bound = partial(identity_errors, check="step_6_box_bound")
-step_7_constrained_optimum = partial(identity_errors, check="step_7_constrained_optimum")
-step_8_drift = partial(identity_errors, check="step_8_drift")
-step_8_heavy_tails = partial(identity_errors, check="step_8_heavy_tails")
-step_8_sparse_gradients = partial(identity_errors, check="step_8_sparse_gradients")
-step_8_diffusion = partial(identity_errors, check="step_8_diffusion")
-step_9_update_rms = partial(identity_errors, check="step_9_update_rms")
-step_10_equilibrium = partial(identity_errors, check="step_10_equilibrium")
-step_11_batch_size = partial(identity_errors, check="step_11_batch_size")
-step_12_sparse_rows = partial(identity_errors, check="step_12_sparse_rows")
-step_13_momentum_never_zero = partial(identity_errors, check="step_13_momentum_never_zero")
-step_13_stuck_momentum = partial(identity_errors, check="step_13_stuck_momentum")
-step_14_tiger_accumulation = partial(identity_errors, check="step_14_tiger_accumulation")
-step_15_bytes_under_accumulation = partial(identity_errors, check="step_15_bytes_under_accumulation")
-step_17_half_precision_claim = partial(identity_errors, check="step_17_half_precision_claim")
-step_17_half_precision = partial(identity_errors, check="step_17_half_precision")
-state_bytes = partial(identity_errors, check="state_bytes")
+from paperkit.estimands import configured, level, of_arm, slopes, summarised
 
 
 def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
@@ -47,24 +24,6 @@ def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
         "control_error": excess["constraint_control"].min(),
     }
     return pd.DataFrame(errors, index=["box_excess"])
-
-
-def lm_gap(runs: pd.DataFrame, experiment: str = "lm_quality") -> pd.Series:
-    """AdamW minus Lion, final test loss in nats a token, by seed (C6); positive where Lion is better."""
-    # experiment: "lm_quality", or that of a smaller tuning budget (X10).
-    return _test_losses(runs, experiment, "adamw") - _test_losses(runs, experiment, "lion")
-
-
-lm_gap_budget_2 = partial(lm_gap, experiment="lm_budget_2")
-lm_gap_budget_4 = partial(lm_gap, experiment="lm_budget_4")
-lm_gap_budget_8 = partial(lm_gap, experiment="lm_budget_8")
-
-
-def transfer_gap(runs: pd.DataFrame) -> pd.Series:
-    """Lion at its own tuned point minus Lion at AdamW's transferred one, test loss in nats a token (X1)."""
-    # On the seeds that both have.
-    gap = _test_losses(runs, "lm_quality", "lion") - _test_losses(runs, "lm_transfer", "lion")
-    return gap[_test_losses(runs, "lm_transfer", "lion").index]
 
 
 def batch_gap_slope(runs: pd.DataFrame) -> pd.Series:
@@ -97,56 +56,16 @@ def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
     return _slope_on_log_batch(np.log(medians))
 
 
-def drift_ratio(runs: pd.DataFrame, noise: str) -> pd.Series:
-    """Ratio of small mean steps Lion / AdamW in simulated noise of one shape, by seed (X8)."""
-    return of_arm(runs, "noise", noise, "drift_ratio")
-
-
-student_t3_drift_ratio = partial(drift_ratio, noise="student_t3")
-sparse_drift_ratio = partial(drift_ratio, noise="sparse")
-
-
-def rare_row_gap(runs: pd.DataFrame, matrix: str = "embedding") -> pd.Series:
-    """Lion's minus AdamW's share of entries near the wall, in rows of tokens that came 1 to 9 times (C8, C10)."""
-    # Near: above 0.8 (q^T |θ₀| + (1 - q^T) / λ), q = 1 - ηλ. matrix: "embedding" or "head".
-    lion, adamw = (of_arm(runs, "lm_embedding", arm, f"{matrix}_1_9_share") for arm in ("lion", "adamw"))
-    return lion - adamw
-
-
-rare_head_gap = partial(rare_row_gap, matrix="head")
-
-
 def row_ratio(runs: pd.DataFrame, arm: str) -> pd.Series:
     """Root mean square of rows whose token came 1 to 9 times over that of 100 and more, of a remedy, by seed (C9)."""
     rare, frequent = (of_arm(runs, "lm_embedding", arm, f"embedding_{counts}_rms") for counts in ("1_9", "100"))
     return rare / frequent
 
 
-def remedy_gap(runs: pd.DataFrame, arm: str) -> pd.Series:
-    """Lion minus a remedy, test loss in nats a token, by seed (C9)."""
-    return _test_losses(runs, "lm_embedding", "lion") - _test_losses(runs, "lm_embedding", arm)
-
-
 lazy_rows_row_ratio = partial(row_ratio, arm="lion_lazy_rows")
-lazy_rows_loss_gap = partial(remedy_gap, arm="lion_lazy_rows")
 tied_row_ratio = partial(row_ratio, arm="lion_tied")
-tied_loss_gap = partial(remedy_gap, arm="lion_tied")
 half_swapped_row_ratio = partial(row_ratio, arm="lion_half_swapped")
-half_swapped_loss_gap = partial(remedy_gap, arm="lion_half_swapped")
 adamw_embedding_row_ratio = partial(row_ratio, arm="lion_adamw_embedding")
-adamw_embedding_loss_gap = partial(remedy_gap, arm="lion_adamw_embedding")
-
-
-def variant_gap(runs: pd.DataFrame, better: str, worse: str, experiment: str = "variants") -> pd.Series:
-    """Test loss of `worse` minus that of `better`, in nats a token, by seed (C11, C16)."""
-    # experiment: where `better` was run.
-    return _test_losses(runs, "variants", worse) - _test_losses(runs, experiment, better)
-
-
-tiger_gain_on_adamw = partial(variant_gap, better="tiger", worse="adamw")
-tiger_behind_lion = partial(variant_gap, better="lion", worse="tiger")
-cautious_tuned_gain = partial(variant_gap, better="cautious_lion", worse="lion")
-cautious_untuned_gain = partial(variant_gap, better="cautious_lion", worse="lion", experiment="cautious_untuned")
 
 
 def sensitivity_gap(runs: pd.DataFrame) -> pd.Series:

@@ -10,37 +10,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from paperkit.estimands import configured, identity_errors, level, of_arm, slopes, summarised
+from paperkit.estimands import configured, difference, level, of_arm, slopes, summarised
 
 REMEDIES = ("untied", "orthogonal", "half_swap", "shuffle")
-
-
-# --- The derivation ------------------------------------------------------------------------------------------------
-
-step_1_norm = partial(identity_errors, check="step_1_norm")
-step_1_as_written = partial(identity_errors, check="step_1_as_written")
-step_1_corrected = partial(identity_errors, check="step_1_corrected")
-step_2_inner_product = partial(identity_errors, check="step_2_inner_product")
-step_2_as_written = partial(identity_errors, check="step_2_as_written")
-step_2_corrected = partial(identity_errors, check="step_2_corrected")
-step_3_uniform_reference = partial(identity_errors, check="step_3_uniform_reference")
-step_4_tied_loss = partial(identity_errors, check="step_4_tied_loss")
-step_5_crossover = partial(identity_errors, check="step_5_crossover")
-step_6_small_sigma = partial(identity_errors, check="step_6_small_sigma")
-step_7_untied_loss = partial(identity_errors, check="step_7_untied_loss")
-step_8_trace_rule = partial(identity_errors, check="step_8_trace_rule")
-step_9_symmetry = partial(identity_errors, check="step_9_symmetry")
-step_10_as_written = partial(identity_errors, check="step_10_as_written")
-step_10_split_tables = partial(identity_errors, check="step_10_split_tables")
-step_11_gradient_parts = partial(identity_errors, check="step_11_gradient_parts")
-step_12_positions = partial(identity_errors, check="step_12_positions")
-step_13_parameters = partial(identity_errors, check="step_13_parameters")
-step_14_constant_sign = partial(identity_errors, check="step_14_constant_sign")
-step_15_as_written = partial(identity_errors, check="step_15_as_written")
-step_15_gradient_limit = partial(identity_errors, check="step_15_gradient_limit")
-step_16_fixed_points = partial(identity_errors, check="step_16_fixed_points")
-step_17_rotation = partial(identity_errors, check="step_17_rotation")
-step_18_three_factors = partial(identity_errors, check="step_18_three_factors")
 
 
 # --- The initial loss, simulated (C2 to C4) ------------------------------------------------------------------------
@@ -195,58 +167,12 @@ def blow_up_with_branches(runs: pd.DataFrame) -> pd.Series:
 # --- Training curves (C6 to C8, C10, X3, X7 to X9) -----------------------------------------------------------------
 
 
-def gap(
-    runs: pd.DataFrame, minuend: str, subtrahend: str, metric: str, split: str, experiment: str = "curves"
-) -> pd.Series:
-    """Return first minus second arm in a metric, on the seeds that both have."""
-    values = [of_arm(runs, experiment, arm, metric, split) for arm in (minuend, subtrahend)]
-    seeds = values[0].index.intersection(values[1].index)
-    return values[0][seeds] - values[1][seeds]
-
-
 def percent_gap(runs: pd.DataFrame, arm: str, reference: str = "half_swap") -> pd.Series:
     """Return arm minus reference, their areas in percent of the mean of both (C7), by seed."""
-    difference = gap(runs, arm, reference, "area_nats", "train")
-    level = of_arm(runs, "curves", reference, "area_nats", "train")[difference.index] + difference / 2
-    return 100 * difference / level
+    gap = difference(runs, "curves", arm, reference, "area_nats", "train")
+    middle = of_arm(runs, "curves", reference, "area_nats", "train")[gap.index] + gap / 2
+    return 100 * gap / middle
 
-
-_area = partial(gap, minuend="small_sigma", metric="area_nats", split="train")
-small_sigma_area_untied = partial(_area, subtrahend="untied")
-small_sigma_area_orthogonal = partial(_area, subtrahend="orthogonal")
-small_sigma_area_half_swap = partial(_area, subtrahend="half_swap")
-small_sigma_area_shuffle = partial(_area, subtrahend="shuffle")
-
-_steps = partial(gap, minuend="small_sigma", metric="steps_to_threshold", split="train")
-small_sigma_steps_untied = partial(_steps, subtrahend="untied")
-small_sigma_steps_orthogonal = partial(_steps, subtrahend="orthogonal")
-small_sigma_steps_half_swap = partial(_steps, subtrahend="half_swap")
-small_sigma_steps_shuffle = partial(_steps, subtrahend="shuffle")
-
-_early = partial(gap, minuend="small_sigma", metric="early_area_nats", split="train")
-small_sigma_early_untied = partial(_early, subtrahend="untied")
-small_sigma_early_orthogonal = partial(_early, subtrahend="orthogonal")
-small_sigma_early_half_swap = partial(_early, subtrahend="half_swap")
-small_sigma_early_shuffle = partial(_early, subtrahend="shuffle")
-small_sigma_late_half_swap = partial(
-    gap, minuend="small_sigma", subtrahend="half_swap", metric="late_area_nats", split="train"
-)
-
-_final = partial(gap, metric="loss_nats", split="test")
-small_sigma_final_untied = partial(_final, minuend="small_sigma", subtrahend="untied")
-small_sigma_final_orthogonal = partial(_final, minuend="small_sigma", subtrahend="orthogonal")
-small_sigma_final_half_swap = partial(_final, minuend="small_sigma", subtrahend="half_swap")
-small_sigma_final_shuffle = partial(_final, minuend="small_sigma", subtrahend="shuffle")
-final_small_sigma_half_swap = small_sigma_final_half_swap
-final_small_sigma_shuffle = small_sigma_final_shuffle
-final_half_swap_shuffle = partial(_final, minuend="half_swap", subtrahend="shuffle")
-final_half_swap_orthogonal = partial(_final, minuend="half_swap", subtrahend="orthogonal")
-final_half_swap_untied = partial(_final, minuend="half_swap", subtrahend="untied")
-final_tied_half_swap = partial(_final, minuend="tied", subtrahend="half_swap")
-final_half_swap_signed_swap = partial(_final, minuend="half_swap", subtrahend="signed_swap")
-final_half_swap_scaled = partial(_final, minuend="half_swap", subtrahend="scaled")
-final_half_swap_learnable_scale = partial(_final, minuend="half_swap", subtrahend="learnable_scale")
-iso_gain = partial(_final, minuend="half_swap", subtrahend="factorised")
 
 area_percent_shuffle = partial(percent_gap, arm="shuffle")
 area_percent_orthogonal = partial(percent_gap, arm="orthogonal")
@@ -340,21 +266,3 @@ def area_percent_at(runs: pd.DataFrame, narrowest: bool) -> pd.Series:
 
 narrow_area_percent = partial(area_percent_at, narrowest=True)
 wide_area_percent = partial(area_percent_at, narrowest=False)
-
-# The test loss where the validation loss is least along the run.
-passes_gain = partial(
-    gap, minuend="untied", subtrahend="half_swap", metric="best_loss_nats", split="test", experiment="passes"
-)
-
-
-def largest_entry(runs: pd.DataFrame, arm: str, rows: str) -> pd.Series:
-    """Return the largest entry of the input rows of a class under Lion, as a share of the wall 1/decay (C9, X6)."""
-    return of_arm(runs, "rare_rows", arm, f"{rows}_largest", "none")
-
-
-lion_rare_tied = partial(largest_entry, arm="tied", rows="rare")
-lion_rare_half_swap = partial(largest_entry, arm="half_swap", rows="rare")
-lion_rare_untied = partial(largest_entry, arm="untied", rows="rare")
-lion_unseen_tied = partial(largest_entry, arm="tied", rows="unseen")
-lion_unseen_half_swap = partial(largest_entry, arm="half_swap", rows="unseen")
-lion_unseen_untied = partial(largest_entry, arm="untied", rows="unseen")

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from paperkit.estimands import configured, identity_errors, of_arm, slopes
+from paperkit.estimands import configured, slopes
 
 LN_10 = math.log(10)
 # Slopes along training leave the first steps out, in which J falls from an arbitrary start (claims.yaml).
@@ -21,44 +21,6 @@ LEAST_DISCRETISATION_STEPS = 50
 
 
 # --- Checks: one row, the largest error and that of the control -------------------------------------------------
-
-
-step_s1_marginals = partial(identity_errors, check="step_s1_marginals")
-step_s2_noise_cancels = partial(identity_errors, check="step_s2_noise_cancels")
-step_s3_pointwise = partial(identity_errors, check="step_s3_pointwise")
-step_s4_growth = partial(identity_errors, check="step_s4_growth")
-step_s5_gronwall = partial(identity_errors, check="step_s5_gronwall")
-step_s6_coupling = partial(identity_errors, check="step_s6_coupling")
-theorem_t1_sde = partial(identity_errors, check="theorem_t1_sde")
-theorem_t4_every_noise = partial(identity_errors, check="theorem_t4_every_noise")
-shift_attains_bound = partial(identity_errors, check="shift_attains_bound")
-growth_of_exact_score = partial(identity_errors, check="growth_of_exact_score")
-step_s7_corollary = partial(identity_errors, check="step_s7_corollary")
-shift_slope = partial(identity_errors, check="shift_slope")
-step_s8_prior_offset = partial(identity_errors, check="step_s8_prior_offset")
-ode_with_full_weight = partial(identity_errors, check="ode_with_full_weight")
-ode_with_half_weight = partial(identity_errors, check="ode_with_half_weight")
-constant_of_plus_drift = partial(identity_errors, check="constant_of_plus_drift")
-constant_of_minus_drift = partial(identity_errors, check="constant_of_minus_drift")
-theorem_t5_ode_lemma = partial(identity_errors, check="theorem_t5_ode_lemma")
-conditional_gap = partial(identity_errors, check="conditional_gap")
-step_s9_conditional_loss = partial(identity_errors, check="step_s9_conditional_loss")
-weight_increases = partial(identity_errors, check="weight_increases")
-weight_derivative = partial(identity_errors, check="weight_derivative")
-theorem_t7_kl = partial(identity_errors, check="theorem_t7_kl")
-sde_is_nearer = partial(identity_errors, check="sde_is_nearer")
-nearer_sampler_closed_form = partial(identity_errors, check="nearer_sampler_closed_form")
-conditional_bound_of_exact_score = partial(identity_errors, check="conditional_bound_of_exact_score")
-conditional_bound_corrected = partial(identity_errors, check="conditional_bound_corrected")
-shared_noise_growth = partial(identity_errors, check="shared_noise_growth")
-correction_1_ode_weight = partial(identity_errors, check="correction_1_ode_weight")
-correction_2_sign_of_time = partial(identity_errors, check="correction_2_sign_of_time")
-correction_3_extra_term = partial(identity_errors, check="correction_3_extra_term")
-correction_4_weight_of_time = partial(identity_errors, check="correction_4_weight_of_time")
-correction_5_trained_loss = partial(identity_errors, check="correction_5_trained_loss")
-kl_route_to_a_shift = partial(identity_errors, check="kl_route_to_a_shift")
-sde_is_not_always_nearer = partial(identity_errors, check="sde_is_not_always_nearer")
-growth_of_mixture = partial(identity_errors, check="growth_of_mixture")
 
 
 def sweep_excess(
@@ -144,15 +106,6 @@ def discretisation_order(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 # --- Blocks of random cases -------------------------------------------------------------------------------------
-
-
-_of_block = partial(of_arm, experiment="affine")
-full_weight_failures = partial(_of_block, arm="ode", metric="full_weight_failure_share")
-increasing_weight_share = partial(_of_block, arm="sde", metric="increasing_weight_share")
-kl_ode_failures = partial(_of_block, arm="ode", metric="kl_failure_share")
-tightness_sde = partial(_of_block, arm="sde", metric="median_tightness")
-tightness_ode = partial(_of_block, arm="ode", metric="median_tightness")
-looser_by_kl_share = partial(_of_block, arm="sde", metric="looser_by_kl_share")
 
 
 def sde_nearer_share(runs: pd.DataFrame) -> pd.Series:

@@ -1,0 +1,32 @@
+"""What is claimed and what comes of it: `python -m paperkit.claims <name> [--timing]` writes verdicts.json.
+
+claims.yaml declares beforehand which number decides a claim and by which rule (`declarations`). The number is said in
+place (a check of the derivation, a value, a difference) or is a function of the replication's estimands.py, loaded by
+name. A rule turns the numbers of all seeds into a word (`rules`). A claim is as good as its worst test, Holm's
+correction runs over the primary claims, and a word that a declared variation flips is fragile (`verdicts`). What can
+be refused is refused before anything is computed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from paperkit.claims.verdicts import write_verdicts
+from paperkit.config import ConfigError
+from paperkit.results import ResultsError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a refused file ends it with a message and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m paperkit.claims", description="Judge a replication's claims.")
+    parser.add_argument("name", help="folder of the replication, for example lion")
+    parser.add_argument("--timing", action="store_true", help="judge the claims of kind timing, from timings.csv")
+    options = parser.parse_args(arguments)
+    try:
+        write_verdicts(options.name, timing=options.timing)
+    except (ConfigError, ResultsError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

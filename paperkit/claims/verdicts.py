@@ -1,0 +1,236 @@
+"""From tests to the word of a claim, from runs to verdicts.json."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from paperkit.claims.declarations import (
+    MIN_SEEDS_FOR_A_VERDICT,
+    PROFILES,
+    Claim,
+    Estimand,
+    load_estimands,
+    read_claims,
+)
+from paperkit.claims.rules import FRAGILE, LEVEL, SEVERITY, Result, Verdict, evaluate, not_run, vary
+from paperkit.results import ResultsError, read_runs, write_json
+from paperkit.statistics import holm
+
+
+def judge_claim(
+    claim: Claim, tests: Sequence[Result], corrected: Sequence[Result], gate: Result | None, profile: str
+) -> Result:
+    """Judge one claim by the results of its tests, before the correction for multiplicity."""
+    # The profile is looked at first, then the gate, whether the tests have been run, the number of seeds, diverged
+    # seeds, the tests themselves, and last whether a corrected statement holds where the original is contradicted.
+    if PROFILES.index(profile) < PROFILES.index(claim.profile):
+        reason = f"The claim needs profile {claim.profile}; the runs are of profile {profile}."
+        return Result(Verdict.NOT_TESTED, reason, 1.0)
+    if gate is not None and gate.verdict not in (Verdict.HOLDS, Verdict.HOLDS_SMALLER):
+        return Result(Verdict.NOT_TESTED, f"The gate of the claim is closed: {gate.reason}", 1.0)
+    original = _judge_tests(claim, tests)
+    if original.verdict is not Verdict.CONTRADICTED or not corrected:
+        return original
+    correction = _judge_tests(claim, corrected)
+    if correction.verdict is not Verdict.HOLDS:
+        return replace(original, reason=f"{original.reason} The corrected statement: {correction.reason}")
+    reason = f"As written: {original.reason} As corrected: {correction.reason}"
+    return Result(Verdict.CORRECTED, reason, max(original.p or 0.0, correction.p or 0.0))
+
+
+def _judge_tests(claim: Claim, tests: Sequence[Result]) -> Result:
+    judging = [test for test in tests if test.record["rule"] != "report"]
+    num_seeds = min((len(test.seeds) for test in tests if test.seeds is not None), default=None)
+    everything = " ".join(test.reason for test in tests)
+    exploratory = claim.kind == "exploratory"
+    if not judging:
+        return Result(None, f"Reported without a verdict: {everything}", 1.0)
+    if exploratory and num_seeds is not None and num_seeds < MIN_SEEDS_FOR_A_VERDICT:
+        few = f"no verdict word below {MIN_SEEDS_FOR_A_VERDICT} seeds, and there are {num_seeds}."
+        return Result(None, f"Exploratory: {few} {everything}", 1.0)
+    if obstacle := _obstacle(claim, tests, num_seeds):
+        return Result(Verdict.INCONCLUSIVE, obstacle, 1.0)
+    verdict = min((test.verdict for test in judging if test.verdict is not None), key=SEVERITY.index)
+    deciding = " ".join(test.reason for test in judging if test.verdict is verdict)
+    return Result(verdict, f"Exploratory: {deciding}" if exploratory else deciding, _claim_p(judging, verdict))
+
+
+def _obstacle(claim: Claim, tests: Sequence[Result], num_seeds: int | None) -> str | None:
+    """Say what keeps the tests from being judged."""
+    if missing := [test.record["estimand"] for test in tests if test.seeds == {}]:
+        return not_run(", ".join(missing))
+    if num_seeds is not None and num_seeds < claim.min_seeds:
+        return f"The claim needs {claim.min_seeds} seeds and there are {num_seeds}."
+    where = "; ".join(f"{test.record['estimand']}: seeds {test.diverged}" for test in tests if test.diverged)
+    return f"A reported arm diverged ({where}), and claims.yaml fixes no value for a diverged seed." if where else None
+
+
+def _claim_p(judging: Sequence[Result], verdict: Verdict) -> float:
+    """Return the p that a claim's verdict rests on."""
+    # All tests must hold, so a claim is supported at the largest p of its tests (intersection-union). One failed test
+    # suffices to contradict it, so there the smallest p of the contradicting tests counts, times the number of tests
+    # (Bonferroni): the largest would let a second, noisy test hide a refutation.
+    p_values = [test.p for test in judging if test.p is not None]
+    if verdict is not Verdict.CONTRADICTED:
+        return max(p_values, default=1.0)
+    contradicting = [test.p for test in judging if test.verdict is verdict and test.p is not None]
+    return min(1.0, len(p_values) * min(contradicting, default=1.0))
+
+
+def correct_for_multiplicity(primary: Mapping[str, Result], num_declared: int) -> dict[str, Result]:
+    """Apply Holm's correction over all declared primary claims; those that are not judged here enter with p = 1."""
+    # A word that says something about the claim (all but inconclusive and not tested) becomes inconclusive where the
+    # adjusted p is above 5 %. This includes contradicted, since p is two-sided, and no difference, whose p is that of
+    # the one-sided tests.
+    if not primary:
+        return {}
+    p_values = [1.0 if result.p is None else result.p for result in primary.values()]
+    adjusted = holm(p_values + [1.0] * (num_declared - len(primary)))
+    return {
+        claim_id: _downgraded(result, float(p_holm), num_declared)
+        for (claim_id, result), p_holm in zip(primary.items(), adjusted, strict=False)
+    }
+
+
+def _downgraded(result: Result, p_holm: float, num_declared: int) -> Result:
+    silent = (Verdict.INCONCLUSIVE, Verdict.NOT_TESTED)
+    if result.verdict in silent or p_holm <= LEVEL:
+        return replace(result, p_holm=p_holm)
+    reason = (
+        f'Alone the verdict would be "{result.verdict}", but over {num_declared} primary claims '
+        f"Holm's adjusted p is {p_holm:.3g}, above {LEVEL}. {result.reason}"
+    )
+    return replace(result, verdict=Verdict.INCONCLUSIVE, reason=reason, p_holm=p_holm)
+
+
+def judge_runs(
+    claims: Sequence[Claim], runs: pd.DataFrame, estimands: Mapping[str, Estimand], *, num_primary: int
+) -> list[dict[str, Any]]:
+    """Judge claims on one table of runs.
+
+    Args:
+        claims: Claims to judge, of kind timing or of the other kinds.
+        runs: Table in the form of runs.csv, of one profile.
+        estimands: Functions by name, see `load_estimands`.
+        num_primary: Primary claims declared in the whole claims.yaml and not superseded; those not in `claims`
+            count with p = 1, so that verdicts.json does not depend on a clock.
+
+    Returns:
+        One entry of verdicts.json for each claim, in the order given.
+    """
+    profile = profile_of(runs)
+    results: dict[str, Result] = {}
+    parts: dict[str, tuple[list[Result], list[Result]]] = {}
+    for claim in claims:
+        tests, corrected, gate = (
+            [evaluate(test, estimands[test.estimand](runs)) for test in of_kind]
+            for of_kind in (claim.tests, claim.corrected, (claim.gate,) if claim.gate else ())
+        )
+        parts[claim.id] = tests, corrected
+        results[claim.id] = judge_claim(claim, tests, corrected, gate[0] if gate else None, profile)
+    primary = {claim.id: results[claim.id] for claim in claims if claim.is_primary}
+    results |= correct_for_multiplicity(primary, num_primary)
+    return [
+        _claim_record(claim, results[claim.id], *parts[claim.id])
+        | _robustness(claim, results[claim.id], parts[claim.id][0], runs, estimands)
+        for claim in claims
+    ]
+
+
+def profile_of(runs: pd.DataFrame) -> str:
+    """Return the one profile of a table of runs."""
+    profiles = sorted(map(str, runs["profile"].unique()))
+    if len(profiles) != 1 or profiles[0] not in PROFILES:
+        found = ", ".join(profiles) or "no run at all"
+        message = f"column 'profile' of the runs: {found}; allowed is one of {', '.join(PROFILES)}: rerun the stage"
+        raise ResultsError(message)
+    return profiles[0]
+
+
+def _claim_record(
+    claim: Claim, result: Result, tests: Sequence[Result], corrected: Sequence[Result]
+) -> dict[str, Any]:
+    written = claim.model_dump(include={"id", "kind", "statement", "source", "reported"})
+    said = {"superseded_by": claim.superseded_by, "underpowered": claim.underpowered}
+    record = {
+        **written,
+        **{key: text for key, text in said.items() if text is not None},
+        "family": "primary" if claim.is_primary else None,
+        "verdict": None if result.verdict is None else result.verdict.value,
+        "reason": result.reason,
+        "exploratory": claim.kind == "exploratory",
+        "tests": [_with_holm(test.record, result.p_holm) for test in tests],
+    }
+    if claim.correction is None:
+        return record
+    corrections = [_with_holm(test.record, result.p_holm) for test in corrected]
+    return record | {"correction": {"statement": claim.correction.statement, "tests": corrections}}
+
+
+def _with_holm(record: dict[str, Any], p_holm: float | None) -> dict[str, Any]:
+    """Give the claim's adjusted p to each of its tests that has a p."""
+    return {**record, "p_holm": p_holm} if record.get("p") is not None else record
+
+
+def _robustness(
+    claim: Claim, result: Result, tests: Sequence[Result], runs: pd.DataFrame, estimands: Mapping[str, Estimand]
+) -> dict[str, Any]:
+    """Read the claim under its variations, and mark a word that one of them flips."""
+    if not claim.robustness:
+        return {}
+    variations = []
+    for variation in claim.robustness:
+        test = next(test for test in claim.deciding if variation.of in (None, test.estimand))
+        varied = test.model_copy(update={"estimand": variation.estimand})
+        own = tests[claim.tests.index(test)]
+        found, flips, why = vary(varied, own, result.verdict, estimands[variation.estimand](runs))
+        ends = {end: found.record[end] for end in ("estimate", "low", "high", "n")}
+        names = {"name": variation.name, "estimand": variation.estimand, "of": test.estimand}
+        variations.append(names | {"flips": flips, "why": why} | ends)
+    flipping = [variation["name"] for variation in variations if variation["flips"]]
+    if not flipping:
+        return {"robustness": variations}
+    reason = f"{result.reason} The word flips under {', '.join(flipping)}."
+    return {"robustness": variations, "verdict": f"{result.verdict}{FRAGILE}", "reason": reason}
+
+
+def headline_numbers(claim_records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the numbers of metrics.json by claim: of its first test what has been measured."""
+    keys = ("estimate", "low", "high", "n", "max_error")
+    return {
+        record["id"]: {key: record["tests"][0][key] for key in keys if record["tests"][0].get(key) is not None}
+        for record in claim_records
+    }
+
+
+def write_verdicts(name: str, *, timing: bool) -> None:
+    """Judge a replication's claims and write its verdicts.
+
+    Reads replications/<name>/claims.yaml and results/<name>/runs.csv; writes verdicts.json and metrics.json
+    beside the runs. With timing, reads timings.csv and writes timing_verdicts.json only.
+
+    Args:
+        name: Folder of the replication.
+        timing: Judge the claims of kind timing instead of all others.
+
+    Raises:
+        ResultsError: If the runs are missing; the message names the stage that makes them.
+    """
+    claims = read_claims(Path("replications") / name / "claims.yaml")
+    estimands = load_estimands(f"replications.{name}.estimands", claims)
+    results = Path("results") / name
+    table, stage = ("timings.csv", f"{name}_timing") if timing else ("runs.csv", name)
+    if not (results / table).exists():
+        message = f"{results / table} is missing; run `dvc repro {stage}`"
+        raise ResultsError(message)
+    runs = read_runs(results / table)
+    judged = [claim for claim in claims if (claim.kind == "timing") == timing]
+    num_primary = sum(claim.is_primary for claim in claims)
+    records = judge_runs(judged, runs, estimands, num_primary=num_primary)
+    verdicts = {"schema": 1, "replication": name, "profile": profile_of(runs), "claims": records}
+    write_json(results / ("timing_verdicts.json" if timing else "verdicts.json"), verdicts)
+    if not timing:
+        write_json(results / "metrics.json", headline_numbers(records))

@@ -238,7 +238,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore
 def _claims_in(text: bytes) -> Sequence[dict[str, Any]]:
     """Read claims.yaml of any time; there is no claim in one that cannot be read, since nobody can mend it now."""
     try:
-        return parse(ClaimsFile, yaml.load(text, Loader=_Loader), source="claims.yaml").claims
+        return parse(ClaimsFile, _Loader(text).get_single_data(), source="claims.yaml").claims
     except (yaml.YAMLError, ConfigError):
         return ()
 

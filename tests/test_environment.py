@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from paperkit import config
+from paperkit import config, history
 from paperkit.config import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -248,8 +248,10 @@ def test_no_file_is_read_by_a_loader_that_runs_code():
     assert unsafe_loads(ROOT) == []
 
 
-def test_the_one_yaml_loader_is_a_safe_one():
-    assert issubclass(config._UniqueKeyLoader, yaml.SafeLoader)
+@pytest.mark.parametrize("loader", [config._UniqueKeyLoader, history._Loader])
+def test_the_two_yaml_loaders_are_safe_ones(loader):
+    assert issubclass(loader, yaml.constructor.SafeConstructor)
+    assert not issubclass(yaml.UnsafeLoader, yaml.constructor.SafeConstructor)
 
 
 @pytest.mark.parametrize(

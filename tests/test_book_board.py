@@ -3,9 +3,9 @@
 import re
 
 import pytest
-import yaml
 from sphinx.errors import ExtensionError
 
+from paperkit.pipeline import found_replications
 from tests.built_book import BOOK, ROOT
 from tests.tiny_book import CLAIMS, claim, identity, posts
 
@@ -130,7 +130,7 @@ def test_a_map_that_is_refused_stops_the_build_and_says_where(tiny, directive):
 def test_every_replication_and_every_post_of_the_list_is_on_the_map():
     content = read_posts(BOOK / "posts.yaml", ROOT / "results")
     states = {post["replication"]: post["state"] for post in content.posts if "replication" in post}
-    for name in yaml.safe_load((ROOT / "params.yaml").read_text())["replications"]:
+    for name in found_replications(ROOT):
         assert states[name] in ("done", "in work")
     assert len(content.posts) == 34
     assert [post["date"] for post in content.posts] == sorted(post["date"] for post in content.posts)

@@ -33,7 +33,7 @@ MAX_RUNS_BYTES = 2_000_000
 MAX_CURVE_POINTS = 50
 # A machine's BLAS and vector units move the last digits of a statistic, and an end of an interval may lie near zero.
 ROUNDING, NOTHING = 1e-9, 1e-12
-FILES = ("__init__.py", "README.md", "claims.yaml", "experiment.py", "params.yaml", "estimands.py")
+FILES = ("__init__.py", "README.md", "about.yaml", "claims.yaml", "experiment.py", "params.yaml", "estimands.py")
 ROLES = (*TRAINS, "estimands", "figures", "__init__")
 RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")

@@ -95,7 +95,7 @@ TOY = {
         "pathlib.Path('results/toy').mkdir(parents=True, exist_ok=True)\n"
         "pathlib.Path('results/toy/verdicts.json').write_text(json.dumps({'claims': claims}))\n"
     ),
-    **{f"replications/toy/{file}": "" for file in ("__init__.py", "README.md", "mean.py")},
+    **{f"replications/toy/{file}": "" for file in ("__init__.py", "README.md", "about.yaml", "mean.py")},
     "replications/toy/test_mean.py": "def test_the_mean():\n    pass\n",
     "replications/toy/experiment.py": MAIN.format("", "experiment", ""),
     "replications/toy/timing.py": MAIN.format("_timing", "timing", ", kind=TIMING"),

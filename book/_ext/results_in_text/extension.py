@@ -22,14 +22,17 @@ from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole,
 
 
 def resolve_roots(app: Sphinx, config: Config) -> None:
-    """Take the folders relative to the book's folder, as the configuration file means them.
+    """Take the folders relative to the book's folder, as the configuration file means them, and all bibliographies.
 
     Args:
         app: The application.
-        config: Its configuration; `results_root`, `figures_root` and `replications_root` become absolute.
+        config: Its configuration; `results_root`, `figures_root` and `replications_root` become absolute, and each
+            replication's references.bib joins `bibtex_bibfiles`.
     """
     for key in ("results_root", "figures_root", "replications_root"):
         config[key] = str(Path(app.srcdir, config[key]).resolve())
+    found = sorted(Path(config.replications_root).glob("*/references.bib"))
+    config.bibtex_bibfiles = [*config.bibtex_bibfiles, *map(str, found)]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

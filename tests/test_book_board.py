@@ -161,6 +161,13 @@ def test_every_replication_and_every_post_of_the_list_is_on_the_map():
     assert [post["date"] for post in content.posts] == sorted(post["date"] for post in content.posts)
 
 
+def test_a_replication_brings_its_bibliography_in_its_folder(tiny):
+    entry = "@misc{own2023, title={Another title}, author={Two, Some}, year={2023}}\n"
+    (tiny.replications / "lion/references.bib").write_text(entry)
+    html = tiny.build("See {cite:t}`own2023` and {cite:t}`someone2023`.\n\n```{bibliography}\n```\n")
+    assert "Another title" in html
+
+
 # --- search --------------------------------------------------------------------------------------------------
 
 

@@ -183,10 +183,11 @@ def _outs(path: str) -> list[dict[str, Any]]:
 
 def _for_each(command: str, deps: Mapping[str, set[str]], made: dict[str, Any]) -> dict[str, Any]:
     """Make one group of stages, whose names are those of dvc.lock: verdicts@lion."""
-    # DVC has one list of deps for all of a group: what only some depend on is named by keys, and a stage that has
-    # fewer of them repeats one that it has anyway.
+    # DVC has one list of deps for all of a group. It holds what any of them has from paperkit (they take seconds). Of
+    # their own folders, what only some depend on is named by keys; one that has fewer repeats another dep.
     templates = {name: {re.sub(rf"(?<=/){name}(?=/|$)", "${key}", dep) for dep in own} for name, own in deps.items()}
-    shared = sorted(set.intersection(*templates.values()))
+    own_to_all = set.intersection(*templates.values())
+    shared = sorted(own_to_all | {dep for of in templates.values() for dep in of if "${key}" not in dep})
     more = {name: sorted(own - set(shared)) for name, own in templates.items()}
     places = range(max(map(len, more.values())))
     keys = {

@@ -8,7 +8,7 @@ export PYTHONHASHSEED := 0
 # Results are committed to git; DVC must not ask whether to overwrite what it finds.
 DVC := dvc --quiet
 
-.PHONY: help check-python setup pull repro rerun book changes test bench data clean
+.PHONY: help check-python setup pull repro rerun pipeline check book changes test bench data clean
 
 help:  ## Show what each command does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -34,15 +34,21 @@ pull: setup  ## Fetch the data from the remote inside the repository
 
 repro: pull  ## Environment, data, pipeline, book; does only what is not done yet
 	@echo "== Pipeline: dvc repro"
+	@python -m paperkit pipeline
 	@dvc repro
+	@python -m paperkit pipeline
 	@$(MAKE) --no-print-directory book
 
 rerun: pull  ## Train everything again (or NAME=lion alone), then verdicts, figures and book
 	@echo "== Pipeline: $${NAME:-all training stages} again"
-	@PAPERKIT_RERUN=1 dvc repro --single-item --force $${NAME:-$$(python -c "import yaml; \
-	  p = yaml.safe_load(open('params.yaml')); print(*p['replications'], *(name + '_timing' for name in p['timed']))")}
-	@dvc repro
-	@$(MAKE) --no-print-directory book
+	@PAPERKIT_RERUN=1 dvc repro --single-item --force $${NAME:-$$(dvc stage list --name-only | grep -v @)}
+	@$(MAKE) --no-print-directory repro
+
+pipeline: setup  ## Write dvc.yaml, the book's contents and the README's table from the replications' folders
+	@python -m paperkit pipeline
+
+check: pull  ## Say everything that a replication lacks: make check NAME=lion
+	@python -m paperkit check "$${NAME:?say which one: make check NAME=lion}"
 
 book: pull  ## Build the book from the committed results
 	@echo "== Book: book/_build/html"

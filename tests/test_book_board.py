@@ -1,11 +1,12 @@
 """The board of verdicts, the map of posts, search in two languages, and cells that run, on a tiny book."""
 
 import re
+import shutil
 
 import pytest
-import yaml
 from sphinx.errors import ExtensionError
 
+from paperkit.pipeline import found_replications
 from tests.built_book import BOOK, ROOT
 from tests.tiny_book import CLAIMS, claim, identity, posts
 
@@ -70,9 +71,11 @@ def test_pretrained_arms_stand_on_the_board_under_their_replication(tiny):
     assert 'href="replications/lion.html#claim-lion-pretrained-c6"' in html
 
 
-def test_results_of_a_replication_that_posts_yaml_does_not_name_stop_the_build(tiny):
+def test_results_of_a_replication_that_does_not_say_what_it_is_about_stop_the_build(tiny):
     tiny.write_verdicts([claim()], name="tiger")
-    with pytest.raises(ExtensionError, match=r"index\.md:\d+: directive verdict-board: (?s:.*)add 'tiger'"):
+    with pytest.raises(
+        ExtensionError, match=r"index\.md:\d+: directive verdict-board: .*tiger/about\.yaml is missing"
+    ):
         tiny.build(BOARD)
 
 
@@ -81,9 +84,6 @@ def test_results_of_a_replication_that_posts_yaml_does_not_name_stop_the_build(t
 
 def test_the_map_shows_every_post_with_its_state_and_links_to_pages_that_are_there(tiny):
     tiny.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
-    content = posts()
-    content["posts"][0]["state"] = "done"
-    tiny.write_posts(content)
     html = tiny.build(MAP)
     assert values_of(html, "state") == ["done", "in work", "in work", "next", "nothing to run"]
     assert [entry["order"][0] for entry in facets_of(html) if entry["facet"] == "state"] == list("01124")
@@ -93,47 +93,79 @@ def test_the_map_shows_every_post_with_its_state_and_links_to_pages_that_are_the
     assert 'href="https://kexue.fm/archives/4"' in html
 
 
+def test_a_post_that_is_taken_up_needs_no_change_of_the_list_and_one_that_is_given_back_neither(tiny):
+    def states():
+        content = read_posts(tiny.source / "posts.yaml", tiny.results, tiny.replications)
+        return {post["archive"]: post["state"] for post in content.posts}
+
+    tiny.write_about("new", posts=[4], question="What does the new one do?")
+    assert states()[4] == "in work"
+    tiny.write_verdicts([claim()], name="new")
+    assert states()[4] == "in work"
+    tiny.write_page("replications/new", "# New\n")
+    assert states()[4] == "done"
+    shutil.rmtree(tiny.replications / "new")
+    assert states()[4] == "next"
+    shutil.rmtree(tiny.replications / "emo")
+    assert states()[2] == "later"
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda c: c["posts"][3].update(state="done"), "name a replication for 'done' and 'in work'"),
-        (lambda c: c["posts"][0].update(state="next"), "name a replication for 'done' and 'in work'"),
-        (lambda c: c["posts"][0].update(state="soon"), r"posts\.0\.state: 'soon' is not one of"),
+        (lambda c: c["posts"][3].update(state="in work"), "name a replication for 'in work', and for no other"),
+        (lambda c: c["posts"][3].update(replication="new"), "name a replication for 'in work', and for no other"),
+        (lambda c: c["posts"][3].update(state="done"), r"posts\.3\.state: 'done' is not one of"),
         (lambda c: c["posts"][0].update(topic="cats"), r"post 1: no topic 'cats'; there are losses, optimizers"),
         (lambda c: c["posts"][1].update(archive=1), "post 1 is given twice"),
-        (lambda c: c["posts"][0].update(replication="tiger"), "'tiger' is not under `replications`"),
         (lambda c: c["posts"][3].update(kinds=[]), "post 4: `kinds` is empty exactly where there is nothing to run"),
         (lambda c: c["posts"][4].update(kinds=["tool"]), "post 5: `kinds` is empty exactly where"),
         (lambda c: c["posts"][4].update(colour="red"), "'colour' was unexpected"),
-        (lambda c: c["replications"]["lion"].update(post=2), "its leading post 2 does not name it"),
-        (lambda c: c["replications"]["lion"].update(question="Lion."), "'Lion.' does not match"),
-        (lambda c: c["replications"].pop("lion"), "results/lion belongs to no replication here"),
-        (lambda c: c["posts"][0].update(state="done"), r"its page replications/lion\.md is missing; it is in work"),
-        (lambda c: c["posts"][1].update(state="done"), r"results/emo/verdicts\.json is missing; it is in work"),
+        (lambda c: c["posts"].pop(0), r"replications/lion/about\.yaml names post 1; add it to the list"),
     ],
 )
-def test_a_map_that_contradicts_itself_or_the_disk_is_refused(tiny, change, complaint):
+def test_a_list_of_posts_that_contradicts_itself_is_refused(tiny, change, complaint):
     content = posts()
     change(content)
     tiny.write_posts(content)
     with pytest.raises(BookDataError, match=complaint):
-        read_posts(tiny.source / "posts.yaml", tiny.results)
+        read_posts(tiny.source / "posts.yaml", tiny.results, tiny.replications)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"posts": [1]}, "post 1 is named by lion and new; leave it to one"),
+        ({"posts": []}, r"new/about\.yaml does not fit (?s:.*)posts: \[\] should be non-empty"),
+        ({"question": "New."}, "'New.' does not match"),
+        ({"colour": "red"}, "'colour' was unexpected"),
+    ],
+)
+def test_a_replication_that_says_wrongly_what_it_is_about_is_refused(tiny, change, complaint):
+    tiny.write_about("new", **({"posts": [4], "question": "What does the new one do?"} | change))
+    with pytest.raises(BookDataError, match=complaint):
+        read_posts(tiny.source / "posts.yaml", tiny.results, tiny.replications)
 
 
 @pytest.mark.parametrize("directive", [BOARD, MAP])
 def test_a_map_that_is_refused_stops_the_build_and_says_where(tiny, directive):
-    tiny.write_posts(posts(topics={"losses": "Losses"}))
+    tiny.write_posts(posts() | {"topics": {"losses": "Losses"}})
     with pytest.raises(ExtensionError, match=r"index\.md:\d+: directive [\w-]+: (?s:.*)no topic 'optimizers'"):
         tiny.build(directive)
 
 
 def test_every_replication_and_every_post_of_the_list_is_on_the_map():
-    content = read_posts(BOOK / "posts.yaml", ROOT / "results")
-    states = {post["replication"]: post["state"] for post in content.posts if "replication" in post}
-    for name in yaml.safe_load((ROOT / "params.yaml").read_text())["replications"]:
-        assert states[name] in ("done", "in work")
+    content = read_posts(BOOK / "posts.yaml", ROOT / "results", ROOT / "replications")
+    assert list(content.replications) == found_replications(ROOT)
     assert len(content.posts) == 34
     assert [post["date"] for post in content.posts] == sorted(post["date"] for post in content.posts)
+
+
+def test_a_replication_brings_its_bibliography_in_its_folder(tiny):
+    entry = "@misc{own2023, title={Another title}, author={Two, Some}, year={2023}}\n"
+    (tiny.replications / "lion/references.bib").write_text(entry)
+    html = tiny.build("See {cite:t}`own2023` and {cite:t}`someone2023`.\n\n```{bibliography}\n```\n")
+    assert "Another title" in html
 
 
 # --- search --------------------------------------------------------------------------------------------------

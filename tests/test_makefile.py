@@ -54,7 +54,7 @@ def interpreter(path: Path, version: tuple[int, int, int]) -> Path:
 
 
 def test_help_lists_every_target(folder):
-    assert {"repro", "rerun", "test", "book", "bench", "data"} <= targets(
+    assert {"repro", "rerun", "pipeline", "check", "test", "book", "bench", "data"} <= targets(
         (folder / "Makefile").read_text(encoding="utf-8")
     )
     assert undocumented(folder) == set()

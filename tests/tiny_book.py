@@ -41,20 +41,16 @@ def provenance(**changes):
     return record | where | {"deps": code} | changes
 
 
-def posts(**changes):
-    """posts.yaml of three replications in work, one planned post and an essay."""
-    names = {"lion": 1, "emo": 2, "odd": 3}
+def posts():
+    """posts.yaml of three posts that replications take up, one planned and an essay."""
     written = {"date": "2023-02-16", "title": "A title", "chinese": "训练狮优化器", "topic": "optimizers"}
-    named = [
-        {"archive": n, "kinds": ["experiment"], "state": "in work", "replication": name} for name, n in names.items()
-    ]
+    taken = [{"archive": number, "kinds": ["experiment"]} for number in (1, 2, 3)]
     rest = [{"archive": 4, "kinds": ["tool"], "state": "next"}, {"archive": 5, "kinds": [], "state": "nothing to run"}]
     return {
         "schema": 1,
         "topics": {"optimizers": "Optimizers", "losses": "Losses"},
-        "replications": {name: {"post": n, "question": f"What does {name} do?"} for name, n in names.items()},
-        "posts": [written | post for post in named + rest],
-    } | changes
+        "posts": [written | post for post in taken + rest],
+    }
 
 
 class CompiledTemplates(BytecodeCache):
@@ -83,7 +79,9 @@ class TinyBook:
 
     def __init__(self, folder):
         self.source, self.output = folder / "book", folder / "html"
-        self.results, self.figures = folder / "results", folder / "figures"
+        self.results, self.figures, self.replications = (
+            folder / name for name in ("results", "figures", "replications")
+        )
         self.source.mkdir()
         self.write_page("index", "# Index\n")
         (self.source / "references.bib").write_text(
@@ -96,9 +94,16 @@ class TinyBook:
         )
         self.write_verdicts([claim()])
         self.write_posts(posts())
+        for number, name in enumerate(("lion", "emo", "odd"), start=1):
+            self.write_about(name, posts=[number], question=f"What does {name} do?")
 
     def write_posts(self, content):
         (self.source / "posts.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+
+    def write_about(self, name, **content):
+        path = self.replications / name / "about.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
 
     def write_page(self, name, text):
         path = self.source / f"{name}.md"

@@ -22,9 +22,11 @@ from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole,
 
 
 def resolve_roots(app: Sphinx, config: Config) -> None:
-    """Take the folders relative to the book's folder, as the configuration file means them."""
+    """Take the folders relative to the book's folder, as the configuration file means them, and all bibliographies."""
     for key in ("results_root", "figures_root", "replications_root"):
         config[key] = str(Path(app.srcdir, config[key]).resolve())
+    found = sorted(Path(config.replications_root).glob("*/references.bib"))
+    config.bibtex_bibfiles = [*config.bibtex_bibfiles, *map(str, found)]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

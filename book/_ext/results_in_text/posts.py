@@ -1,4 +1,7 @@
-"""The posts this book is about, as book/posts.yaml names them: checked against its schema, results and pages."""
+"""The posts this book is about: those of book/posts.yaml, and which of them a replication's about.yaml takes up.
+
+Nothing here knows Sphinx.
+"""
 
 import re
 from collections import Counter
@@ -7,98 +10,89 @@ from typing import Any, NamedTuple
 
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
 
-_WITH_REPLICATION = ("done", "in work")
 # The results of these profiles stand in folders of their own, and on the page of their replication.
 _PROFILE = re.compile("_(pretrained|gpu|paper)$")
 
 
 class Posts(NamedTuple):
-    """The content of posts.yaml."""
+    """The posts and what has become of them."""
 
-    topics: dict[str, str]  # name of each topic on the page
-    replications: dict[str, dict[str, Any]]  # of each `post`, the post that gives it its topic, and `question`
-    posts: list[dict[str, Any]]  # in the order of the file
+    topics: dict[str, str]
+    replications: dict[str, dict[str, Any]]
+    posts: list[dict[str, Any]]
 
     def topic_of(self, folder: str) -> str:
-        """Return the topic of a replication, as the page names it, by its folder below results/."""
-        lead = self._replication(folder)["post"]
+        """Return the topic of a replication."""
+        lead = self._replication(folder)["posts"][0]
         return self.topics[next(post["topic"] for post in self.posts if post["archive"] == lead)]
 
     def question_of(self, folder: str) -> str:
-        """Return the question that a replication's page answers, by its folder below results/."""
+        """Return the question that a replication's page answers."""
         return self._replication(folder)["question"]
 
     def _replication(self, folder: str) -> dict[str, Any]:
         name = page_of(folder)
         if name not in self.replications:
-            message = f"posts.yaml has no replication {name!r}; add it with its leading post and its question"
+            message = (
+                f"replications/{name}/about.yaml is missing; it names the posts and the question of results/{folder}"
+            )
             raise BookDataError(message)
         return self.replications[name]
 
 
 def page_of(folder: str) -> str:
-    """Return the page, below replications/, that prints the results of a folder below results/."""
+    """Return the page, below replications/, that prints the results of a folder."""
     return _PROFILE.sub("", folder)
 
 
-def read_posts(path: Path, results: Path) -> Posts:
-    """Read the posts and compare them with what is on disk."""
+def read_posts(path: Path, results: Path, replications: Path) -> Posts:
+    """Read the posts, and find which of them have been taken up."""
     content = read_checked_yaml(path, "posts.schema.json")
-    posts = Posts(content["topics"], content["replications"], content["posts"])
-    problems = [*_contradictions(posts), *_missing_on_disk(posts, path.parent / "replications", results)]
+    about = {
+        file.parent.name: read_checked_yaml(file, "about.schema.json")
+        for file in sorted(replications.glob("*/about.yaml"))
+    }
+    problems = [*_contradictions(content), *_untaken(content, about)]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         message = f"{path} is wrong:\n{lines}"
         raise BookDataError(message)
-    return posts
+    taken = {number: name for name, entry in about.items() for number in entry["posts"]}
+    posts = [{"state": "later"} | post for post in content["posts"]]
+    for post in posts:
+        if name := taken.get(post["archive"]):
+            parts = (results / name / "verdicts.json", path.parent / "replications" / f"{name}.md")
+            post |= {"replication": name, "state": "done" if all(part.is_file() for part in parts) else "in work"}
+    return Posts(content["topics"], about, posts)
 
 
-def _contradictions(posts: Posts) -> list[str]:
-    """Say where the file contradicts itself."""
-    problems = [
-        f"post {number} is given twice"
-        for number, count in Counter(post["archive"] for post in posts.posts).items()
-        if count > 1
-    ]
-    for post in posts.posts:
-        number, state, name = post["archive"], post["state"], post.get("replication")
-        if post["topic"] not in posts.topics:
-            problems.append(f"post {number}: no topic {post['topic']!r}; there are {', '.join(posts.topics)}")
-        if (state in _WITH_REPLICATION) != (name is not None):
-            problems.append(
-                f"post {number} is {state!r}: name a replication for 'done' and 'in work', and for no other"
-            )
-        if name is not None and name not in posts.replications:
-            problems.append(f"post {number}: replication {name!r} is not under `replications`; add it there")
+def _contradictions(content: dict[str, Any]) -> list[str]:
+    """Say where posts.yaml contradicts itself."""
+    numbers = Counter(post["archive"] for post in content["posts"])
+    problems = [f"post {number} is given twice" for number, count in numbers.items() if count > 1]
+    for post in content["posts"]:
+        number, state = post["archive"], post.get("state")
+        if post["topic"] not in content["topics"]:
+            problems.append(f"post {number}: no topic {post['topic']!r}; there are {', '.join(content['topics'])}")
+        if (state == "in work") != ("replication" in post):
+            problems.append(f"post {number} is {state!r}: name a replication for 'in work', and for no other")
         if (state == "nothing to run") != (not post["kinds"]):
             problems.append(f"post {number}: `kinds` is empty exactly where there is nothing to run")
-    named = {post["archive"]: post.get("replication") for post in posts.posts}
-    problems += [
-        f"replication {name!r}: its leading post {entry['post']} does not name it; let it say `replication: {name}`"
-        for name, entry in posts.replications.items()
-        if named.get(entry["post"]) != name
+    return problems
+
+
+def _untaken(content: dict[str, Any], about: dict[str, dict[str, Any]]) -> list[str]:
+    """Say which post that a replication names is not there, or is another replication's too."""
+    known = {post["archive"] for post in content["posts"]}
+    names: dict[int, list[str]] = {}
+    for name, entry in about.items():
+        for number in entry["posts"]:
+            names.setdefault(number, []).append(name)
+    return [
+        *(
+            f"replications/{of[0]}/about.yaml names post {n}; add it to the list"
+            for n, of in names.items()
+            if n not in known
+        ),
+        *(f"post {n} is named by {' and '.join(of)}; leave it to one" for n, of in names.items() if len(of) > 1),
     ]
-    return problems
-
-
-def _missing_on_disk(posts: Posts, pages: Path, results: Path) -> list[str]:
-    """Say which replication has results and no entry, or is called done and has no results or no page."""
-    problems = []
-    for folder in sorted(path.parent.name for path in results.glob("*/verdicts.json")):
-        if page_of(folder) not in posts.replications:
-            problems.append(
-                f"results/{folder} belongs to no replication here; add {page_of(folder)!r}, done or in work"
-            )
-    for post in posts.posts:
-        if post["state"] != "done":
-            continue
-        name = post.get("replication", "")
-        if not (results / name / "verdicts.json").is_file():
-            problems.append(
-                f"post {post['archive']} is done, and results/{name}/verdicts.json is missing; it is in work"
-            )
-        if not (pages / f"{name}.md").is_file():
-            problems.append(
-                f"post {post['archive']} is done, and its page replications/{name}.md is missing; it is in work"
-            )
-    return problems

@@ -23,7 +23,7 @@ class PostsMap(SphinxDirective):
         # Results and pages that appear or vanish can contradict the file.
         self.env.note_reread()
         try:
-            posts = read_posts(path, Path(self.config.results_root))
+            posts = read_posts(path, Path(self.config.results_root), Path(self.config.replications_root))
         except BookDataError as error:
             message = f"{self.get_location()}: directive posts-map: {error}"
             raise ExtensionError(message) from error

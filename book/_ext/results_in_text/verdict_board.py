@@ -35,14 +35,14 @@ VERDICT_ORDER = [
 
 
 class _OverAllReplications(SphinxDirective):
-    """What both tables share: they read all verdicts on disk, and posts.yaml for questions and topics."""
+    """What both tables share: they read all verdicts on disk, and questions and topics."""
 
     def _table(self, make_rows: Callable[[Posts, str, Verdicts], list[Row]], **form: Any) -> list[nodes.Node]:
         root, path = Path(self.config.results_root), Path(self.env.srcdir, "posts.yaml")
         # A new replication is a new folder, which no dependency on a file would notice.
         self.env.note_reread()
         try:
-            posts = read_posts(path, root)
+            posts = read_posts(path, root, Path(self.config.replications_root))
             rows = [row for name, verdicts in _all_verdicts(root) for row in make_rows(posts, name, verdicts)]
         except (BookDataError, ResultAddressError) as error:
             message = f"{self.get_location()}: directive {self.name}: {error}"

@@ -1,0 +1,448 @@
+"""What makes a replication complete: `python -m paperkit check NAME` (`make check NAME=lion`).
+
+A rule is a function of the repository's root and a replication's name that says, a sentence each, what is wrong. The
+test suite holds every replication to the same rules.
+"""
+
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from paperkit.claims.declarations import read_claims
+from paperkit.claims.verdicts import write_verdicts
+from paperkit.config import ConfigError, read_yaml
+from paperkit.datasets import SPLITS, read_table, write_table
+from paperkit.history import no_history, read_history
+from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
+from paperkit.provenance import content_hash, file_md5, fingerprint
+from paperkit.results import ResultsError, read_json, read_runs, read_trials
+
+COMMITTED_PROFILE = "cpu"
+MAX_RUNS_BYTES = 2_000_000
+MAX_CURVE_POINTS = 50
+# A machine's BLAS and vector units move the last digits of a statistic, and an end of an interval may lie near zero.
+ROUNDING, NOTHING = 1e-9, 1e-12
+FILES = ("__init__.py", "README.md", "about.yaml", "claims.yaml", "experiment.py", "params.yaml", "estimands.py")
+ROLES = (*TRAINS, "estimands", "figures", "__init__")
+RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
+TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
+MIN_TUNING_SEEDS = 3
+# Tuned on one seed, Lion moreover from two lists of betas, before race and one list were the rule; a claim of theirs
+# that is judged again is tuned by both.
+TUNED_BEFORE_THE_RACE = ("lion", "shared_embeddings")
+FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
+Rule = Callable[[Path, str], list[str]]
+
+
+def missing(root: Path, folder: str, names: tuple[str, ...]) -> list[str]:
+    """Name the files that a folder lacks."""
+    return [f"{folder}/{name} is missing" for name in names if not (root / folder / name).is_file()]
+
+
+def shape_problems(root: Path, name: str) -> list[str]:
+    """Check the folder: its files, an algorithm with a test, both profiles that are needed."""
+    folder = root / "replications" / name
+    needed = FILES + ("timing.yaml",) * has(root, name, "timing")
+    needed += ("claims_pretrained.yaml",) * has(root, name, "pretrained")
+    found = missing(root, f"replications/{name}", needed)
+    modules = {path.stem for path in folder.glob("*.py")} - {*ROLES}
+    if not any(f"test_{module}" in modules for module in modules):
+        found.append(f"replications/{name} has no <algorithm>.py with a test_<algorithm>.py beside it")
+    for params in ("params.yaml", "timing.yaml"):
+        if (folder / params).exists():
+            lacking = {"smoke", "cpu"} - set(read_yaml(folder / params))
+            found += [f"replications/{name}/{params} has no block {block}" for block in sorted(lacking)]
+    return found
+
+
+def registration_problems(root: Path, _: str) -> list[str]:
+    """Check that the shared files are what `make pipeline` writes from the folders."""
+    return [
+        f"{path} is not what the replications' folders and results say: run `make pipeline`"
+        for path, text in written_files(root).items()
+        if read_text(root / path) != text
+    ]
+
+
+def page_problems(root: Path, name: str) -> list[str]:
+    """Check that the page is there; `make pipeline` lists it in the table of contents."""
+    return missing(root, "book/replications", (f"{name}.md",))
+
+
+def results_problems(root: Path, name: str) -> list[str]:
+    """Check that the results are committed, and that each table is as its stage has written it."""
+    found = missing(root, f"results/{name}", RESULTS + TIMING_RESULTS * has(root, name, "timing"))
+    folder = root / "results" / name
+    for record in sorted(folder.glob("*provenance.json")):
+        outs = read_json(record).get("outs", {})
+        written = {table: file_md5(folder / table) if (folder / table).exists() else None for table in outs}
+        found += [
+            f"results/{name}/{table} is not what {record.name} says its stage has written: `git checkout` both, or "
+            "rerun the stage"
+            for table in outs
+            if written[table] != outs[table]
+        ]
+    made = {table for record in folder.glob("*provenance.json") for table in read_json(record).get("outs", {})}
+    known = made | {*RESULTS, *TIMING_RESULTS}
+    return found + [
+        f"results/{name}/{path.name} is of no stage" for path in folder.iterdir() if path.name not in known
+    ]
+
+
+def figures_problems(root: Path, name: str) -> list[str]:
+    """Check that every figure is on the page, and that every figure of the page is drawn."""
+    page = root / "book/replications" / f"{name}.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    shown = set(re.findall(r"^[`:]{3,}\{result-figure\}\s+(\S+)", text, flags=re.MULTILINE))
+    drawn = {path.relative_to(root / "figures").as_posix() for path in (root / "figures" / name).glob("*.svg")}
+    found = [f"figure {path} is drawn but not on the page" for path in sorted(drawn - shown)]
+    found += [f"figure {path} is on the page but not drawn" for path in sorted(shown - drawn)]
+    return [*found, f"figures/{name} holds no .svg"] if has(root, name, "figures") and not drawn else found
+
+
+def claims_problems(root: Path, name: str) -> list[str]:
+    """Check that claims.yaml is well formed, that its primary claims have the power they need, and its sources."""
+    path = root / "replications" / name / "claims.yaml"
+    cited = {claim.source.bib for claim in read_claims(path)} - {None}
+    files = [root / "book/references.bib", *root.glob("replications/*/references.bib")]
+    known = {key for file in files for key in re.findall(r"^@\w+\{([^,\s]+),", read_text(file), flags=re.MULTILINE)}
+    return [f"claims.yaml cites {key}, which is not in replications/{name}/references.bib" for key in cited - known]
+
+
+def verdicts_problems(root: Path, name: str) -> list[str]:
+    """Check that each claim is judged where it belongs, in the words of claims.yaml."""
+    claims = read_claims(root / "replications" / name / "claims.yaml")
+    found = []
+    for file, timing in [("verdicts.json", False)] + [("timing_verdicts.json", True)] * has(root, name, "timing"):
+        declared = {claim.id: claim.statement for claim in claims if (claim.kind == "timing") == timing}
+        judged = {claim["id"]: claim["statement"] for claim in read_json(root / "results" / name / file)["claims"]}
+        different = {key for key in declared.keys() | judged.keys() if declared.get(key) != judged.get(key)}
+        found += [f"results/{name}/{file}, claim {key}: not as in claims.yaml" for key in sorted(different)]
+    return found
+
+
+def recomputation_problems(root: Path, name: str) -> list[str]:
+    """Check that the committed verdicts are what paperkit.claims makes of the committed runs."""
+    # Words exactly, numbers up to the last digits, which BLAS and vector units round differently.
+    tables: dict[str, tuple[str, ...]] = {"runs.csv": ("verdicts.json", "metrics.json")}
+    if has(root, name, "timing"):
+        tables["timings.csv"] = ("timing_verdicts.json",)
+    made = [f"results/{name}/{file}" for files in tables.values() for file in files]
+    with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
+        for file in (f"replications/{name}/claims.yaml", *(f"results/{name}/{table}" for table in tables)):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            if (root / file).exists():
+                shutil.copyfile(root / file, file)
+        for table in tables:
+            write_verdicts(name, timing=table == "timings.csv")
+        recomputed = {file: read_json(Path(file)) for file in made}
+    return [
+        f"{file} is not what {name}'s runs and claims.yaml give, first at{path}: run `dvc repro` and commit what it "
+        "changes; if it changes nothing, the file was edited by hand: `git checkout` it and run `dvc repro` again"
+        for file, content in recomputed.items()
+        if (path := first_difference(content, read_json(root / file)))
+    ]
+
+
+def first_difference(expected: Any, found: Any, path: str = "") -> str | None:
+    """Say where two JSON contents differ by more than rounding."""
+    if isinstance(expected, float) and isinstance(found, float):
+        return None if math.isclose(expected, found, rel_tol=ROUNDING, abs_tol=NOTHING) else path
+    if isinstance(expected, dict) and isinstance(found, dict) and expected.keys() == found.keys():
+        parts = [(expected[key], found[key], f"{path} {key}") for key in expected]
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        names = [one.get("id", number) if isinstance(one, dict) else number for number, one in enumerate(expected)]
+        parts = [(*pair, f"{path}[{name}]") for *pair, name in zip(expected, found, names, strict=True)]
+    else:
+        return None if expected == found else path
+    return next(filter(None, (first_difference(*part) for part in parts)), None)
+
+
+def profile_problems(root: Path, name: str) -> list[str]:
+    """Check that what is committed was run at the profile of committed results."""
+    folder = root / "results" / name
+    profiles = {file: {read_json(folder / file)["profile"]} for file in ("verdicts.json", "provenance.json")}
+    profiles["runs.csv"] = set(read_runs(folder / "runs.csv")["profile"])
+    if (folder / "trials.csv").exists():
+        profiles["trials.csv"] = set(read_trials(folder / "trials.csv")["profile"])
+    if has(root, name, "timing"):
+        profiles["timings.csv"] = set(read_runs(folder / "timings.csv")["profile"])
+        profiles["timing_verdicts.json"] = {read_json(folder / "timing_verdicts.json")["profile"]}
+    return [
+        f"results/{name}/{file} says profile {', '.join(sorted(found)) or 'nothing'}, not {COMMITTED_PROFILE}"
+        for file, found in profiles.items()
+        if found != {COMMITTED_PROFILE}
+    ]
+
+
+def size_problems(root: Path, name: str) -> list[str]:
+    """Check that the runs stay small enough for git, and their curves coarse enough."""
+    path = root / "results" / name / "runs.csv"
+    runs = read_runs(path)
+    by_run = runs.groupby(["experiment", "arm", "seed", "config"])["step"]
+    points = {run: len(set(steps)) for run, steps in by_run}
+    found = [
+        f"{path.name}: {run} has {count} curve points" for run, count in points.items() if count > MAX_CURVE_POINTS
+    ]
+    size = path.stat().st_size
+    return [*found, f"{path.name} has {size} bytes, more than {MAX_RUNS_BYTES}"] if size > MAX_RUNS_BYTES else found
+
+
+def provenance_problems(root: Path, name: str) -> list[str]:
+    """Check that each record belongs to the code and parameters as they are, and to the versions that it names."""
+    found = []
+    for path in sorted((root / "results" / name).glob("*provenance.json")):
+        record = read_json(path)
+        known = {dep: root / dep for dep in record["deps"] if not dep.startswith("data/")}
+        changed = [
+            dep
+            for dep, file in known.items()
+            if not file.exists() or content_hash(file, record["profile"]) != record["deps"][dep]
+        ]
+        if changed:
+            found.append(f"results/{name}: {', '.join(changed)} changed since {path.name}; rerun {record['stage']}")
+        if record["fingerprint"] != fingerprint(record["profile"], record["deps"], record["versions"]):
+            found.append(
+                f"results/{name}/{path.name} was edited by hand: its fingerprint is of other code or versions"
+            )
+    return found
+
+
+def tuning_problems(root: Path, name: str) -> list[str]:
+    """Check that no tuning seed is reported, that arms chose from one list, and that what was selected was raced."""
+    folder = root / "results" / name
+    if not (folder / "trials.csv").exists():
+        return []
+    trials, runs = read_trials(folder / "trials.csv"), read_runs(folder / "runs.csv")
+    found = []
+    for experiment, of_search in trials.groupby("experiment"):
+        shared = set(of_search["seed"]) & set(runs.loc[runs["experiment"] == experiment, "seed"])
+        found += [f"results/{name}: {experiment} was tuned and is reported on seed {seed}" for seed in sorted(shared)]
+    if name in TUNED_BEFORE_THE_RACE:
+        return found
+    for experiment, of_search in trials.groupby("experiment"):
+        lists = {str(arm): frozenset(of_arm["config"]) for arm, of_arm in of_search.groupby("arm")}
+        if len(set(lists.values())) > 1:
+            found.append(f"results/{name}: {experiment}: the arms {', '.join(lists)} were not tuned from one list")
+    arm: Any  # a pair
+    for arm, selected in trials[trials["selected"]].groupby(["experiment", "arm"]):
+        number = len(set(selected["seed"]))
+        if number < MIN_TUNING_SEEDS:
+            found.append(
+                f"results/{name}: {', '.join(map(str, arm))} was selected on {number} tuning seeds; a race needs three"
+            )
+    return found
+
+
+def history_problems(root: Path, name: str) -> list[str]:
+    """Check in git that every rule was committed before its first result, and stands."""
+    return [] if no_history(root) else read_history(root, name).problems
+
+
+def older_versions(root: Path, name: str) -> dict[str, str]:
+    """Compare the versions that made a result with the lock, by name: "then -> now". To report, not to refuse."""
+    pinned = dict(
+        re.findall(r"^([\w.-]+)==(\S+)", (root / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    versions = read_json(root / "results" / name / "provenance.json").get("versions", {})
+    return {
+        library: f"{then} -> {pinned[library]}"
+        for library, then in versions.items()
+        if library in pinned and pinned[library] != then
+    }
+
+
+def orphans(root: Path) -> list[str]:
+    """Name pages, results and figures whose replication is gone."""
+    known = set(found_replications(root))
+    known_results = known | {f"{name}_pretrained" for name in known}
+    pages = (path for path in (root / "book/replications").glob("*.md") if path.stem not in known)
+    folders = (path for kind in ("results", "figures") for path in (root / kind).glob("*/"))
+    stale = [*pages, *(path for path in folders if path.name not in known_results)]
+    return [f"{path.relative_to(root).as_posix()} belongs to no replication" for path in stale]
+
+
+def forbidden_names(root: Path) -> list[str]:
+    """Name the Python files and folders whose name says nothing."""
+    paths = (
+        path
+        for top in ("paperkit", "build_data", "replications", "tests", "benchmarks", "book/_ext")
+        for path in _code(root / top)
+    )
+    return sorted(path.relative_to(root).as_posix() for path in paths if FORBIDDEN_NAME.fullmatch(path.stem))
+
+
+def _code(folder: Path) -> Iterator[Path]:
+    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return (path for path in paths if path.is_dir() or path.suffix == ".py")
+
+
+# What a replication has before its first result, and what its results have to fit.
+RULES: dict[str, Rule] = {
+    "shape": shape_problems,
+    "registration": registration_problems,
+    "claims": claims_problems,
+    "page": page_problems,
+}
+RULES_OF_RESULTS: dict[str, Rule] = {
+    "results": results_problems,
+    "figures": figures_problems,
+    "verdicts": verdicts_problems,
+    "recomputation": recomputation_problems,
+    "profile": profile_problems,
+    "size": size_problems,
+    "provenance": provenance_problems,
+    "tuning": tuning_problems,
+    "history": history_problems,
+}
+
+
+def problems(rule: Rule, root: Path, name: str) -> list[str]:
+    """Ask one rule.
+
+    Args:
+        rule: One of `RULES`, `RULES_OF_RESULTS` or `SLOW_RULES`.
+        root: The repository.
+        name: The replication.
+
+    Returns:
+        What is wrong, a sentence each; a file that is missing or damaged is one of them, not an error.
+    """
+    try:
+        return rule(root, name)
+    except (ResultsError, ConfigError, FileNotFoundError) as error:
+        return [str(error).replace(f"{root}/", "")]
+    except Exception as error:  # whatever a replication's own code raises is for its author to read
+        return [f"this could not be checked: {type(error).__name__}: {error}"]
+
+
+def smoke_problems(root: Path, name: str) -> list[str]:
+    """Run all stages of one replication at smoke scale in a copy: nothing of its kept runs or results is touched."""
+    with tempfile.TemporaryDirectory(prefix="a copy ") as scratch:
+        folder = Path(scratch)
+        for package in ("paperkit", "replications"):
+            shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
+        _make_small_data(root / "data", folder / "data")
+        for step in _smoke_steps(root, name):
+            done = _python(folder, *step)
+            if done.returncode:
+                return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
+        found = [
+            f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
+            for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]
+            if claim["kind"] == "experiment" and claim["verdict"] != "not tested at this scale"
+        ]
+        if has(root, name, "figures") and not list((folder / "figures" / name).glob("*.svg")):
+            found.append("figures.py draws no .svg from results at smoke scale")
+        if (folder / ".paperkit/runs" / name).exists():
+            found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
+        return found
+
+
+def _smoke_steps(root: Path, name: str) -> Iterator[tuple[str, ...]]:
+    out = ("--profile", "smoke", "--out", f"results/{name}")
+    yield (f"replications.{name}.experiment", *out)
+    yield ("paperkit.claims", name)
+    if has(root, name, "timing"):
+        yield (f"replications.{name}.timing", *out)
+        yield ("paperkit.claims", name, "--timing")
+    if has(root, name, "figures"):
+        yield (f"replications.{name}.figures",)
+
+
+def _make_small_data(source: Path, target: Path) -> None:
+    """Link the tables; of the speeches take every tenth: training a tokenizer on all takes twice as long."""
+    target.mkdir()
+    for table in source.glob("*.parquet"):
+        if table.stem != "sotu":
+            (target / table.name).symlink_to(table.resolve())
+    if not (source / "sotu.parquet").exists():
+        return
+    few = pd.concat([read_table("sotu", source, split=split).iloc[::10] for split in SPLITS])
+    write_table("sotu", few.to_dict("records"), target)
+
+
+def suite_problems(root: Path, name: str) -> list[str]:
+    """Run the tests in a replication's folder."""
+    done = _python(root, "pytest", f"replications/{name}", "-q", "--tb=no", "-p", "no:cacheprovider")
+    if done.returncode == 0:
+        return []
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+)", done.stdout, flags=re.MULTILINE)
+    return [f"a test fails: {line}" for line in failed] or [f"pytest stops: {_cause(done.stderr + done.stdout)}"]
+
+
+def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # One worker, since the other core runs the tests; wide, since pytest cuts its lines at the width of the terminal.
+    environment = {**os.environ, "TQDM_DISABLE": "1", "LOKY_MAX_CPU_COUNT": "1", "COLUMNS": "500"}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def _cause(stderr: str) -> str:
+    """Say in a line why a command has failed: its message, or the end of its traceback with the place."""
+    message, traceback, _ = stderr.partition("Traceback (most recent call last):")
+    if not traceback:
+        return message.strip() or "it says nothing"
+    places = re.findall(r'File "[^"]*?((?:paperkit|replications)/[^"]+)", line (\d+)', stderr)
+    place = " ({}, line {})".format(*places[-1]) if places else ""
+    return f"{stderr.strip().splitlines()[-1]}{place}"
+
+
+def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
+    """Say everything that a replication lacks, whole and at once.
+
+    Args:
+        root: The repository.
+        name: The replication.
+        say: Takes each line.
+
+    Returns:
+        Whether nothing is missing. Results that have not been made yet are named, and are no fault.
+    """
+    if name not in found_replications(root):
+        say(f"replications/{name} is not there; there are {', '.join(found_replications(root))}")
+        return False
+    with ThreadPoolExecutor() as pool:
+        slow = {what: pool.submit(_timed, rule, root, name) for what, rule in SLOW_RULES.items()}
+        number = 0
+        has_results = (root / "results" / name).is_dir()
+        for what, rule in (RULES | (RULES_OF_RESULTS if has_results else {})).items():
+            number += _tell(say, what, problems(rule, root, name))
+        for what, running in slow.items():
+            seconds, found = running.result()
+            number += _tell(say, f"{what}, {seconds:.0f} s", found)
+    if not has_results:
+        say("results: none yet; commit claims.yaml, then run `make repro` and commit results, figures and dvc.lock")
+    elif no_history(root):
+        say(f"history: not checked: {no_history(root)}")
+    say(f"{name}: {number} things are missing." if number else f"{name}: nothing is missing.")
+    return not number
+
+
+SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "tests": suite_problems}
+
+
+def _timed(rule: Rule, root: Path, name: str) -> tuple[float, list[str]]:
+    start = time.monotonic()
+    found = problems(rule, root, name)
+    return time.monotonic() - start, found
+
+
+def _tell(say: Callable[[str], object], what: str, found: list[str]) -> int:
+    say(f"{what}: {'complete' if not found else ''}".rstrip())
+    for problem in found:
+        say("  - " + problem.replace("\n", "\n    "))
+    return len(found)

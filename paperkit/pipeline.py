@@ -1,0 +1,231 @@
+"""What tools write of every replication: dvc.yaml, the book's contents, the README's table (`make pipeline`).
+
+A replication is registered because its folder exists. A stage depends on what its module imports and reads: less would
+leave stale results, more would retrain for nothing.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paperkit import stage as stages_of
+from paperkit.config import ConfigError
+from paperkit.provenance import import_closure
+from paperkit.results import read_json
+from paperkit.stage import TRIALS, Kind
+
+# Modules with a stage that trains or reads a clock, and what is added to the replication's name.
+TRAINS = {"experiment": "", "timing": "_timing", "pretrained": "_pretrained"}
+BEGIN, END = "written by `make pipeline`: begin", "written by `make pipeline`: end"
+HEADER = """\
+# Written by `make pipeline` from the folders of replications/ and from what each stage's module imports.
+# persist: true because DVC deletes other outs before it runs a command: a refused configuration would lose committed
+# results. Figures are not persisted, so that none outlives the code that drew it.
+"""
+
+
+def found_replications(root: Path) -> list[str]:
+    """Name the folders of replications/ that hold anything but bytecode (an `__init__.py` may be what is missing)."""
+    folders = (path for path in sorted((root / "replications").glob("*/")) if path.name != "__pycache__")
+    return [folder.name for folder in folders if any("__pycache__" not in path.parts for path in folder.glob("*.*"))]
+
+
+def has(root: Path, name: str, role: str) -> bool:
+    """Say whether a replication has one of the modules that are found by their name."""
+    return (root / "replications" / name / f"{role}.py").is_file()
+
+
+def written_files(root: Path) -> dict[str, str]:
+    """Write the shared files that follow from the replications' folders, without touching the disk.
+
+    Args:
+        root: The repository; its packages have to be those that Python imports.
+
+    Returns:
+        Text by path relative to the root.
+
+    Raises:
+        ConfigError: If a stage's module calls `main` with a wrong name, or a file has lost the lines between which its
+            part is written.
+    """
+    return {
+        "dvc.yaml": dvc_yaml(root),
+        "book/_toc.yml": _between(root / "book/_toc.yml", f"  # {BEGIN}\n", f"  # {END}\n", _contents(root)),
+        "README.md": _between(root / "README.md", f"<!-- {BEGIN} -->\n", f"<!-- {END} -->\n", _verdict_table(root)),
+    }
+
+
+def write_pipeline(root: Path) -> list[str]:
+    """Bring the shared files up to date.
+
+    Args:
+        root: The repository.
+
+    Returns:
+        Paths of the files that have changed.
+    """
+    changed = {path: text for path, text in written_files(root).items() if read_text(root / path) != text}
+    for path, text in changed.items():
+        (root / path).write_text(text, encoding="utf-8")
+    return list(changed)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; one that is missing is empty."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def dvc_yaml(root: Path) -> str:
+    """Write dvc.yaml: a stage for each module that trains or reads a clock, then verdicts and figures of all."""
+    names = [name for name in found_replications(root) if has(root, name, "experiment")]
+    timed = [name for name in names if has(root, name, "timing")]
+    drawn = [name for name in names if has(root, name, "figures")]
+    stages = dict(_training_stage(root, name, role) for name in names for role in TRAINS if has(root, name, role))
+    verdicts = {"outs": _outs("results/${key}/verdicts.json"), "metrics": _outs("results/${key}/metrics.json")}
+    timings = {"outs": _outs("results/${key}/timing_verdicts.json")}
+    groups = {
+        "verdicts": (names, "paperkit.claims ${key}", verdicts),
+        "timing_verdicts": (timed, "paperkit.claims ${key} --timing", timings),
+        "figures": (drawn, "replications.${key}.figures", {"outs": [{"figures/${key}": {"cache": False}}]}),
+    }
+    for group, (members, module, made) in groups.items():
+        if members:
+            deps = {name: _deps_of_results(root, name, group) for name in members}
+            stages[group] = _for_each(f"python -m {module}", deps, made)
+    content = {"vars": ["params.yaml"], "stages": stages}
+    return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=119)
+
+
+def _training_stage(root: Path, name: str, role: str) -> tuple[str, dict[str, Any]]:
+    stage, module, folder = name + TRAINS[role], f"replications.{name}.{role}", f"replications/{name}"
+    source = read_text(root / folder / f"{role}.py")
+    call = main_call(source, f"{folder}/{role}.py")
+    for key, wanted in (("stage", stage), ("module", module)):
+        if call.get(key) != wanted:
+            message = f"{folder}/{role}.py: main({key}={call.get(key)!r}); by its folder it is {wanted!r}"
+            raise ConfigError(message)
+    kind: Kind = getattr(stages_of, call.get("kind", "TRAINING"))
+    closure = import_closure(module)
+    results = f"results/{name}" if role == "timing" else f"results/{stage}"
+    tables = [kind.runs, *[TRIALS] * ("paperkit.tuning" in closure)]
+    return stage, {
+        "desc": (ast.get_docstring(ast.parse(source)) or stage).partition("\n")[0],
+        "cmd": f"python -m {module} --profile ${{profile}} --out {results}",
+        "deps": sorted([*(f"data/{table}.parquet" for table in call.get("tables", ())), *_files(root, closure)]),
+        "params": [{f"{folder}/{kind.params}": ["${profile}"]}],
+        "outs": [out for table in tables for out in _outs(f"{results}/{table}")],
+    }
+
+
+def main_call(source: str, path: str) -> dict[str, Any]:
+    """Return the keywords of a module's call of `main`: literals by value, names by name.
+
+    Args:
+        source: Text of the module.
+        path: Where it stands, for errors.
+
+    Returns:
+        Value by keyword.
+
+    Raises:
+        ConfigError: If there is not exactly one call, or a keyword is neither.
+
+    Example:
+        >>> main_call('main(Config, run, stage="toy", tables=["x"], kind=TIMING)', "toy.py")
+        {'stage': 'toy', 'tables': ['x'], 'kind': 'TIMING'}
+    """
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "main"
+    ]
+    if len(calls) != 1:
+        message = f"{path}: {len(calls)} calls of main; a stage's module has one"
+        raise ConfigError(message)
+    keywords = {keyword.arg: keyword.value for keyword in calls[0].keywords if keyword.arg}
+    try:
+        return {
+            key: value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
+            for key, value in keywords.items()
+        }
+    except ValueError as error:
+        message = f"{path}: the keywords of main are literals or names, since the pipeline is written from them"
+        raise ConfigError(message) from error
+
+
+def _deps_of_results(root: Path, name: str, group: str) -> set[str]:
+    """List what verdicts or figures are made from."""
+    folder, results = f"replications/{name}", f"results/{name}"
+    if group == "figures":
+        # The folder, since each replication draws from what it has; provenance is in .dvcignore.
+        return {results, *_files(root, import_closure(f"replications.{name}.figures"))}
+    table = "timings.csv" if group == "timing_verdicts" else "runs.csv"
+    # paperkit.claims loads the estimands by name, which no import shows.
+    estimands = import_closure(f"replications.{name}.estimands") if has(root, name, "estimands") else ()
+    code = _files(root, {*import_closure("paperkit.claims.__main__"), *estimands})
+    return {f"{folder}/claims.yaml", f"{results}/{table}", *code}
+
+
+def _files(root: Path, modules: tuple[str, ...] | set[str]) -> Iterator[str]:
+    """Name the files of modules, packages included."""
+    for module in modules:
+        path = module.replace(".", "/")
+        yield f"{path}/__init__.py" if (root / path).is_dir() else f"{path}.py"
+
+
+def _outs(path: str) -> list[dict[str, Any]]:
+    return [{path: {"cache": False, "persist": True}}]
+
+
+def _for_each(command: str, deps: Mapping[str, set[str]], made: dict[str, Any]) -> dict[str, Any]:
+    """Make one group of stages, whose names are those of dvc.lock: verdicts@lion."""
+    # DVC has one list of deps for all of a group. It holds what any of them has from paperkit (they take seconds). Of
+    # their own folders, what only some depend on is named by keys; one that has fewer repeats another dep.
+    templates = {name: {re.sub(rf"(?<=/){name}(?=/|$)", "${key}", dep) for dep in own} for name, own in deps.items()}
+    own_to_all = set.intersection(*templates.values())
+    shared = sorted(own_to_all | {dep for of in templates.values() for dep in of if "${key}" not in dep})
+    more = {name: sorted(own - set(shared)) for name, own in templates.items()}
+    places = range(max(map(len, more.values())))
+    keys = {
+        name: {f"dep_{place}": [*own, *shared[:1] * len(places)][place].replace("${key}", name) for place in places}
+        for name, own in more.items()
+    }
+    listed = [*shared, *(f"${{item.dep_{place}}}" for place in places)]
+    return {"foreach": keys, "do": {"cmd": command, "deps": listed, **made}}
+
+
+def _contents(root: Path) -> str:
+    """List the pages of the replications, those in a page's folder below it."""
+    lines = []
+    for name in found_replications(root):
+        pages = root / "book/replications"
+        if (pages / f"{name}.md").is_file():
+            below = [f"    - file: replications/{name}/{path.stem}\n" for path in sorted((pages / name).glob("*.md"))]
+            lines += [f"  - file: replications/{name}\n", *["    sections:\n"] * bool(below), *below]
+    return "".join(lines)
+
+
+def _verdict_table(root: Path) -> str:
+    """List the primary claims with their verdicts. A row keeps its sentence; a new one has that of claims.yaml."""
+    kept = dict(re.findall(r"^\| (\S+ \| \S+): (.*) \| .+ \|$", read_text(root / "README.md"), flags=re.MULTILINE))
+    rows = ["| replication | claim | verdict |", "|---|---|---|"]
+    for path in sorted(root.glob("results/*/verdicts.json")):
+        for claim in read_json(path)["claims"]:
+            if claim["family"] == "primary" and not claim.get("superseded_by"):
+                place = f"{path.parent.name} | {claim['id']}"
+                rows.append(f"| {place}: {kept.get(place, claim['statement'])} | {claim['verdict']} |")
+    return "".join(f"{row}\n" for row in rows)
+
+
+def _between(path: Path, begin: str, end: str, part: str) -> str:
+    """Replace what stands between two lines of a file."""
+    head, found, rest = read_text(path).partition(begin)
+    _, also_found, tail = rest.partition(end)
+    if not (found and also_found):
+        message = f"{path.name} has lost the lines {begin.strip()!r} and {end.strip()!r}; restore them with git"
+        raise ConfigError(message)
+    return f"{head}{begin}{part}{end}{tail}"

@@ -1,0 +1,192 @@
+"""What `make pipeline` writes: stages that depend on what their modules import and read, contents, verdicts."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+from paperkit import pipeline
+from paperkit.config import ConfigError
+from paperkit.pipeline import BEGIN, END, dvc_yaml, main_call, write_pipeline, written_files
+from paperkit.results import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+CALL = 'if __name__ == "__main__":\n    main(Config, run, stage="{stage}", module="replications.{module}"{more})\n'
+IMPORTS = {
+    "replications.new.experiment": ("paperkit.stage", "paperkit.tuning", "replications.new.tasks.box"),
+    "replications.new.estimands": ("paperkit.results", "replications.new.bound"),
+    "replications.new.figures": ("paperkit.style", "replications.new.package"),
+}
+
+
+def write(root, files):
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+
+
+def replication(name, *, tables=""):
+    """The files of a replication with an experiment and a clock."""
+    folder = f"replications/{name}"
+    return {
+        f"{folder}/experiment.py": f'"""What {name} is.\n\nMore."""\n'
+        + CALL.format(stage=name, module=f"{name}.experiment", more=tables),
+        f"{folder}/timing.py": CALL.format(stage=f"{name}_timing", module=f"{name}.timing", more=", kind=TIMING"),
+        f"{folder}/claims.yaml": "",
+        f"book/replications/{name}.md": f"# {name}\n",
+    }
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """Two replications: one without estimands and figures, one with all that there is."""
+    monkeypatch.setattr(pipeline, "import_closure", lambda module: (module, *IMPORTS.get(module, ())))
+    write(tmp_path, replication("bare") | replication("new", tables=', tables=["sotu"]'))
+    write(
+        tmp_path, {f"replications/new/{file}.py": "" for file in ("estimands", "figures", "bound", "package/__init__")}
+    )
+    contents = f"root: index\nparts:\n- chapters:\n  # {BEGIN}\n  # {END}\n- chapters:\n  - file: cite\n"
+    rows = f"Before.\n<!-- {BEGIN} -->\n| new | C2: short and plain | holds |\n<!-- {END} -->\nAfter.\n"
+    write(tmp_path, {"params.yaml": "profile: cpu\n", "README.md": rows, "book/_toc.yml": contents})
+    (tmp_path / ".dvc").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def stages(repository):
+    """Its stages as DVC reads what is written."""
+    (repository / "dvc.yaml").write_text(dvc_yaml(repository), encoding="utf-8")
+    with Repo(str(repository), uninitialized=True) as repo:
+        return {stage.name: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)}
+
+
+def test_the_shared_files_are_what_the_folders_say():
+    stale = [path for path, text in written_files(ROOT).items() if (ROOT / path).read_text(encoding="utf-8") != text]
+    assert stale == [], f"{', '.join(stale)}: run `make pipeline`"
+
+
+def test_every_module_that_runs_has_a_stage_and_dvc_reads_it(stages):
+    assert {name: stage.cmd for name, stage in stages.items()} == {
+        "bare": "python -m replications.bare.experiment --profile cpu --out results/bare",
+        "bare_timing": "python -m replications.bare.timing --profile cpu --out results/bare",
+        "new": "python -m replications.new.experiment --profile cpu --out results/new",
+        "new_timing": "python -m replications.new.timing --profile cpu --out results/new",
+        "verdicts@bare": "python -m paperkit.claims bare",
+        "verdicts@new": "python -m paperkit.claims new",
+        "timing_verdicts@bare": "python -m paperkit.claims bare --timing",
+        "timing_verdicts@new": "python -m paperkit.claims new --timing",
+        "figures@new": "python -m replications.new.figures",
+    }
+    assert stages["new"].desc == "What new is."
+
+
+@pytest.mark.parametrize(
+    ("stage", "deps"),
+    [
+        (
+            "new",
+            "data/sotu.parquet paperkit/stage.py paperkit/tuning.py replications/new/experiment.py "
+            "replications/new/params.yaml replications/new/tasks/box.py",
+        ),
+        ("new_timing", "replications/new/timing.py replications/new/timing.yaml"),
+        (
+            "verdicts@new",
+            "paperkit/claims/__main__.py paperkit/results.py replications/new/bound.py replications/new/claims.yaml "
+            "replications/new/estimands.py results/new/runs.csv",
+        ),
+        # What another one's estimands import of paperkit is theirs too: DVC has one list for all verdicts.
+        (
+            "verdicts@bare",
+            "paperkit/claims/__main__.py paperkit/results.py replications/bare/claims.yaml results/bare/runs.csv",
+        ),
+        (
+            "timing_verdicts@bare",
+            "paperkit/claims/__main__.py paperkit/results.py replications/bare/claims.yaml results/bare/timings.csv",
+        ),
+        (
+            "figures@new",
+            "paperkit/style.py replications/new/figures.py replications/new/package/__init__.py results/new",
+        ),
+    ],
+)
+def test_a_stage_depends_on_what_its_module_imports_and_reads(stage, deps, stages):
+    assert sorted({dep.def_path for dep in stages[stage].deps}) == deps.split()
+
+
+def test_a_stage_that_tunes_has_a_ledger_and_what_a_command_may_not_lose_is_kept_while_it_runs(stages):
+    outs = {(out.def_path, out.persist) for stage in stages.values() for out in stage.outs}
+    assert outs == {
+        *((f"results/{name}/{file}", True) for name in ("bare", "new") for file in ("runs.csv", "timings.csv")),
+        *((f"results/{name}/{file}.json", True) for name in ("bare", "new") for file in ("verdicts", "metrics")),
+        *((f"results/{name}/timing_verdicts.json", True) for name in ("bare", "new")),
+        ("results/new/trials.csv", True),
+        ("figures/new", False),
+    }
+    assert not any(out.use_cache for stage in stages.values() for out in stage.outs)
+
+
+def test_a_stage_reads_the_block_of_its_profile(stages):
+    params = {dep.def_path: list(dep.params) for dep in stages["new"].deps if dep.def_path.endswith(".yaml")}
+    assert params == {"replications/new/params.yaml": ["cpu"]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('stage="new"', 'stage="old"', r"experiment\.py: main\(stage='old'\); by its folder it is 'new'"),
+        ("replications.new.exp", "replications.bare.exp", r"main\(module='replications\.bare\.experiment'\)"),
+        ("main(", "start(", r"new/experiment\.py: 0 calls of main"),
+        ('["sotu"]', "sorted(TABLES)", "the keywords of main are literals or names"),
+    ],
+)
+def test_a_module_whose_stage_cannot_be_written_is_refused(old, new, message, repository):
+    path = repository / "replications/new/experiment.py"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        dvc_yaml(repository)
+
+
+def test_the_tables_of_a_call_are_read_from_its_source():
+    source = CALL.format(stage="toy", module="b", more=', tables=["x", "y"], kind=TIMING')
+    assert main_call(source, "toy.py") == {
+        "stage": "toy",
+        "module": "replications.b",
+        "tables": ["x", "y"],
+        "kind": "TIMING",
+    }
+
+
+def test_pages_are_listed_with_those_in_their_folder_and_what_stands_around_stays(repository):
+    write(repository, {"book/replications/new/derivation.md": "# How\n", "book/replications/stray.md": "# Stray\n"})
+    assert "book/_toc.yml" in write_pipeline(repository)
+    chapters = [part["chapters"] for part in yaml.safe_load((repository / "book/_toc.yml").read_text())["parts"]]
+    sections = [{"file": "replications/new/derivation"}]
+    pages = [{"file": "replications/bare"}, {"file": "replications/new", "sections": sections}]
+    assert chapters == [pages, [{"file": "cite"}]]
+    assert write_pipeline(repository) == []
+
+
+def test_primary_claims_are_listed_with_their_verdicts_and_a_sentence_written_by_hand_stays(repository):
+    claims = [
+        {"id": "C1", "statement": "It is so.", "family": "primary", "verdict": "contradicted"},
+        {"id": "C2", "statement": "It is so, and long.", "family": "primary", "verdict": "inconclusive"},
+        {"id": "C3", "statement": "It was so.", "family": "primary", "verdict": "holds", "superseded_by": "C1"},
+        {"id": "C4", "statement": "It may be so.", "family": None, "verdict": "holds"},
+    ]
+    write_json(repository / "results/new/verdicts.json", {"claims": claims})
+    write_pipeline(repository)
+    text = (repository / "README.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("| new")] == [
+        "| new | C1: It is so. | contradicted |",
+        "| new | C2: short and plain | inconclusive |",
+    ]
+    assert text.startswith("Before.\n")
+    assert text.endswith("After.\n")
+
+
+def test_a_file_without_the_place_to_write_in_is_refused(repository):
+    write(repository, {"README.md": "Nothing.\n"})
+    with pytest.raises(ConfigError, match=r"README\.md has lost the lines"):
+        write_pipeline(repository)

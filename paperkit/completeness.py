@@ -26,7 +26,7 @@ from paperkit.config import ConfigError, read_yaml
 from paperkit.datasets import SPLITS, read_table, write_table
 from paperkit.history import no_history, read_history
 from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
-from paperkit.provenance import content_hash, file_md5, fingerprint
+from paperkit.provenance import NUMERICAL, content_hash, file_md5, fingerprint
 from paperkit.results import ResultsError, read_json, read_runs, read_trials
 
 COMMITTED_PROFILE = "cpu"
@@ -213,7 +213,10 @@ def provenance_problems(root: Path, name: str) -> list[str]:
         ]
         if changed:
             found.append(f"results/{name}: {', '.join(changed)} changed since {path.name}; rerun {record['stage']}")
-        if record["fingerprint"] != fingerprint(record["profile"], record["deps"], record["versions"]):
+        # The record has the names of the lock, which may write POT in small letters.
+        versions = {name.lower(): version for name, version in record["versions"].items()}
+        numerical = {name: versions[name.lower()] for name in NUMERICAL if name.lower() in versions}
+        if record["fingerprint"] != fingerprint(record["profile"], record["deps"], numerical):
             found.append(
                 f"results/{name}/{path.name} was edited by hand: its fingerprint is of other code or versions"
             )

@@ -189,7 +189,7 @@ def test_text_is_indexed_by_words_and_by_pieces_of_chinese(text, parts):
 
 def test_a_cell_is_shown_with_what_it_printed_and_follows_the_code(tiny):
     package = tiny.source.parent / "replications" / "lion"
-    package.mkdir(parents=True)
+    package.mkdir(parents=True, exist_ok=True)
     (package.parent / "__init__.py").touch()
     (package / "__init__.py").touch()
     (package / "number.py").write_text("number = 1\n")

@@ -150,7 +150,7 @@ def test_a_corrected_claim_must_be_in_an_erratum(book, evidence):
 def test_a_replication_with_a_corrected_claim_and_no_errata_stops_the_page_for_all(book):
     book.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
     book.write_verdicts([corrected()])
-    (book.source.parent / "replications" / "lion").mkdir(parents=True)
+    (book.source.parent / "replications" / "lion").mkdir(parents=True, exist_ok=True)
     with pytest.raises(ExtensionError, match=r"lion/errata\.yaml is missing"):
         book.build("```{errata}\n```")
 

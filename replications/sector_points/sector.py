@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["alternating_sum", "probability_gaps_below", "probability_in_sector", "smallest_sector", "wendel"]
+__all__ = ["probability_gaps_below", "probability_in_sector", "smallest_sector"]
 
 
 def probability_in_sector(n: int, angle: ArrayLike) -> NDArray[np.float64]:
@@ -56,8 +56,8 @@ def _in_share(n: int, share: float) -> float:
 def probability_gaps_below(n: int, x: float) -> float:
     """Return Q = P(all n gaps between n uniform points of a circle are at most x), x a share of the circle.
 
-    With R_m(t) = P(m gaps of a length t x are all at most x), Q = R_n(1/x) and, from de Boor's recursion for B-splines,
-    R_m(t) = R_{m-1}(t) + (m - t)/t (1 - 1/t)^(m-2) R_{m-1}(t - 1) for 1 < t < m: n ⌈1/x⌉ terms, none negative.
+    With R_m(t) = P(m gaps of a length t x are all at most x), Q = R_n(1/x); from the recursion of B-splines (de Boor)
+    R_m(t) = R_{m-1}(t) + (m - t)/t (1 - 1/t)^(m-2) R_{m-1}(t - 1) for 1 < t < m; no term is negative.
 
     Args:
         n: Number of points, at least 1.
@@ -94,52 +94,6 @@ def probability_gaps_below(n: int, x: float) -> float:
         gap = np.arange(m - levels + first, m - 1) + short
         r[first:-1] += gap / t[first:] * np.exp((m - 2) * log_ratio[first:]) * r[first + 1 :]
     return float(r[0])
-
-
-def alternating_sum(n: int, x: float) -> float:
-    """Return P(the longest gap exceeds x) by (10) as it is written, in float64 from left to right: for study.
-
-    Args:
-        n: Number of points, 1 to 1029 (beyond, binomial coefficients overflow).
-        x: A share of the circle, above 0.
-
-    Returns:
-        The sum of (-1)^(k-1) C(n, k) (1 - kx)^(n-1) over 1 - kx > 0; for small x far from a probability.
-
-    Raises:
-        ValueError: If n or x is out of range.
-
-    Example:
-        >>> alternating_sum(4, 0.5), abs(alternating_sum(100, 0.0101)) > 1e6
-        (0.5, True)
-    """
-    _require_count("n", n)
-    if n > 1029 or not x > 0:
-        message = f"n must be at most 1029 and x above 0, not n = {n}, x = {x}"
-        raise ValueError(message)
-    return float(sum((-1) ** (k - 1) * math.comb(n, k) * (1 - k * x) ** (n - 1) for k in range(1, n + 1) if k * x < 1))
-
-
-def wendel(n: int, d: int) -> Fraction:
-    """Return P(n points, symmetric about 0 in d dimensions, lie in a half-space through 0) (Wendel 1962).
-
-    Args:
-        n: Number of points, at least 1.
-        d: Number of dimensions, at least 1.
-
-    Returns:
-        2^(1-n) Σ_{k<d} C(n-1, k), exactly.
-
-    Raises:
-        ValueError: If one of the two is not a whole number of at least 1.
-
-    Example:
-        >>> wendel(4, 2), wendel(4, 3)
-        (Fraction(1, 2), Fraction(7, 8))
-    """
-    _require_count("n", n)
-    _require_count("d", d)
-    return Fraction(sum(math.comb(n - 1, k) for k in range(d)), 2 ** (n - 1))
 
 
 def smallest_sector(points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,13 +5,7 @@ import pytest
 
 from replications.sector_points.derivation import CHECKS, exact_sum
 from replications.sector_points.experiment import in_one_sector
-from replications.sector_points.sector import (
-    alternating_sum,
-    probability_gaps_below,
-    probability_in_sector,
-    smallest_sector,
-    wendel,
-)
+from replications.sector_points.sector import probability_gaps_below, probability_in_sector, smallest_sector
 
 ROUNDING = {"step_5_b_spline": 1e-12, "stable_error": 1e-12, "step_6_error_bound": 1.0, "step_9_gumbel": 1e-4}
 TOLERANCES = dict.fromkeys(CHECKS, 0.0) | ROUNDING | {"naive_error_where_it_matters": 1e-8}
@@ -33,7 +27,6 @@ def test_the_ends_are_exact():
     assert probability_in_sector(1, 0.0) == 1
     assert probability_in_sector(2, [[0.0, 2 * np.pi]]).tolist() == [[0.0, 1.0]]
     assert probability_gaps_below(7, 1 / 7.5) == 0
-    assert wendel(4, 2) == Fraction(1, 2)
 
 
 @pytest.mark.parametrize(("n", "y"), [(10_000, 9.21), (5000, 7.5)])
@@ -58,8 +51,6 @@ def test_the_smallest_sector_holds_all_points_and_no_smaller_one_does():
         (lambda: probability_in_sector(3, [1.0, np.nan]), "angle"),
         (lambda: probability_in_sector(3, 7.0), "angle"),
         (lambda: probability_gaps_below(3, np.inf), "x must be"),
-        (lambda: alternating_sum(1030, 0.5), "n must be at most 1029"),
-        (lambda: wendel(3, 0), "d must be"),
         (lambda: smallest_sector([[0.0, 0.0]]), "origin"),
         (lambda: smallest_sector([1.0, 2.0]), "shape"),
     ],

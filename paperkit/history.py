@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from paperkit.claims import PROFILES, Claim, ClaimsFile
+from paperkit.claims.declarations import PROFILES, Claim, ClaimsFile
 from paperkit.config import ConfigError, _UniqueKeyLoader, parse
 from paperkit.results import read_json
 

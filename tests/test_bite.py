@@ -7,11 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paperkit.claims import Claim, load_estimands, read_claims
+from paperkit.claims.declarations import Claim, load_estimands, read_claims
+from paperkit.claims.rules import (
+    EffectTest,
+    EquivalenceTest,
+    IdentityTest,
+    RangeTest,
+    ReportTest,
+    SeedTest,
+    Verdict,
+    evaluate,
+)
 from paperkit.results import read_runs
-from paperkit.rules import EffectTest, EquivalenceTest, IdentityTest, RangeTest, ReportTest, SeedTest, evaluate
 from paperkit.statistics import Interval
-from paperkit.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 # Other data are at most so many times as large as those that were seen: a share that may reach 50 breaks any rule.
@@ -34,7 +42,7 @@ def judged_claims() -> list[tuple[str, str]]:
 
 
 def word(test: SeedTest | IdentityTest, values: object) -> Verdict | None:
-    return evaluate(test, values).finding.verdict
+    return evaluate(test, values).verdict
 
 
 def bites(test: SeedTest, values: pd.Series) -> bool:
@@ -65,8 +73,7 @@ def test_every_test_of_a_claim_would_get_another_word_from_other_data(name: str,
     claim = next(claim for claim in claims_of(name) if claim.id == claim_id)
     runs = runs_of(name, "timings.csv" if claim.kind == "timing" else "runs.csv")
     estimands = load_estimands(f"replications.{name}.estimands", [claim])
-    corrected, gate = claim.correction.tests if claim.correction else (), (claim.gate,) if claim.gate else ()
-    for test in (*claim.tests, *corrected, *gate):
+    for test in (*claim.tests, *claim.corrected, *((claim.gate,) if claim.gate else ())):
         values = estimands[test.estimand](runs)
         if isinstance(test, IdentityTest):
             assert identity_bites(test, values), test.estimand
@@ -128,5 +135,5 @@ def test_an_identity_whose_judge_is_blind_is_caught(monkeypatch: pytest.MonkeyPa
     checks = pd.DataFrame({"max_error": [1e-15], "control_error": [0.5]})
     assert identity_bites(test, checks)
     assert identity_bites(test, checks.head(0))
-    monkeypatch.setattr("paperkit.rules.judge_identity", lambda *_: Verdict.HOLDS)
+    monkeypatch.setattr(IdentityTest, "judge", lambda *_: Verdict.HOLDS)
     assert not identity_bites(test, checks)

@@ -41,7 +41,7 @@ NOTHING_OF_OURS = "algorithms import nothing of paperkit"
 PROTECTED = "nobody imports an experiment, a clock, pretrained arms, the paper's scale or figures"
 TASKS = "only what trains or reads a clock imports tasks and settings"
 BREAKS = [
-    ("paperkit/rules.py", "import replications", ["paperkit imports no replication"]),
+    ("paperkit/claims/rules.py", "import replications", ["paperkit imports no replication"]),
     ("paperkit/ingest.py", "from replications.second import loss", ["paperkit imports no replication"]),
     ("replications/second/loss.py", "import paperkit", [NOTHING_OF_OURS]),
     ("replications/second/loss.py", "from paperkit import results", [NOTHING_OF_OURS]),

@@ -233,7 +233,7 @@ def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers(
 
 
 def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment() -> None:
-    outside = {"paperkit.claims", "paperkit.statistics", "paperkit.style", "replications.lion.estimands"}
+    outside = {"paperkit.claims.verdicts", "paperkit.statistics", "paperkit.style", "replications.lion.estimands"}
     assert all(module_file(name).is_file() for name in outside)  # they exist: their absence below means something
     assert not outside & set(import_closure("replications.lion.experiment"))
 

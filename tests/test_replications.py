@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import replications
-from paperkit.claims import read_claims, write_verdicts
+from paperkit.claims.declarations import read_claims
+from paperkit.claims.verdicts import write_verdicts
 from paperkit.config import ConfigError, read_yaml
 from paperkit.history import no_history, read_history
 from paperkit.provenance import code_hash, content_hash, file_md5, fingerprint

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paperkit.estimands import configured, identity_errors, of_arm, slopes, summarised
-from paperkit.results import RUNS_COLUMNS, canonical_json
+from paperkit.estimands import configured, difference, identity_errors, of_arm, slopes, summarised
+from paperkit.results import RUNS_COLUMNS, ResultsError, canonical_json
 
 
 def table(*rows):
     records = [
         {"profile": "cpu", "experiment": experiment, "arm": arm, "seed": seed, "config": canonical_json({"batch": 8}),
-         "split": split, "step": 1, "metric": metric, "value": value, "status": "ok"}
+         "split": split, "step": 1, "metric": metric, "value": value, "status": "diverged" if math.isnan(value) else "ok"}
         for experiment, arm, seed, split, metric, value in rows
     ]  # fmt: skip
     return pd.DataFrame(records, columns=list(RUNS_COLUMNS))
@@ -40,8 +40,29 @@ def test_a_metric_of_an_arm_keeps_its_seeds_and_what_diverged():
     assert values.index.tolist() == [3, 4]
     assert values[3] == 4.5
     assert math.isnan(values[4])
-    assert len(of_arm(runs, "lm", "lion", "loss_nats")) == 3
     assert of_arm(runs.iloc[:0], "lm", "lion", "loss_nats").empty
+    with pytest.raises(ResultsError, match="loss_nats of lm/lion has several values a seed; name a split"):
+        of_arm(runs, "lm", "lion", "loss_nats")
+
+
+def test_a_run_that_diverged_before_a_metric_was_measured_is_not_lost():
+    runs = table(("lm", "lion", 3, "test", "head_share", 0.5), ("lm", "lion", 4, "test", "loss_nats", math.nan))
+    values = of_arm(runs, "lm", "lion", "head_share")
+    assert values.index.tolist() == [3, 4]
+    assert (values[3], math.isnan(values[4])) == (0.5, True)
+
+
+def test_a_difference_is_taken_on_the_seeds_that_both_arms_have():
+    runs = table(
+        *(("lm", "adamw", seed, "test", "loss_nats", loss) for seed, loss in ((1, 5.0), (2, 6.0), (3, math.nan))),
+        *(("lm", "lion", seed, "test", "loss_nats", loss) for seed, loss in ((3, 4.0), (2, 4.5), (9, 1.0))),
+        ("lm", "lion", 2, "validation", "loss_nats", 9.0), ("untuned", "lion", 2, "test", "loss_nats", 5.5),
+    )  # fmt: skip
+    gap = difference(runs, "lm", "adamw", "lion", "loss_nats", "test")
+    assert gap.index.tolist() == [2, 3]
+    assert (gap[2], math.isnan(gap[3])) == (1.5, True)
+    assert difference(runs, "lm", "adamw", "lion", "loss_nats", "test", "untuned").to_dict() == {2: 0.5}
+    assert difference(runs, "lm", "adamw", "tiger", "loss_nats", "test").empty
 
 
 def test_a_configured_number_stands_at_its_row():

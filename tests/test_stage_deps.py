@@ -96,9 +96,11 @@ def _differences(what: str, listed: frozenset[str], needed: set[str]) -> Iterato
 
 
 def _code(stage: Stage) -> set[str]:
-    modules = set(import_closure(stage.module))
-    if stage.module == "paperkit.claims":  # loads the estimands by name, which no import shows
-        modules |= set(import_closure(f"replications.{_judged(stage)[0]}.estimands"))
+    if stage.module == "paperkit.claims":  # a package, which loads the estimands by name, as no import shows
+        names = f"{stage.module}.__main__", f"replications.{_judged(stage)[0]}.estimands"
+        modules = {*import_closure(names[0]), *import_closure(names[1])}
+    else:
+        modules = set(import_closure(stage.module))
     return {module_file(module).relative_to(ROOT).as_posix() for module in modules}
 
 

@@ -1,4 +1,11 @@
-"""Judge a replication's claims: `python -m paperkit.claims <name> [--timing]` writes verdicts.json."""
+"""What is claimed and what comes of it: `python -m paperkit.claims <name> [--timing]` writes verdicts.json.
+
+claims.yaml declares beforehand which number decides a claim and by which rule (`declarations`). The number is said in
+place (a check of the derivation, a value, a difference) or is a function of the replication's estimands.py, loaded by
+name. A rule turns the numbers of all seeds into a word (`rules`). A claim is as good as its worst test, Holm's
+correction runs over the primary claims, and a word that a declared variation flips is fragile (`verdicts`). What can
+be refused is refused before anything is computed.
+"""
 
 import argparse
 import sys

@@ -6,15 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paperkit.claims import read_claims
+from paperkit.claims.declarations import load_estimands, read_claims
 from paperkit.results import RUNS_COLUMNS, canonical_json
 from replications.lion import estimands
 
 NOTHING = pd.DataFrame(columns=list(RUNS_COLUMNS)).astype({"seed": "int64", "value": "float64"})
 CLAIMS = read_claims(Path(__file__).with_name("claims.yaml"))
-NAMES = sorted(
-    {test.estimand for claim in CLAIMS for test in (*claim.tests, *(claim.correction or claim).tests)}
-)  # fmt: skip
+ESTIMANDS = load_estimands("replications.lion.estimands", CLAIMS)
 SEEDS = (0, 1)
 BATCHES = (16, 64, 256)
 
@@ -148,15 +146,15 @@ def test_every_experimental_estimand_has_a_known_answer():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_estimand_gives_the_number_put_in_for_each_seed(name):
-    found = getattr(estimands, name)(table(all_rows()))
+    found = ESTIMANDS[name](table(all_rows()))
     assert found.to_dict() == pytest.approx(dict.fromkeys(SEEDS, EXPECTED[name]), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ESTIMANDS)
 def test_an_experiment_not_yet_run_gives_no_seed(name):
     other = table([row("other", "lion", 0, "loss_nats", 1.0)])
-    assert getattr(estimands, name)(NOTHING).empty
-    assert getattr(estimands, name)(other).empty
+    assert ESTIMANDS[name](NOTHING).empty
+    assert ESTIMANDS[name](other).empty
 
 
 # --- Seeds that diverged ---------------------------------------------------------------------------------------
@@ -210,7 +208,7 @@ def diverge(rows, experiment, arm, **settings):
     ],
 )
 def test_a_diverged_seed_is_no_number_and_the_others_keep_theirs(name, experiment, arm, settings):
-    found = getattr(estimands, name)(table(list(diverge(all_rows(), experiment, arm, **settings))))
+    found = ESTIMANDS[name](table(list(diverge(all_rows(), experiment, arm, **settings))))
     assert found[0] == pytest.approx(EXPECTED[name], abs=1e-6)
     assert np.isnan(found[1])
 
@@ -249,20 +247,6 @@ def test_rates_that_diverged_matter_only_next_to_the_best_one(from_lr, number):
 
 
 # --- Identities ------------------------------------------------------------------------------------------------
-
-
-def test_identity_errors_picks_one_check():
-    rows = [
-        row("identities", arm, 0, metric, value, split="none")
-        for arm, metric, value in (
-            ("step_1_magnitude", "max_error", 1e-15),
-            ("step_1_magnitude", "control_error", 0.3),
-            ("state_bytes", "max_error", 0.0),
-            ("state_bytes", "control_error", 0.5),
-        )
-    ]
-    found = estimands.step_1_magnitude(table(rows))
-    assert found[["max_error", "control_error"]].to_numpy().tolist() == [[1e-15, 0.3]]
 
 
 def box_rows(excess, control):
@@ -326,4 +310,4 @@ def clock_readings():
     ],
 )
 def test_clock_readings_are_compared_within_a_round(name, expected):
-    assert getattr(estimands, name)(table(list(clock_readings()))).to_dict() == pytest.approx(expected)
+    assert ESTIMANDS[name](table(list(clock_readings()))).to_dict() == pytest.approx(expected)

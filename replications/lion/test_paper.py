@@ -15,11 +15,11 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from paperkit.config import ConfigError, parse, read_profile
+from paperkit.estimands import difference
 from paperkit.full_scale import Session
 from paperkit.results import read_runs, read_trials, write_runs, write_trials
 from paperkit.runs import Run
 from replications.lion import paper
-from replications.lion.estimands import lm_gap
 from replications.lion.tasks import full_scale
 from replications.lion.vit import VisionTransformer
 from tests.two_processes import (
@@ -104,7 +104,7 @@ def test_the_tables_have_the_form_that_claims_are_judged_from(tables, tiny, tmp_
     write_runs(tmp_path / "runs.csv", tables.runs)
     write_trials(tmp_path / "trials.csv", tables.trials)
     runs, trials = read_runs(tmp_path / "runs.csv"), read_trials(tmp_path / "trials.csv")
-    gap = lm_gap(runs)
+    gap = difference(runs, "lm_quality", "adamw", "lion", "loss_nats", "test")
     assert gap.index.tolist() == tiny.seeds
     assert gap.notna().all()
     assert len(trials) == 2 * 2 * 3  # trials, arms, and the language model beside two batch sizes

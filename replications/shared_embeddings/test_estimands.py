@@ -34,67 +34,11 @@ def values(series):
 # --- Training curves -----------------------------------------------------------------------------------------------
 
 
-def test_a_gap_is_the_first_minus_the_second_on_the_seeds_that_both_have():
-    runs = table(
-        curve("small_sigma", 0, "area_nats", 5.0), curve("small_sigma", 1, "area_nats", 6.0),
-        curve("small_sigma", 2, "area_nats", 9.0), curve("untied", 0, "area_nats", 4.0),
-        curve("untied", 1, "area_nats", 4.5), curve("untied", 1, "area_nats", 1.0, experiment="widths"),
-        curve("untied", 0, "loss_nats", 7.0, split="test"),
-    )  # fmt: skip
-    assert values(estimands.small_sigma_area_untied(runs)) == {0: 1.0, 1: 1.5}
-
-
-@pytest.mark.parametrize("other", estimands.REMEDIES)
-def test_small_sigma_is_held_against_each_other_cure_by_each_measure(other):
-    measures = {"area": "area_nats", "steps": "steps_to_threshold", "early": "early_area_nats"}
-    rows = [
-        curve(arm, 0, metric, 5.0 + (arm == "small_sigma"))
-        for arm in ("small_sigma", other)
-        for metric in measures.values()
-    ]
-    rows += [curve(arm, 0, "loss_nats", 3.0 - (arm == "small_sigma"), split="test") for arm in ("small_sigma", other)]
-    rows += [curve(arm, 0, "loss_nats", 99.0, split="validation") for arm in ("small_sigma", other)]
-    runs = table(*rows)
-    for name in measures:
-        assert values(getattr(estimands, f"small_sigma_{name}_{other}")(runs)) == {0: 1.0}
-    assert values(getattr(estimands, f"small_sigma_final_{other}")(runs)) == {0: -1.0}
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "second"),
-    [
-        ("final_small_sigma_half_swap", "small_sigma", "half_swap"),
-        ("final_small_sigma_shuffle", "small_sigma", "shuffle"),
-        ("final_half_swap_shuffle", "half_swap", "shuffle"),
-        ("final_half_swap_orthogonal", "half_swap", "orthogonal"),
-        ("final_half_swap_untied", "half_swap", "untied"),
-        ("final_tied_half_swap", "tied", "half_swap"),
-        ("final_half_swap_signed_swap", "half_swap", "signed_swap"),
-        ("final_half_swap_scaled", "half_swap", "scaled"),
-        ("final_half_swap_learnable_scale", "half_swap", "learnable_scale"),
-        ("iso_gain", "half_swap", "factorised"),
-    ],
-)
-def test_final_losses_are_of_the_test_split_and_of_the_arms_in_the_name(name, first, second):
-    runs = table(
-        curve(first, 3, "loss_nats", 2.5, split="test"), curve(second, 3, "loss_nats", 2.0, split="test"),
-        curve(first, 3, "loss_nats", 9.0, split="validation"), curve(second, 3, "best_loss_nats", 1.0, split="test"),
-    )  # fmt: skip
-    assert values(getattr(estimands, name)(runs)) == {3: 0.5}
-
-
 def test_areas_are_compared_in_percent_of_their_mean():
     runs = table(curve("shuffle", 0, "area_nats", 5.05), curve("half_swap", 0, "area_nats", 4.95))
     assert values(estimands.area_percent_shuffle(runs)) == {0: 2.0}
     runs = table(curve("shuffle", 0, "area_nats", 5.05), curve("orthogonal", 0, "area_nats", 4.95))
     assert values(estimands.area_percent_shuffle_orthogonal(runs)) == {0: 2.0}
-
-
-def test_a_diverged_run_is_nan_and_not_left_out():
-    runs = table(
-        curve("tied", 0, "loss_nats", math.nan, split="test"), curve("half_swap", 0, "loss_nats", 2.0, split="test")
-    )
-    assert math.isnan(estimands.final_tied_half_swap(runs)[0])
 
 
 def test_the_crossing_step_is_the_last_at_which_small_sigma_is_below():
@@ -104,17 +48,6 @@ def test_the_crossing_step_is_the_last_at_which_small_sigma_is_below():
     for below, expected in (([8, 5, 4, 3], 40.0), ([9, 9, 9, 9], 0.0), ([1, 1, 1, 1], 80.0), ([9, 5, 9, 3], 40.0)):
         runs = table(*parts("small_sigma", below), *parts("half_swap", [9, 6, 4, 2]))
         assert values(estimands.crossing_step(runs)) == {0: expected}
-
-
-def test_the_best_loss_of_several_passes_is_read_on_test():
-    rows = [
-        curve(arm, 0, "best_loss_nats", value, split=split, experiment="passes")
-        for arm, split, value in (
-            ("untied", "test", 5.0), ("half_swap", "test", 4.0), ("untied", "validation", 1.0),
-            ("half_swap", "validation", 9.0),
-        )
-    ]  # fmt: skip
-    assert values(estimands.passes_gain(table(*rows))) == {0: 1.0}
 
 
 # --- The factorial -------------------------------------------------------------------------------------------------
@@ -258,19 +191,3 @@ def test_repeated_tokens_lower_the_expected_first_loss():
     expected = np.logaddexp(8, math.log(99) + 0.5) - 0.1 * 8
     runs = table(*gpt(64, False, False, tied_loss_nats=expected + 0.03, repeated_share=0.1))
     assert values(estimands.gpt_formula_error(runs)) == {0: 0.03}
-
-
-# --- Rare rows -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("arm", ["tied", "half_swap", "untied"])
-@pytest.mark.parametrize("rows", ["rare", "unseen"])
-def test_the_largest_entry_is_of_the_class_and_arm_in_the_name(arm, rows):
-    runs = table(
-        *(
-            ("rare_rows", a, 0, {}, "none", 1, f"{r}_largest", 0.7 if (a, r) == (arm, rows) else 0.1)
-            for a in ("tied", "half_swap", "untied")
-            for r in ("rare", "unseen", "frequent")
-        )
-    )
-    assert values(getattr(estimands, f"lion_{rows}_{arm}")(runs)) == {0: 0.7}

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paperkit.claims import judge_runs, load_estimands, read_claims
+from paperkit.claims.declarations import load_estimands, read_claims
+from paperkit.claims.verdicts import judge_runs
 from paperkit.config import ConfigError, parse, read_profile
 from paperkit.results import canonical_json, read_runs, read_trials, write_json, write_runs, write_trials
 from paperkit.tuning import at_edge
-from replications.shared_embeddings import estimands, experiment, figures
+from replications.shared_embeddings import experiment, figures
 from replications.shared_embeddings.tasks.curves import SUMMARIES, curve_parts
 from tests.made_up_runs import changed, made_up_row
 
@@ -168,16 +169,13 @@ def test_widths_that_the_attention_heads_do_not_divide_are_refused(smoke):
 # --- Claims --------------------------------------------------------------------------------------------------------
 
 
-def test_every_estimand_that_a_claim_names_exists_and_every_check_has_one():
-    assert load_estimands("replications.shared_embeddings.estimands", CLAIMS)
-    for name in experiment.CHECKS:
-        assert getattr(estimands, name).keywords == {"check": name}
+ESTIMANDS = load_estimands("replications.shared_embeddings.estimands", CLAIMS)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_the_cpu_profile_runs_at_least_the_seeds_that_a_claim_asks_for(claim, runs):
-    for test in (*claim.tests, *(claim.correction.tests if claim.correction else ())):
-        values = getattr(estimands, test.estimand)(runs)
+    for test in (*claim.tests, *claim.corrected):
+        values = ESTIMANDS[test.estimand](runs)
         if test.rule == "identity":
             assert values[["max_error", "control_error"]].notna().all(axis=None)
         else:
@@ -187,7 +185,7 @@ def test_the_cpu_profile_runs_at_least_the_seeds_that_a_claim_asks_for(claim, ru
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_an_experiment_that_was_not_run_leaves_its_estimands_empty(claim, runs):
     for test in claim.tests:
-        assert len(getattr(estimands, test.estimand)(runs.iloc[:0])) == 0
+        assert len(ESTIMANDS[test.estimand](runs.iloc[:0])) == 0
 
 
 # --- Grids ---------------------------------------------------------------------------------------------------------
@@ -278,8 +276,7 @@ def test_results_stay_small_enough_for_git(folder, runs):
 
 
 def test_figures_are_drawn_from_results_alone_and_byte_for_byte_the_same(folder, runs, tmp_path):
-    loaded = load_estimands("replications.shared_embeddings.estimands", CLAIMS)
-    write_json(folder / "verdicts.json", {"claims": judge_runs(CLAIMS, runs, loaded, num_primary=4)})
+    write_json(folder / "verdicts.json", {"claims": judge_runs(CLAIMS, runs, ESTIMANDS, num_primary=4)})
     for name in ("once", "again"):
         figures.draw(folder, tmp_path / name)
     drawn = sorted(path.name for path in (tmp_path / "once").iterdir())

@@ -11,11 +11,11 @@ import torch
 from lightning_fabric import Fabric
 
 from paperkit.config import ConfigError, parse, read_profile
+from paperkit.estimands import difference
 from paperkit.full_scale import Session
 from paperkit.results import read_runs, read_trials
 from paperkit.runs import Run
 from replications.shared_embeddings import paper
-from replications.shared_embeddings.estimands import small_sigma_area_half_swap
 from tests.two_processes import (
     paragraphs,
     place_in_cache,
@@ -67,8 +67,9 @@ def test_the_whole_study_runs_in_two_processes_and_its_rows_are_judged_by_the_sa
     run_tiny(paper.MODULE, tmp_path, hub)
     runs, trials = read_runs(tmp_path / "results/runs.csv"), read_trials(tmp_path / "results/trials.csv")
     assert set(runs["profile"]) == {"smoke"}
-    assert list(small_sigma_area_half_swap(runs).index) == [0, 1]
-    assert small_sigma_area_half_swap(runs).notna().all()
+    gap = difference(runs, "curves", "small_sigma", "half_swap", "area_nats", "train")
+    assert list(gap.index) == [0, 1]
+    assert gap.notna().all()
     assert trials.groupby("arm").size().to_dict() == dict.fromkeys(paper.ARMS, 1)
     # Two processes that did not exchange their gradients would end elsewhere than one.
     rows = runs[(runs["experiment"] == "curves") & (runs["arm"] == "half_swap") & (runs["seed"] == 0)]

@@ -202,7 +202,7 @@ def _behind(folder: Path, repository: Path, name: str) -> dict[str, Any]:
         (repository / "replications" / name).glob("*.y*ml"),
         (repository / "replications" / name).glob("estimands.py"),
     )
-    shared = (Path(__file__).parents[3] / "paperkit").glob("*.py")
+    shared = (Path(__file__).parents[3] / "paperkit").rglob("*.py")
     return kept_answer(
         repository, "runs", name, depends=[*code[0], *code[1], *shared, folder / "runs.csv", folder / "timings.csv"]
     )

@@ -6,7 +6,6 @@ behind it. What an estimand looks at without effect does not: of implementations
 the best.
 """
 
-import importlib
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paperkit.claims import Claim, read_claims
+from paperkit.claims.declarations import load_estimands, read_claims
 from paperkit.results import read_runs
 
 Estimand = Callable[[pd.DataFrame], Any]
@@ -32,8 +31,8 @@ def runs_behind(name: str) -> dict[str, dict[str, Any]]:
         By claim and place of the test, such as "C6.tests[0]": `values` (the estimand by seed), `arms` (arms by
         experiment) and `rows` (how many rows of the table these are).
     """
-    estimands = importlib.import_module(f"replications.{name}.estimands")
     claims = read_claims(Path(f"replications/{name}/claims.yaml"))
+    estimands = load_estimands(f"replications.{name}.estimands", claims)
     found = {}
     for file, timing in (("runs.csv", False), ("timings.csv", True)):
         path = Path(f"results/{name}/{file}")
@@ -42,8 +41,8 @@ def runs_behind(name: str) -> dict[str, dict[str, Any]]:
             for claim in claims:
                 if (claim.kind == "timing") == timing:
                     found |= {
-                        f"{claim.id}.{place}": behind_estimand(getattr(estimands, estimand), runs)
-                        for place, estimand in _places(claim)
+                        f"{claim.id}.{place}": behind_estimand(estimands[number.estimand], runs)
+                        for place, number in claim.numbers.items()
                     }
     return found
 
@@ -86,13 +85,6 @@ def _needed(places: Sequence[int], codes: np.ndarray, moves: Callable[[np.ndarra
         return list(places)
     middle = len(places) // 2
     return _needed(places[:middle], codes, moves) + _needed(places[middle:], codes, moves)
-
-
-def _places(claim: Claim) -> list[tuple[str, str]]:
-    places = [(f"tests[{number}]", test.estimand) for number, test in enumerate(claim.tests)]
-    corrected = claim.correction.tests if claim.correction else ()
-    places += [(f"correction.tests[{number}]", test.estimand) for number, test in enumerate(corrected)]
-    return places + [(f"robustness[{number}]", varied.estimand) for number, varied in enumerate(claim.robustness)]
 
 
 def _outcome(estimand: Estimand, runs: pd.DataFrame) -> dict[str, float | None] | None:

@@ -110,14 +110,12 @@ def step_5_b_spline() -> Check:
 
 def stable_error() -> Check:
     """Relative error of Q > 1e-300, n up to 1000, against exact sums; control: 1 minus the sum (10) in float64."""
-    # At kinks 1/k and the floats beside them, at the pigeon-hole 1/n, at roots of Q = 1e-280 to 1 - 1e-9, at random.
-    rng = np.random.default_rng(5)
+    # At kinks 1/k and the floats beside them, at the pigeon-hole 1/n and at roots of Q = 1e-280 to 1 - 1e-9.
     errors, controls = [], []
     for n in (2, 3, 10, 100, 300, 1000):
-        kinks = [1 / k for k in {1, 2, 3, n // 4 + 1, n // 2 + 1, n - 1}]
+        kinks = [1 / k for k in {2, 3, n // 2 + 1}]
         places = [np.nextafter(x, side) for x in kinks for side in (0, x, 1)] + [np.nextafter(1 / n, 1), 1.001 / n]
         places += [_root(n, level) for level in (1e-280, 1e-100, 1e-9, 0.5, 1 - 1e-9)]
-        places += rng.uniform(1 / n, 12 / n, 6).tolist()
         for x in map(float, places):
             q = 1 - exact_sum(n, x)
             if q > Fraction(1, 10**300):

@@ -70,7 +70,7 @@ def probability_gaps_below(n: int, x: float) -> float:
         ValueError: If n is not a whole number of at least 1, or x is not finite.
 
     Example:
-        >>> probability_gaps_below(2, 0.75), probability_gaps_below(3, 0.25)
+        >>> round(probability_gaps_below(2, 0.75), 12), probability_gaps_below(3, 0.25)
         (0.5, 0.0)
     """
     _require_count("n", n)

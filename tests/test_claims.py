@@ -21,7 +21,7 @@ from scipy import stats
 
 import paperkit
 from paperkit.claims.__main__ import main
-from paperkit.claims.declarations import PROFILES, Claim, read_claims
+from paperkit.claims.declarations import PROFILES, Claim, load_estimands, read_claims
 from paperkit.claims.rules import (
     AnyTest,
     EffectTest,
@@ -45,6 +45,11 @@ WITHIN = {"estimand": "gap", "rule": "within", "low": 0.4, "high": 0.6, "unit": 
 REPORT = {"estimand": "gap", "rule": "report", "unit": "nats"}
 IDENTITY = {"estimand": "algebra", "rule": "identity", "tolerance": 1e-12}
 OTHER = GREATER | {"estimand": "other_gap"}
+
+VALUE = {"experiment": "lm", "arm": "lion", "metric": "loss_nats", "split": "test"}
+DIFFERENCE = {"experiment": "lm", "of": "adamw", "minus": "lion", "metric": "loss_nats", "split": "test"}
+FULL = {"rule": "greater", "bound": 0, "margin": None, "unit": "nats"}
+CHECK = {"check": "signum", "tolerance": 1e-12}
 
 Numbers = Mapping[int, float] | Sequence[float]
 
@@ -241,20 +246,6 @@ def test_metrics_hold_the_first_test_of_each_claim_that_was_measured(toy: Toy) -
     assert metrics["C9"] == {"max_error": 1e-15}
 
 
-def test_changing_one_seed_across_the_margin_changes_the_verdict(toy: Toy) -> None:
-    numbers = seeds(0.11, 0.02)
-    assert toy.judge(claim(), gap=numbers)["verdict"] == "holds"
-    changed = [*numbers[:-1], numbers[-1] - 0.1]
-    assert toy.judge(claim(), gap=changed)["verdict"] == "holds, smaller"
-
-
-def test_changing_one_seed_across_the_bound_changes_the_verdict(toy: Toy) -> None:
-    numbers = seeds(0.06, 0.05)
-    assert toy.judge(claim(), gap=numbers)["verdict"] == "holds, smaller"
-    changed = [numbers[0] - 0.2, *numbers[1:]]
-    assert toy.judge(claim(), gap=changed)["verdict"] == "inconclusive"
-
-
 def test_the_module_runs_as_a_command_with_estimands_from_the_working_directory(toy: Toy) -> None:
     toy.write_claims(claim())
     toy.write_runs(run_rows("gap", seeds(0.2, 0.05), "smoke"))
@@ -315,12 +306,6 @@ def test_without_a_margin_only_the_sign_is_judged(ends: tuple[float, ...], word:
     assert EffectTest.model_validate(SLOPE).judge(interval(*ends)) == word
 
 
-def test_non_inferiority_is_greater_with_a_negative_bound(toy: Toy) -> None:
-    content = claim("C1", SLOPE | {"bound": -0.05})
-    assert toy.judge(content, gap=seeds(-0.01, 0.03))["verdict"] == "holds"
-    assert toy.judge(content, gap=seeds(-0.01, 0.05))["verdict"] == "inconclusive"
-
-
 @pytest.mark.parametrize(
     ("ends", "word"),
     [
@@ -336,12 +321,6 @@ def test_non_inferiority_is_greater_with_a_negative_bound(toy: Toy) -> None:
 )
 def test_a_claim_of_equality_is_judged_by_its_margins(ends: tuple[float, ...], word: str) -> None:
     assert EquivalenceTest.model_validate(EQUIVALENT).judge(interval(*ends)) == word
-
-
-def test_a_claim_of_equality_may_name_another_value_than_zero(toy: Toy) -> None:
-    content = claim("C1", EQUIVALENT | {"bound": 0.5})
-    assert toy.judge(content, gap=seeds(0.5, 0.05))["verdict"] == "holds"
-    assert toy.judge(content, gap=seeds(0.0, 0.05))["verdict"] == "contradicted"
 
 
 @pytest.mark.parametrize(
@@ -800,36 +779,6 @@ def test_the_worst_check_and_the_weakest_control_stand_for_an_identity(toy: Toy)
 # --- one claim: several tests, seeds, divergence, profile, correction ---------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("gap", "other", "word"),
-    [
-        (seeds(0.2, 0.05), seeds(0.2, 0.05), "holds"),
-        (seeds(0.2, 0.05), seeds(0.06, 0.05), "holds, smaller"),
-        (seeds(0.06, 0.05), seeds(0.0, 0.1), "no difference"),
-        (seeds(0.0, 0.2), seeds(0.0, 0.1), "inconclusive"),
-        (seeds(0.0, 0.2), seeds(-0.2, 0.05), "contradicted"),
-    ],
-)
-def test_a_claim_is_as_good_as_its_worst_test(toy: Toy, gap: Numbers, other: Numbers, word: str) -> None:
-    record = toy.judge(claim("C1", GREATER, OTHER), gap=gap, other_gap=other)
-    assert record["verdict"] == word
-
-
-def test_a_report_beside_a_test_does_not_change_its_verdict(toy: Toy) -> None:
-    content = claim("C1", GREATER, REPORT | {"estimand": "other_gap"})
-    record = toy.judge(content, gap=seeds(0.2, 0.05), other_gap=seeds(-5.0, 0.1))
-    assert record["verdict"] == "holds"
-
-
-def test_the_profile_is_looked_at_before_anything_else(toy: Toy) -> None:
-    content = claim(profile="paper", min_seeds=50)
-    assert toy.judge(content, gap=[float("nan"), 1.0])["verdict"] == "not tested at this scale"
-    assert toy.judge(claim("C1", REPORT, profile="cpu"), gap=[1.0])["verdict"] == "not tested at this scale"
-    untested = toy.judge(claim(profile="cpu", kind="exploratory"), gap=[1.0])
-    assert untested["verdict"] == "not tested at this scale"
-    assert "cpu" in untested["reason"]
-
-
 @pytest.mark.parametrize("profile", ["cpu", "pretrained", "gpu", "paper"])
 def test_a_larger_profile_than_the_claim_needs_may_judge_it(toy: Toy, profile: str) -> None:
     record = toy.judge(claim(profile="cpu"), profile=profile, gap=seeds(0.2, 0.05))
@@ -837,18 +786,54 @@ def test_a_larger_profile_than_the_claim_needs_may_judge_it(toy: Toy, profile: s
     assert toy.read("verdicts.json")["profile"] == profile
 
 
-def test_a_claim_with_fewer_seeds_than_it_needs_is_inconclusive(toy: Toy) -> None:
-    record = toy.judge(claim(min_seeds=8), gap=seeds(0.2, 0.05, n=7))
-    assert record["verdict"] == "inconclusive"
-    assert record["reason"] == "The claim needs 8 seeds and there are 7."
-    assert record["tests"][0]["low"] == pytest.approx(0.15)
-    assert toy.judge(claim(min_seeds=8), gap=seeds(0.2, 0.05, n=8))["verdict"] == "holds"
+MENDED = {"statement": "The other gap is positive.", "tests": [OTHER]}
+FIRM, SMALL, EQUAL, WIDE, AGAINST = (
+    seeds(*numbers) for numbers in ((0.2, 0.05), (0.06, 0.05), (0.0, 0.1), (0.0, 0.2), (-0.2, 0.05))
+)
+BOTH, EXPLORATORY = claim("C1", GREATER, OTHER), claim(kind="exploratory", min_seeds=1)
+JUDGED: dict[str, tuple[dict[str, Any], Numbers, Numbers, str | None, str]] = {
+    "non-inferiority is greater with a negative bound": (
+        *(claim("C1", SLOPE | {"bound": -0.05}), seeds(-0.01, 0.03), [], "holds", ""),
+    ),
+    "and may not be shown": (claim("C1", SLOPE | {"bound": -0.05}), seeds(-0.01, 0.05), [], "inconclusive", ""),
+    "equality with another value": (claim("C1", EQUIVALENT | {"bound": 0.5}), seeds(0.5, 0.05), [], "holds", ""),
+    "or not": (claim("C1", EQUIVALENT | {"bound": 0.5}), seeds(0.0, 0.05), [], "contradicted", ""),
+    "both tests hold": (BOTH, FIRM, FIRM, "holds", ""),
+    "one is smaller": (BOTH, FIRM, SMALL, "holds, smaller", ""),
+    "one shows no difference": (BOTH, SMALL, EQUAL, "no difference", ""),
+    "one says nothing": (BOTH, WIDE, EQUAL, "inconclusive", ""),
+    "one is contradicted": (BOTH, WIDE, AGAINST, "contradicted", ""),
+    "a report decides nothing": (claim("C1", GREATER, REPORT | {"estimand": "other_gap"}), FIRM, AGAINST, "holds", ""),
+    "profile before seeds": (
+        *(claim(profile="paper", min_seeds=50), [float("nan"), 1.0], [], "not tested at this scale", "paper"),
+    ),
+    "profile of a report": (claim("C1", REPORT, profile="cpu"), [1.0], [], "not tested at this scale", "cpu"),
+    "profile of an exploration": (EXPLORATORY | {"profile": "cpu"}, [1.0], [], "not tested at this scale", "cpu"),
+    "too few seeds": (
+        *(claim(min_seeds=8), seeds(0.2, 0.05, 7), [], "inconclusive", "The claim needs 8 seeds and there are 7."),
+    ),
+    "too few of one test": (BOTH | {"min_seeds": 7}, FIRM, seeds(0.2, 0.05, 6), "inconclusive", "there are 6"),
+    "too few before diverged": (claim(), [float("nan"), 1.0], [], "inconclusive", "needs 5 seeds"),
+    "an exploration of five seeds": (EXPLORATORY, seeds(0.2, 0.05, 5), [], "holds", "Exploratory: gap"),
+    "an exploration that asks for more": (EXPLORATORY | {"min_seeds": 6}, seeds(0.2, 0.05, 5), [], "inconclusive", ""),
+    "an exploration that has not been run": (EXPLORATORY, [], [], None, "not yet run"),
+    "a correction that holds": (claim(correction=MENDED), AGAINST, FIRM, "corrected", ""),
+    "one that is smaller": (claim(correction=MENDED), AGAINST, SMALL, "contradicted", ""),
+    "one that is not shown": (claim(correction=MENDED), AGAINST, WIDE, "contradicted", ""),
+    "one that has not been run": (claim(correction=MENDED), AGAINST, [], "contradicted", ""),
+    "one that is not needed": (claim(correction=MENDED), FIRM, FIRM, "holds", ""),
+    "one of what is not contradicted": (claim(correction=MENDED), WIDE, FIRM, "inconclusive", ""),
+}
 
 
-def test_the_test_with_the_fewest_seeds_counts(toy: Toy) -> None:
-    few, enough = seeds(0.2, 0.05, n=6), seeds(0.2, 0.05, n=8)
-    content = claim("C1", GREATER, OTHER, min_seeds=7)
-    assert toy.judge(content, gap=enough, other_gap=few)["verdict"] == "inconclusive"
+@pytest.mark.parametrize("case", JUDGED)
+def test_a_claim_is_judged_by_profile_seeds_its_worst_test_and_a_correction(toy: Toy, case: str) -> None:
+    content, gap, other, word, reason = JUDGED[case]
+    record = toy.judge(content, gap=gap, other_gap=other)
+    assert record["verdict"] == word
+    assert reason in record["reason"]
+    if len(gap) > 1 and not np.isnan(gap).any():
+        assert record["tests"][0]["estimate"] == pytest.approx(np.mean(gap))
 
 
 def test_a_diverged_seed_makes_a_claim_inconclusive_and_is_not_dropped(toy: Toy) -> None:
@@ -857,10 +842,6 @@ def test_a_diverged_seed_makes_a_claim_inconclusive_and_is_not_dropped(toy: Toy)
     assert "gap: seeds [8]" in record["reason"]
     test = record["tests"][0]
     assert (test["n"], test["seeds"], test["estimate"], test["low"]) == (9, list(range(9)), None, None)
-
-
-def test_too_few_seeds_are_named_before_diverged_ones(toy: Toy) -> None:
-    assert "needs 5 seeds" in toy.judge(claim(), gap=[float("nan"), 1.0])["reason"]
 
 
 def test_a_value_fixed_beforehand_stands_for_a_diverged_seed(toy: Toy) -> None:
@@ -890,27 +871,6 @@ def test_an_estimand_may_return_empty_tables_without_columns(toy: Toy) -> None:
     assert {record["verdict"] for record in toy.verdicts().values()} == {"inconclusive"}
 
 
-@pytest.mark.parametrize(
-    ("numbers", "corrected_numbers", "word"),
-    [
-        (seeds(-0.2, 0.05), seeds(0.2, 0.05), "corrected"),
-        (seeds(-0.2, 0.05), seeds(0.06, 0.05), "contradicted"),  # "holds, smaller" is not enough
-        (seeds(-0.2, 0.05), seeds(0.0, 0.5), "contradicted"),
-        (seeds(-0.2, 0.05), [], "contradicted"),
-        (seeds(0.2, 0.05), seeds(0.2, 0.05), "holds"),
-        (seeds(0.0, 0.2), seeds(0.2, 0.05), "inconclusive"),
-    ],
-)
-def test_corrected_needs_a_contradicted_statement_and_a_correction_that_holds(
-    toy: Toy, numbers: Numbers, corrected_numbers: Numbers, word: str
-) -> None:
-    content = claim(correction={"statement": "The other gap is positive.", "tests": [OTHER]})
-    record = toy.judge(content, gap=numbers, other_gap=corrected_numbers)
-    assert record["verdict"] == word
-    assert record["correction"]["statement"] == "The other gap is positive."
-    assert record["correction"]["tests"][0]["estimand"] == "other_gap"
-
-
 def test_an_identity_can_be_corrected(toy: Toy) -> None:
     toy.estimands.corrected_algebra = lambda runs: algebra(runs).assign(max_error=0.0)
     tests = [IDENTITY | {"estimand": "corrected_algebra"}]
@@ -928,20 +888,6 @@ def test_an_exploratory_claim_below_five_seeds_has_no_word_but_a_reason(toy: Toy
     assert f"no verdict word below 5 seeds, and there are {n}." in record["reason"]
     assert record["tests"][0]["estimate"] == pytest.approx(0.2)
     assert (record["tests"][0]["low"] is None) == (n == 1)
-
-
-def test_an_exploratory_claim_from_five_seeds_has_a_word_and_is_marked(toy: Toy) -> None:
-    record = toy.judge(claim(kind="exploratory", min_seeds=1), gap=seeds(0.2, 0.05, 5))
-    assert (record["verdict"], record["exploratory"]) == ("holds", True)
-    assert record["reason"].startswith("Exploratory: ")
-    wanting = toy.judge(claim(kind="exploratory", min_seeds=6), gap=seeds(0.2, 0.05, 5))
-    assert wanting["verdict"] == "inconclusive"
-
-
-def test_an_exploratory_claim_that_has_not_been_run_says_so(toy: Toy) -> None:
-    record = toy.judge(claim(kind="exploratory", min_seeds=1))
-    assert record["verdict"] is None
-    assert "not yet run" in record["reason"]
 
 
 # --- Holm's correction over the primary claims --------------------------------------------------------------
@@ -985,18 +931,34 @@ def test_a_primary_claim_that_passes_holm_keeps_its_word(toy: Toy) -> None:
     assert {record["verdict"] for record in verdicts.values()} == {"holds"}
 
 
-def test_claims_outside_the_primary_family_are_not_corrected(toy: Toy) -> None:
-    verdicts = judge_primary(toy, *PRIMARY[1:], claim("C1"), gap=seeds_with_p(0.03))
-    assert verdicts["C1"]["verdict"] == "holds"
-    assert verdicts["C1"]["tests"][0]["p_holm"] is None
+PAIR = claim("C1", GREATER, OTHER, family="primary")
+CLOCK = claim("C3", GREATER | {"estimand": "third_gap"}, kind="timing", family="primary")
+REFUTED = seeds_with_p(0.001, estimate=-0.2)
+HOLM: dict[str, tuple[list[dict[str, Any]], Numbers, Numbers, str, float | None]] = {
+    "outside the family nothing is corrected": ([claim("C1"), *PRIMARY[1:]], seeds_with_p(0.03), [], "holds", None),
+    "contradicted, and weak": (PRIMARY[:2], seeds_with_p(0.04, estimate=-0.2), [], "inconclusive", 0.08),
+    "contradicted, and strong": (PRIMARY[:2], REFUTED, [], "contradicted", 0.002),
+    "the larger p of two tests": ([PAIR, PRIMARY[2]], seeds_with_p(0.001), seeds_with_p(0.02), "holds", 0.04),
+    "too large": ([PAIR, PRIMARY[2]], seeds_with_p(0.001), seeds_with_p(0.03), "inconclusive", 0.06),
+    # Two tests: Bonferroni within the claim, whatever the noise of the other.
+    "one refuted test of two": ([PAIR], REFUTED, seeds(0.0, 0.5), "contradicted", 0.002),
+    "both p of a correction": (
+        *([PRIMARY[0] | {"correction": MENDED}, PRIMARY[2]], REFUTED, seeds_with_p(0.02), "corrected", 0.04),
+    ),
+    "too large in the correction": (
+        *([PRIMARY[0] | {"correction": MENDED}, PRIMARY[2]], REFUTED, seeds_with_p(0.03), "inconclusive", 0.06),
+    ),
+    "a claim of the other table": ([PRIMARY[0], CLOCK], seeds_with_p(0.03), [], "inconclusive", 0.06),
+}
 
 
-def test_a_contradicted_primary_claim_that_fails_holm_is_inconclusive(toy: Toy) -> None:
-    weak = judge_primary(toy, *PRIMARY[:2], gap=seeds_with_p(0.04, estimate=-0.2))
-    assert weak["C1"]["verdict"] == "inconclusive"
-    assert '"contradicted"' in weak["C1"]["reason"]
-    strong = judge_primary(toy, *PRIMARY[:2], gap=seeds_with_p(0.001, estimate=-0.2))
-    assert strong["C1"]["verdict"] == "contradicted"
+@pytest.mark.parametrize("case", HOLM)
+def test_a_claim_enters_holm_with_the_p_that_its_word_rests_on(toy: Toy, case: str) -> None:
+    claims, gap, other, word, p_holm = HOLM[case]
+    record = judge_primary(toy, *claims, gap=gap, other_gap=other)["C1"]
+    assert record["verdict"] == word
+    tests = record["tests"] + record.get("correction", {"tests": []})["tests"]
+    assert all(test["p_holm"] == (p_holm and pytest.approx(p_holm)) for test in tests)
 
 
 def test_no_difference_enters_holm_with_the_p_of_the_two_one_sided_tests(toy: Toy) -> None:
@@ -1030,33 +992,6 @@ def test_a_range_enters_holm_with_the_p_against_its_nearer_end(toy: Toy, estimat
     assert record["tests"][0]["p"] == pytest.approx(stats.ttest_1samp(numbers, nearer).pvalue)
 
 
-def test_a_primary_claim_with_two_tests_enters_with_the_larger_p(toy: Toy) -> None:
-    both = claim("C1", GREATER, OTHER, family="primary")
-    verdicts = judge_primary(toy, both, PRIMARY[2], gap=seeds_with_p(0.001), other_gap=seeds_with_p(0.02))
-    assert [test["p_holm"] for test in verdicts["C1"]["tests"]] == pytest.approx([0.04, 0.04])
-    verdicts = judge_primary(toy, both, PRIMARY[2], gap=seeds_with_p(0.001), other_gap=seeds_with_p(0.03))
-    assert verdicts["C1"]["verdict"] == "inconclusive"
-
-
-def test_one_refuted_test_contradicts_a_primary_claim_whatever_the_noise_of_the_other(toy: Toy) -> None:
-    both = claim("C1", GREATER, OTHER, family="primary")
-    refuted = seeds_with_p(0.001, estimate=-0.2)
-    record = judge_primary(toy, both, gap=refuted, other_gap=seeds(0.0, 0.5))["C1"]
-    assert record["verdict"] == "contradicted"
-    assert record["tests"][0]["p_holm"] == pytest.approx(0.002)  # two tests: Bonferroni within the claim
-
-
-def test_a_corrected_primary_claim_needs_both_p_values(toy: Toy) -> None:
-    correction = {"statement": "The other gap is positive.", "tests": [OTHER]}
-    content = claim("C1", GREATER, family="primary", correction=correction)
-    refuted = seeds_with_p(0.001, estimate=-0.2)
-    verdicts = judge_primary(toy, content, PRIMARY[2], gap=refuted, other_gap=seeds_with_p(0.02))
-    assert verdicts["C1"]["verdict"] == "corrected"
-    assert verdicts["C1"]["correction"]["tests"][0]["p_holm"] == pytest.approx(0.04)
-    verdicts = judge_primary(toy, content, PRIMARY[2], gap=refuted, other_gap=seeds_with_p(0.03))
-    assert verdicts["C1"]["verdict"] == "inconclusive"
-
-
 def test_a_primary_claim_with_too_few_seeds_counts_with_p_one(toy: Toy) -> None:
     few = PRIMARY[1] | {"min_seeds": 9}
     verdicts = judge_primary(toy, PRIMARY[0], few, gap=seeds_with_p(0.03), other_gap=seeds_with_p(0.0001))
@@ -1081,13 +1016,6 @@ def test_timing_claims_are_judged_from_timings_and_written_apart(toy: Toy) -> No
     assert timing["profile"] == "cpu"
     assert [(record["id"], record["verdict"]) for record in timing["claims"]] == [("C3", "holds")]
     assert ((toy.root / "results/toy/verdicts.json").read_bytes(), toy.read("metrics.json")) == before
-
-
-def test_a_primary_claim_of_the_other_table_counts_with_p_one(toy: Toy) -> None:
-    clock = claim("C3", OTHER, kind="timing", family="primary")
-    toy.write_runs(run_rows("other_gap", seeds_with_p(1e-6), "smoke"), table="timings.csv")
-    verdicts = judge_primary(toy, PRIMARY[0], clock, gap=seeds_with_p(0.03))
-    assert verdicts["C1"]["tests"][0]["p_holm"] == pytest.approx(0.06)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
@@ -1145,6 +1073,17 @@ BAD_CLAIMS = [
         varied(robustness=[VARIATION[0] | {"of": "third_gap"}]),
         ["key 'robustness', 'long': key 'of' has value 'third_gap'; name the estimand of the test", "varied: gap"],
     ),
+    (
+        claim("C1", CHECK | {"estimand": "b"}, kind="identity"),
+        ["keys 'check' ('signum') and 'estimand' ('b') name two"],
+    ),
+    (claim("C1", FULL | {"value": VALUE, "difference": DIFFERENCE}), ["keys 'value' and 'difference' both say"]),
+    (
+        claim("C1", FULL | {"difference": {"of": "a", "experiment": "lm", "metric": "x"}}),
+        ["difference.minus' is missing"],
+    ),
+    (claim("C1", FULL | {"value": "loss"}), ["estimand' is missing", "value' has value 'loss'"]),
+    (claim(tests=3), ["key 'tests' has value 3"]),
     (claim(underpowered=""), ["key 'underpowered' has value ''"]),
     (claim(amended=[{"criterion": {}}]), ["key 'amended.0.why' is missing"]),
     (claim("C1", GREATER | {"pilot_sd": 0}), ["pilot_sd' has value 0", "greater than 0"]),
@@ -1246,6 +1185,75 @@ def test_what_was_amended_is_kept_as_declared(toy: Toy) -> None:
     amended = [{"criterion": {"margin": 0.2}, "why": "The margin was in other units."}]
     read = read_claims(toy.write_claims(claim(amended=amended)))[0].amended[0]
     assert (read.criterion, read.why) == ({"margin": 0.2}, "The margin was in other units.")
+
+
+# --- defaults, and what is said in place --------------------------------------------------------------------
+
+ARMS = [(seed, arm, value) for seed in range(8) for arm, value in (("adamw", 3.0 + seed / 90), ("lion", 2.8))]
+SHORT = {"reported": ..., "kind": ..., "family": ..., "profile": ..., "min_seeds": ...}
+
+
+def test_kind_profile_and_seeds_follow_from_the_rule(toy: Toy) -> None:
+    said = toy.write_claims(claim("C1", SLOPE, **SHORT), claim("C2", CHECK, **SHORT), claim("C9", IDENTITY, **SHORT))
+    read = {claim.id: claim.model_dump(include={*SHORT}) for claim in read_claims(said)}
+    nothing = {"family": None, "reported": {"value": None, "unit": None, "unverified": False}}
+    assert read["C1"] == {"kind": "experiment", "profile": "cpu", "min_seeds": 5} | nothing
+    assert read["C2"] == read["C9"] == {"kind": "identity", "profile": "smoke", "min_seeds": 1} | nothing
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "estimate"),
+    [
+        ({"difference": DIFFERENCE}, "adamw_minus_lion_loss_nats", 0.2 + 3.5 / 90),
+        ({"difference": DIFFERENCE, "estimand": "lm_gap"}, "lm_gap", 0.2 + 3.5 / 90),
+        ({"difference": DIFFERENCE | {"minus_experiment": "other"}}, "adamw_minus_lion_loss_nats", 2 + 3.5 / 90),
+        ({"value": VALUE}, "lion_loss_nats", 2.8),
+        ({"value": VALUE | {"arm": "Lion 2"}}, "lion_2_loss_nats", None),
+    ],
+)
+def test_a_number_is_said_in_place_of_a_function(
+    toy: Toy, said: dict[str, Any], name: str, estimate: float | None
+) -> None:
+    head = {"profile": "smoke", "config": {}, "split": "test", "step": 1, "metric": "loss_nats", "status": "ok"}
+    rows = [
+        head | {"experiment": experiment, "arm": arm, "seed": seed, "value": value - less}
+        for experiment, less in (("lm", 0), ("other", 1.8))
+        for seed, arm, value in ARMS
+    ]
+    toy.write_claims(claim("C1", FULL | said))
+    toy.write_runs(rows)
+    test = toy.verdicts()["C1"]["tests"][0]
+    assert (test["estimand"], test["estimate"]) == (name, estimate and pytest.approx(estimate))
+    assert not {"value", "difference"} & set(test)
+
+
+def test_an_identity_names_its_check(toy: Toy) -> None:
+    toy.write_claims(claim("C1", CHECK, **SHORT))
+    toy.write_runs(identity_rows(1e-15, 0.5))
+    record = toy.verdicts()["C1"]
+    assert (record["verdict"], record["tests"][0]["estimand"]) == ("holds", "signum")
+    assert "check" not in record["tests"][0]
+
+
+def test_gate_and_variations_are_said_in_place(toy: Toy) -> None:
+    robustness = [{"name": "the loss itself", "value": VALUE}]
+    content = claim("C1", GREATER, family="primary", gate=FULL | {"value": VALUE}, robustness=robustness)
+    (read,) = read_claims(toy.write_claims(content))
+    assert read.gate
+    assert read.robustness[0].estimand == read.gate.estimand == "lion_loss_nats"
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        [FULL | {"estimand": "gap", "value": VALUE}],
+        [FULL | {"difference": DIFFERENCE}, FULL | {"difference": DIFFERENCE | {"experiment": "other"}}],
+    ],
+)
+def test_a_name_that_stands_for_two_things_is_refused(toy: Toy, tests: list[dict[str, Any]]) -> None:
+    claims = read_claims(toy.write_claims(claim(tests=tests)))
+    with pytest.raises(ConfigError, match=r"claim C1: '.*' stands for two things in claims\.yaml and"):
+        load_estimands("replications.toy.estimands", claims)
 
 
 # --- what is written fits its schema ------------------------------------------------------------------------

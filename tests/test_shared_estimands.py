@@ -13,7 +13,8 @@ from paperkit.results import RUNS_COLUMNS, ResultsError, canonical_json
 def table(*rows):
     records = [
         {"profile": "cpu", "experiment": experiment, "arm": arm, "seed": seed, "config": canonical_json({"batch": 8}),
-         "split": split, "step": 1, "metric": metric, "value": value, "status": "diverged" if math.isnan(value) else "ok"}
+         "split": split, "step": 1, "metric": metric, "value": value,
+         "status": "diverged" if math.isnan(value) else "ok"}
         for experiment, arm, seed, split, metric, value in rows
     ]  # fmt: skip
     return pd.DataFrame(records, columns=list(RUNS_COLUMNS))

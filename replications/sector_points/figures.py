@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from paperkit.estimands import of_arm
 from paperkit.results import read_runs
+from paperkit.statistics import paired_interval
 from paperkit.style import NEUTRAL, drawing
 
 RESULTS, FIGURES = Path("results/sector_points"), Path("figures/sector_points")
@@ -22,16 +24,15 @@ def draw_probability(runs: pd.DataFrame, path: Path) -> None:
     """Draw the formula against the angle, and the shares of thrown points."""
     question = "How fast do points become certain to share a sector beyond the half circle?"
     thrown = {4: 180, 6: 240, 12: 300, 30: 330}
-    shown = "lines: formula (10); dots: mean share of the batches, their intervals are smaller than a dot"
+    shown = "lines: formula (10); dots: mean share of 16 batches, 95 % intervals smaller than a dot"
     with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for n in (3, 4, 6, 12, 30):
             curve = runs[(runs["experiment"] == "curve") & (runs["arm"] == f"n_{n}")].sort_values("step")
             axes.plot(curve["step"], curve["value"], label=f"{n} points")
-            shares = runs[
-                (runs["experiment"] == f"thrown_{n}") & (runs["arm"] == "disc") & (runs["metric"] == "share")
-            ]
-            if n in thrown:
-                axes.plot(thrown[n], shares["value"].mean(), "o", color=axes.lines[-1].get_color())
+            share = paired_interval(of_arm(runs, f"thrown_{n}", "disc", "share")) if n in thrown else None
+            if share:
+                axes.plot(thrown[n], share.estimate, "o", color=axes.lines[-1].get_color())
+                axes.vlines(thrown[n], share.low, share.high, color=axes.lines[-1].get_color())
         axes.set(xlabel="angle of the sector (degrees)", ylabel="probability", xticks=range(0, 361, 60))
         axes.legend()
 

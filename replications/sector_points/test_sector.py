@@ -17,7 +17,7 @@ def test_the_statement_holds_and_its_control_does_not(name):
     assert 0 <= outcome.max_error <= TOLERANCES[name] < outcome.control_error / 2
 
 
-@pytest.mark.parametrize(("n", "share"), [(2, 0.4), (4, 0.5), (30, 0.95), (30, 0.7), (1000, 0.993), (5000, 0.9975)])
+@pytest.mark.parametrize(("n", "share"), [(2, 0.4), (4, 0.5), (30, 0.95), (30, 0.55), (1000, 0.993), (5000, 0.9975)])
 def test_the_probability_is_the_exact_sum_on_both_of_its_ways(n, share):
     exact = float(exact_sum(n, 1 - Fraction(share)))
     assert probability_in_sector(n, [2 * np.pi * share]) == pytest.approx([exact], rel=1e-15 * n + 1e-14)

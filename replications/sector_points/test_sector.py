@@ -20,7 +20,7 @@ def test_the_statement_holds_and_its_control_does_not(name):
 @pytest.mark.parametrize(("n", "share"), [(2, 0.4), (4, 0.5), (30, 0.95), (30, 0.55), (1000, 0.993), (5000, 0.9975)])
 def test_the_probability_is_the_exact_sum_on_both_of_its_ways(n, share):
     exact = float(exact_sum(n, 1 - Fraction(share)))
-    assert probability_in_sector(n, [2 * np.pi * share]) == pytest.approx([exact], rel=1e-15 * n + 1e-14)
+    assert probability_in_sector(n, [2 * np.pi * share]) == pytest.approx([exact], rel=1e-15 * n + 1e-14, abs=0)
 
 
 def test_the_ends_are_exact():
@@ -31,7 +31,7 @@ def test_the_ends_are_exact():
 
 def test_values_do_not_underflow_on_the_way():  # as those of the recursion not scaled to probabilities do
     n, x = 5000, 7.5 / 5000
-    assert probability_gaps_below(n, x) == pytest.approx(1 - float(exact_sum(n, x)), rel=1e-11)
+    assert probability_gaps_below(n, x) == pytest.approx(1 - float(exact_sum(n, x)), rel=1e-11, abs=0)
 
 
 def test_the_smallest_sector_holds_all_points_and_no_smaller_one_does():

@@ -1,0 +1,1 @@
+"""Nothing: claims.yaml says every number in place."""

@@ -72,7 +72,9 @@ def looked_up(address):
     file, path = address.split(":")
     content = json.loads((ROOT / "results" / f"{file}.json").read_text())
     steps = re.findall(r"[\w-]+", path)
-    ids = [claim["id"] for claim in content.get("claims", [])]
+    # A record of provenance has claims too: the hash of claims.yaml.
+    claims = content.get("claims", [])
+    ids = [claim["id"] for claim in claims] if isinstance(claims, list) else []
     if steps[0] in ids:
         content, steps = content["claims"][ids.index(steps[0])], steps[1:]
     for step in steps:

@@ -126,14 +126,22 @@ def test_a_flipped_sign_stops_the_build_also_where_the_results_are_silent_about_
 
 def test_a_change_that_changes_nothing_runs_the_checks_and_builds(book):
     built(book)
-    change(book.code / "rule.py", "def step", "# A comment.\n\n\ndef step")
+    change(book.code / "rule.py", "def step", "UNUSED = 1\n\n\ndef step")
     book.build()
     assert list((book.code.parents[1] / ".paperkit" / "book").glob("*.json")), "the checks have been run"
 
 
-def test_code_that_no_check_imports_runs_no_check(book):
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("experiment.py", "import", "ANOTHER = 1\nimport"),
+        ("rule.py", "def step", "# A comment.\n\n\ndef step"),
+    ],
+    ids=["code that no check imports", "a comment"],
+)
+def test_what_cannot_change_a_check_runs_none(book, file, old, new):
     built(book)
-    change(book.code / "experiment.py", "import", "# Another experiment.\nimport")
+    change(book.code / file, old, new)
     book.build()
     assert not (book.code.parents[1] / ".paperkit").exists()
 
@@ -143,7 +151,7 @@ def test_an_identity_that_comes_out_of_runs_is_stale_when_any_code_of_its_stage_
     book.write_verdicts([claim("X3", kind="identity", family=None, tests=[out_of_runs])], name="toy")
     page = "```{check} toy:excess_in_training\nIn whole runs. The control has no decay.\n```\n"
     assert "Check: excess_in_training (claim X3)" in text_of(built(book, page))
-    change(book.code / "experiment.py", "import", "# Another experiment.\nimport")
+    change(book.code / "experiment.py", "import", "ANOTHER = 1\nimport")
     with pytest.raises(
         ExtensionError, match=r"stale: replications/toy/experiment\.py changed since, and it is no entry"
     ):

@@ -9,6 +9,7 @@ two entries are not zero and not all are equal.
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from mpmath import mp, mpf
@@ -76,7 +77,7 @@ def _axioms(x: Floats, rng: np.random.Generator) -> Iterator[tuple[str, Floats, 
     yield "P2", np.append(x, 0), -1
 
 
-def _transfer(x: Floats, giver: int, receiver: int, amount: float) -> Floats:
+def _transfer(x: Floats, giver: int, receiver: int, amount: Any) -> Floats:
     moved = x.copy()
     moved[[giver, receiver]] += -amount, amount
     return moved
@@ -119,7 +120,7 @@ def gini_alone() -> Check:
 def step_1_scale_and_clones() -> Check:
     """S* ignores scale and clones. Control: l1 / l2, without n."""
 
-    def error(index: Callable[[Floats], Floats]) -> float:
+    def error(index: Callable[[Floats], Any]) -> float:
         changes = [index(after) / index(x) - 1 for x in _vectors(200) for after in (3.7 * x, np.tile(x, 3))]
         return float(np.abs(changes).max())
 

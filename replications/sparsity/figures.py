@@ -54,7 +54,7 @@ def draw_recovery(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the Lorenz curves of the pair that crosses deepest, and the share of pairs that cross.
+    """Draw the difference of the Lorenz curves that cross deepest, and the share of pairs that cross.
 
     Args:
         runs: `runs.csv`; experiment rows.
@@ -66,12 +66,13 @@ def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
     )
     rows = runs[runs["experiment"] == "rows"]
     with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
-        for metric, label in (("first_held_share", "one row"), ("second_held_share", "the other")):
-            chosen = (rows["arm"] == "scale_4") & (rows["seed"] == 0) & (rows["metric"] == metric)
-            curve = pd.DataFrame(rows[chosen]).sort_values("step")
-            left.plot(np.linspace(0, 1, len(curve)), curve["value"], label=label)
-        left.plot([0, 1], [0, 1], ":", color=NEUTRAL, linewidth=0.8, label="all entries equal")
-        left.set(xlabel="share of the entries, smallest first", ylabel="share of the total that they hold")
+        chosen = pd.DataFrame(rows[(rows["arm"] == "scale_4") & (rows["seed"] == 0)])
+        pair = chosen.pivot(index="step", columns="metric", values="value")
+        difference = (pair["first_held_share"] - pair["second_held_share"]).dropna()
+        left.plot(np.linspace(0, 1, len(difference)), difference)
+        for depth in (-0.01, 0.01):
+            left.axhline(depth, color=NEUTRAL, linestyle=":", linewidth=0.8)
+        left.set(xlabel="share of the entries, smallest first", ylabel="difference of the shares that they hold")
         scales = sorted({arm for arm in rows["arm"] if arm.startswith("scale_")})
         for colour, (metric, label) in zip(COLOURS, DEPTHS.items(), strict=False):
             for place, arm in enumerate(scales):
@@ -83,7 +84,6 @@ def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
         right.set_xticks(range(len(scales)), [arm.removeprefix("scale_") for arm in scales])
         right.set(xlabel="scale of the logits", ylabel="share of pairs that cross", ylim=(0, 0.85))
         right.legend(title="deeper than", ncols=3, fontsize=7)
-        left.legend()
 
 
 if __name__ == "__main__":

@@ -54,36 +54,25 @@ def draw_recovery(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the difference of the Lorenz curves that cross deepest, and the share of pairs that cross.
+    """Draw the share of pairs that cross.
 
     Args:
         runs: `runs.csv`; experiment rows.
         path: SVG file to write.
     """
     question = "How often can the axioms not tell which of two rows is sparser?"
-    shown = (
-        "left: one pair, seed 0, scale 4; right: one point a block of 224 images, n = 8, by least depth of crossing"
-    )
+    shown = "one point a block of 224 images, n = 8; all pairs of a block; curves cross by more than the depth on both sides"
     rows = runs[runs["experiment"] == "rows"]
-    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
-        chosen = pd.DataFrame(rows[(rows["arm"] == "scale_4") & (rows["seed"] == 0)])
-        pair = chosen.pivot(index="step", columns="metric", values="value")
-        difference = (pair["first_held_share"] - pair["second_held_share"]).dropna()
-        left.plot(np.linspace(0, 1, len(difference)), difference)
-        for depth in (-0.01, 0.01):
-            left.axhline(depth, color=NEUTRAL, linestyle=":", linewidth=0.8)
-        left.set(xlabel="share of the entries, smallest first", ylabel="difference of the shares that they hold")
+    with drawing(path, question=question, shown=shown) as (_, (axes,)):
         scales = sorted({arm for arm in rows["arm"] if arm.startswith("scale_")})
         for colour, (metric, label) in zip(COLOURS, DEPTHS.items(), strict=False):
             for place, arm in enumerate(scales):
                 values = of_arm(runs, "rows", arm, metric)
                 first = label if place == 0 else None
-                right.plot(
-                    np.full(len(values), place), values, "o", alpha=0.6, markersize=4, color=colour, label=first
-                )
-        right.set_xticks(range(len(scales)), [arm.removeprefix("scale_") for arm in scales])
-        right.set(xlabel="scale of the logits", ylabel="share of pairs that cross", ylim=(0, 0.85))
-        right.legend(title="deeper than", ncols=3, fontsize=7)
+                axes.plot(np.full(len(values), place), values, "o", alpha=0.6, markersize=4, color=colour, label=first)
+        axes.set_xticks(range(len(scales)), [arm.removeprefix("scale_") for arm in scales])
+        axes.set(xlabel="scale of the logits", ylabel="share of pairs that cross", ylim=(0, 0.85))
+        axes.legend(title="deeper than", ncols=3, fontsize=7)
 
 
 if __name__ == "__main__":

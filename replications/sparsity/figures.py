@@ -8,7 +8,7 @@ import pandas as pd
 from paperkit.estimands import of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
-from paperkit.style import COLOURS, NEUTRAL, drawing
+from paperkit.style import COLOURS, drawing
 
 RESULTS, FIGURES = Path("results/sparsity"), Path("figures/sparsity")
 PENALTIES = {"l1": "l₁", "l1_over_l2": "l₁/l₂", "reweighted": "reweighted l₁"}
@@ -61,7 +61,10 @@ def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
         path: SVG file to write.
     """
     question = "How often can the axioms not tell which of two rows is sparser?"
-    shown = "one point a block of 224 images, n = 8; all pairs of a block; curves cross by more than the depth on both sides"
+    shown = (
+        "one point a block of 224 images, n = 8; all pairs of a block; "
+        "curves cross by more than the depth on both sides"
+    )
     rows = runs[runs["experiment"] == "rows"]
     with drawing(path, question=question, shown=shown) as (_, (axes,)):
         scales = sorted({arm for arm in rows["arm"] if arm.startswith("scale_")})

@@ -1,0 +1,1 @@
+"""Every number of claims.yaml is said there in place."""

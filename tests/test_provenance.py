@@ -335,7 +335,6 @@ def test_kernels_are_those_that_the_environment_chooses() -> None:
         "from paperkit.provenance import kernels_in_use as k; import json; print(json.dumps(k()))",
     ]
     chosen = {
-        "OPENBLAS_CORETYPE": "Sandybridge",
         "ATEN_CPU_CAPABILITY": "default",
         "NPY_DISABLE_CPU_FEATURES": "X86_V4",
     }

@@ -15,7 +15,7 @@ from tests.tiny_book import TinyBook, claim, identity, provenance
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 RULE = "def step(weight, gradient):\n    return weight - 0.1 * gradient\n"
-# A check in the manner of replications/lion/derivation.py, without torch; the rule stands in a module of its own.
+# A check in the manner of replications/lion/checks.py, without torch; the rule stands in a module of its own.
 DERIVATION = """
 from typing import NamedTuple
 
@@ -48,9 +48,9 @@ def book(tmp_path):
     for path in (folder.parent / "__init__.py", folder / "__init__.py"):
         path.write_text("")
     (folder / "rule.py").write_text(RULE)
-    (folder / "derivation.py").write_text(DERIVATION)
-    (folder / "experiment.py").write_text("import replications.toy.derivation\n")
-    modules = ("__init__", "rule", "derivation", "experiment")
+    (folder / "checks.py").write_text(DERIVATION)
+    (folder / "experiment.py").write_text("import replications.toy.checks\n")
+    modules = ("__init__", "rule", "checks", "experiment")
     code = {f"replications/toy/{name}.py": code_hash(folder / f"{name}.py") for name in modules}
     made.write_result("toy/provenance", provenance(stage="toy", deps=code))
     judge(made, max_error=1.7763568394002505e-15)
@@ -103,9 +103,9 @@ def test_an_equation_is_numbered_and_shows_the_error_and_the_tolerance_of_its_ch
     ("file", "old", "new"),
     [
         ("rule.py", "weight - 0.1", "weight + 0.1"),
-        ("derivation.py", "/ 0.1 + 2.0", "/ 0.1 - 2.0"),
-        ("derivation.py", "max(errors), 4.0", "max(errors), 0.0"),
-        ("derivation.py", "max(errors)", "float('nan')"),
+        ("checks.py", "/ 0.1 + 2.0", "/ 0.1 - 2.0"),
+        ("checks.py", "max(errors), 4.0", "max(errors), 0.0"),
+        ("checks.py", "max(errors)", "float('nan')"),
     ],
     ids=["a sign in the code", "a sign in the formula", "a control that passes", "an error that is no number"],
 )
@@ -225,13 +225,13 @@ def test_an_equation_stands_inside_a_proposition_and_names_two_checks(book):
 
 
 def test_a_check_needs_a_derivation(book):
-    (book.code / "derivation.py").unlink()
-    with pytest.raises(ExtensionError, match=r"toy/derivation\.py is missing; a check stands there, in CHECKS"):
+    (book.code / "checks.py").unlink()
+    with pytest.raises(ExtensionError, match=r"toy/checks\.py is missing; a check stands there, in CHECKS"):
         built(book)
 
 
 def test_code_that_cannot_be_run_says_how_it_ended(book):
-    change(book.code / "derivation.py", "def descent", "raise RuntimeError('no such step')\n\n\ndef descent")
+    change(book.code / "checks.py", "def descent", "raise RuntimeError('no such step')\n\n\ndef descent")
     with pytest.raises(ExtensionError, match=r"the code of toy could not answer 'derivation'(?s:.*)no such step"):
         built(book)
 
@@ -251,11 +251,11 @@ def test_the_index_counts_equations_and_follows_the_pages(book):
 # --- the real book -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("replications/*/derivation.py")))
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("replications/*/checks.py")))
 def test_every_check_of_a_derivation_is_on_its_page(name):
     page = (BOOK / "replications" / f"{name}.md").read_text()
     described = set(re.findall(rf"^[`:]{{3,}}\{{check\}} {name}:(\S+)", page, flags=re.MULTILINE))
-    checks = set(importlib.import_module(f"replications.{name}.derivation").CHECKS)
+    checks = set(importlib.import_module(f"replications.{name}.checks").CHECKS)
     assert checks <= described
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Run
 from paperkit.training import Step, train
-from replications.lion.derivation import box_bound
+from replications.lion.checks import box_bound
 from replications.lion.noise import gaussian_drift_ratio, lion_drift
 from replications.lion.optimizer import Lion
 from replications.lion.tasks import arms, box, digits, embedding, identities, language_model, updates

@@ -13,7 +13,7 @@ from paperkit.config import StrictModel
 from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run, Runner, execute
 from paperkit.stage import Tables, main
-from replications.sector_points.derivation import CHECKS
+from replications.sector_points.checks import CHECKS
 from replications.sector_points.sector import probability_gaps_below, probability_in_sector
 
 THROWN = {4: 180, 6: 240, 12: 300, 30: 330}  # degrees by number of points

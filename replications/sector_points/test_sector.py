@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from replications.sector_points.derivation import CHECKS, exact_sum
+from replications.sector_points.checks import CHECKS, exact_sum
 from replications.sector_points.experiment import in_one_sector
 from replications.sector_points.sector import probability_gaps_below, probability_in_sector, smallest_sector
 

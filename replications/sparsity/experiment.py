@@ -17,7 +17,7 @@ from paperkit.config import StrictModel
 from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
 from paperkit.stage import Tables, main
-from replications.sparsity.derivation import CHECKS
+from replications.sparsity.checks import CHECKS
 from replications.sparsity.indices import gini_density, hill_density, lorenz, power_mean_ratio
 
 NUM_EQUATIONS, NUM_UNKNOWNS = 40, 128

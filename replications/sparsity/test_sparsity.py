@@ -9,7 +9,7 @@ from paperkit.claims.declarations import read_claims
 from paperkit.claims.rules import IdentityTest
 from paperkit.config import read_profile
 from paperkit.runs import Run
-from replications.sparsity.derivation import CHECKS
+from replications.sparsity.checks import CHECKS
 from replications.sparsity.experiment import Config, iterates, linear_program, measure_rows, similarity_rows
 from replications.sparsity.indices import compare, power_mean_ratio
 

@@ -1,7 +1,7 @@
 """Upper bounds of the distance between data and samples of a diffusion model, from the error of its score.
 
 Kwon, Fan and Lee, arXiv 2212.06359 (here T1 to T3), Su Jianlin, archive 9467 of kexue.fm (T5) and 9509 (T6), Song et
-al., arXiv 2101.09258 (T7); T4 contains T1 and T5 and is derived in `derivation`.
+al., arXiv 2101.09258 (T7); T4 contains T1 and T5 and is derived in `checks`.
 
 Setting. Data p_0 are noised by dx = f dt + g dw, with marginals p_t, t in [0, T]. Samples are drawn from q_T and
 follow the reverse process dy = (f - w s) dt + sigma dw, from T to 0, with marginals q_t, where
@@ -185,7 +185,7 @@ def wasserstein_upper_bound(
     """Theorem T4: W_2(p_0, q_0) <= int_0^T w I e dt + I(T) W_2(p_T, q_T), for every eta >= 0.
 
     eta = 1 is T1, the theorem of arXiv 2212.06359, with g^2 in both places. eta = 0 is the bound of the
-    probability-flow ODE, with g^2 / 2 in both; the post takes g^2 there, which is wrong (`derivation`, correction 1).
+    probability-flow ODE, with g^2 / 2 in both; the post takes g^2 there, which is wrong (`checks`, correction 1).
 
     Assumptions: s and -f are one-sided Lipschitz in x for each t, with constants integrable over t; g is bounded above
     and below; both reverse processes exist up to t = 0 and the first one has the marginals p_t. If the grid starts at
@@ -318,7 +318,7 @@ def ode_lemma_bound(
 
     Archive 9467, "W <= score matching", the two inequalities before the return to diffusion models (a and b are f and
     g there). I = exp int_0^t L with L the one-sided constant of **-b_t**, since time runs backwards: the post asks for
-    that of b_t, which is wrong (`derivation`, correction 2).
+    that of b_t, which is wrong (`checks`, correction 2).
 
     Args:
         t: Times, shape (n,), increasing.

@@ -1,6 +1,6 @@
 """The outcome of a check of a derivation: as committed where the code is still the code that made it, else run anew.
 
-A check is a function in `CHECKS` of `replications/<name>/derivation.py`; its tolerance is that of the identity in
+A check is a function in `CHECKS` of `replications/<name>/checks.py`; its tolerance is that of the identity in
 claims.yaml which bears its name. Its committed outcome stands in verdicts.json, and belongs to the code as it is if
 no file in provenance.json has changed, or none that the derivation imports. An identity that comes out of runs is no
 entry of `CHECKS`: it belongs to all of the stage's code, and only the stage can run it anew.
@@ -99,8 +99,8 @@ class CheckLedger:
 
     def _code_of(self, name: str) -> dict[str, Any]:
         if name not in self._code:
-            if not (self.replications / name / "derivation.py").is_file():
-                message = f"{self.replications / name / 'derivation.py'} is missing; a check stands there, in CHECKS"
+            if not (self.replications / name / "checks.py").is_file():
+                message = f"{self.replications / name / 'checks.py'} is missing; a check stands there, in CHECKS"
                 raise CodeRunError(message)
             self._code[name] = ask_code(self.replications.parent, "derivation", name)
         return self._code[name]

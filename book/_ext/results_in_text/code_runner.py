@@ -62,7 +62,7 @@ def kept_answer(repository: Path, question: str, name: str, *arguments: str, dep
 
 def derivation(name: str) -> dict[str, Any]:
     """Say what checks a derivation has, and of what code they are made: hash by path, as in provenance.json."""
-    module = f"replications.{name}.derivation"
+    module = f"replications.{name}.checks"
     files = (module_file(imported) for imported in import_closure(module))
     here = Path.cwd().resolve()
     closure = {
@@ -75,7 +75,7 @@ def derivation(name: str) -> dict[str, Any]:
 
 def checks(name: str, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
     """Run checks of a derivation, by their names in `CHECKS`."""
-    known = importlib.import_module(f"replications.{name}.derivation").CHECKS
+    known = importlib.import_module(f"replications.{name}.checks").CHECKS
     outcomes = {check: known[check]() for check in wanted}
     return {
         check: {"max_error": float(outcome.max_error), "control_error": float(outcome.control_error)}

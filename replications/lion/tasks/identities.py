@@ -6,7 +6,7 @@ import torch
 
 from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run
-from replications.lion.derivation import CHECKS
+from replications.lion.checks import CHECKS
 from replications.lion.noise import NOISES, adamw_drift, lion_drift, simulated_drifts
 from replications.lion.tasks.arms import OPTIMIZERS
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run
-from replications.shared_embeddings.derivation import CHECKS
+from replications.shared_embeddings.checks import CHECKS
 from replications.shared_embeddings.embedding import half_swap, rms_normalise, shuffle, signed_swap
 from replications.shared_embeddings.random_tables import drawn
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run
-from replications.wasserstein_bound.derivation import CHECKS
+from replications.wasserstein_bound.checks import CHECKS
 from replications.wasserstein_bound.tasks.closed_forms import CLOSED_FORM_CHECKS
 from replications.wasserstein_bound.tasks.stationary import STATIONARY_CHECKS
 

@@ -7,8 +7,8 @@ Every check states an equation, runs Lion on it, and returns the largest deviati
 ingredient wrong on purpose, the control: a check that cannot fail proves nothing. The proofs stand on the page,
 book/replications/lion.md.
 
-Here are steps 1 to 7, the algebra of the update; steps 8 to 11, under noise, are in `derivation_of_noise`; steps 12 to
-17, about sparse gradients, memory and rounding, in `derivation_of_arithmetic`. `CHECKS` names them all.
+Here are steps 1 to 7, the algebra of the update; steps 8 to 11, under noise, are in `checks_of_noise`; steps 12 to
+17, about sparse gradients, memory and rounding, in `checks_of_arithmetic`. `CHECKS` names them all.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from paperkit.checks import Check
-from replications.lion import derivation_of_arithmetic, derivation_of_noise
+from replications.lion import checks_of_arithmetic, checks_of_noise
 from replications.lion.optimizer import lion_update
 from replications.lion.trajectory import BETAS, GradientOf, given, largest, lion_maker, normal, trajectory
 
@@ -195,6 +195,6 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "step_6_box_bound": bound_of_the_box,
     "step_7_constrained_optimum": constrained_optimum,
     "state_bytes": state_bytes,
-    **derivation_of_noise.CHECKS,
-    **derivation_of_arithmetic.CHECKS,
+    **checks_of_noise.CHECKS,
+    **checks_of_arithmetic.CHECKS,
 }

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch.nn import Parameter
 
 from paperkit.checks import Check
-from replications.lion import derivation, derivation_of_arithmetic, trajectory
-from replications.lion.derivation import CHECKS, box_bound
-from replications.lion.derivation_of_arithmetic import (
+from replications.lion import checks, checks_of_arithmetic, trajectory
+from replications.lion.checks import CHECKS, box_bound
+from replications.lion.checks_of_arithmetic import (
     adamw_further_update,
     ballistic_path,
     rounds_to_itself,
@@ -79,7 +79,7 @@ def test_a_lion_that_takes_the_sign_of_the_new_momentum_fails_the_checks_that_co
         following = momentum * beta2 + gradient * (1 - beta2)
         return following.sign(), following
 
-    monkeypatch.setattr(derivation, "lion_update", wrong_update)
+    monkeypatch.setattr(checks, "lion_update", wrong_update)
     assert CHECKS["step_4_other_form"]().max_error > CONTROL_AT_LEAST
 
 
@@ -202,7 +202,7 @@ def test_a_momentum_that_rounds_towards_zero_fails_the_check(monkeypatch) -> Non
         direction, following = lion_update(gradient, momentum, beta1=beta1, beta2=beta2)
         return direction, torch.where(following == momentum, torch.zeros_like(momentum), following)
 
-    monkeypatch.setattr(derivation_of_arithmetic, "lion_update", rounding_down)
+    monkeypatch.setattr(checks_of_arithmetic, "lion_update", rounding_down)
     assert CHECKS["step_13_momentum_never_zero"]().max_error == 0
 
 

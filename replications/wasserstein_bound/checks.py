@@ -13,7 +13,7 @@ S4  With R = (E |D|^2)^(1/2), by Cauchy and Schwarz, x having the law p_t: -dR/d
 S5  Multiply by I: d(I R)/dt >= -I w e, hence R(0) <= I(T) R(T) + int w I e dt.
 S6  W_2(p_0, q_0) <= R(0) since (x_0, y_0) is one coupling of many, and R(T) = W_2(p_T, q_T).
 
-S7 to S9 and the theorems are in `derivation_of_theorems`, the corrections to the post in `derivation_of_corrections`.
+S7 to S9 and the theorems are in `checks_of_theorems`, the corrections to the post in `checks_of_corrections`.
 Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from paperkit.checks import Check
-from replications.wasserstein_bound import derivation_of_corrections, derivation_of_theorems
+from replications.wasserstein_bound import checks_of_corrections, checks_of_theorems
 from replications.wasserstein_bound.bound import log_growth
 from replications.wasserstein_bound.distances import quantile_distance
 from replications.wasserstein_bound.errors import excess, relative_error
@@ -212,6 +212,6 @@ CHECKS: dict[str, Callable[[], Check]] = {
             step_s6_coupling,
         )
     },
-    **derivation_of_theorems.CHECKS,
-    **derivation_of_corrections.CHECKS,
+    **checks_of_theorems.CHECKS,
+    **checks_of_corrections.CHECKS,
 }

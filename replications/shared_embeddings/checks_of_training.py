@@ -1,4 +1,4 @@
-"""The derivation's steps about structure, gradients and optimizers; letters as in `derivation`."""
+"""The derivation's steps about structure, gradients and optimizers; letters as in `checks`."""
 
 from collections.abc import Callable
 

@@ -5,7 +5,7 @@ logit of token j after token i, in a model whose residual branches are zero.
 
 Every check computes both sides of an equation and returns the largest deviation, then again with one ingredient wrong
 on purpose, the control. Simulations are drawn by NumPy in float64. Here are the steps about random tables; those
-about structure, gradients and optimizers are in `derivation_of_training`. `CHECKS` names them all.
+about structure, gradients and optimizers are in `checks_of_training`. `CHECKS` names them all.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from paperkit.checks import Check
-from replications.shared_embeddings import derivation_of_training
+from replications.shared_embeddings import checks_of_training
 from replications.shared_embeddings.embedding import (
     crossover_width,
     half_swap,
@@ -241,5 +241,5 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "step_8_trace_rule": trace_rule,
     "step_12_positions": positions,
     "step_16_fixed_points": fixed_points,
-    **derivation_of_training.CHECKS,
+    **checks_of_training.CHECKS,
 }

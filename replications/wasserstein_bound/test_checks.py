@@ -1,8 +1,8 @@
 import pytest
 
-from replications.wasserstein_bound import derivation_of_corrections, derivation_of_theorems
+from replications.wasserstein_bound import checks_of_corrections, checks_of_theorems
 from replications.wasserstein_bound.affine_cases import random_affine_cases
-from replications.wasserstein_bound.derivation import CHECKS
+from replications.wasserstein_bound.checks import CHECKS
 from replications.wasserstein_bound.errors import excess
 
 TOLERANCES = {
@@ -49,11 +49,11 @@ def test_checks_are_deterministic(name) -> None:
 
 def test_a_bound_with_half_of_the_growth_rate_fails_the_theorems(monkeypatch) -> None:
     def halved(t, *, score_slope, drift_slope, **others):
-        return derivation_of_corrections.wasserstein_upper_bound(
+        return checks_of_corrections.wasserstein_upper_bound(
             t, score_slope=score_slope / 2, drift_slope=drift_slope / 2, **others
         )
 
-    monkeypatch.setattr(derivation_of_theorems, "wasserstein_upper_bound", halved)
+    monkeypatch.setattr(checks_of_theorems, "wasserstein_upper_bound", halved)
     assert CHECKS["theorem_t1_sde"]().max_error > 0.1
 
 

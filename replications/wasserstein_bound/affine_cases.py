@@ -1,10 +1,11 @@
-"""Gaussian data with random affine scores: the cases in which several checks of the derivation are exact."""
+"""Gaussian data with affine scores that are wrong: the cases in which distance, divergence and bounds are exact."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replications.wasserstein_bound.bound import kl_upper_bound
 from replications.wasserstein_bound.gaussian import (
     affine_score_error,
     exact_affine_score,
@@ -13,7 +14,7 @@ from replications.wasserstein_bound.gaussian import (
     gaussian_kl,
     reverse_moments,
 )
-from replications.wasserstein_bound.schedule import Schedule, VariancePreserving, time_grid
+from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 
 __all__ = ["AffineCases", "random_affine_cases"]
 
@@ -22,59 +23,39 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AffineCases:
-    """Gaussian data with affine scores that are wrong in slope and intercept, by amounts that change with time."""
+    """Gaussian data with affine scores that are wrong in slope and intercept; k cases, or one without that axis."""
 
-    schedule: Schedule
+    schedule: VariancePreserving
     t: Array  # shape (n,)
-    mean: Array  # m_0, shape (k,)
-    variance: Array  # v_0, shape (k,)
+    mean: ArrayLike  # m_0, shape (k,)
+    variance: ArrayLike  # v_0, shape (k,)
     slope: Array  # of the scores, shape (k, n)
     intercept: Array  # of the scores, shape (k, n)
-    prior_mean: Array  # of q_T, shape (k,)
-    prior_variance: Array  # of q_T, shape (k,)
+    prior_mean: ArrayLike  # of q_T, shape (k,)
+    prior_variance: ArrayLike  # of q_T, shape (k,)
+
+    @property
+    def moments(self) -> tuple[Array, Array]:
+        """Mean and variance of p_t, shape (k, n)."""
+        return forward_moments(self.schedule, self.t, self.mean, self.variance)
 
     @property
     def score_error(self) -> Array:
         """e, shape (k, n)."""
-        moments = forward_moments(self.schedule, self.t, self.mean, self.variance)
-        return affine_score_error(*moments, self.slope, self.intercept)
-
-    def _last_moments(self) -> tuple[Array, Array]:
-        mean, variance = forward_moments(self.schedule, self.t[-1:], self.mean, self.variance)
-        return mean[..., 0], variance[..., 0]
-
-    @property
-    def prior_distance(self) -> Array:
-        """W_2(p_T, q_T), shape (k,)."""
-        return gaussian_distance(*self._last_moments(), self.prior_mean, self.prior_variance)
-
-    @property
-    def prior_kl(self) -> Array:
-        """KL(p_T | q_T) in nats, shape (k,)."""
-        return gaussian_kl(*self._last_moments(), self.prior_mean, self.prior_variance)
+        return affine_score_error(*self.moments, self.slope, self.intercept)
 
     @property
     def bound_arguments(self) -> dict[str, Array]:
-        """What the bounds of `bound` take, but t and eta."""
-        return {
-            "diffusion_squared": self.schedule.beta(self.t),
-            "score_error": self.score_error,
-            "score_slope": self.slope,
-            "drift_slope": self.schedule.drift_slope(self.t),
-            "prior_distance": self.prior_distance,
-        }
+        """What the bounds of W_2 take, but t and eta."""
+        last = (each[..., -1] for each in self.moments)
+        prior = gaussian_distance(*last, self.prior_mean, self.prior_variance)
+        error = {"score_error": self.score_error, "score_slope": self.slope}
+        return {**self.schedule.coefficients(self.t), **error, "prior_distance": prior}
 
     def sample_moments(self, eta: ArrayLike) -> tuple[Array, Array]:
         """Mean and variance of q_0, shape (k,)."""
-        return reverse_moments(
-            self.schedule,
-            self.t,
-            self.slope,
-            self.intercept,
-            prior_mean=self.prior_mean,
-            prior_variance=self.prior_variance,
-            eta=eta,
-        )
+        prior = {"prior_mean": self.prior_mean, "prior_variance": self.prior_variance}
+        return reverse_moments(self.schedule, self.t, self.slope, self.intercept, **prior, eta=eta)
 
     def distance(self, eta: ArrayLike) -> Array:
         """W_2(p_0, q_0), shape (k,)."""
@@ -83,6 +64,12 @@ class AffineCases:
     def kl(self, eta: ArrayLike) -> Array:
         """KL(p_0 | q_0) in nats, shape (k,)."""
         return gaussian_kl(self.mean, self.variance, *self.sample_moments(eta))
+
+    def kl_bound(self, eta: ArrayLike) -> Array:
+        """The bound T7 of the same divergence for a process of noise eta, shape (k,)."""
+        prior = gaussian_kl(*(each[..., -1] for each in self.moments), self.prior_mean, self.prior_variance)
+        beta = self.schedule.beta(self.t)
+        return kl_upper_bound(self.t, diffusion_squared=beta, score_error=self.score_error, eta=eta, prior_kl=prior)
 
 
 def random_affine_cases(seed: int, num_cases: int, num_times: int = 4001) -> AffineCases:
@@ -102,13 +89,5 @@ def random_affine_cases(seed: int, num_cases: int, num_times: int = 4001) -> Aff
 
     scaling = 1 + wave(0.4)
     standard = rng.random(num_cases) < 0.5
-    return AffineCases(
-        schedule,
-        t,
-        mean,
-        variance,
-        slope * scaling,
-        intercept * scaling + wave(0.5),
-        np.where(standard, 0.0, mean_t[:, -1]),
-        np.where(standard, 1.0, variance_t[:, -1]),
-    )
+    prior = np.where(standard, 0.0, mean_t[:, -1]), np.where(standard, 1.0, variance_t[:, -1])
+    return AffineCases(schedule, t, mean, variance, slope * scaling, intercept * scaling + wave(0.5), *prior)

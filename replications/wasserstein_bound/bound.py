@@ -118,9 +118,7 @@ def log_integral(t: ArrayLike, log_values: ArrayLike) -> Array:
     """
     t, log_values = grid_of_times(t), np.asarray(log_values, dtype=np.float64)
     if np.isnan(log_values).any() or (log_values == np.inf).any():
-        message = (
-            "log_values contains NaN or +inf: only finite logarithms and -inf, for an integrand of 0, can be summed"
-        )
+        message = "log_values contains NaN or +inf: pass finite logarithms, or -inf for an integrand of 0"
         raise ValueError(message)
     log_values = _over_time(log_values, t)
     weights = (np.diff(t, prepend=t[0]) + np.diff(t, append=t[-1])) / 2
@@ -145,13 +143,7 @@ def score_weight(diffusion_squared: ArrayLike, eta: ArrayLike) -> Array:
 def growth_rate(
     *, diffusion_squared: ArrayLike, score_slope: ArrayLike, drift_slope: ArrayLike, eta: ArrayLike = 1.0
 ) -> Array:
-    """Rate at which the distance of two coupled paths may grow on its way to t = 0: l_-f + w L_s.
-
-    Arguments are those of `wasserstein_upper_bound`.
-
-    Returns:
-        d log I / dt, shape (..., n), per unit time.
-    """
+    """Rate at which two coupled paths may part, d log I / dt = l_-f + w L_s, shape (..., n), per unit time."""
     return np.asarray(drift_slope) + score_weight(diffusion_squared, eta) * np.asarray(score_slope)
 
 
@@ -172,6 +164,28 @@ def log_growth(t: ArrayLike, rate: ArrayLike) -> Array:
     return cumulative_trapezoid(_over_time(on_grid("rate", rate, t), t), t, initial=0.0, axis=-1)
 
 
+def _log_weight_and_growth(
+    t: Array, diffusion_squared: ArrayLike, score_slope: ArrayLike, drift_slope: ArrayLike, eta: ArrayLike
+) -> tuple[Array, Array]:
+    """log w and log I."""
+    slope, drift = on_grid("score_slope", score_slope, t), on_grid("drift_slope", drift_slope, t)
+    squared = on_grid("diffusion_squared", diffusion_squared, t)
+    rate = growth_rate(diffusion_squared=squared, score_slope=slope, drift_slope=drift, eta=eta)
+    return _logarithm(score_weight(squared, eta)), log_growth(t, rate)
+
+
+def _log_error(name: str, values: ArrayLike, t: Array) -> Array:
+    return _logarithm(nonnegative(name, on_grid(name, values, t)))
+
+
+def _log_offset(log_i: Array, prior_distance: ArrayLike) -> Array:
+    return log_i[..., -1] + _logarithm(nonnegative("prior_distance", prior_distance))
+
+
+def _bound(log_score_term: Array, log_i: Array, prior_distance: ArrayLike) -> WassersteinBound:
+    return WassersteinBound(*np.broadcast_arrays(log_score_term, _log_offset(log_i, prior_distance)), log_i)
+
+
 def wasserstein_upper_bound(
     t: ArrayLike,
     *,
@@ -190,16 +204,15 @@ def wasserstein_upper_bound(
     Assumptions: s and -f are one-sided Lipschitz in x for each t, with constants integrable over t; g is bounded above
     and below; both reverse processes exist up to t = 0 and the first one has the marginals p_t. If the grid starts at
     t_0 > 0, the statement is about p_{t_0} and q_{t_0}. The discretisation of a sampler is outside the theorem.
-
-    Passing the coupling slope of `samplers.coupled_paths` for `score_slope` gives the sharper bound R(0) <= ... of the
-    derivation, step S5, whose slope is averaged over the coupling instead of being a supremum.
+    The slope of `samplers.coupled_paths` as `score_slope` gives the sharper bound R(0) <= ... of the derivation, step
+    S5, whose slope is averaged over the coupling instead of being a supremum.
 
     Args:
         t: Times, shape (n,), increasing, from 0 (or t_0) to T.
-        diffusion_squared: g^2 > 0, shape (..., n) or a number.
+        diffusion_squared: g^2 > 0, shape (..., n) or a number; `schedule.coefficients(t)` gives it and `drift_slope`.
         score_error: e >= 0, shape (..., n) or a number; the root of the expected squared norm, not its mean over d.
         score_slope: L_s, shape (..., n) or a number.
-        drift_slope: l_-f, the constant of -f, shape (..., n) or a number; `schedule.drift_slope(t)`.
+        drift_slope: l_-f, the constant of -f, shape (..., n) or a number.
         eta: sigma / g >= 0, a number or shape (...).
         prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
 
@@ -218,33 +231,8 @@ def wasserstein_upper_bound(
         0.2
     """
     t = grid_of_times(t)
-    log_weighted, log_i, log_offset = _terms(
-        t, diffusion_squared, score_error, score_slope, drift_slope, eta, prior_distance
-    )
-    log_term, log_offset = np.broadcast_arrays(log_integral(t, log_weighted), log_offset)
-    return WassersteinBound(log_term, log_offset, log_i)
-
-
-def _terms(
-    t: Array,
-    diffusion_squared: ArrayLike,
-    score_error: ArrayLike,
-    score_slope: ArrayLike,
-    drift_slope: ArrayLike,
-    eta: ArrayLike,
-    prior_distance: ArrayLike,
-) -> tuple[Array, Array, Array]:
-    """log(w I e), log I and the logarithm of the offset."""
-    slope, drift = on_grid("score_slope", score_slope, t), on_grid("drift_slope", drift_slope, t)
-    error = nonnegative("score_error", on_grid("score_error", score_error, t))
-    squared = on_grid("diffusion_squared", diffusion_squared, t)
-    w = score_weight(squared, eta)
-    log_i = log_growth(t, growth_rate(diffusion_squared=squared, score_slope=slope, drift_slope=drift, eta=eta))
-    return (
-        _logarithm(w) + log_i + _logarithm(error),
-        log_i,
-        log_i[..., -1] + _logarithm(nonnegative("prior_distance", prior_distance)),
-    )
+    log_w, log_i = _log_weight_and_growth(t, diffusion_squared, score_slope, drift_slope, eta)
+    return _bound(log_integral(t, log_w + log_i + _log_error("score_error", score_error, t)), log_i, prior_distance)
 
 
 def wasserstein_corollary_bound(
@@ -263,25 +251,18 @@ def wasserstein_corollary_bound(
     T4 with the Cauchy-Schwarz inequality; J_lambda = 1/2 int lambda e^2 dt is the training loss with weight lambda.
     Never below T4; equal to it exactly if lambda e is proportional to w I.
 
-    Arguments are those of `wasserstein_upper_bound`, and `loss_weight`, lambda > 0, shape (..., n) or a number; None
-    means g^2, the weight of the likelihood.
+    Arguments and errors are those of `wasserstein_upper_bound`; `loss_weight` is lambda > 0, shape (..., n) or a
+    number; None means g^2, the weight of the likelihood.
 
     Returns:
         The bound with its two terms and log I.
-
-    Raises:
-        ValueError: As `wasserstein_upper_bound`, or if the weight is not positive.
     """
     t = grid_of_times(t)
-    log_weighted, log_i, log_offset = _terms(t, diffusion_squared, 1.0, score_slope, drift_slope, eta, prior_distance)
-    weight = positive(
-        "loss_weight", on_grid("loss_weight", diffusion_squared if loss_weight is None else loss_weight, t)
-    )
-    error = nonnegative("score_error", on_grid("score_error", score_error, t))
-    log_loss = log_integral(t, _logarithm(weight) + 2 * _logarithm(error))  # of 2 J
-    log_term = (log_loss + log_integral(t, 2 * log_weighted - _logarithm(weight))) / 2
-    log_term, log_offset = np.broadcast_arrays(log_term, log_offset)
-    return WassersteinBound(log_term, log_offset, log_i)
+    log_w, log_i = _log_weight_and_growth(t, diffusion_squared, score_slope, drift_slope, eta)
+    weight = on_grid("loss_weight", diffusion_squared if loss_weight is None else loss_weight, t)
+    log_weight = _logarithm(positive("loss_weight", weight))
+    log_loss = log_integral(t, log_weight + 2 * _log_error("score_error", score_error, t))  # of 2 J
+    return _bound((log_loss + log_integral(t, 2 * (log_w + log_i) - log_weight)) / 2, log_i, prior_distance)
 
 
 def offset_upper_bound(
@@ -295,20 +276,14 @@ def offset_upper_bound(
     """T3, variance preserving with prior N(0, 1): I(T) W_2(p_T, q_T) <= W_2(p_0, N(0, 1)) exp int w L_s dt.
 
     Noising contracts W_2 to its own stationary law N(0, 1) by exp(-1/2 int beta), which cancels the drift's part of
-    I(T).
-
-    Arguments are those of `wasserstein_upper_bound`, t from 0 on, and `data_prior_distance`, W_2(p_0, N(0, 1)) >= 0, a
-    number or shape (...).
+    I(T). Arguments and errors are those of `wasserstein_upper_bound`, t from 0 on, and `data_prior_distance`,
+    W_2(p_0, N(0, 1)) >= 0, a number or shape (...).
 
     Returns:
         Bound of the offset, shape (...).
-
-    Raises:
-        ValueError: As `wasserstein_upper_bound`.
     """
-    t = grid_of_times(t)
-    terms = _terms(t, diffusion_squared, 1.0, score_slope, 0.0, eta, data_prior_distance)
-    return _exponential(terms[2])
+    _, log_i = _log_weight_and_growth(grid_of_times(t), diffusion_squared, score_slope, 0.0, eta)
+    return _exponential(_log_offset(log_i, data_prior_distance))
 
 
 def ode_lemma_bound(
@@ -327,31 +302,21 @@ def ode_lemma_bound(
         prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
 
     Returns:
-        The bound with its two terms and log I.
-
-    Raises:
-        ValueError: As `wasserstein_upper_bound`.
+        The bound with its two terms and log I; errors as `wasserstein_upper_bound`.
     """
     t = grid_of_times(t)
-    rate = on_grid("reverse_slope", reverse_slope, t)
-    log_i = log_growth(t, rate)
-    error = nonnegative("drift_error", on_grid("drift_error", drift_error, t))
-    log_term = log_integral(t, log_i + _logarithm(error))
-    log_offset = log_i[..., -1] + _logarithm(nonnegative("prior_distance", prior_distance))
-    log_term, log_offset = np.broadcast_arrays(log_term, log_offset)
-    return WassersteinBound(log_term, log_offset, log_i)
+    log_i = log_growth(t, on_grid("reverse_slope", reverse_slope, t))
+    return _bound(log_integral(t, log_i + _log_error("drift_error", drift_error, t)), log_i, prior_distance)
 
 
 def score_loss(t: ArrayLike, *, loss_weight: ArrayLike, score_error: ArrayLike) -> Array:
-    """J_lambda = 1/2 int lambda(t) e(t)^2 dt, the score-matching loss; with lambda = g^2 in nats.
+    """J_lambda = 1/2 int lambda(t) e(t)^2 dt, the score-matching loss, shape (...); with lambda = g^2 in nats.
 
-    Arguments are those of `wasserstein_upper_bound`, and `loss_weight`, lambda >= 0, shape (..., n) or a number.
+    Arguments and errors are those of `wasserstein_upper_bound`; `loss_weight` is lambda >= 0, shape (..., n) or a
+    number.
 
     Returns:
         J, shape (...).
-
-    Raises:
-        ValueError: As `wasserstein_upper_bound`.
     """
     t = grid_of_times(t)
     weight = nonnegative("loss_weight", on_grid("loss_weight", loss_weight, t))
@@ -373,13 +338,11 @@ def kl_upper_bound(
     1/2 int w^2 / (eta g)^2 e^2 dt, and marginals lose information. eta = 1, factor 1, is theorem 1 of arXiv
     2101.09258. There is no such bound for the ODE: the factor grows without limit as eta -> 0.
 
-    Arguments are those of `wasserstein_upper_bound`, and `prior_kl`, KL(p_T | q_T) >= 0 in nats, like `eta` in shape.
+    Arguments and errors are those of `wasserstein_upper_bound`, but eta > 0, and `prior_kl`, KL(p_T | q_T) >= 0 in
+    nats, like `eta` in shape.
 
     Returns:
         The bound in nats, shape (...).
-
-    Raises:
-        ValueError: If eta is not positive, and as `wasserstein_upper_bound`.
     """
     eta = positive("eta", eta)
     loss = score_loss(t, loss_weight=positive("diffusion_squared", diffusion_squared), score_error=score_error)
@@ -400,13 +363,8 @@ def score_matching_gap(noise_variance: ArrayLike, *, score_second_moment: ArrayL
         num_dimensions: d >= 1.
 
     Returns:
-        The gap, shape of the arguments.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+        The gap, shape of the arguments; ValueError if one is out of its range.
     """
-    variance, moment = (
-        positive("noise_variance", noise_variance),
-        nonnegative("score_second_moment", score_second_moment),
-    )
+    variance = positive("noise_variance", noise_variance)
+    moment = nonnegative("score_second_moment", score_second_moment)
     return positive("num_dimensions", num_dimensions) / variance - moment

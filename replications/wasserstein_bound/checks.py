@@ -13,8 +13,9 @@ S4  With R = (E |D|^2)^(1/2), by Cauchy and Schwarz, x having the law p_t: -dR/d
 S5  Multiply by I: d(I R)/dt >= -I w e, hence R(0) <= I(T) R(T) + int w I e dt.
 S6  W_2(p_0, q_0) <= R(0) since (x_0, y_0) is one coupling of many, and R(T) = W_2(p_T, q_T).
 
-S7 to S9 and the theorems are in `checks_of_theorems`, the corrections to the post in `checks_of_corrections`.
-Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
+S7 to S9 and the theorems are in `checks_of_theorems`, equalities of Gaussians and mixtures in `checks_of_closed_forms`,
+the corrections to the post in `checks_of_corrections` and, where they need data N(0, 1) alone, in
+`checks_of_stationary_data`. `CHECKS` names them all. Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,10 +25,15 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from paperkit.checks import Check
-from replications.wasserstein_bound import checks_of_corrections, checks_of_theorems
+from replications.wasserstein_bound import (
+    checks_of_closed_forms,
+    checks_of_corrections,
+    checks_of_stationary_data,
+    checks_of_theorems,
+)
 from replications.wasserstein_bound.bound import log_growth
 from replications.wasserstein_bound.distances import quantile_distance
-from replications.wasserstein_bound.errors import excess, relative_error
+from replications.wasserstein_bound.errors import excess_in_bounds, relative_error
 from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
 from replications.wasserstein_bound.samplers import coupled_paths
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
@@ -38,6 +44,8 @@ Array = NDArray[np.float64]
 
 SCHEDULE = VariancePreserving()
 ETAS = (0.0, 0.5, 1.0, 2.0)
+MIXTURE = SymmetricMixture(SCHEDULE, 1.0, 0.25)
+PERTURBATION = Perturbation(shift=0.2, amplitude=0.2, frequency=3)
 
 
 def step_s1_marginals() -> Check:
@@ -86,10 +94,9 @@ def step_s2_noise_cancels() -> Check:
     # 500 pairs, 1000 steps, perturbed score of two clusters, eta = 1. The sum of the squared increments of D, relative
     # to 2 int sigma^2 dt, which is its value for independent noises. Tolerance 1e-2: it is of order 1 / steps.
     # Control: independent noises.
-    mixture, perturbation = SymmetricMixture(SCHEDULE, 1.0, 0.25), Perturbation(shift=0.2, amplitude=0.2, frequency=3)
 
     def variation(shared: bool) -> float:
-        gaps = np.stack([x - y for _, x, y in _pairs(mixture, perturbation, 1.0, 1000, shared=shared)])
+        gaps = np.stack([x - y for _, x, y in _pairs(MIXTURE, PERTURBATION, 1.0, 1000, shared=shared)])
         total = (np.diff(gaps, axis=0) ** 2).mean(axis=1).sum()
         return float(total / (2 * SCHEDULE.integrated_beta(1.0)))
 
@@ -103,7 +110,7 @@ def step_s3_pointwise() -> Check:
     # magnitudes of the terms. Tolerance 1e-9: rounding.
     # Control: the slope of the typical point, -1 / v_t, in place of the supremum L_s: no bound.
     rng = np.random.default_rng(2)
-    mixture, perturbation = SymmetricMixture(SCHEDULE, 1.0, 0.25), Perturbation(shift=0.1, amplitude=0.3, frequency=2)
+    perturbation = Perturbation(shift=0.1, amplitude=0.3, frequency=2)
     rotation = np.array([[0.0, 1.0, -0.5], [-1.0, 0.0, 2.0], [0.5, -2.0, 0.0]])
 
     def violation(supremum: bool) -> float:
@@ -113,10 +120,10 @@ def step_s3_pointwise() -> Check:
             near = slice(0, 12_500)  # half of the pairs close to each other
             y[near] = x[near] / 4 + 0.1 * y[near]
             beta = float(SCHEDULE.beta(t))
-            model_x, model_y = (mixture.score(u, t) + perturbation(u) + u @ rotation for u in (x, y))
-            gap, error = x - y, mixture.score(x, t) - model_x
-            slope = mixture.score_slope(t) if supremum else -1 / mixture.moments(t)[1]
-            terms = beta / 2 * (gap**2).sum(1), beta * (gap * (mixture.score(x, t) - model_y)).sum(1)
+            model_x, model_y = (MIXTURE.score(u, t) + perturbation(u) + u @ rotation for u in (x, y))
+            gap, error = x - y, MIXTURE.score(x, t) - model_x
+            slope = MIXTURE.score_slope(t) if supremum else -1 / MIXTURE.moments(t)[1]
+            terms = beta / 2 * (gap**2).sum(1), beta * (gap * (MIXTURE.score(x, t) - model_y)).sum(1)
             squared = (gap**2).sum(1)
             upper = (beta / 2 + beta * (float(slope) + perturbation.slope)) * squared
             upper = upper + beta * np.sqrt(squared * (error**2).sum(1))
@@ -135,11 +142,8 @@ def step_s4_growth() -> Check:
     # Control: half the error's term, w e / 2, in the case of equality.
     errors, controls = [], []
     for eta in ETAS:
-        for mean, perturbation in (
-            (0.0, Perturbation(shift=0.3)),
-            (1.0, Perturbation(shift=0.2, amplitude=0.2, frequency=3)),
-        ):
-            mixture = SymmetricMixture(SCHEDULE, mean, 0.25)
+        one_cluster = SymmetricMixture(SCHEDULE, 0.0, 0.25)
+        for mixture, perturbation in ((one_cluster, Perturbation(shift=0.3)), (MIXTURE, PERTURBATION)):
             for t, x, y in _pairs(mixture, perturbation, eta, 100):
                 gap, beta = x - y, float(SCHEDULE.beta(t))
                 distance = np.sqrt(np.mean(gap**2))
@@ -151,7 +155,7 @@ def step_s4_growth() -> Check:
                 growth = (beta / 2 + w * (float(mixture.score_slope(t)) + perturbation.slope)) * distance
                 push = w * np.sqrt(np.mean(perturbation(x) ** 2))
                 scale = np.abs(growth) + push
-                if mean == 0:
+                if mixture is one_cluster:
                     errors.append(abs(left - growth - push) / scale)
                     controls.append(abs(left - growth - push / 2) / scale)
                 else:
@@ -185,17 +189,16 @@ def step_s6_coupling() -> Check:
     # quantiles, exactly. Error: excess of W_2 over R at the end, and relative error of R(T). Tolerance 1e-6: rounding.
     # Control: pairs that start in opposite order.
     rng = np.random.default_rng(3)
-    mixture, perturbation = SymmetricMixture(SCHEDULE, 1.0, 0.25), Perturbation(shift=0.2, amplitude=0.2, frequency=3)
     x, y = np.sort(rng.standard_normal(500) + 0.5), np.sort(np.sqrt(2) * rng.standard_normal(500))
 
     def model(x: Array, t: float) -> Array:
-        return mixture.score(x, t) + perturbation(x)
+        return MIXTURE.score(x, t) + PERTURBATION(x)
 
     t, errors, controls = time_grid(SCHEDULE, 201), [], []
     for eta in ETAS:
         for start, results in ((y, errors), (y[::-1], controls)):
-            paths = coupled_paths(SCHEDULE, mixture.score, model, x, start, t, eta=eta, rng=rng)
-            end = excess(quantile_distance(paths.true_points, paths.model_points), paths.distance[0])
+            paths = coupled_paths(SCHEDULE, MIXTURE.score, model, x, start, t, eta=eta, rng=rng)
+            end = excess_in_bounds(quantile_distance(paths.true_points, paths.model_points), paths.distance[0])
             results.append(max(end, relative_error(paths.distance[-1], quantile_distance(x, y))))
     return Check(max(errors), min(controls))
 
@@ -213,5 +216,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
         )
     },
     **checks_of_theorems.CHECKS,
+    **checks_of_closed_forms.CHECKS,
     **checks_of_corrections.CHECKS,
+    **checks_of_stationary_data.CHECKS,
 }

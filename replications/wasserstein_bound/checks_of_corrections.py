@@ -21,22 +21,19 @@ from replications.wasserstein_bound.bound import (
     wasserstein_corollary_bound,
     wasserstein_upper_bound,
 )
-from replications.wasserstein_bound.errors import excess, relative_error
-from replications.wasserstein_bound.gaussian import (
-    constant_shift_distance,
-    exact_affine_score,
-    forward_moments,
-    gaussian_distance,
-    reverse_moments,
+from replications.wasserstein_bound.checks_of_stationary_data import (
+    NUM_TIMES,
+    SHIFT,
+    stationary_bound,
+    stationary_distance,
 )
-from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
+from replications.wasserstein_bound.errors import excess_in_bounds, relative_error
+from replications.wasserstein_bound.gaussian import constant_shift_distance, exact_affine_score, forward_moments
+from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
 
 __all__ = ["CHECKS"]
 
 Array = NDArray[np.float64]
-
-SHIFT = 0.3
-NUM_TIMES = 20_001
 
 
 def correction_1_ode_weight() -> Check:
@@ -48,21 +45,13 @@ def correction_1_ode_weight() -> Check:
     errors, controls = [], []
     root = 2 * root_scalar(lambda y: y + 2 * np.expm1(-y), bracket=(1.0, 3.0), xtol=1e-14).root
     for rate in (1.0, root, 5.0, 20.0):
-        schedule = ConstantRate(rate=rate)
-        t = time_grid(schedule, NUM_TIMES)
-        mean, variance = reverse_moments(schedule, t, -1.0, SHIFT, prior_mean=0.0, prior_variance=1.0, eta=0.0)
-        distance = gaussian_distance(0.0, 1.0, mean, variance)
-        half, full = (
-            wasserstein_upper_bound(
-                t, diffusion_squared=rate, score_error=SHIFT, score_slope=-1.0, drift_slope=rate / 2, eta=eta
-            ).value
-            for eta in (0.0, 1.0)
-        )
+        distance = stationary_distance(rate, 0.0)
+        half, full = (stationary_bound(rate, eta) for eta in (0.0, 1.0))
         errors += [relative_error(half, distance), relative_error(full, -2 * SHIFT * np.expm1(-rate / 2))]
         if rate == root:
             errors.append(relative_error(distance, full))
         if rate > root:
-            controls.append(excess(distance, full))
+            controls.append(excess_in_bounds(distance, full))
     return Check(max(errors), min(controls))
 
 
@@ -87,8 +76,8 @@ def correction_2_sign_of_time() -> Check:
     bounds = {
         slope: float(ode_lemma_bound(t, drift_error=push, reverse_slope=slope).value.item()) for slope in (3.0, -1.0)
     }
-    right = max(excess(gap(forwards=False), bounds[3.0]), excess(gap(forwards=True), bounds[-1.0]))
-    return Check(right, excess(gap(forwards=False), bounds[-1.0]))
+    right = max(excess_in_bounds(gap(forwards=False), bounds[3.0]), excess_in_bounds(gap(forwards=True), bounds[-1.0]))
+    return Check(right, excess_in_bounds(gap(forwards=False), bounds[-1.0]))
 
 
 def correction_3_extra_term() -> Check:
@@ -125,7 +114,7 @@ def correction_4_weight_of_time() -> Check:
     # I shrinks wherever beta / 2 + beta L_s < 0; here L_s = -1. (Nor would an increasing weight ask for more weight on
     # small t, as the post goes on.)
     # Control: the claim; by how much g^2 I(T) falls below g^2 I(0), relative.
-    schedule = ConstantRate(rate=5.0)
+    schedule = constant_rate(5.0)
     t = time_grid(schedule, NUM_TIMES)
     weight = schedule.beta(t) * np.exp(log_growth(t, schedule.drift_slope(t) - schedule.beta(t)))
     return Check(relative_error(weight, 5 * np.exp(-5 * t / 2)), float(1 - weight[-1] / weight[0]))
@@ -148,16 +137,11 @@ def correction_5_trained_loss() -> Check:
         losses.append(2 * score_loss(t, loss_weight=schedule.beta(t), score_error=root))
         weighted.append(2 * score_loss(t, loss_weight=schedule.beta(t) * noise, score_error=root))
         slope, _ = exact_affine_score(0.0, variance_t)
-        bound = wasserstein_upper_bound(
-            t,
-            diffusion_squared=schedule.beta(t),
-            score_error=root,
-            score_slope=slope,
-            drift_slope=schedule.drift_slope(t),
+        bounds.append(
+            wasserstein_upper_bound(t, **schedule.coefficients(t), score_error=root, score_slope=slope).value
         )
-        bounds.append(bound.value)
     slopes = [float((values[1] - values[0]) / np.log(100)) for values in (losses, weighted)]
-    return Check(abs(slopes[0] - 1) + excess(bounds[1], 1.001 * bounds[0]), abs(slopes[1] - 1))
+    return Check(abs(slopes[0] - 1) + excess_in_bounds(bounds[1], 1.001 * bounds[0]), abs(slopes[1] - 1))
 
 
 def kl_route_to_a_shift() -> Check:
@@ -170,11 +154,8 @@ def kl_route_to_a_shift() -> Check:
     t = time_grid(schedule, NUM_TIMES)
     _, variance_t = forward_moments(schedule, t, 0.0, variance)
     slope, _ = exact_affine_score(0.0, variance_t)
-    beta = schedule.beta(t)
-    corollary = wasserstein_corollary_bound(
-        t, diffusion_squared=beta, score_error=SHIFT, score_slope=slope, drift_slope=schedule.drift_slope(t)
-    )
-    loss = score_loss(t, loss_weight=beta, score_error=SHIFT)
+    corollary = wasserstein_corollary_bound(t, **schedule.coefficients(t), score_error=SHIFT, score_slope=slope)
+    loss = score_loss(t, loss_weight=schedule.beta(t), score_error=SHIFT)
     ratio = corollary.value / np.sqrt(2 * variance * loss)
     left = float(schedule.alpha(0.2)) ** 2 * variance / variance_t[-1]
     return Check(relative_error(ratio, np.sqrt(1 - left)), relative_error(ratio, 1.0))
@@ -188,10 +169,10 @@ def sde_is_not_always_nearer() -> Check:
     # Control: the expectation; by how much the SDE's distance exceeds the ODE's at beta T = 1, relative.
     errors, controls = [], []
     for rate in (1.0, 10.0):
-        schedule = ConstantRate(rate=rate)
+        schedule = constant_rate(rate)
         ode, sde = (constant_shift_distance(schedule, 1.0, SHIFT, eta) for eta in (0.0, 1.0))
         errors += [relative_error(ode, SHIFT * rate / 2), relative_error(sde, -2 * SHIFT * np.expm1(-rate / 2))]
-        controls.append(excess(sde, ode))
+        controls.append(excess_in_bounds(sde, ode))
     return Check(max(errors), controls[0])
 
 

@@ -17,16 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad
 
-from replications.wasserstein_bound.arguments import (
-    covariance,
-    finite,
-    grid_of_times,
-    nonnegative,
-    on_grid,
-    positive,
-)
+from replications.wasserstein_bound.arguments import covariance, finite, grid_of_times, nonnegative, on_grid, positive
 from replications.wasserstein_bound.bound import growth_rate, log_growth, score_weight
-from replications.wasserstein_bound.schedule import Schedule
+from replications.wasserstein_bound.schedule import VariancePreserving
 
 __all__ = [
     "MatrixScore",
@@ -48,14 +41,13 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-def forward_moments(schedule: Schedule, t: ArrayLike, mean: ArrayLike, variance: ArrayLike) -> tuple[Array, Array]:
+def forward_moments(
+    schedule: VariancePreserving, t: ArrayLike, mean: ArrayLike, variance: ArrayLike
+) -> tuple[Array, Array]:
     """Mean and variance of p_t: alpha m_0 and alpha^2 v_0 + 1 - alpha^2.
 
     Returns:
-        Both of shape (..., n), for n times; m_0 and v_0 are numbers or of shape (...).
-
-    Raises:
-        ValueError: If a variance is not positive or a mean is NaN or inf.
+        Both of shape (..., n), for n times; m_0 and v_0 > 0 are numbers or of shape (...).
     """
     alpha = schedule.alpha(t)
     mean, variance = finite("mean", mean)[..., None], positive("variance", variance)[..., None]
@@ -63,14 +55,7 @@ def forward_moments(schedule: Schedule, t: ArrayLike, mean: ArrayLike, variance:
 
 
 def exact_affine_score(mean_t: ArrayLike, variance_t: ArrayLike) -> tuple[Array, Array]:
-    """Slope and intercept of the score of N(mu, v): -1 / v and mu / v.
-
-    Returns:
-        k and c, shape of mu and v, so that the score is k x + c.
-
-    Raises:
-        ValueError: If a variance is not positive.
-    """
+    """Slope k = -1 / v and intercept c = mu / v of the score k x + c of N(mu, v), shape of mu and v > 0."""
     variance_t = positive("variance_t", variance_t)
     return -1 / variance_t, np.asarray(mean_t) / variance_t
 
@@ -81,10 +66,7 @@ def affine_score_error(mean_t: ArrayLike, variance_t: ArrayLike, slope: ArrayLik
     With x = mu + z the error is -(1 / v + k) z - (k mu + c), whose two parts are uncorrelated.
 
     Returns:
-        e, shape (..., n) like mu, v, k and c.
-
-    Raises:
-        ValueError: If a variance is not positive or a value is NaN or inf.
+        e, shape (..., n) like mu, v > 0, k and c.
     """
     mean_t, variance_t = finite("mean_t", mean_t), positive("variance_t", variance_t)
     slope, intercept = finite("slope", slope), finite("intercept", intercept)
@@ -92,7 +74,7 @@ def affine_score_error(mean_t: ArrayLike, variance_t: ArrayLike, slope: ArrayLik
 
 
 def reverse_moments(
-    schedule: Schedule,
+    schedule: VariancePreserving,
     t: ArrayLike,
     slope: ArrayLike,
     intercept: ArrayLike,
@@ -122,9 +104,9 @@ def reverse_moments(
         ValueError: If a shape does not fit, a value is NaN or inf, a variance is not positive or eta is negative.
 
     Example:
-        >>> from replications.wasserstein_bound.schedule import ConstantRate
+        >>> from replications.wasserstein_bound.schedule import constant_rate
         >>> t = np.linspace(0, 1, 101)
-        >>> mean, variance = reverse_moments(ConstantRate(), t, -1.0, 0.3, prior_mean=0, prior_variance=1, eta=0)
+        >>> mean, variance = reverse_moments(constant_rate(), t, -1.0, 0.3, prior_mean=0, prior_variance=1, eta=0)
         >>> round(float(mean), 6), round(float(variance), 6)  # half of beta T times the shift of the score
         (0.15, 1.0)
     """
@@ -143,14 +125,7 @@ def reverse_moments(
 def gaussian_distance(
     first_mean: ArrayLike, first_variance: ArrayLike, second_mean: ArrayLike, second_variance: ArrayLike
 ) -> Array:
-    """W_2 of two Gaussians on the line: the hypotenuse of the differences of means and standard deviations.
-
-    Returns:
-        W_2, the broadcast shape.
-
-    Raises:
-        ValueError: If a variance is not positive.
-    """
+    """W_2 of two Gaussians on the line, the hypotenuse of the differences of means and standard deviations > 0."""
     first, second = positive("first_variance", first_variance), positive("second_variance", second_variance)
     difference = finite("first_mean", first_mean) - finite("second_mean", second_mean)
     # The difference of the variances, not of their roots, is what is known well when the two are close.
@@ -160,31 +135,21 @@ def gaussian_distance(
 def gaussian_kl(
     first_mean: ArrayLike, first_variance: ArrayLike, second_mean: ArrayLike, second_variance: ArrayLike
 ) -> Array:
-    """KL(first | second) of two Gaussians on the line, in nats: ((m - m')^2 / v' + r - 1 - log r) / 2 with r = v / v'.
-
-    Returns:
-        The divergence in nats, the broadcast shape.
-
-    Raises:
-        ValueError: If a variance is not positive.
-    """
+    """KL(first | second) of two Gaussians on the line, in nats: ((m - m')^2 / v' + r - 1 - log r) / 2, r = v / v' > 0."""
     first, second = positive("first_variance", first_variance), positive("second_variance", second_variance)
     difference = finite("first_mean", first_mean) - finite("second_mean", second_mean)
     excess = (first - second) / second
     return (difference**2 / second + excess - np.log1p(excess)) / 2
 
 
-def exact_score_growth(schedule: Schedule, t: ArrayLike, variance: ArrayLike, eta: ArrayLike = 1.0) -> Array:
+def exact_score_growth(schedule: VariancePreserving, t: ArrayLike, variance: ArrayLike, eta: ArrayLike = 1.0) -> Array:
     """Log I of the exact score: I = alpha^(eta^2) (v_0 / v)^((1 + eta^2) / 2).
 
     For int_0^t beta / v = log(v / (alpha^2 v_0)). eta = 1: alpha v_0 / v. eta = 0: (v_0 / v)^(1/2), the ratio of
     standard deviations, since the flow map is x -> mu_0 + (x - mu) (v_0 / v)^(1/2).
 
     Returns:
-        log I, shape (..., n), for n times; v_0 and eta are numbers or of shape (...).
-
-    Raises:
-        ValueError: If a variance is not positive or eta is negative.
+        log I, shape (..., n), for n times; v_0 > 0 and eta >= 0 are numbers or of shape (...).
     """
     eta = nonnegative("eta", eta)[..., None]
     _, variance_t = forward_moments(schedule, t, 0.0, variance)
@@ -192,7 +157,7 @@ def exact_score_growth(schedule: Schedule, t: ArrayLike, variance: ArrayLike, et
     return -(eta**2) * schedule.integrated_beta(t) / 2 + (1 + eta**2) / 2 * log_ratio
 
 
-def constant_shift_distance(schedule: Schedule, variance: float, shift: float, eta: float = 1.0) -> float:
+def constant_shift_distance(schedule: VariancePreserving, variance: float, shift: float, eta: float = 1.0) -> float:
     """W_2(p_0, q_0) for Gaussian data, the model grad log p_t + c and q_T = p_T: here the bound T4 is attained.
 
     The samples are shifted by c int w I dt. With u = log(alpha / sqrt(v)) the integral is
@@ -202,10 +167,7 @@ def constant_shift_distance(schedule: Schedule, variance: float, shift: float, e
     for eta > 0, but it cancels as eta -> 0.
 
     Returns:
-        |c| int_0^T w I dt.
-
-    Raises:
-        ValueError: If the variance is not positive or eta is negative.
+        |c| int_0^T w I dt, for v_0 > 0 and eta >= 0.
 
     Example:
         >>> from replications.wasserstein_bound.schedule import VariancePreserving
@@ -252,7 +214,7 @@ class MatrixScore:
 
 
 def matrix_forward_moments(
-    schedule: Schedule, t: ArrayLike, mean: ArrayLike, data_covariance: ArrayLike
+    schedule: VariancePreserving, t: ArrayLike, mean: ArrayLike, data_covariance: ArrayLike
 ) -> tuple[Array, Array]:
     """Mean and covariance of p_t for data N(m_0, S_0): alpha m_0 and alpha^2 S_0 + (1 - alpha^2) 1.
 
@@ -260,7 +222,7 @@ def matrix_forward_moments(
         Shapes (..., n, d) and (..., n, d, d), for n times, m_0 of shape (..., d) and S_0 of shape (..., d, d).
 
     Raises:
-        ValueError: If S_0 is not symmetric positive definite or the shapes do not fit.
+        ValueError: If the shapes do not fit or S_0 is not symmetric positive definite.
     """
     matrix, mean = covariance("data_covariance", data_covariance), finite("mean", mean)
     if mean.shape[-1:] != matrix.shape[-1:]:
@@ -275,14 +237,7 @@ def matrix_forward_moments(
 
 
 def matrix_exact_score(means_t: Array, covariances_t: Array) -> MatrixScore:
-    """The score of N(mu, S): K = -S^-1, c = S^-1 mu.
-
-    Returns:
-        The score, for mu of shape (..., n, d) and S of shape (..., n, d, d).
-
-    Raises:
-        ValueError: If a covariance is not symmetric positive definite.
-    """
+    """The score of N(mu, S): K = -S^-1, c = S^-1 mu, for mu of shape (..., n, d) and S of shape (..., n, d, d)."""
     inverse = np.linalg.inv(covariance("covariances_t", covariances_t))
     return MatrixScore(np.asarray(-inverse, dtype=np.float64), np.einsum("...ij,...j->...i", inverse, means_t))
 
@@ -291,10 +246,7 @@ def matrix_score_error(means_t: Array, covariances_t: Array, score: MatrixScore)
     """Error e of an affine score: e^2 = tr((S^-1 + K) S (S^-1 + K)^T) + |K mu + c|^2.
 
     Returns:
-        e, shape (..., n), for mu of shape (..., n, d) and S of shape (..., n, d, d).
-
-    Raises:
-        ValueError: If a covariance is not symmetric positive definite.
+        e, shape (..., n), for mu of shape (..., n, d) and S of shape (..., n, d, d), symmetric positive definite.
     """
     matrix = covariance("covariances_t", covariances_t)
     difference = np.linalg.inv(matrix) + score.matrices
@@ -310,7 +262,7 @@ def matrix_score_slope(score: MatrixScore) -> Array:
 
 
 def matrix_reverse_moments(
-    schedule: Schedule,
+    schedule: VariancePreserving,
     t: ArrayLike,
     score: MatrixScore,
     *,

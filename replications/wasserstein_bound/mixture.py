@@ -16,7 +16,7 @@ from scipy.special import log_ndtr
 
 from replications.wasserstein_bound.arguments import finite, nonnegative, positive
 from replications.wasserstein_bound.distances import normal_levels
-from replications.wasserstein_bound.schedule import Schedule
+from replications.wasserstein_bound.schedule import VariancePreserving
 
 __all__ = ["Perturbation", "SymmetricMixture"]
 
@@ -38,12 +38,11 @@ class SymmetricMixture:
         ValueError: If the mean is negative or the variance not positive.
 
     Example:
-        >>> from replications.wasserstein_bound.schedule import VariancePreserving
         >>> round(float(SymmetricMixture(VariancePreserving(), 1.0, 0.1).score_slope(0.0)), 6)
         90.0
     """
 
-    schedule: Schedule
+    schedule: VariancePreserving
     mean: float
     variance: float
 

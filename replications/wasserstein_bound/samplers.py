@@ -15,7 +15,7 @@ from scipy.linalg import solve_banded
 
 from replications.wasserstein_bound.arguments import finite, grid_of_times, nonnegative, positive
 from replications.wasserstein_bound.bound import score_weight
-from replications.wasserstein_bound.schedule import Schedule
+from replications.wasserstein_bound.schedule import VariancePreserving
 
 __all__ = ["CoupledPaths", "coupled_paths", "euler_maruyama", "probability_flow", "reverse_masses"]
 
@@ -34,7 +34,7 @@ def _evaluated(score: Score, x: Array, t: float) -> Array:
     return values
 
 
-def probability_flow(schedule: Schedule, score: Score, start: ArrayLike, t: ArrayLike) -> Array:
+def probability_flow(schedule: VariancePreserving, score: Score, start: ArrayLike, t: ArrayLike) -> Array:
     """Points at the first time, carried from T by the ODE x' = -beta (x + s(x, t)) / 2; Runge-Kutta of order 4.
 
     On the line the map is increasing: given quantiles of q_T it returns those of q_0, exactly but for the steps.
@@ -73,7 +73,7 @@ def _bernoulli(z: Array) -> Array:
 
 
 def reverse_masses(
-    schedule: Schedule, score: Score, edges: ArrayLike, masses: ArrayLike, t: ArrayLike, *, eta: float = 1.0
+    schedule: VariancePreserving, score: Score, edges: ArrayLike, masses: ArrayLike, t: ArrayLike, *, eta: float = 1.0
 ) -> Array:
     """Law of the reverse SDE at the first time, on cells of the line, from that at T.
 
@@ -120,39 +120,31 @@ def reverse_masses(
 
 
 def euler_maruyama(
-    schedule: Schedule, score: Score, start: ArrayLike, t: ArrayLike, *, eta: float = 1.0, rng: np.random.Generator
+    schedule: VariancePreserving,
+    score: Score,
+    start: ArrayLike,
+    t: ArrayLike,
+    *,
+    eta: float = 1.0,
+    rng: np.random.Generator,
 ) -> Array:
     """Points at the first time, carried from T by the Euler-Maruyama method, in any dimension.
 
     x <- x + h (beta x / 2 + w s(x, t)) + (eta^2 beta h)^(1/2) xi, coefficients at the late end of the step.
 
-    Args:
-        schedule: Gives beta.
-        score: The model.
-        start: Points at the last time, shape (n, d) or (n,).
-        t: Times, shape (k,), increasing; a step for each interval.
-        eta: sigma / g >= 0.
-        rng: Source of the noise.
+    Arguments and errors are those of `probability_flow`; eta = sigma / g >= 0, and `rng` is the source of the noise.
 
     Returns:
         Points at the first time, shape of `start`.
-
-    Raises:
-        ValueError: If the score has another shape or is not finite, the times do not increase or eta is negative.
     """
     t, x = grid_of_times(t), finite("start", start)
     nonnegative("eta", eta)
     for late, early in zip(t[:0:-1], t[-2::-1], strict=True):
-        x = x + _increment(schedule, score, x, late, late - early, eta)
+        step, beta = late - early, float(schedule.beta(late))
+        x = x + step * (beta / 2 * x + (1 + eta**2) / 2 * beta * _evaluated(score, x, late))
         if eta:
-            x = x + np.sqrt(eta**2 * schedule.beta(late) * (late - early)) * rng.standard_normal(x.shape)
+            x = x + np.sqrt(eta**2 * beta * step) * rng.standard_normal(x.shape)
     return x
-
-
-def _increment(schedule: Schedule, score: Score, x: Array, t: float, step: float, eta: float) -> Array:
-    """What the drift adds within a step."""
-    beta = float(schedule.beta(t))
-    return step * (beta / 2 * x + (1 + eta**2) / 2 * beta * _evaluated(score, x, t))
 
 
 @dataclass(frozen=True)
@@ -177,7 +169,7 @@ class CoupledPaths:
 
 
 def coupled_paths(
-    schedule: Schedule,
+    schedule: VariancePreserving,
     true_score: Score,
     model_score: Score,
     true_start: ArrayLike,

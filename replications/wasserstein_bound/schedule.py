@@ -6,79 +6,27 @@ VP process). Letters: beta rate, alpha factor of the signal, g^2 = beta squared 
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replications.wasserstein_bound.arguments import finite, nonnegative, positive
 
-__all__ = ["ConstantRate", "Schedule", "VariancePreserving", "time_grid"]
+__all__ = ["VariancePreserving", "constant_rate", "time_grid"]
 
 Array = NDArray[np.float64]
 
 
-class Schedule(Protocol):
-    """What the rest of the replication needs of a schedule; times may have any shape."""
-
-    @property
-    def horizon(self) -> float:
-        """T, where sampling starts."""
-        ...
-
-    def beta(self, t: ArrayLike) -> Array:
-        """Give the rate, the squared diffusion g(t)^2."""
-        ...
-
-    def integrated_beta(self, t: ArrayLike) -> Array:
-        """int_0^t beta."""
-        ...
-
-    def alpha(self, t: ArrayLike) -> Array:
-        """Factor of the signal, exp(-1/2 int_0^t beta)."""
-        ...
-
-    def noise_variance(self, t: ArrayLike) -> Array:
-        """Variance of the noise, 1 - alpha^2."""
-        ...
-
-    def drift_slope(self, t: ArrayLike) -> Array:
-        """One-sided Lipschitz constant of -f, beta / 2."""
-        ...
-
-
-class _VariancePreservingProcess:
-    """What follows from beta and its integral."""
-
-    def beta(self, t: ArrayLike) -> Array:
-        raise NotImplementedError
-
-    def integrated_beta(self, t: ArrayLike) -> Array:
-        raise NotImplementedError
-
-    def alpha(self, t: ArrayLike) -> Array:
-        """Give the factor of the signal, exp(-1/2 int_0^t beta), in (0, 1]."""
-        return np.exp(-self.integrated_beta(t) / 2)
-
-    def noise_variance(self, t: ArrayLike) -> Array:
-        """Variance of the noise: 1 - alpha(t)^2, by expm1, so that it is exact to the last digits near t = 0."""
-        return -np.expm1(-self.integrated_beta(t))
-
-    def drift_slope(self, t: ArrayLike) -> Array:
-        """One-sided Lipschitz constant of **-f**, here beta / 2: the reverse process runs against the drift."""
-        return self.beta(t) / 2
-
-
 @dataclass(frozen=True)
-class VariancePreserving(_VariancePreservingProcess):
-    """Rate that grows linearly: beta(t) = beta_min + (beta_max - beta_min) t.
+class VariancePreserving:
+    """Rate that grows linearly: beta(t) = beta_min + (beta_max - beta_min) t. Times may have any shape.
 
     `beta_max` is the rate at t = 1, whatever the horizon, so that shortening the horizon leaves the slope alone.
 
     Attributes:
         beta_min: beta(0) > 0, per unit time.
         beta_max: beta(1); beta must stay positive up to the horizon.
-        horizon: T > 0.
+        horizon: T > 0, where sampling starts.
 
     Raises:
         ValueError: If the horizon or a rate on [0, T] is not positive.
@@ -108,37 +56,30 @@ class VariancePreserving(_VariancePreservingProcess):
         t = np.asarray(t, dtype=np.float64)
         return t * (self.beta_min + (self.beta_max - self.beta_min) * t / 2)
 
+    def alpha(self, t: ArrayLike) -> Array:
+        """Give the factor of the signal, exp(-1/2 int_0^t beta), in (0, 1]."""
+        return np.exp(-self.integrated_beta(t) / 2)
 
-@dataclass(frozen=True)
-class ConstantRate(_VariancePreservingProcess):
-    """Ornstein-Uhlenbeck process: beta(t) = rate.
+    def noise_variance(self, t: ArrayLike) -> Array:
+        """Variance of the noise: 1 - alpha(t)^2, by expm1, so that it is exact to the last digits near t = 0."""
+        return -np.expm1(-self.integrated_beta(t))
 
-    Attributes:
-        rate: beta > 0, per unit time.
-        horizon: T > 0.
+    def drift_slope(self, t: ArrayLike) -> Array:
+        """One-sided Lipschitz constant of **-f**, here beta / 2: the reverse process runs against the drift."""
+        return self.beta(t) / 2
 
-    Raises:
-        ValueError: If one of the two is not positive.
-    """
-
-    rate: float = 1.0
-    horizon: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse a schedule that is not positive."""
-        positive("rate", self.rate)
-        positive("horizon", self.horizon)
-
-    def beta(self, t: ArrayLike) -> Array:
-        """Give the rate, the squared diffusion g(t)^2, shape of `t`."""
-        return np.full_like(np.asarray(t, dtype=np.float64), self.rate)
-
-    def integrated_beta(self, t: ArrayLike) -> Array:
-        """int_0^t beta = rate t, shape of `t`."""
-        return self.rate * np.asarray(t, dtype=np.float64)
+    def coefficients(self, t: ArrayLike) -> dict[str, Array]:
+        """g^2 and the constant of -f, under the names that the functions of `bound` give them."""
+        return {"diffusion_squared": self.beta(t), "drift_slope": self.drift_slope(t)}
 
 
-def time_grid(schedule: Schedule, num_points: int, start: float = 0.0) -> Array:
+def constant_rate(rate: float = 1.0, horizon: float = 1.0) -> VariancePreserving:
+    """The Ornstein-Uhlenbeck process, beta(t) = rate > 0 up to T > 0; ValueError if one of the two is not positive."""
+    positive("rate", rate)
+    return VariancePreserving(rate, rate, horizon)
+
+
+def time_grid(schedule: VariancePreserving, num_points: int, start: float = 0.0) -> Array:
     """Times from `start` to T, dense near the start where scores change fast: t = start + (T - start) u^2.
 
     Args:

@@ -1,4 +1,4 @@
-r"""Small score networks for variance-preserving diffusions, and their exact derivative in x.
+r"""Small score networks for variance-preserving diffusions.
 
 A network predicts the noise ε that was added, and the score follows from it:
 
@@ -48,9 +48,7 @@ class ScoreNetwork(nn.Module):
                 message = f"{name} is {size}; a score network needs at least 1"
                 raise ValueError(message)
         widths = [dimension + 1, *[width] * depth]
-        hidden = [
-            layer for i in range(depth) for layer in (nn.Linear(widths[i], widths[i + 1]), nn.SiLU())
-        ]  # fmt: skip
+        hidden = [layer for i in range(depth) for layer in (nn.Linear(widths[i], widths[i + 1]), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dimension))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -80,15 +78,7 @@ class SpectralScoreNetwork(ScoreNetwork):
 
 
 def noise_level(log_snr: Tensor) -> Tensor:
-    """Return σ = (1 + exp ℓ)^(−1/2).
-
-    Returns:
-        σ in (0, 1), of the shape of ℓ.
-
-    Example:
-        >>> noise_level(torch.tensor(0.0)) ** 2
-        tensor(0.5000)
-    """
+    """Return σ = (1 + exp ℓ)^(−1/2) in (0, 1), of the shape of ℓ."""
     return torch.sigmoid(-log_snr).sqrt()
 
 
@@ -104,12 +94,7 @@ def joined(x: Tensor, log_snr: Tensor) -> Tensor:
 
 
 def score(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> Tensor:
-    """Evaluate s = −ε_θ / σ.
-
-    Args:
-        network: Predicts the noise ε_θ from `joined` inputs.
-        x: Points, shape (*B, d).
-        log_snr: ℓ, of a shape that broadcasts to B.
+    """Evaluate s = −ε_θ / σ, ε_θ from `joined` inputs; x of shape (*B, d), ℓ of a shape that broadcasts to B.
 
     Returns:
         The score, shape (*B, d), in units of 1 / x.
@@ -120,28 +105,3 @@ def score(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> Tensor:
         -3.0
     """
     return -network(joined(x, log_snr)) / noise_level(log_snr)[..., None]
-
-
-def score_and_jacobian(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """Evaluate s and ∂s_i/∂x_j exactly, by one backward pass a row i for all points at once.
-
-    Args:
-        network: Predicts the noise; in evaluation mode, if that differs from training mode.
-        x: Points, shape (*B, d).
-        log_snr: ℓ, of a shape that broadcasts to B.
-
-    Returns:
-        Score, shape (*B, d), and its Jacobian, shape (*B, d, d), the last index the direction j; without gradient.
-
-    Example:
-        >>> network = ScoreNetwork(dimension=2, width=8, depth=2).double()
-        >>> x = torch.zeros(3, 2, dtype=torch.float64)
-        >>> _, jacobian = score_and_jacobian(network, x, torch.zeros(3, dtype=torch.float64))
-        >>> jacobian.shape
-        torch.Size([3, 2, 2])
-    """
-    x = x.detach().requires_grad_()
-    values = score(network, x, log_snr)
-    # A point's score depends on that point alone, so that the sum over points separates them again.
-    rows = [torch.autograd.grad(each.sum(), x, retain_graph=True)[0] for each in values.unbind(-1)]
-    return values.detach(), torch.stack(rows, dim=-2)

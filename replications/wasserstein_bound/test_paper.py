@@ -20,9 +20,9 @@ from paperkit.runs import Run
 from replications.wasserstein_bound import paper
 from replications.wasserstein_bound.finite_data import finite_data_score
 from replications.wasserstein_bound.score_network import noise_level
-from replications.wasserstein_bound.tasks import finite_data_evaluation as evaluation
-from replications.wasserstein_bound.tasks import full_scale
-from replications.wasserstein_bound.tasks.denoising import log_snr
+from replications.wasserstein_bound.studies import finite_data_evaluation as evaluation
+from replications.wasserstein_bound.studies import full_scale
+from replications.wasserstein_bound.studies.score_training import log_snr
 from tests.two_processes import place_in_cache, read_cache_alone, run_tiny, tiny_in_one_process
 
 PARAMS = Path(__file__).with_name("paper.yaml")

@@ -21,7 +21,7 @@ from replications.wasserstein_bound.power_iteration import largest_symmetric_eig
 from replications.wasserstein_bound.samplers import euler_maruyama
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 from replications.wasserstein_bound.score_network import noised, score
-from replications.wasserstein_bound.tasks.denoising import log_snr, network_score
+from replications.wasserstein_bound.studies.score_training import log_snr, network_score
 
 __all__ = ["SCHEDULE", "Evaluation", "checkpoint"]
 

@@ -1,5 +1,7 @@
 """Equalities that a Gaussian or a mixture gives in closed form, each with its error and that of its control."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
@@ -13,6 +15,7 @@ from replications.wasserstein_bound.bound import (
     wasserstein_upper_bound,
 )
 from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
+from replications.wasserstein_bound.errors import excess_in_distances
 from replications.wasserstein_bound.gaussian import (
     affine_score_error,
     constant_shift_distance,
@@ -25,9 +28,8 @@ from replications.wasserstein_bound.gaussian import (
 )
 from replications.wasserstein_bound.mixture import SymmetricMixture
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
-from replications.wasserstein_bound.tasks.excess import excess
 
-__all__ = ["CLOSED_FORM_CHECKS"]
+__all__ = ["CHECKS"]
 
 Array = NDArray[np.float64]
 
@@ -47,12 +49,11 @@ def _comparison(
     slope, intercept = scale * slope, scale * intercept + shift
     prior = (0.0, 1.0) if from_prior else (float(mean_t[-1]), float(variance_t[-1]))
     samples = reverse_moments(schedule, t, slope, intercept, prior_mean=prior[0], prior_variance=prior[1], eta=eta)
-    error, beta = affine_score_error(mean_t, variance_t, slope, intercept), schedule.beta(t)
-    bound = wasserstein_upper_bound(
-        t, diffusion_squared=beta, score_error=error, score_slope=slope, drift_slope=schedule.drift_slope(t), eta=eta,
-        prior_distance=gaussian_distance(mean_t[-1], variance_t[-1], *prior),
-    )  # fmt: skip
-    loss = float(np.trapezoid(beta * error**2, t)) / 2
+    error = affine_score_error(mean_t, variance_t, slope, intercept)
+    known = {**schedule.coefficients(t), "score_error": error, "score_slope": slope}
+    prior_distance = gaussian_distance(mean_t[-1], variance_t[-1], *prior)
+    bound = wasserstein_upper_bound(t, **known, eta=eta, prior_distance=prior_distance)
+    loss = float(np.trapezoid(schedule.beta(t) * error**2, t)) / 2
     return float(gaussian_distance(MEAN, variance, *samples)), float(bound.value), loss
 
 
@@ -121,10 +122,8 @@ def _conditional_loss(t: Array, variance: float, shift: float) -> tuple[Array, A
 
 def _bound_from(t: Array, squared_error: Array, variance: float) -> float:
     variance_t = forward_moments(SCHEDULE, t, 0.0, variance)[1]
-    bound = wasserstein_upper_bound(
-        t, diffusion_squared=SCHEDULE.beta(t), score_error=np.sqrt(np.maximum(squared_error, 0.0)),
-        score_slope=-1 / variance_t, drift_slope=SCHEDULE.drift_slope(t),
-    )  # fmt: skip
+    error = np.sqrt(np.maximum(squared_error, 0.0))
+    bound = wasserstein_upper_bound(t, **SCHEDULE.coefficients(t), score_error=error, score_slope=-1 / variance_t)
     return float(bound.value)
 
 
@@ -183,26 +182,21 @@ def shared_noise_growth() -> Check:
     def moving(tau: float, state: Array, shared: float) -> Array:
         a, p, b, q, noise = drifts(tau)
         m, n, x, y, both = state
-        return np.array([
-            a * m + p, b * n + q, 2 * a * x + noise, 2 * b * y + noise, (a + b) * both + shared * noise,
-        ])  # fmt: skip
+        means = a * m + p, b * n + q
+        return np.array([*means, 2 * a * x + noise, 2 * b * y + noise, (a + b) * both + shared * noise])
+
+    def squared_gap(state: Array) -> float:
+        m, n, x, y, both = state
+        return float(x + y - 2 * both + (m - n) ** 2)
 
     def error(shared: float) -> float:
         mean_t, variance_t = forward_moments(SCHEDULE, np.array([SCHEDULE.horizon]), MEAN, 0.25)
         m, v = float(mean_t[0]), float(variance_t[0])
-        path = solve_ivp(
-            moving,
-            (0, 0.999),
-            [m, m, v, v, v],
-            args=(shared,),
-            rtol=1e-11,
-            atol=1e-12,
-            dense_output=True,
-            method="DOP853",
-        )
+        solver = {"rtol": 1e-11, "atol": 1e-12, "dense_output": True, "method": "DOP853"}
+        path = solve_ivp(moving, (0, 0.999), [m, m, v, v, v], args=(shared,), **solver)
         step, errors = 1e-4, []
         for tau in np.linspace(0.1, 0.9, 9):
-            squared = [_squared_gap(path.sol(tau + side)) for side in (step, -step)]
+            squared = [squared_gap(path.sol(tau + side)) for side in (step, -step)]
             m, n, x, y, both = path.sol(tau)
             a, p, b, q, _ = drifts(float(tau))
             # E[(x - y)((a x + p) - (b y + q))] by second moments.
@@ -211,11 +205,6 @@ def shared_noise_growth() -> Check:
         return max(errors)
 
     return Check(error(1.0), error(0.0))
-
-
-def _squared_gap(state: Array) -> float:
-    m, n, x, y, both = state
-    return float(x + y - 2 * both + (m - n) ** 2)
 
 
 def kl_of_almost_an_ode() -> Check:
@@ -230,7 +219,7 @@ def kl_of_almost_an_ode() -> Check:
         samples = reverse_moments(
             SCHEDULE, t, slope, intercept + SHIFT, prior_mean=mean_t[-1], prior_variance=variance_t[-1], eta=eta
         )
-        errors.append(float(excess(gaussian_kl(0.0, 0.04, *samples), bound)))
+        errors.append(float(excess_in_distances(gaussian_kl(0.0, 0.04, *samples), bound)))
     return Check(errors[0], errors[1])
 
 
@@ -251,7 +240,7 @@ def mixture_offset_rise() -> Check:
     return Check(rises[0], rises[1])
 
 
-CLOSED_FORM_CHECKS = {
+CHECKS: dict[str, Callable[[], Check]] = {
     check.__name__: check
     for check in (
         shift_attains_bound,

@@ -7,59 +7,61 @@ Each check returns its largest error and that of its control. Where the statemen
 much it is violated, and the control a second case that violates it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
 
 from paperkit.checks import Check
-from paperkit.runs import Measurement, Run
 from replications.wasserstein_bound.bound import ode_lemma_bound, score_weight, wasserstein_upper_bound
+from replications.wasserstein_bound.errors import excess_in_distances
 from replications.wasserstein_bound.gaussian import exact_score_growth, gaussian_distance, reverse_moments
-from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
-from replications.wasserstein_bound.tasks.excess import excess
+from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
 
-__all__ = ["STATIONARY_CHECKS", "measure_stationary_shift"]
+__all__ = ["CHECKS", "NUM_TIMES", "SHIFT", "stationary_bound", "stationary_distance"]
 
 SHIFT = 0.3
 NUM_TIMES = 20_001
 RATES = (0.5, 1.0, 2.0, 5.0, 20.0)  # β, with T = 1
 
 
-def _distance(rate: float, eta: float) -> float:
+def stationary_distance(rate: float, eta: float) -> float:
     """W2 between the data and the samples, by the library, not by the closed form."""
-    schedule = ConstantRate(rate=rate)
+    schedule = constant_rate(rate)
     t = time_grid(schedule, NUM_TIMES)
     samples = reverse_moments(schedule, t, -1.0, SHIFT, prior_mean=0.0, prior_variance=1.0, eta=eta)
     return float(gaussian_distance(0.0, 1.0, *samples))
 
 
-def _bound(rate: float, eta: float) -> float:
-    schedule = ConstantRate(rate=rate)
+def stationary_bound(rate: float, eta: float) -> float:
+    """The bound T4 of that distance."""
+    schedule = constant_rate(rate)
     t = time_grid(schedule, NUM_TIMES)
-    bound = wasserstein_upper_bound(
-        t, diffusion_squared=schedule.beta(t), score_error=SHIFT, score_slope=-1.0,
-        drift_slope=schedule.drift_slope(t), eta=eta,
-    )  # fmt: skip
+    bound = wasserstein_upper_bound(t, **schedule.coefficients(t), score_error=SHIFT, score_slope=-1.0, eta=eta)
     return float(bound.value)
 
 
 def ode_with_full_weight() -> Check:
     """The ODE's W2 against the bound with g², which is the SDE's (η = 1): violated at β T = 20, and at 5."""
-    first, second = (float(excess(_distance(rate, 0.0), _bound(rate, 1.0))) for rate in (20.0, 5.0))
+    first, second = (
+        float(excess_in_distances(stationary_distance(rate, 0.0), stationary_bound(rate, 1.0))) for rate in (20.0, 5.0)
+    )
     return Check(first, second)
 
 
 def ode_with_half_weight() -> Check:
     """The ODE's W2 against the bound with g² / 2: equal. Control: g²."""
-    right = [abs(_distance(rate, 0.0) / _bound(rate, 0.0) - 1) for rate in RATES]
-    wrong = [abs(_distance(rate, 0.0) / _bound(rate, 1.0) - 1) for rate in RATES]
+    right = [abs(stationary_distance(rate, 0.0) / stationary_bound(rate, 0.0) - 1) for rate in RATES]
+    wrong = [abs(stationary_distance(rate, 0.0) / stationary_bound(rate, 1.0) - 1) for rate in RATES]
     return Check(max(right), min(wrong))
 
 
 def sde_is_nearer() -> Check:
     """By how much the SDE ends farther away than the ODE, at β T = 1, and at 0.5."""
-    first, second = (float(excess(_distance(rate, 1.0), _distance(rate, 0.0))) for rate in (1.0, 0.5))
+    first, second = (
+        float(excess_in_distances(stationary_distance(rate, 1.0), stationary_distance(rate, 0.0)))
+        for rate in (1.0, 0.5)
+    )
     return Check(first, second)
 
 
@@ -69,10 +71,10 @@ def nearer_sampler_closed_form() -> Check:
     for rate in RATES:
         y = rate / 2
         ode, sde = SHIFT * y, 2 * SHIFT * -np.expm1(-y)
-        right += [abs(_distance(rate, 0.0) / ode - 1), abs(_distance(rate, 1.0) / sde - 1)]
-        wrong += [abs(_distance(rate, 0.0) / sde - 1), abs(_distance(rate, 1.0) / ode - 1)]
+        right += [abs(stationary_distance(rate, 0.0) / ode - 1), abs(stationary_distance(rate, 1.0) / sde - 1)]
+        wrong += [abs(stationary_distance(rate, 0.0) / sde - 1), abs(stationary_distance(rate, 1.0) / ode - 1)]
     root = 2 * brentq(lambda y: y + 2 * np.expm1(-y), 1.0, 3.0, xtol=1e-14)
-    return Check(max(*right, abs(_distance(root, 0.0) / _distance(root, 1.0) - 1)), min(wrong))
+    return Check(max(*right, abs(stationary_distance(root, 0.0) / stationary_distance(root, 1.0) - 1)), min(wrong))
 
 
 def _lemma(constant: float) -> tuple[float, float]:
@@ -84,7 +86,7 @@ def _lemma(constant: float) -> tuple[float, float]:
 
 def constant_of_plus_drift() -> Check:
     """The gap against the bound with the constant of +g, which is -K, and with 0: both are violated."""
-    first, second = (float(excess(*_lemma(constant))) for constant in (-1.0, 0.0))
+    first, second = (float(excess_in_distances(*_lemma(constant))) for constant in (-1.0, 0.0))
     return Check(first, second)
 
 
@@ -128,7 +130,7 @@ def weight_derivative() -> Check:
     return Check(float(max(right)), float(min(wrong)))
 
 
-STATIONARY_CHECKS = {
+CHECKS: dict[str, Callable[[], Check]] = {
     check.__name__: check
     for check in (
         ode_with_full_weight,
@@ -141,13 +143,3 @@ STATIONARY_CHECKS = {
         weight_derivative,
     )
 }
-
-
-def measure_stationary_shift(run: Run) -> Iterator[Measurement]:
-    """Draw the curves behind corrections 1 and 4 of the page: distances and bounds against β T, in units of c."""
-    for number, rate in enumerate(run.config["rates"]):
-        yield Measurement("none", number, "beta_times_horizon", rate)
-        yield Measurement("none", number, "ode_w2_over_shift", _distance(rate, 0.0) / SHIFT)
-        yield Measurement("none", number, "sde_w2_over_shift", _distance(rate, 1.0) / SHIFT)
-        yield Measurement("none", number, "full_weight_bound_over_shift", _bound(rate, 1.0) / SHIFT)
-        yield Measurement("none", number, "half_weight_bound_over_shift", _bound(rate, 0.0) / SHIFT)

@@ -21,7 +21,7 @@ from paperkit.config import StrictModel
 from paperkit.full_scale import HubFile
 from replications.wasserstein_bound.score_network import ScoreNetwork
 from replications.wasserstein_bound.score_unet import ScoreUNet
-from replications.wasserstein_bound.tasks.denoising import WARMUP_STEPS
+from replications.wasserstein_bound.studies.score_training import WARMUP_STEPS
 
 __all__ = ["DATA_SETS", "MNIST", "DataSet", "ImageTask", "PointTask", "Task"]
 

@@ -167,7 +167,7 @@ def log_growth(t: ArrayLike, rate: ArrayLike) -> Array:
 def _log_weight_and_growth(
     t: Array, diffusion_squared: ArrayLike, score_slope: ArrayLike, drift_slope: ArrayLike, eta: ArrayLike
 ) -> tuple[Array, Array]:
-    """log w and log I."""
+    """Log w and log I."""
     slope, drift = on_grid("score_slope", score_slope, t), on_grid("drift_slope", drift_slope, t)
     squared = on_grid("diffusion_squared", diffusion_squared, t)
     rate = growth_rate(diffusion_squared=squared, score_slope=slope, drift_slope=drift, eta=eta)

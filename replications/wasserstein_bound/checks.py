@@ -13,18 +13,19 @@ S4  With R = (E |D|^2)^(1/2), by Cauchy and Schwarz, x having the law p_t: -dR/d
 S5  Multiply by I: d(I R)/dt >= -I w e, hence R(0) <= I(T) R(T) + int w I e dt.
 S6  W_2(p_0, q_0) <= R(0) since (x_0, y_0) is one coupling of many, and R(T) = W_2(p_T, q_T).
 
-S7 to S9 and the theorems are in `checks_of_theorems`, equalities of Gaussians and mixtures in `checks_of_closed_forms`,
-the corrections to the post in `checks_of_corrections` and, where they need data N(0, 1) alone, in
-`checks_of_stationary_data`. `CHECKS` names them all. Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
+S7 to S9 and the theorems are in `checks_of_theorems`, equalities of Gaussians and mixtures in
+`checks_of_closed_forms`, the corrections to the post in `checks_of_corrections` and, where they need data N(0, 1)
+alone, in `checks_of_stationary_data`. `CHECKS` names them all.
+Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from paperkit.checks import Check
+from paperkit.checks import Check, Checks, by_name
 from replications.wasserstein_bound import (
     checks_of_closed_forms,
     checks_of_corrections,
@@ -203,18 +204,15 @@ def step_s6_coupling() -> Check:
     return Check(max(errors), min(controls))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
-    **{
-        check.__name__: check
-        for check in (
-            step_s1_marginals,
-            step_s2_noise_cancels,
-            step_s3_pointwise,
-            step_s4_growth,
-            step_s5_gronwall,
-            step_s6_coupling,
-        )
-    },
+CHECKS: Checks = {
+    **by_name(
+        step_s1_marginals,
+        step_s2_noise_cancels,
+        step_s3_pointwise,
+        step_s4_growth,
+        step_s5_gronwall,
+        step_s6_coupling,
+    ),
     **checks_of_theorems.CHECKS,
     **checks_of_closed_forms.CHECKS,
     **checks_of_corrections.CHECKS,

@@ -1,21 +1,16 @@
 """Equalities that a Gaussian or a mixture gives in closed form, each with its error and that of its control."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.wasserstein_bound.bound import (
-    kl_upper_bound,
     log_growth,
     score_matching_gap,
     score_weight,
     wasserstein_upper_bound,
 )
-from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
-from replications.wasserstein_bound.errors import excess_in_distances
 from replications.wasserstein_bound.gaussian import (
     affine_score_error,
     constant_shift_distance,
@@ -23,7 +18,6 @@ from replications.wasserstein_bound.gaussian import (
     exact_score_growth,
     forward_moments,
     gaussian_distance,
-    gaussian_kl,
     reverse_moments,
 )
 from replications.wasserstein_bound.mixture import SymmetricMixture
@@ -207,50 +201,12 @@ def shared_noise_growth() -> Check:
     return Check(error(1.0), error(0.0))
 
 
-def kl_of_almost_an_ode() -> Check:
-    """How far KL is above the SDE's bound for the ODE, and for η = ¼: N(0, 0.04), score shifted by 0.3."""
-    # Both are controls of claim C11.
-    t = time_grid(SCHEDULE, NUM_TIMES)
-    mean_t, variance_t = forward_moments(SCHEDULE, t, 0.0, 0.04)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
-    bound = kl_upper_bound(t, diffusion_squared=SCHEDULE.beta(t), score_error=SHIFT)
-    errors = []
-    for eta in (0.0, 0.25):
-        samples = reverse_moments(
-            SCHEDULE, t, slope, intercept + SHIFT, prior_mean=mean_t[-1], prior_variance=variance_t[-1], eta=eta
-        )
-        errors.append(float(excess_in_distances(gaussian_kl(0.0, 0.04, *samples), bound)))
-    return Check(errors[0], errors[1])
-
-
-def mixture_offset_rise() -> Check:
-    """Relative rise of the offset between T = 0.02, 0.05 and 0.1 for modes at ±1 of variance 0.1: ODE, SDE."""
-    # Both are controls of claim C3.
-    rises = []
-    for eta in (0.0, 1.0):
-        offsets = []
-        for horizon in (0.02, 0.05, 0.1):
-            schedule = VariancePreserving(horizon=horizon)
-            mixture, t = SymmetricMixture(schedule, 1.0, 0.1), time_grid(schedule, NUM_TIMES)
-            z, weights = normal_levels(2001)
-            prior = quantile_function_distance(mixture.quantiles(z, horizon), z, weights)
-            rate = schedule.drift_slope(t) + score_weight(schedule.beta(t), eta) * mixture.score_slope(t)
-            offsets.append(np.exp(log_growth(t, rate)[..., -1]) * prior)
-        rises.append(float(np.max(np.diff(np.squeeze(offsets)) / np.squeeze(offsets)[:-1])))
-    return Check(rises[0], rises[1])
-
-
-CHECKS: dict[str, Callable[[], Check]] = {
-    check.__name__: check
-    for check in (
-        shift_attains_bound,
-        growth_of_exact_score,
-        shift_slope,
-        conditional_bound_of_exact_score,
-        conditional_bound_corrected,
-        conditional_gap,
-        shared_noise_growth,
-        kl_of_almost_an_ode,
-        mixture_offset_rise,
-    )
-}
+CHECKS = by_name(
+    shift_attains_bound,
+    growth_of_exact_score,
+    shift_slope,
+    conditional_bound_of_exact_score,
+    conditional_bound_corrected,
+    conditional_gap,
+    shared_noise_growth,
+)

@@ -7,12 +7,10 @@ Each check returns its largest error and that of its control. Where the statemen
 much it is violated, and the control a second case that violates it.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.optimize import brentq
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.wasserstein_bound.bound import ode_lemma_bound, score_weight, wasserstein_upper_bound
 from replications.wasserstein_bound.errors import excess_in_distances
 from replications.wasserstein_bound.gaussian import exact_score_growth, gaussian_distance, reverse_moments
@@ -130,16 +128,13 @@ def weight_derivative() -> Check:
     return Check(float(max(right)), float(min(wrong)))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
-    check.__name__: check
-    for check in (
-        ode_with_full_weight,
-        ode_with_half_weight,
-        sde_is_nearer,
-        nearer_sampler_closed_form,
-        constant_of_plus_drift,
-        constant_of_minus_drift,
-        weight_increases,
-        weight_derivative,
-    )
-}
+CHECKS = by_name(
+    ode_with_full_weight,
+    ode_with_half_weight,
+    sde_is_nearer,
+    nearer_sampler_closed_form,
+    constant_of_plus_drift,
+    constant_of_minus_drift,
+    weight_increases,
+    weight_derivative,
+)

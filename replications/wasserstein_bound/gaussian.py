@@ -135,7 +135,7 @@ def gaussian_distance(
 def gaussian_kl(
     first_mean: ArrayLike, first_variance: ArrayLike, second_mean: ArrayLike, second_variance: ArrayLike
 ) -> Array:
-    """KL(first | second) of two Gaussians on the line, in nats: ((m - m')^2 / v' + r - 1 - log r) / 2, r = v / v' > 0."""
+    """KL(first | second) of two Gaussians on the line, in nats: ((m - m')^2 / v' + r - 1 - log r) / 2, r = v / v'."""
     first, second = positive("first_variance", first_variance), positive("second_variance", second_variance)
     difference = finite("first_mean", first_mean) - finite("second_mean", second_mean)
     excess = (first - second) / second

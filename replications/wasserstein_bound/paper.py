@@ -41,9 +41,9 @@ from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from replications.wasserstein_bound.score_network import joined, noised
-from replications.wasserstein_bound.studies.score_training import WARMUP_STEPS, uniform_in_log_snr
 from replications.wasserstein_bound.studies.finite_data_evaluation import SCHEDULE, Evaluation, checkpoint
 from replications.wasserstein_bound.studies.full_scale import DATA_SETS, MNIST, ImageTask, PointTask, Task
+from replications.wasserstein_bound.studies.score_training import WARMUP_STEPS, uniform_in_log_snr
 
 MODULE = "replications.wasserstein_bound.paper"
 

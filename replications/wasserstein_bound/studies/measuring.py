@@ -1,4 +1,4 @@
-"""What several studies do alike: they name numbers, and take a sampler's distance from the data without Monte Carlo."""
+"""What several studies do alike: name numbers, and take a sampler's distance from the data without Monte Carlo."""
 
 from collections.abc import Iterator, Mapping
 from typing import SupportsFloat

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from replications.wasserstein_bound.bound import kl_upper_bound
+from replications.wasserstein_bound.arguments import Array
+from replications.wasserstein_bound.bound import WassersteinBound, kl_upper_bound, wasserstein_upper_bound
 from replications.wasserstein_bound.gaussian import (
     affine_score_error,
     exact_affine_score,
@@ -15,10 +16,6 @@ from replications.wasserstein_bound.gaussian import (
     reverse_moments,
 )
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
-
-__all__ = ["AffineCases", "random_affine_cases"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,10 @@ class AffineCases:
         prior = {"prior_mean": self.prior_mean, "prior_variance": self.prior_variance}
         return reverse_moments(self.schedule, self.t, self.slope, self.intercept, **prior, eta=eta)
 
+    def bound(self, eta: ArrayLike) -> WassersteinBound:
+        """The bound T4 of W_2(p_0, q_0)."""
+        return wasserstein_upper_bound(self.t, **self.bound_arguments, eta=eta)
+
     def distance(self, eta: ArrayLike) -> Array:
         """W_2(p_0, q_0), shape (k,)."""
         return gaussian_distance(self.mean, self.variance, *self.sample_moments(eta))
@@ -72,6 +73,23 @@ class AffineCases:
         return kl_upper_bound(self.t, diffusion_squared=beta, score_error=self.score_error, eta=eta, prior_kl=prior)
 
 
+def affine_case(
+    schedule: VariancePreserving,
+    t: Array,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    *,
+    scale: ArrayLike = 1.0,
+    shift: ArrayLike = 0.0,
+    from_normal: ArrayLike = False,
+) -> AffineCases:
+    """The exact score times a factor, plus a shift, both of shape (k, n); sampled from p_T, or from N(0, 1)."""
+    mean_t, variance_t = forward_moments(schedule, t, mean, variance)
+    slope, intercept = exact_affine_score(mean_t, variance_t)
+    prior = np.where(from_normal, 0.0, mean_t[..., -1]), np.where(from_normal, 1.0, variance_t[..., -1])
+    return AffineCases(schedule, t, mean, variance, slope * scale, intercept * scale + shift, *prior)
+
+
 def random_affine_cases(seed: int, num_cases: int, num_times: int = 4001) -> AffineCases:
     """Draw k cases: m_0 standard normal, v_0 in [0.05, 4], slopes wrong by 60 % at most; half start from N(0, 1)."""
     rng = np.random.default_rng(seed)
@@ -79,15 +97,11 @@ def random_affine_cases(seed: int, num_cases: int, num_times: int = 4001) -> Aff
     t = time_grid(schedule, num_times)
     mean = rng.standard_normal(num_cases)
     variance = np.exp(rng.uniform(np.log(0.05), np.log(4), num_cases))
-    mean_t, variance_t = forward_moments(schedule, t, mean, variance)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
 
     def wave(size: float) -> Array:
         amplitude, phase = rng.uniform(0, size, (2, num_cases, 1)), rng.uniform(0, 2 * np.pi, (num_cases, 1))
         frequency = rng.integers(0, 4, (num_cases, 1)) * np.pi
         return amplitude[0] * np.cos(frequency * t + phase) + amplitude[1] - size / 2
 
-    scaling = 1 + wave(0.4)
-    standard = rng.random(num_cases) < 0.5
-    prior = np.where(standard, 0.0, mean_t[:, -1]), np.where(standard, 1.0, variance_t[:, -1])
-    return AffineCases(schedule, t, mean, variance, slope * scaling, intercept * scaling + wave(0.5), *prior)
+    scale, from_normal = 1 + wave(0.4), rng.random(num_cases) < 0.5
+    return affine_case(schedule, t, mean, variance, scale=scale, shift=wave(0.5), from_normal=from_normal)

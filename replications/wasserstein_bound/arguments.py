@@ -1,9 +1,11 @@
-"""Checks of arguments: each returns the value as float64, or raises ValueError naming argument, value and remedy."""
+"""Checks of arguments: each returns the value as float64, or raises ValueError naming argument, value and remedy.
+
+Every public function of the method passes its arguments through one of them, and so refuses NaN, inf, numbers out of
+their range and shapes that do not fit.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["covariance", "finite", "grid_of_times", "nonnegative", "on_grid", "positive", "sample"]
 
 Array = NDArray[np.float64]
 
@@ -22,18 +24,18 @@ def finite(name: str, values: ArrayLike) -> Array:
 
 def positive(name: str, values: ArrayLike) -> Array:
     """The values, all > 0."""
-    array = finite(name, values)
-    if array.size and array.min() <= 0:
-        message = f"{name} has the value {array.min():g}: pass numbers > 0"
+    array = nonnegative(name, values, wanted="> 0")
+    if (array == 0).any():
+        message = f"{name} has the value 0: pass numbers > 0"
         raise ValueError(message)
     return array
 
 
-def nonnegative(name: str, values: ArrayLike) -> Array:
+def nonnegative(name: str, values: ArrayLike, wanted: str = ">= 0") -> Array:
     """The values, all >= 0."""
     array = finite(name, values)
-    if array.size and array.min() < 0:
-        message = f"{name} has the value {array.min():g}: pass numbers >= 0"
+    if (array < 0).any():
+        message = f"{name} has the value {array.min():g}: pass numbers {wanted}"
         raise ValueError(message)
     return array
 
@@ -42,15 +44,11 @@ def grid_of_times(values: ArrayLike) -> Array:
     """A strictly increasing grid of times t >= 0, shape (n,), n >= 2."""
     t = nonnegative("t", values)
     if t.ndim != 1 or len(t) < 2:
-        message = (
-            f"t has shape {t.shape}: pass at least two times in one dimension, for example time_grid(schedule, 2001)"
-        )
+        message = f"t has shape {t.shape}: pass at least two times in one dimension, as time_grid gives them"
         raise ValueError(message)
     if not (np.diff(t) > 0).all():
         index = int(np.argmin(np.diff(t)))
-        message = (
-            f"t does not increase at index {index} ({t[index]:g}, {t[index + 1]:g}): sort it and drop repetitions"
-        )
+        message = f"t does not increase at index {index} (value {t[index]:g}): sort it and drop repetitions"
         raise ValueError(message)
     return t
 
@@ -78,9 +76,7 @@ def covariance(name: str, values: ArrayLike) -> Array:
     symmetric = (matrix + transposed) / 2
     least = np.linalg.eigvalsh(symmetric).min(initial=np.inf)
     if least <= 0:
-        message = (
-            f"{name} has the eigenvalue {least:g}: pass a positive definite matrix, or add a little to its diagonal"
-        )
+        message = f"{name} has the eigenvalue {least:g}: pass a positive definite matrix"
         raise ValueError(message)
     return symmetric
 

@@ -17,7 +17,8 @@ follow the reverse process dy = (f - w s) dt + sigma dw, from T to 0, with margi
 
 Integrals are trapezoidal sums on the grid of times that is given; I is kept as its logarithm, since log10 I reaches
 700 for data with separated clusters. Shapes: the last axis of every function of time runs over the n times; axes
-before it, written (...), are cases that broadcast. Distances carry the unit of x.
+before it, written (...), are cases that broadcast. Distances carry the unit of x. What is out of its range or NaN is
+refused by ValueError (`arguments`).
 """
 
 import math
@@ -25,27 +26,10 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.integrate import cumulative_trapezoid
 
-from replications.wasserstein_bound.arguments import grid_of_times, nonnegative, on_grid, positive
-
-__all__ = [
-    "WassersteinBound",
-    "growth_rate",
-    "kl_upper_bound",
-    "log_growth",
-    "log_integral",
-    "ode_lemma_bound",
-    "offset_upper_bound",
-    "score_loss",
-    "score_matching_gap",
-    "score_weight",
-    "wasserstein_corollary_bound",
-    "wasserstein_upper_bound",
-]
-
-Array = NDArray[np.float64]
+from replications.wasserstein_bound.arguments import Array, grid_of_times, nonnegative, on_grid, positive
 
 LOG_LARGEST = math.log(np.finfo(np.float64).max)
 
@@ -114,7 +98,7 @@ def log_integral(t: ArrayLike, log_values: ArrayLike) -> Array:
         log int exp(log_values) dt, shape (...).
 
     Raises:
-        ValueError: If the times do not increase or a value is NaN or +inf.
+        ValueError: If a value is NaN or +inf.
     """
     t, log_values = grid_of_times(t), np.asarray(log_values, dtype=np.float64)
     if np.isnan(log_values).any() or (log_values == np.inf).any():
@@ -128,14 +112,7 @@ def log_integral(t: ArrayLike, log_values: ArrayLike) -> Array:
 
 
 def score_weight(diffusion_squared: ArrayLike, eta: ArrayLike) -> Array:
-    """Coefficient of the score in the drift of the reverse process: w = (1 + eta^2) g^2 / 2.
-
-    Returns:
-        w, shape (..., n) like g^2; eta is a number or of shape (...).
-
-    Raises:
-        ValueError: If g^2 is not positive or eta is negative.
-    """
+    """Coefficient of the score in the reverse drift, w = (1 + eta^2) g^2 / 2; g^2 of shape (..., n), eta of (...)."""
     squared, eta = positive("diffusion_squared", diffusion_squared), nonnegative("eta", eta)
     return (1 + eta[..., None] ** 2) / 2 * squared
 
@@ -148,18 +125,7 @@ def growth_rate(
 
 
 def log_growth(t: ArrayLike, rate: ArrayLike) -> Array:
-    """Log I(t) = int_0^t rate, by the cumulative trapezoidal rule; 0 at the first time.
-
-    Args:
-        t: Increasing times, shape (n,).
-        rate: d log I / dt, shape (..., n) or a number.
-
-    Returns:
-        log I, shape (..., n).
-
-    Raises:
-        ValueError: If the times do not increase, or the rate is not finite or of another length.
-    """
+    """Log I(t) = int_0^t rate, by the cumulative trapezoidal rule, shape (..., n); t is (n,), the rate (..., n)."""
     t = grid_of_times(t)
     return cumulative_trapezoid(_over_time(on_grid("rate", rate, t), t), t, initial=0.0, axis=-1)
 
@@ -219,10 +185,6 @@ def wasserstein_upper_bound(
     Returns:
         The bound with its two terms and log I.
 
-    Raises:
-        ValueError: If the times do not increase, an array has another length or a value that is NaN or inf, g^2 is not
-            positive, or eta, an error or a distance is negative.
-
     Example:
         >>> t = np.linspace(0, 1, 5)
         >>> bound = wasserstein_upper_bound(
@@ -251,8 +213,8 @@ def wasserstein_corollary_bound(
     T4 with the Cauchy-Schwarz inequality; J_lambda = 1/2 int lambda e^2 dt is the training loss with weight lambda.
     Never below T4; equal to it exactly if lambda e is proportional to w I.
 
-    Arguments and errors are those of `wasserstein_upper_bound`; `loss_weight` is lambda > 0, shape (..., n) or a
-    number; None means g^2, the weight of the likelihood.
+    Arguments are those of `wasserstein_upper_bound`; `loss_weight` is lambda > 0, shape (..., n) or a number; None
+    means g^2, the weight of the likelihood.
 
     Returns:
         The bound with its two terms and log I.
@@ -276,8 +238,8 @@ def offset_upper_bound(
     """T3, variance preserving with prior N(0, 1): I(T) W_2(p_T, q_T) <= W_2(p_0, N(0, 1)) exp int w L_s dt.
 
     Noising contracts W_2 to its own stationary law N(0, 1) by exp(-1/2 int beta), which cancels the drift's part of
-    I(T). Arguments and errors are those of `wasserstein_upper_bound`, t from 0 on, and `data_prior_distance`,
-    W_2(p_0, N(0, 1)) >= 0, a number or shape (...).
+    I(T). Arguments are those of `wasserstein_upper_bound`, t from 0 on, and `data_prior_distance`, W_2(p_0, N(0, 1))
+    >= 0, a number or shape (...).
 
     Returns:
         Bound of the offset, shape (...).
@@ -302,7 +264,7 @@ def ode_lemma_bound(
         prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
 
     Returns:
-        The bound with its two terms and log I; errors as `wasserstein_upper_bound`.
+        The bound with its two terms and log I.
     """
     t = grid_of_times(t)
     log_i = log_growth(t, on_grid("reverse_slope", reverse_slope, t))
@@ -310,14 +272,7 @@ def ode_lemma_bound(
 
 
 def score_loss(t: ArrayLike, *, loss_weight: ArrayLike, score_error: ArrayLike) -> Array:
-    """J_lambda = 1/2 int lambda(t) e(t)^2 dt, the score-matching loss, shape (...); with lambda = g^2 in nats.
-
-    Arguments and errors are those of `wasserstein_upper_bound`; `loss_weight` is lambda >= 0, shape (..., n) or a
-    number.
-
-    Returns:
-        J, shape (...).
-    """
+    """J_lambda = 1/2 int lambda(t) e(t)^2 dt, the score-matching loss, shape (...); with lambda = g^2 in nats."""
     t = grid_of_times(t)
     weight = nonnegative("loss_weight", on_grid("loss_weight", loss_weight, t))
     error = nonnegative("score_error", on_grid("score_error", score_error, t))
@@ -338,8 +293,8 @@ def kl_upper_bound(
     1/2 int w^2 / (eta g)^2 e^2 dt, and marginals lose information. eta = 1, factor 1, is theorem 1 of arXiv
     2101.09258. There is no such bound for the ODE: the factor grows without limit as eta -> 0.
 
-    Arguments and errors are those of `wasserstein_upper_bound`, but eta > 0, and `prior_kl`, KL(p_T | q_T) >= 0 in
-    nats, like `eta` in shape.
+    Arguments are those of `wasserstein_upper_bound`, but eta > 0, and `prior_kl`, KL(p_T | q_T) >= 0 in nats, like
+    `eta` in shape.
 
     Returns:
         The bound in nats, shape (...).
@@ -363,7 +318,7 @@ def score_matching_gap(noise_variance: ArrayLike, *, score_second_moment: ArrayL
         num_dimensions: d >= 1.
 
     Returns:
-        The gap, shape of the arguments; ValueError if one is out of its range.
+        The gap, shape of the arguments.
     """
     variance = positive("noise_variance", noise_variance)
     moment = nonnegative("score_second_moment", score_second_moment)

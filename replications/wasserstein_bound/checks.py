@@ -22,7 +22,6 @@ Every check returns its largest error, and that with one ingredient wrong on pur
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from paperkit.checks import Check, Checks, by_name
@@ -32,16 +31,13 @@ from replications.wasserstein_bound import (
     checks_of_stationary_data,
     checks_of_theorems,
 )
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import log_growth
 from replications.wasserstein_bound.distances import quantile_distance
 from replications.wasserstein_bound.errors import excess_in_bounds, relative_error
 from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
 from replications.wasserstein_bound.samplers import coupled_paths
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
-
-__all__ = ["CHECKS"]
-
-Array = NDArray[np.float64]
 
 SCHEDULE = VariancePreserving()
 ETAS = (0.0, 0.5, 1.0, 2.0)

@@ -1,31 +1,29 @@
 """Equalities that a Gaussian or a mixture gives in closed form, each with its error and that of its control."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 
 from paperkit.checks import Check, by_name
+from replications.wasserstein_bound.affine_cases import AffineCases, affine_case
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import (
     log_growth,
+    score_loss,
     score_matching_gap,
     score_weight,
     wasserstein_upper_bound,
 )
+from replications.wasserstein_bound.errors import relative_error
 from replications.wasserstein_bound.gaussian import (
     affine_score_error,
     constant_shift_distance,
     exact_affine_score,
     exact_score_growth,
     forward_moments,
-    gaussian_distance,
-    reverse_moments,
 )
 from replications.wasserstein_bound.mixture import SymmetricMixture
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
-
-__all__ = ["CHECKS"]
-
-Array = NDArray[np.float64]
 
 SCHEDULE = VariancePreserving()
 NUM_TIMES = 40_001
@@ -33,22 +31,8 @@ VARIANCES = (0.05, 0.25, 1.0, 4.0)
 MEAN, SHIFT = 1.0, 0.3
 
 
-def _comparison(
-    schedule: VariancePreserving, variance: float, scale: float, shift: float, eta: float, from_prior: bool = False
-) -> tuple[float, float, float]:
-    """W2, bound and J for data N(1, v), the score scaled about its mean and shifted."""
-    t = time_grid(schedule, NUM_TIMES)
-    mean_t, variance_t = forward_moments(schedule, t, MEAN, variance)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
-    slope, intercept = scale * slope, scale * intercept + shift
-    prior = (0.0, 1.0) if from_prior else (float(mean_t[-1]), float(variance_t[-1]))
-    samples = reverse_moments(schedule, t, slope, intercept, prior_mean=prior[0], prior_variance=prior[1], eta=eta)
-    error = affine_score_error(mean_t, variance_t, slope, intercept)
-    known = {**schedule.coefficients(t), "score_error": error, "score_slope": slope}
-    prior_distance = gaussian_distance(mean_t[-1], variance_t[-1], *prior)
-    bound = wasserstein_upper_bound(t, **known, eta=eta, prior_distance=prior_distance)
-    loss = float(np.trapezoid(schedule.beta(t) * error**2, t)) / 2
-    return float(gaussian_distance(MEAN, variance, *samples)), float(bound.value), loss
+def _case(schedule: VariancePreserving, variance: float, **wrong: ArrayLike) -> AffineCases:
+    return affine_case(schedule, time_grid(schedule, NUM_TIMES), MEAN, variance, **wrong)
 
 
 def shift_attains_bound() -> Check:
@@ -57,11 +41,14 @@ def shift_attains_bound() -> Check:
     errors = []
     for variance in VARIANCES:
         for eta in (0.0, 0.5, 1.0, 2.0):
-            distance, bound, _ = _comparison(SCHEDULE, variance, 1.0, SHIFT, eta)
-            closed = constant_shift_distance(SCHEDULE, variance, SHIFT, eta)
-            errors += [abs(distance / bound - 1), abs(bound / closed - 1)]
-    controls = [_comparison(SCHEDULE, variance, 1.2, 0.0, 1.0) for variance in VARIANCES]
-    return Check(max(errors), min(abs(distance / bound - 1) for distance, bound, _ in controls))
+            case, closed = (
+                _case(SCHEDULE, variance, shift=SHIFT),
+                constant_shift_distance(SCHEDULE, variance, SHIFT, eta),
+            )
+            bound = case.bound(eta).value
+            errors += [relative_error(case.distance(eta), bound), relative_error(bound, closed)]
+    controls = [_case(SCHEDULE, variance, scale=1.2) for variance in VARIANCES]
+    return Check(max(errors), min(relative_error(case.distance(1.0), case.bound(1.0).value) for case in controls))
 
 
 def growth_of_exact_score() -> Check:
@@ -90,11 +77,13 @@ def shift_slope() -> Check:
     # Control: from N(0, 1) at T = 0.3, where the offset rules.
 
     def distance_from_half(schedule: VariancePreserving, from_prior: bool) -> list[float]:
+        cases = [_case(schedule, 0.25, shift=c, from_normal=from_prior) for c in (0.01, 0.03, 0.1, 0.3)]
+        beta = schedule.beta(cases[0].t)
+        losses = [score_loss(case.t, loss_weight=beta, score_error=case.score_error) for case in cases]
         slopes = []
         for eta in (0.0, 1.0):
-            cases = [_comparison(schedule, 0.25, 1.0, c, eta, from_prior) for c in (0.01, 0.03, 0.1, 0.3)]
-            distances, losses = np.log([case[0] for case in cases]), np.log([case[2] for case in cases])
-            slopes.append(abs(float(np.polyfit(losses, distances, 1)[0]) - 0.5))
+            distances = [case.distance(eta) for case in cases]
+            slopes.append(abs(float(np.polyfit(np.log(losses), np.log(distances), 1)[0]) - 0.5))
         return slopes
 
     return Check(

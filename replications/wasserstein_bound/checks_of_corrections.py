@@ -6,11 +6,11 @@ corrected one holds).
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
 from paperkit.checks import Check, by_name
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import (
     log_growth,
     ode_lemma_bound,
@@ -28,10 +28,6 @@ from replications.wasserstein_bound.checks_of_stationary_data import (
 from replications.wasserstein_bound.errors import excess_in_bounds, relative_error
 from replications.wasserstein_bound.gaussian import constant_shift_distance, exact_affine_score, forward_moments
 from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
-
-__all__ = ["CHECKS"]
-
-Array = NDArray[np.float64]
 
 
 def correction_1_ode_weight() -> Check:

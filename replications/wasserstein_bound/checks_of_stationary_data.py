@@ -16,8 +16,6 @@ from replications.wasserstein_bound.errors import excess_in_distances
 from replications.wasserstein_bound.gaussian import exact_score_growth, gaussian_distance, reverse_moments
 from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
 
-__all__ = ["CHECKS", "NUM_TIMES", "SHIFT", "stationary_bound", "stationary_distance"]
-
 SHIFT = 0.3
 NUM_TIMES = 20_001
 RATES = (0.5, 1.0, 2.0, 5.0, 20.0)  # β, with T = 1

@@ -12,10 +12,11 @@ Letters as in `bound`. Tolerances of 1e-6 are those of the trapezoidal rule on t
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from paperkit.checks import Check, by_name
-from replications.wasserstein_bound.affine_cases import random_affine_cases
+from replications.wasserstein_bound.affine_cases import AffineCases, affine_case, random_affine_cases
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import (
     log_growth,
     ode_lemma_bound,
@@ -28,7 +29,6 @@ from replications.wasserstein_bound.distances import normal_levels, quantile_fun
 from replications.wasserstein_bound.errors import excess_in_bounds, relative_error
 from replications.wasserstein_bound.gaussian import (
     constant_shift_distance,
-    exact_affine_score,
     exact_score_growth,
     forward_moments,
     gaussian_distance,
@@ -37,10 +37,6 @@ from replications.wasserstein_bound.gaussian import (
 from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
 from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
 
-__all__ = ["CHECKS"]
-
-Array = NDArray[np.float64]
-
 SCHEDULE = VariancePreserving()
 NUM_TIMES = 20_001
 NUM_CASES = 60
@@ -48,17 +44,9 @@ ETAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 SHIFT = 0.3
 
 
-def _shifted_gaussian(variance: float, shift: Array | float, eta: float) -> tuple[float, dict[str, Array]]:
-    """W_2 and the arguments of the bounds, for N(0, v_0), the exact score plus a shift c(t) and q_T = p_T."""
-    t = time_grid(SCHEDULE, NUM_TIMES)
-    mean_t, variance_t = forward_moments(SCHEDULE, t, 0.0, variance)
-    slope, _ = exact_affine_score(mean_t, variance_t)
-    moments = reverse_moments(
-        SCHEDULE, t, slope, np.broadcast_to(shift, t.shape), prior_mean=0.0, prior_variance=variance_t[-1], eta=eta
-    )
-    error = {"score_error": np.broadcast_to(np.abs(shift), t.shape), "score_slope": slope}
-    arguments = {"t": t, **SCHEDULE.coefficients(t), **error, "eta": np.asarray(eta)}
-    return float(gaussian_distance(0.0, variance, *moments)), arguments
+def _shifted_gaussian(variance: float, shift: ArrayLike) -> AffineCases:
+    """N(0, v_0), the exact score plus a shift c(t), and q_T = p_T."""
+    return affine_case(SCHEDULE, time_grid(SCHEDULE, NUM_TIMES), 0.0, variance, shift=shift)
 
 
 def theorem_t1_sde() -> Check:
@@ -66,12 +54,11 @@ def theorem_t1_sde() -> Check:
     # Relative excess over 60 cases, and error of the equality for three variances.
     # Control: the ODE's w = g^2 / 2 for the SDE's samples, in the case of equality.
     cases = random_affine_cases(11, NUM_CASES)
-    errors = [excess_in_bounds(cases.distance(1.0), wasserstein_upper_bound(cases.t, **cases.bound_arguments).value)]
-    controls = []
+    errors, controls = [excess_in_bounds(cases.distance(1.0), cases.bound(1.0).value)], []
     for variance in (0.25, 1.0, 3.0):
-        distance, arguments = _shifted_gaussian(variance, SHIFT, 1.0)
-        errors.append(relative_error(wasserstein_upper_bound(**arguments).value, distance))
-        controls.append(relative_error(wasserstein_upper_bound(**{**arguments, "eta": 0.0}).value, distance))
+        case = _shifted_gaussian(variance, SHIFT)
+        errors.append(relative_error(case.bound(1.0).value, case.distance(1.0)))
+        controls.append(relative_error(case.bound(0.0).value, case.distance(1.0)))
     return Check(max(errors), min(controls))
 
 
@@ -82,13 +69,11 @@ def theorem_t4_every_noise() -> Check:
     errors = []
     for number, eta in enumerate(ETAS):
         cases = random_affine_cases(20 + number, NUM_CASES)
-        bound = wasserstein_upper_bound(cases.t, **cases.bound_arguments, eta=eta)
-        errors.append(excess_in_bounds(cases.distance(eta), bound.value))
+        errors.append(excess_in_bounds(cases.distance(eta), cases.bound(eta).value))
         for variance in (0.25, 1.0, 3.0):
-            distance, arguments = _shifted_gaussian(variance, SHIFT, eta)
-            closed = constant_shift_distance(SCHEDULE, variance, SHIFT, eta)
-            errors.append(relative_error(distance, closed))
-            errors.append(relative_error(wasserstein_upper_bound(**arguments).value, closed))
+            case, closed = _shifted_gaussian(variance, SHIFT), constant_shift_distance(SCHEDULE, variance, SHIFT, eta)
+            errors.append(relative_error(case.distance(eta), closed))
+            errors.append(relative_error(case.bound(eta).value, closed))
     schedule = constant_rate(20.0)
     t = time_grid(schedule, 2001)
     wrong = wasserstein_upper_bound(t, **schedule.coefficients(t), score_error=SHIFT, score_slope=-1.0, eta=1.0)
@@ -104,17 +89,16 @@ def step_s7_corollary() -> Check:
     cases = random_affine_cases(31, NUM_CASES)
     errors, controls = [], []
     for eta in (0.0, 1.0):
-        arguments = {**cases.bound_arguments, "eta": eta}
-        corollary = wasserstein_corollary_bound(cases.t, **arguments)
-        errors.append(excess_in_bounds(wasserstein_upper_bound(cases.t, **arguments).value, corollary.value))
+        corollary = wasserstein_corollary_bound(cases.t, **cases.bound_arguments, eta=eta)
+        errors.append(excess_in_bounds(cases.bound(eta).value, corollary.value))
         t = time_grid(SCHEDULE, NUM_TIMES)
         growth = np.exp(exact_score_growth(SCHEDULE, t, 0.25, eta))
         for weight in (SCHEDULE.beta(t), SCHEDULE.noise_variance(t) + 0.01):
             shift = (1 + eta**2) / 2 * SCHEDULE.beta(t) * growth / weight
-            distance, arguments = _shifted_gaussian(0.25, shift, eta)
-            bound = wasserstein_corollary_bound(**arguments, loss_weight=weight).value
-            errors.append(relative_error(bound, distance))
-            controls.append(relative_error(bound / np.sqrt(2), distance))
+            case = _shifted_gaussian(0.25, shift)
+            bound = wasserstein_corollary_bound(t, **case.bound_arguments, eta=eta, loss_weight=weight).value
+            errors.append(relative_error(bound, case.distance(eta)))
+            controls.append(relative_error(bound / np.sqrt(2), case.distance(eta)))
     return Check(max(errors), min(controls))
 
 

@@ -10,23 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import ot
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from replications.wasserstein_bound.arguments import covariance, finite, nonnegative, sample
-
-__all__ = [
-    "DebiasedDistance",
-    "bures_distance",
-    "cell_quantiles",
-    "debiased_distance",
-    "normal_levels",
-    "point_cloud_distance",
-    "quantile_distance",
-    "quantile_function_distance",
-]
-
-Array = NDArray[np.float64]
+from replications.wasserstein_bound.arguments import Array, covariance, finite, nonnegative, sample
 
 LEVEL_LIMIT = 8.0  # a standard normal has 1e-15 beyond
 MAX_PIVOTS = 10_000_000
@@ -119,7 +106,7 @@ def cell_quantiles(edges: ArrayLike, masses: ArrayLike, z: ArrayLike) -> Array:
         Quantiles, shape of `z`. The upper half is read from the upper tail's own sum, so that it keeps its digits.
 
     Raises:
-        ValueError: If the shapes do not fit, a mass is negative, or the masses do not sum to 1.
+        ValueError: If the shapes do not fit or the masses do not sum to 1.
     """
     edges, masses, z = finite("edges", edges), nonnegative("masses", masses), finite("z", z)
     if edges.shape != (len(masses) + 1,):
@@ -154,7 +141,7 @@ def bures_distance(
         W_2, shape (...), for means of shape (..., d) and covariances of shape (..., d, d).
 
     Raises:
-        ValueError: If a covariance is not symmetric positive definite or the shapes do not fit.
+        ValueError: If the dimensions differ.
 
     Example:
         >>> wide = [[1.0, 0.0], [0.0, 4.0]]

@@ -5,8 +5,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from replications.wasserstein_bound.bound import WassersteinBound
 
-__all__ = ["excess_in_bounds", "excess_in_distances", "halved", "relative_error"]
-
 
 def excess_in_bounds(value: ArrayLike, bound: ArrayLike) -> float:
     """Largest excess of values over their bounds, relative to the bounds: max(0, value / bound - 1)."""

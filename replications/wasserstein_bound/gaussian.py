@@ -8,37 +8,27 @@ The reverse process dy = (f - w s) dt + sigma dw with w = (1 + eta^2) beta / 2 a
 hence its marginals are Gaussian; with rate = beta / 2 + w k and I = exp int_0^t rate,
     mean at 0     = I(T) m_T + int I w c dt,
     variance at 0 = I(T)^2 v_T + int I^2 sigma^2 dt.
-Axes written (...) are cases; the last axis runs over the n times.
+Axes written (...) are cases; the last axis runs over the n times. What is out of its range or NaN is refused by
+ValueError (`arguments`).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.integrate import quad
 
-from replications.wasserstein_bound.arguments import covariance, finite, grid_of_times, nonnegative, on_grid, positive
+from replications.wasserstein_bound.arguments import (
+    Array,
+    covariance,
+    finite,
+    grid_of_times,
+    nonnegative,
+    on_grid,
+    positive,
+)
 from replications.wasserstein_bound.bound import growth_rate, log_growth, score_weight
 from replications.wasserstein_bound.schedule import VariancePreserving
-
-__all__ = [
-    "MatrixScore",
-    "affine_score_error",
-    "constant_shift_distance",
-    "exact_affine_score",
-    "exact_score_growth",
-    "forward_moments",
-    "gaussian_distance",
-    "gaussian_kl",
-    "matrix_exact_score",
-    "matrix_forward_moments",
-    "matrix_reverse_moments",
-    "matrix_score_error",
-    "matrix_score_slope",
-    "reverse_moments",
-]
-
-Array = NDArray[np.float64]
 
 
 def forward_moments(
@@ -99,9 +89,6 @@ def reverse_moments(
 
     Returns:
         Mean and variance, both of shape (...).
-
-    Raises:
-        ValueError: If a shape does not fit, a value is NaN or inf, a variance is not positive or eta is negative.
 
     Example:
         >>> from replications.wasserstein_bound.schedule import constant_rate
@@ -222,7 +209,7 @@ def matrix_forward_moments(
         Shapes (..., n, d) and (..., n, d, d), for n times, m_0 of shape (..., d) and S_0 of shape (..., d, d).
 
     Raises:
-        ValueError: If the shapes do not fit or S_0 is not symmetric positive definite.
+        ValueError: If the shapes do not fit.
     """
     matrix, mean = covariance("data_covariance", data_covariance), finite("mean", mean)
     if mean.shape[-1:] != matrix.shape[-1:]:
@@ -277,9 +264,7 @@ def matrix_reverse_moments(
 
     Args:
         schedule: Gives beta.
-        t: Times, shape (n,), increasing, n odd, the even-numbered intervals equal to their successors to within a
-            factor of about 1 + 4 / n (`time_grid` in u is handled exactly: the step is taken in the index, by dt /
-            di).
+        t: Times, shape (n,), increasing, n odd, as `time_grid` gives them: the step is taken in the index, by dt / di.
         score: The model on these times.
         prior_mean: Mean of q_T, shape (..., d).
         prior_covariance: Covariance of q_T, shape (..., d, d).
@@ -289,7 +274,7 @@ def matrix_reverse_moments(
         Shapes (..., d) and (..., d, d).
 
     Raises:
-        ValueError: If n is even, a shape does not fit, the covariance is not positive definite or eta is negative.
+        ValueError: If n is even or not that of the score.
     """
     t = grid_of_times(t)
     if len(t) % 2 == 0 or score.matrices.shape[-3] != len(t):

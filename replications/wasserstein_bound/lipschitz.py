@@ -26,8 +26,6 @@ from torch.func import jacrev, vmap
 
 from replications.wasserstein_bound.arguments import finite, positive, sample
 
-__all__ = ["SlopeCertificate", "SlopeEstimate", "certified_score_slope", "estimated_score_slope"]
-
 FARTHEST = 1e30  # stands for infinity: endpoints of one sign are added, never subtracted, so nothing cancels
 NUM_DOUBLINGS = 20  # of the interval, before the last cell that reaches to infinity
 MAX_ROUNDS = 60
@@ -78,20 +76,18 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return float(root_scalar(function, bracket=(low, high), xtol=1e-14).root)
 
 
-def _symmetric(point: float) -> tuple[float, float]:
-    return -point, point
-
-
 # Each activation with its first two derivatives; the turning points of one are the zeros of the next.
+_SILU_STEEPEST, _SILU_MOST_BENT = _root(lambda x: x * np.tanh(x / 2) - 2, 2, 3), _root(_silu_third, 2, 6)
+_TANH_STEEPEST = float(np.arctanh(3**-0.5))
 _SILU = (
     _Curve(nn.functional.silu, (-_root(lambda x: 1 + np.exp(-x) - x, 1, 2),)),
-    _Curve(_silu_first, _symmetric(_root(lambda x: x * np.tanh(x / 2) - 2, 2, 3))),
-    _Curve(_silu_second, (0.0, *_symmetric(_root(_silu_third, 2, 6)))),
+    _Curve(_silu_first, (-_SILU_STEEPEST, _SILU_STEEPEST)),
+    _Curve(_silu_second, (-_SILU_MOST_BENT, 0.0, _SILU_MOST_BENT)),
 )
 _TANH = (
     _Curve(torch.tanh, ()),
     _Curve(lambda x: 1 / torch.cosh(x.clamp(-300, 300)) ** 2, (0.0,)),
-    _Curve(lambda x: -2 * torch.tanh(x) / torch.cosh(x.clamp(-300, 300)) ** 2, _symmetric(float(np.arctanh(3**-0.5)))),
+    _Curve(lambda x: -2 * torch.tanh(x) / torch.cosh(x.clamp(-300, 300)) ** 2, (-_TANH_STEEPEST, _TANH_STEEPEST)),
 )
 _ACTIVATIONS: dict[type[nn.Module], tuple[_Curve, _Curve, _Curve]] = {nn.SiLU: _SILU, nn.Tanh: _TANH}
 
@@ -127,47 +123,28 @@ def _squared(values: Interval) -> Interval:
     return least, torch.maximum(*ends)
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """Cells of the line, shapes (k, 1)."""
-
-    low: Tensor
-    high: Tensor
-
-    def tightened(self, values: Interval, ends: Interval, change: Interval) -> Interval:
-        """The values, cut down to what their derivative `change` allows, starting from the ends of each cell."""
-        # From the lower end v(x) >= v(low) + min(0, length change), and so on. If the derivative keeps its sign, this
-        # leaves exactly the values at the two ends. The far end of a cell that reaches to infinity is not used, since
-        # the rounding error of v there is not small.
-        length = self.high - self.low
-        fall, rise = (length * change[0]).clamp(max=0), (length * change[1]).clamp(min=0)
-        least, greatest = values
-        for end, down, up, used in (
-            (ends[0], fall, rise, self.low > -FARTHEST),
-            (ends[1], -rise, -fall, self.high < FARTHEST),
-        ):
-            least = torch.where(used, torch.maximum(least, end + down), least)
-            greatest = torch.where(used, torch.minimum(greatest, end + up), greatest)
-        return least, greatest
-
-
-def _layers(network: nn.Module) -> list[nn.Module]:
-    layers = list(network) if isinstance(network, nn.Sequential) else [network]
-    unknown = [layer for layer in layers if not isinstance(layer, (nn.Linear, *_ACTIVATIONS))]
-    if unknown:
-        known = ", ".join(kind.__name__ for kind in _ACTIVATIONS)
-        message = f"no enclosure is known for {type(unknown[0]).__name__}: use nn.Sequential of Linear and {known}"
-        raise ValueError(message)
-    return layers
+def _tightened(values: Interval, ends: Interval, change: Interval, cells: Interval) -> Interval:
+    """The values, cut down to what their derivative `change` allows, starting from the ends of each cell."""
+    # From the lower end v(x) >= v(low) + min(0, length change), and so on. If the derivative keeps its sign, this
+    # leaves exactly the values at the two ends. The far end of a cell that reaches to infinity is not used, since the
+    # rounding error of v there is not small. Cells: the two ends, shape (k, 1).
+    length = cells[1] - cells[0]
+    fall, rise = (length * change[0]).clamp(max=0), (length * change[1]).clamp(min=0)
+    least, greatest = values
+    near, far = cells[0] > -FARTHEST, cells[1] < FARTHEST
+    for end, down, up, used in ((ends[0], fall, rise, near), (ends[1], -rise, -fall, far)):
+        least = torch.where(used, torch.maximum(least, end + down), least)
+        greatest = torch.where(used, torch.minimum(greatest, end + up), greatest)
+    return least, greatest
 
 
 def _enclosures(
     layers: Sequence[nn.Module], direction: Tensor, offset: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Interval, Interval]:
     """Derivative of the only output at the ends of the cells, and its enclosure on each cell; shapes (k,)."""
-    cells = _Cells(low[:, None], high[:, None])
+    cells = low[:, None], high[:, None]
     constant = direction.expand(len(low), -1)
-    values = offset + cells.low * direction, offset + cells.high * direction  # at the ends
+    values = offset + cells[0] * direction, offset + cells[1] * direction  # at the ends
     slopes = constant, constant
     value = torch.minimum(*values), torch.maximum(*values)  # on the cells
     slope, curvature = (constant, constant), (torch.zeros_like(constant), torch.zeros_like(constant))
@@ -176,13 +153,8 @@ def _enclosures(
             weight = layer.weight.detach().double()
             bias = layer.bias.detach().double() if layer.bias is not None else torch.zeros(len(weight)).double()
             plus, minus = weight.clamp(min=0).T, weight.clamp(max=0).T
-            values, slopes = (
-                (values[0] @ weight.T + bias, values[1] @ weight.T + bias),
-                (
-                    slopes[0] @ weight.T,
-                    slopes[1] @ weight.T,
-                ),
-            )
+            values = values[0] @ weight.T + bias, values[1] @ weight.T + bias
+            slopes = slopes[0] @ weight.T, slopes[1] @ weight.T
             value, slope, curvature = (
                 (bounds[0] @ plus + bounds[1] @ minus, bounds[1] @ plus + bounds[0] @ minus)
                 for bounds in (value, slope, curvature)
@@ -196,8 +168,8 @@ def _enclosures(
             slope, value = _product(first_range, slope), function.enclosure(*value)
             slopes = first(values[0]) * slopes[0], first(values[1]) * slopes[1]
             values = function(values[0]), function(values[1])
-        slope = cells.tightened(slope, slopes, curvature)
-        value = cells.tightened(value, values, slope)
+        slope = _tightened(slope, slopes, curvature, cells)
+        value = _tightened(value, values, slope, cells)
     return (slopes[0][:, 0], slopes[1][:, 0]), (slope[0][:, 0], slope[1][:, 0])
 
 
@@ -241,7 +213,12 @@ def certified_score_slope(
         >>> abs(certificate.upper - (1 - 2 * layer.weight.item())) < 1e-9
         True
     """
-    layers = _layers(network)
+    layers = list(network) if isinstance(network, nn.Sequential) else [network]
+    for layer in layers:
+        if not isinstance(layer, (nn.Linear, *_ACTIVATIONS)):
+            known = ", ".join(kind.__name__ for kind in _ACTIVATIONS)
+            message = f"no enclosure is known for {type(layer).__name__}: use nn.Sequential of Linear and {known}"
+            raise ValueError(message)
     for name, parameter in network.named_parameters():
         finite(f"network parameter {name}", parameter.detach().cpu().numpy())
     linear_layers = [layer for layer in layers if isinstance(layer, nn.Linear)]
@@ -326,9 +303,6 @@ def estimated_score_slope(
 
     Returns:
         The estimate; a RuntimeWarning says when it lies at the edge of the box.
-
-    Raises:
-        ValueError: If there are fewer than 2 probes, or a probe or a Jacobian is NaN or inf.
     """
     points = torch.as_tensor(sample("probes", probes, 2))
 

@@ -11,16 +11,12 @@ mixtures, with 2^d clusters, whose score has the *same* L_s, and whose second mo
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import log_ndtr
 
-from replications.wasserstein_bound.arguments import finite, nonnegative, positive
+from replications.wasserstein_bound.arguments import Array, finite, nonnegative, positive
 from replications.wasserstein_bound.distances import normal_levels
 from replications.wasserstein_bound.schedule import VariancePreserving
-
-__all__ = ["Perturbation", "SymmetricMixture"]
-
-Array = NDArray[np.float64]
 
 NUM_BISECTIONS = 100
 
@@ -33,9 +29,6 @@ class SymmetricMixture:
         schedule: Gives alpha.
         mean: mu >= 0, half the distance of the clusters, in units of x.
         variance: s^2 > 0 of each cluster.
-
-    Raises:
-        ValueError: If the mean is negative or the variance not positive.
 
     Example:
         >>> round(float(SymmetricMixture(VariancePreserving(), 1.0, 0.1).score_slope(0.0)), 6)
@@ -112,8 +105,6 @@ class Perturbation:
         amplitude: a, in units of a score.
         frequency: k, in radians per unit of x.
 
-    Raises:
-        ValueError: If a number is NaN or inf.
     """
 
     shift: float = 0.0

@@ -3,23 +3,21 @@
 The reverse process dy = (f - w s) dt + sigma dw runs from T to 0 under a variance-preserving schedule: f = -beta x /
 2, w = (1 + eta^2) beta / 2, sigma^2 = eta^2 beta. In tau = T - t its drift is beta x / 2 + w s.
 
-A score is any callable (x, t) -> s with x an array, t a number, and s of the shape of x.
+A score is any callable (x, t) -> s with x an array, t a number, and s of the shape of x; a score of another shape or
+one that is not finite is refused by ValueError, and so are arguments out of their range (`arguments`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import solve_banded
 
-from replications.wasserstein_bound.arguments import finite, grid_of_times, nonnegative, positive
+from replications.wasserstein_bound.arguments import Array, finite, grid_of_times, nonnegative, positive
 from replications.wasserstein_bound.bound import score_weight
 from replications.wasserstein_bound.schedule import VariancePreserving
 
-__all__ = ["CoupledPaths", "coupled_paths", "euler_maruyama", "probability_flow", "reverse_masses"]
-
-Array = NDArray[np.float64]
 Score = Callable[[Array, float], Array]
 
 
@@ -47,9 +45,6 @@ def probability_flow(schedule: VariancePreserving, score: Score, start: ArrayLik
 
     Returns:
         Points at the first time, shape of `start`.
-
-    Raises:
-        ValueError: If the score has another shape or is not finite, or the times do not increase.
     """
     t, x = grid_of_times(t), finite("start", start)
 
@@ -93,7 +88,7 @@ def reverse_masses(
         Probability of each cell at the first time, shape (k,).
 
     Raises:
-        ValueError: If the cells are unequal, a mass is negative, eta is not positive or the score is not finite.
+        ValueError: If the cells are unequal.
     """
     t, edges, mass = grid_of_times(t), finite("edges", edges), nonnegative("masses", masses)
     widths = np.diff(edges)
@@ -132,7 +127,7 @@ def euler_maruyama(
 
     x <- x + h (beta x / 2 + w s(x, t)) + (eta^2 beta h)^(1/2) xi, coefficients at the late end of the step.
 
-    Arguments and errors are those of `probability_flow`; eta = sigma / g >= 0, and `rng` is the source of the noise.
+    Arguments are those of `probability_flow`; eta = sigma / g >= 0, and `rng` is the source of the noise.
 
     Returns:
         Points at the first time, shape of `start`.
@@ -152,7 +147,6 @@ class CoupledPaths:
     """Two reverse processes driven by the same noise, seen at the times of the grid.
 
     Attributes:
-        t: Times, shape (k,), increasing.
         distance: R(t) = (E |x - y|^2)^(1/2), shape (k,).
         slope: E[(x - y).(s(x) - s(y))] / E |x - y|^2, shape (k,); where x = y it is that of the next earlier time.
         score_error: Estimate of e(t) from the points x, shape (k,).
@@ -160,7 +154,6 @@ class CoupledPaths:
         model_points: y at the first time, shape of the start.
     """
 
-    t: Array
     distance: Array
     slope: Array
     score_error: Array
@@ -202,7 +195,7 @@ def coupled_paths(
         R, l and e at the times of the grid, and the final points.
 
     Raises:
-        ValueError: If the shapes differ, a score is not finite, the times do not increase or eta is negative.
+        ValueError: If the shapes differ.
     """
     t, x, y = grid_of_times(t), finite("true_start", true_start), finite("model_start", model_start)
     nonnegative("eta", eta)
@@ -226,4 +219,4 @@ def coupled_paths(
     if len(known):
         slope[known[-1] + 1 :] = slope[known[-1]]
     slope[np.isnan(slope)] = 0.0  # x = y throughout: any slope will do
-    return CoupledPaths(t, distance, slope, error, x, y)
+    return CoupledPaths(distance, slope, error, x, y)

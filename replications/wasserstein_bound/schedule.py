@@ -8,13 +8,9 @@ VP process). Letters: beta rate, alpha factor of the signal, g^2 = beta squared 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from replications.wasserstein_bound.arguments import finite, nonnegative, positive
-
-__all__ = ["VariancePreserving", "constant_rate", "time_grid"]
-
-Array = NDArray[np.float64]
+from replications.wasserstein_bound.arguments import Array, finite, nonnegative, positive
 
 
 @dataclass(frozen=True)
@@ -27,9 +23,6 @@ class VariancePreserving:
         beta_min: beta(0) > 0, per unit time.
         beta_max: beta(1); beta must stay positive up to the horizon.
         horizon: T > 0, where sampling starts.
-
-    Raises:
-        ValueError: If the horizon or a rate on [0, T] is not positive.
 
     Example:
         >>> round(float(VariancePreserving().alpha(1.0)), 5)

@@ -31,9 +31,6 @@ class ScoreNetwork(nn.Module):
         width: Units of a hidden layer, at least 1.
         depth: Hidden layers, at least 1.
 
-    Raises:
-        ValueError: If a size is below 1.
-
     Example:
         >>> network = ScoreNetwork(dimension=2, width=8, depth=2)
         >>> network(torch.zeros(5, 3)).shape

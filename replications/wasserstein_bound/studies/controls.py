@@ -5,16 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from paperkit.runs import Measurement, Rows, Run, Runner, execute
-from replications.wasserstein_bound.affine_cases import AffineCases
+from replications.wasserstein_bound.affine_cases import affine_case
 from replications.wasserstein_bound.bound import log_growth, score_weight
 from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
 from replications.wasserstein_bound.errors import excess_in_distances
-from replications.wasserstein_bound.gaussian import exact_affine_score, forward_moments
 from replications.wasserstein_bound.mixture import SymmetricMixture
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 from replications.wasserstein_bound.studies.measuring import ETA_OF, measured
-
-__all__ = ["run"]
 
 NUM_TIMES = 40_001
 
@@ -31,11 +28,8 @@ def measure_control(run: Run) -> Iterator[Measurement]:
 
 def kl_of_almost_an_ode() -> list[float]:
     """How far KL is above the SDE's bound for the ODE, and for η = ¼: N(0, 0.04), score shifted by 0.3."""
-    schedule, variance = VariancePreserving(), 0.04
-    t = time_grid(schedule, NUM_TIMES)
-    mean_t, variance_t = forward_moments(schedule, t, 0.0, variance)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
-    case = AffineCases(schedule, t, 0.0, variance, slope, intercept + 0.3, mean_t[-1], variance_t[-1])
+    schedule = VariancePreserving()
+    case = affine_case(schedule, time_grid(schedule, NUM_TIMES), 0.0, 0.04, shift=0.3)
     return [float(excess_in_distances(case.kl(eta), case.kl_bound(1.0))) for eta in (0.0, 0.25)]
 
 

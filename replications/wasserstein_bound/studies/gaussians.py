@@ -6,7 +6,6 @@ score. A seed is a block of cases.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -14,15 +13,13 @@ from pydantic import AfterValidator, Field
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Rows, Run, Runner, execute
-from replications.wasserstein_bound.affine_cases import AffineCases
+from replications.wasserstein_bound.affine_cases import AffineCases, affine_case
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import wasserstein_corollary_bound, wasserstein_upper_bound
 from replications.wasserstein_bound.distances import bures_distance
 from replications.wasserstein_bound.errors import excess_in_distances, halved
 from replications.wasserstein_bound.gaussian import (
-    Array,
     MatrixScore,
-    exact_affine_score,
-    forward_moments,
     matrix_exact_score,
     matrix_forward_moments,
     matrix_reverse_moments,
@@ -31,8 +28,6 @@ from replications.wasserstein_bound.gaussian import (
 )
 from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
 from replications.wasserstein_bound.studies.measuring import ETA_OF, measured
-
-__all__ = ["Sweeps", "run"]
 
 SCHEDULE = VariancePreserving()
 SCHEDULES = (SCHEDULE, VariancePreserving(horizon=0.5), constant_rate(8.0))
@@ -112,15 +107,12 @@ def random_case(rng: np.random.Generator, num_times: int) -> AffineCases:
     schedule = SCHEDULES[rng.integers(len(SCHEDULES))]
     mean, variance = rng.uniform(-2, 2), np.exp(rng.uniform(np.log(0.05), np.log(4)))
     t = time_grid(schedule, num_times)
-    mean_t, variance_t = forward_moments(schedule, t, mean, variance)
     swing = np.cos(2 * np.pi * (rng.integers(0, 4) * t / schedule.horizon + rng.uniform()))
     scale = rng.uniform(-0.3, 0.3) * swing ** rng.integers(0, 2)
     shift = rng.uniform(-0.5, 0.5) * swing ** rng.integers(0, 2)
     kind = rng.integers(3)  # shift, scale, both
-    scale, shift = scale * (kind > 0), shift * (kind != 1)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
-    prior = (mean_t[-1], variance_t[-1]) if rng.integers(2) else (0.0, 1.0)
-    return AffineCases(schedule, t, mean, variance, slope * (1 + scale), intercept * (1 + scale) + shift, *prior)
+    scale, shift = 1 + scale * (kind > 0), shift * (kind != 1)
+    return affine_case(schedule, t, mean, variance, scale=scale, shift=shift, from_normal=not rng.integers(2))
 
 
 def measure_affine_cases(run: Run) -> Iterator[Measurement]:
@@ -182,14 +174,8 @@ def _compared(cases: Sequence[AffineCases], eta: float) -> dict[str, Array]:
 
 
 def _compare(case: AffineCases, eta: float) -> dict[str, Array | float]:
-    mean_t, variance_t = case.moments
-    slope, intercept = exact_affine_score(mean_t, variance_t)
-    exact = replace(
-        case, slope=slope, intercept=intercept, prior_mean=mean_t[-1], prior_variance=variance_t[-1]
-    )  # fmt: skip
-    known = case.bound_arguments
-    bound = wasserstein_upper_bound(case.t, **known, eta=eta)
-    corollary = wasserstein_corollary_bound(case.t, **known, eta=eta)
+    exact = affine_case(case.schedule, case.t, case.mean, case.variance)
+    bound, corollary = case.bound(eta), wasserstein_corollary_bound(case.t, **case.bound_arguments, eta=eta)
     # The SDE's bound for either sampler: for the ODE there is none, and this one is what fails.
     kl_bound = case.kl_bound(1.0)
     return {
@@ -199,12 +185,12 @@ def _compare(case: AffineCases, eta: float) -> dict[str, Array | float]:
         "wrong_bound": halved(bound),
         "corollary": corollary.value,
         "wrong_corollary": corollary.score_term / np.sqrt(2) + corollary.offset,
-        "full_weight_bound": wasserstein_upper_bound(case.t, **known, eta=1.0).value,
+        "full_weight_bound": case.bound(1.0).value,
         "kl": case.kl(eta),
         "kl_floor": exact.kl(eta),
         "kl_bound": kl_bound,
         "by_kl": np.sqrt(2 * case.sample_moments(eta)[1] * kl_bound),
-        "weight_increases": np.all(np.diff(np.log(known["diffusion_squared"]) + bound.log_growth) >= 0),
+        "weight_increases": np.all(np.diff(np.log(case.schedule.beta(case.t)) + bound.log_growth) >= 0),
     }
 
 

@@ -7,11 +7,10 @@ import numpy as np
 from scipy.special import ndtr
 
 from paperkit.runs import Measurement
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.distances import cell_quantiles, normal_levels, quantile_function_distance
 from replications.wasserstein_bound.mixture import SymmetricMixture
-from replications.wasserstein_bound.samplers import Array, Score, probability_flow, reverse_masses
-
-__all__ = ["ETA_OF", "REACH", "measured", "sampled_distance"]
+from replications.wasserstein_bound.samplers import Score, probability_flow, reverse_masses
 
 ETA_OF = {"ode": 0.0, "sde": 1.0}  # the arms of every study that compares the samplers
 REACH = 9.0  # of cells and grids on the line, in units of x: nearly all of p_t lies within 4

@@ -7,14 +7,13 @@ from pydantic import Field
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Rows, Run, Runner, execute
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import WassersteinBound, score_weight, wasserstein_upper_bound
 from replications.wasserstein_bound.errors import excess_in_distances, halved
 from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
-from replications.wasserstein_bound.samplers import Array, Score, coupled_paths
+from replications.wasserstein_bound.samplers import Score, coupled_paths
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 from replications.wasserstein_bound.studies.measuring import ETA_OF, measured, sampled_distance
-
-__all__ = ["Mixtures", "run"]
 
 NUM_BOUND_TIMES = 20_001
 NUM_LEVELS = 2001

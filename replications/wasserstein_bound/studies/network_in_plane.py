@@ -23,10 +23,11 @@ from pydantic import Field
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Rows, Run, Runner, execute, seeds_of
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import wasserstein_upper_bound
 from replications.wasserstein_bound.distances import debiased_distance
 from replications.wasserstein_bound.lipschitz import SlopeEstimate, estimated_score_slope
-from replications.wasserstein_bound.samplers import Array, Score, euler_maruyama
+from replications.wasserstein_bound.samplers import Score, euler_maruyama
 from replications.wasserstein_bound.score_network import ScoreNetwork, SpectralScoreNetwork, score
 from replications.wasserstein_bound.studies.measuring import ETA_OF, measured
 from replications.wasserstein_bound.studies.score_training import (
@@ -39,8 +40,6 @@ from replications.wasserstein_bound.studies.score_training import (
     uniform_in_log_snr,
     uniform_in_time,
 )
-
-__all__ = ["ARMS", "PlaneScore", "run"]
 
 REACH = 6.0  # of the grid for e(t), in units of x
 NUM_ERROR_POINTS = 81  # a side

@@ -20,10 +20,11 @@ from pydantic import Field
 from scipy.special import ndtri
 
 from paperkit.runs import Measurement, Rows, Run, Runner, execute, seeds_of
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import score_weight, wasserstein_corollary_bound, wasserstein_upper_bound
 from replications.wasserstein_bound.errors import excess_in_distances
 from replications.wasserstein_bound.lipschitz import SlopeCertificate, certified_score_slope
-from replications.wasserstein_bound.samplers import Array, Score, coupled_paths
+from replications.wasserstein_bound.samplers import Score, coupled_paths
 from replications.wasserstein_bound.score_network import LOG_SNR_SCALE, ScoreNetwork
 from replications.wasserstein_bound.studies.measuring import ETA_OF, REACH, measured, sampled_distance
 from replications.wasserstein_bound.studies.score_training import (
@@ -36,8 +37,6 @@ from replications.wasserstein_bound.studies.score_training import (
     network_score,
     uniform_in_log_snr,
 )
-
-__all__ = ["LearnedScore", "run"]
 
 NUM_CELLS = 800
 NUM_ERROR_POINTS = 361

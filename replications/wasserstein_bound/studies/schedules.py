@@ -19,8 +19,6 @@ from replications.wasserstein_bound.gaussian import (
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 from replications.wasserstein_bound.studies.measuring import ETA_OF, measured
 
-__all__ = ["run"]
-
 NUM_TIMES = 20_001
 GAUSSIAN = {"mean": 1.0, "variance": 0.25}  # data of the offset and of the time steps
 

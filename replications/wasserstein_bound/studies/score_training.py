@@ -16,7 +16,7 @@ from typing import Annotated, Self, SupportsFloat
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +24,7 @@ from torch.nn import functional
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement
 from paperkit.training import train, warmup_cosine
+from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import WassersteinBound, score_loss
 from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
 from replications.wasserstein_bound.mixture import SymmetricMixture
@@ -31,20 +32,6 @@ from replications.wasserstein_bound.schedule import VariancePreserving, time_gri
 from replications.wasserstein_bound.score_network import joined, noised, score
 from replications.wasserstein_bound.studies.measuring import measured
 
-__all__ = [
-    "NUM_LEVELS",
-    "WARMUP_STEPS",
-    "ScoreTraining",
-    "log10",
-    "log_snr",
-    "loss_and_slopes",
-    "measured_training",
-    "network_score",
-    "uniform_in_log_snr",
-    "uniform_in_time",
-]
-
-Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Array]
 
 WARMUP_STEPS = 20

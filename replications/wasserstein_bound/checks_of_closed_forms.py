@@ -38,13 +38,10 @@ def _case(schedule: VariancePreserving, variance: float, **wrong: ArrayLike) -> 
 def shift_attains_bound() -> Check:
     """W2 = B = c ∫ w I, which has a closed form, for a constant shift of the score and four η."""
     # Control: a score 20 % too steep, SDE.
-    errors = []
+    errors, cases = [], {variance: _case(SCHEDULE, variance, shift=SHIFT) for variance in VARIANCES}
     for variance in VARIANCES:
         for eta in (0.0, 0.5, 1.0, 2.0):
-            case, closed = (
-                _case(SCHEDULE, variance, shift=SHIFT),
-                constant_shift_distance(SCHEDULE, variance, SHIFT, eta),
-            )
+            case, closed = cases[variance], constant_shift_distance(SCHEDULE, variance, SHIFT, eta)
             bound = case.bound(eta).value
             errors += [relative_error(case.distance(eta), bound), relative_error(bound, closed)]
     controls = [_case(SCHEDULE, variance, scale=1.2) for variance in VARIANCES]
@@ -114,8 +111,7 @@ def conditional_bound_of_exact_score() -> Check:
     """The bound from the conditional loss where W2 is zero, data N(1, ¼), SDE from t = 0.001."""
     # Control: data N(1, 1).
     t = time_grid(SCHEDULE, NUM_TIMES, start=1e-3)
-    first, second = (_bound_from(t, _conditional_loss(t, variance, 0.0)[0], variance) for variance in (0.25, 1.0))
-    return Check(first, second)
+    return Check(*(_bound_from(t, _conditional_loss(t, variance, 0.0)[0], variance) for variance in (0.25, 1.0)))
 
 
 def conditional_bound_corrected() -> Check:

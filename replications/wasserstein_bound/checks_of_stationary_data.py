@@ -7,6 +7,8 @@ Each check returns its largest error and that of its control. Where the statemen
 much it is violated, and the control a second case that violates it.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.optimize import brentq
 
@@ -37,12 +39,14 @@ def stationary_bound(rate: float, eta: float) -> float:
     return float(bound.value)
 
 
+def _excesses(cases: Iterable[tuple[float, float]]) -> Check:
+    """By how much the first of two numbers exceeds the second, in each of two cases."""
+    return Check(*(float(excess_in_distances(*case)) for case in cases))
+
+
 def ode_with_full_weight() -> Check:
     """The ODE's W2 against the bound with g², which is the SDE's (η = 1): violated at β T = 20, and at 5."""
-    first, second = (
-        float(excess_in_distances(stationary_distance(rate, 0.0), stationary_bound(rate, 1.0))) for rate in (20.0, 5.0)
-    )
-    return Check(first, second)
+    return _excesses((stationary_distance(rate, 0.0), stationary_bound(rate, 1.0)) for rate in (20.0, 5.0))
 
 
 def ode_with_half_weight() -> Check:
@@ -54,11 +58,7 @@ def ode_with_half_weight() -> Check:
 
 def sde_is_nearer() -> Check:
     """By how much the SDE ends farther away than the ODE, at β T = 1, and at 0.5."""
-    first, second = (
-        float(excess_in_distances(stationary_distance(rate, 1.0), stationary_distance(rate, 0.0)))
-        for rate in (1.0, 0.5)
-    )
-    return Check(first, second)
+    return _excesses((stationary_distance(rate, 1.0), stationary_distance(rate, 0.0)) for rate in (1.0, 0.5))
 
 
 def nearer_sampler_closed_form() -> Check:
@@ -82,17 +82,13 @@ def _lemma(constant: float) -> tuple[float, float]:
 
 def constant_of_plus_drift() -> Check:
     """The gap against the bound with the constant of +g, which is -K, and with 0: both are violated."""
-    first, second = (float(excess_in_distances(*_lemma(constant))) for constant in (-1.0, 0.0))
-    return Check(first, second)
+    return _excesses(_lemma(constant) for constant in (-1.0, 0.0))
 
 
 def constant_of_minus_drift() -> Check:
     """The gap equals the bound with the constant of -g, which is K. Control: that of +g."""
-    errors = []
-    for constant in (1.0, -1.0):
-        gap, bound = _lemma(constant)
-        errors.append(abs(bound / gap - 1))
-    return Check(errors[0], errors[1])
+    (gap, right), (_, wrong) = _lemma(1.0), _lemma(-1.0)
+    return Check(abs(right / gap - 1), abs(wrong / gap - 1))
 
 
 def weight_increases() -> Check:
@@ -103,7 +99,7 @@ def weight_increases() -> Check:
     for variance in (1.0, 0.25):
         weight = schedule.beta(t) * np.exp(exact_score_growth(schedule, t, variance, eta=1.0))
         falls.append(float(np.max(1 - weight / np.maximum.accumulate(weight))))
-    return Check(falls[0], falls[1])
+    return Check(*falls)
 
 
 def weight_derivative() -> Check:

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
+from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
+
+SCHEDULES = [VariancePreserving(), VariancePreserving(0.5, 3.0, 2.0), constant_rate(4.0, 0.7)]
 
 
-@pytest.mark.parametrize("schedule", [VariancePreserving(), VariancePreserving(0.5, 3.0, 2.0), ConstantRate(4.0, 0.7)])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_alpha_is_the_exponential_of_minus_half_the_integrated_rate(schedule) -> None:
     for t in (0.1, schedule.horizon):
         integral = quad(lambda r: float(schedule.beta(r)), 0, t)[0]
@@ -25,7 +27,7 @@ def test_shortening_the_horizon_leaves_the_rate_alone() -> None:
 
 
 def test_the_grid_is_quadratic_and_ends_at_the_horizon() -> None:
-    grid = time_grid(ConstantRate(1.0, 4.0), 5)
+    grid = time_grid(constant_rate(1.0, 4.0), 5)
     np.testing.assert_allclose(grid, [0, 0.25, 1, 2.25, 4])
     assert time_grid(VariancePreserving(), 3, start=0.005)[0] == 0.005
 
@@ -37,11 +39,11 @@ def test_the_grid_is_quadratic_and_ends_at_the_horizon() -> None:
         (lambda: VariancePreserving(horizon=-1.0), "pass numbers > 0"),
         (lambda: VariancePreserving(beta_min=-0.1), "beta_min"),
         (lambda: VariancePreserving(1.0, 0.5, 3.0), "beta at the horizon"),
-        (lambda: ConstantRate(rate=float("nan")), "rate has the value nan"),
-        (lambda: ConstantRate(horizon=float("inf")), "horizon has the value inf"),
-        (lambda: time_grid(ConstantRate(), 1), "at least 2"),
-        (lambda: time_grid(ConstantRate(), 5, start=1.0), "before the horizon"),
-        (lambda: time_grid(ConstantRate(), 5, start=-0.1), "start has the value -0.1"),
+        (lambda: constant_rate(rate=float("nan")), "rate has the value nan"),
+        (lambda: constant_rate(horizon=float("inf")), "horizon has the value inf"),
+        (lambda: time_grid(constant_rate(), 1), "at least 2"),
+        (lambda: time_grid(constant_rate(), 5, start=1.0), "before the horizon"),
+        (lambda: time_grid(constant_rate(), 5, start=-0.1), "start has the value -0.1"),
     ],
 )
 def test_a_bad_schedule_is_refused_by_name(make, message) -> None:

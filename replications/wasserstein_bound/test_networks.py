@@ -10,9 +10,10 @@ from torch import nn
 from paperkit.config import ConfigError, parse
 from paperkit.runs import Run
 from replications.wasserstein_bound.distances import normal_levels
-from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
+from replications.wasserstein_bound.schedule import VariancePreserving
 from replications.wasserstein_bound.score_network import ScoreNetwork, noise_level
-from replications.wasserstein_bound.tasks import denoising, learned_score, learned_score_2d
+from replications.wasserstein_bound.studies import network_in_plane, network_on_line, score_training
+from replications.wasserstein_bound.studies.measuring import ETA_OF
 
 LINE = {
     "mean": 1.0, "variance": 0.25, "t_min": 0.005, "width": 6, "depth": 1, "batch": 32, "lr": 0.03,
@@ -20,7 +21,7 @@ LINE = {
 }  # fmt: skip
 PLANE = {
     "mean": 1.0, "variance": 0.25, "t_min": 0.005, "width": 6, "depth": 1, "batch": 32,
-    "lr": dict.fromkeys(learned_score_2d.ARMS, 0.01), "weight_decay": 0.01, "checkpoints": [24], "num_times": 4,
+    "lr": dict.fromkeys(network_in_plane.ARMS, 0.01), "weight_decay": 0.01, "checkpoints": [24], "num_times": 4,
     "sampler_steps": 10, "num_points": 30, "num_probes": 10, "num_ascents": 2, "ascent_steps": 3,
 }  # fmt: skip
 SCHEDULE = VariancePreserving()
@@ -43,19 +44,19 @@ class ExactNoise(nn.Module):
 
 
 def line(**changes):
-    return learned_score.LearnedScore(**{**LINE, **changes})
+    return network_on_line.LearnedScore(**{**LINE, **changes})
 
 
 def plane(**changes):
-    return learned_score_2d.PlaneScore(**{**PLANE, **changes})
+    return network_in_plane.PlaneScore(**{**PLANE, **changes})
 
 
 def on_line(seed=0, **changes):
-    return list(learned_score.measure_learned_score(Run("learned_score", "plain", seed, {**LINE, **changes})))
+    return list(network_on_line.measure_learned_score(Run("learned_score", "plain", seed, {**LINE, **changes})))
 
 
 def in_plane(arm="plain", seed=0, **changes):
-    return list(learned_score_2d.measure_plane_score(Run("plane", arm, seed, {**PLANE, **changes})))
+    return list(network_in_plane.measure_plane_score(Run("plane", arm, seed, {**PLANE, **changes})))
 
 
 def values(measurements, step):
@@ -68,30 +69,27 @@ def values(measurements, step):
 def test_the_log_ratio_is_that_of_the_schedule():
     t = np.array([1e-4, 0.005, 0.3, 1.0])
     expected = np.log(SCHEDULE.alpha(t) ** 2 / SCHEDULE.noise_variance(t))
-    np.testing.assert_allclose(denoising.log_snr(SCHEDULE, t), expected, rtol=1e-12)
+    np.testing.assert_allclose(score_training.log_snr(SCHEDULE, t), expected, rtol=1e-12)
 
 
-def test_uniform_log_ratios_are_times_with_the_density_of_the_likelihood_weight():
+def test_uniform_log_ratios_are_times_with_the_density_of_the_likelihood_weight_and_uniform_times_are_uniform():
     # λ = g² on the score is g² / σ² on the noise; draws must fall before t in proportion to its integral.
-    draws = denoising.uniform_in_log_snr(SCHEDULE, 0.005)(np.random.default_rng(0), 200_000)
     t = np.linspace(0.005, 1, 200_001)
     density = SCHEDULE.beta(t) / SCHEDULE.noise_variance(t)
     mass = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    for time in (0.02, 0.1, 0.5):
-        share = np.mean(draws > denoising.log_snr(SCHEDULE, time))
-        assert share == pytest.approx(np.interp(time, t, mass / mass[-1]), abs=0.005)
-
-
-def test_uniform_times_are_uniform():
-    draws = denoising.uniform_in_time(SCHEDULE, 0.005)(np.random.default_rng(0), 100_000)
-    for time in (0.1, 0.5):
-        share = np.mean(draws > denoising.log_snr(SCHEDULE, time))
-        assert share == pytest.approx((time - 0.005) / 0.995, abs=0.006)
+    for draw, expected in (
+        (score_training.uniform_in_log_snr, mass / mass[-1]),
+        (score_training.uniform_in_time, (t - 0.005) / 0.995),
+    ):
+        draws = draw(SCHEDULE, 0.005)(np.random.default_rng(0), 200_000)
+        for time in (0.02, 0.1, 0.5):
+            share = np.mean(draws > score_training.log_snr(SCHEDULE, time))
+            assert share == pytest.approx(np.interp(time, t, expected), abs=0.005)
 
 
 def test_a_network_as_a_score_is_its_noise_over_the_level():
     settings = line()
-    score = denoising.network_score(ExactNoise(settings), SCHEDULE)
+    score = score_training.network_score(ExactNoise(settings), SCHEDULE)
     x = np.linspace(-3, 3, 11)
     for t in (0.005, 0.2, 1.0):
         np.testing.assert_allclose(score(x[:, None], t)[:, 0], settings.mixture.score(x, t), rtol=1e-9)
@@ -103,7 +101,7 @@ def test_a_network_as_a_score_is_its_noise_over_the_level():
 def test_the_error_of_a_shifted_exact_score_is_the_shift():
     settings = line()
     for shift in (0.0, 0.3):
-        error = learned_score.score_error(settings, ExactNoise(settings, shift), settings.times)
+        error = network_on_line.score_error(settings, ExactNoise(settings, shift), settings.times)
         np.testing.assert_allclose(error, shift, atol=1e-9)
 
 
@@ -111,30 +109,28 @@ def test_a_certificate_is_the_largest_slope_of_the_score():
     settings = line(num_times=13)
     torch.manual_seed(0)
     network = ScoreNetwork(dimension=1, width=6, depth=1).double()
-    score = denoising.network_score(network, SCHEDULE)
-    x = np.linspace(-60, 60, 60_001)[:, None]
-    for t, certificate in zip(settings.times, learned_score.slopes(settings, network), strict=True):
-        found = np.diff(score(x, t)[:, 0]).max() / (x[1, 0] - x[0, 0])
+    score = network_on_line.line_score(settings, network)
+    x = np.linspace(-60, 60, 60_001)
+    for t, certificate in zip(settings.times, network_on_line.slopes(settings, network), strict=True):
+        found = np.diff(score(x, t)).max() / (x[1] - x[0])
         assert found <= certificate.upper + 1e-9
         assert certificate.upper <= found + 0.02 * (1 + abs(found))
 
 
 def test_samplers_of_the_exact_score_reach_the_data_at_t_min_and_those_of_a_wrong_one_do_not():
     settings = line(flow_steps=60, diffusion_steps=200)
-    score = denoising.network_score(ExactNoise(settings), SCHEDULE)
-    wrong = denoising.network_score(ExactNoise(settings, 0.3), SCHEDULE)
+    score, wrong = (network_on_line.line_score(settings, ExactNoise(settings, shift)) for shift in (0.0, 0.3))
     for eta, floor in ((0.0, 1e-4), (1.0, 5e-3)):
-        exact = learned_score.sampled_distance(settings, score, eta, exact_prior=True)
-        from_normal = learned_score.sampled_distance(settings, score, eta, exact_prior=False)
+        exact = network_on_line.distance(settings, score, eta, from_normal=False)
         assert exact < floor
-        assert abs(from_normal - exact) < 1e-3
-        assert learned_score.sampled_distance(settings, wrong, eta, exact_prior=False) > 0.1
+        assert abs(network_on_line.distance(settings, score, eta, from_normal=True) - exact) < 1e-3
+        assert network_on_line.distance(settings, wrong, eta, from_normal=True) > 0.1
 
 
 def test_the_prior_is_off_by_what_is_left_of_the_signal():
     settings = line(mean=0.0, variance=4.0)  # Gaussian: W2 is the difference of standard deviations
     alpha = float(SCHEDULE.alpha(1.0))
-    assert learned_score.prior_distance(settings) == pytest.approx(math.sqrt(1 + 3 * alpha**2) - 1, rel=1e-6)
+    assert settings.prior_distance == pytest.approx(math.sqrt(1 + 3 * alpha**2) - 1, rel=1e-6)
 
 
 def test_a_run_on_the_line_obeys_the_bound_and_breaks_the_control():
@@ -161,11 +157,11 @@ def test_the_averaged_slope_of_a_linear_score_is_its_slope():
     # Gaussian data N(0, 1): the exact score is -x, whose slope is -1 at every pair; so B_c = B.
     settings = line(mean=0.0, variance=1.0, num_pairs=20)
     network = ExactNoise(settings, 0.2)
-    averaged = learned_score.averaged_bounds(settings, network, 0)
-    t = time_grid(SCHEDULE, settings.diffusion_steps + 1, start=settings.t_min)
-    terms = learned_score.bound_terms(settings, network, t)
-    for name, eta in learned_score.ETAS.items():
-        bound = learned_score.wasserstein_upper_bound(t, score_slope=-1.0, eta=eta, **terms)
+    averaged = network_on_line.averaged_bounds(settings, network, 0)
+    t = settings.grid(settings.diffusion_steps + 1)
+    terms = network_on_line.bound_terms(settings, network, t)
+    for name, eta in ETA_OF.items():
+        bound = network_on_line.wasserstein_upper_bound(t, score_slope=-1.0, eta=eta, **terms)
         assert averaged[f"log10_averaged_bound_w2_{name}"] == pytest.approx(float(bound.log_value) / math.log(10))
 
 
@@ -179,13 +175,13 @@ def test_training_lowers_the_loss():
 
 def test_the_error_in_the_plane_is_summed_over_coordinates():
     settings = plane()
-    error = learned_score_2d.score_error(settings, ExactNoise(settings, 0.3))
+    error = network_in_plane.score_error(settings, ExactNoise(settings, 0.3))
     np.testing.assert_allclose(error, 0.3 * 2**0.5, rtol=1e-6)
 
 
 def test_the_estimated_slope_of_the_exact_score_is_that_between_the_clusters():
     settings = plane(num_probes=200, num_ascents=10, ascent_steps=20)
-    found = [each.value for each in learned_score_2d.slopes(settings, ExactNoise(settings), 0)]
+    found = [each.value for each in network_in_plane.slopes(settings, ExactNoise(settings), 0)]
     exact = settings.mixture.score_slope(settings.times)
     assert (np.array(found) <= exact + 1e-9).all()
     np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
@@ -194,7 +190,9 @@ def test_the_estimated_slope_of_the_exact_score_is_that_between_the_clusters():
 def test_clouds_of_the_exact_score_are_near_and_those_of_a_wrong_one_are_not():
     settings = plane(num_points=200, sampler_steps=100)
     near, far = (
-        learned_score_2d.cloud_distances(settings, denoising.network_score(ExactNoise(settings, shift), SCHEDULE), 0)
+        network_in_plane.cloud_distances(
+            settings, score_training.network_score(ExactNoise(settings, shift), SCHEDULE), 0
+        )
         for shift in (0.0, 1.0)
     )
     for name in ("ode", "sde"):
@@ -202,7 +200,7 @@ def test_clouds_of_the_exact_score_are_near_and_those_of_a_wrong_one_are_not():
         assert near[f"debiased_w2_{name}"] < near[f"plain_w2_{name}"]
 
 
-@pytest.mark.parametrize("arm", learned_score_2d.ARMS)
+@pytest.mark.parametrize("arm", network_in_plane.ARMS)
 def test_a_run_in_the_plane_repeats_itself_and_arms_differ_in_their_technique_alone(arm):
     found = in_plane(arm)
     assert found == in_plane(arm)
@@ -215,13 +213,13 @@ def test_a_run_in_the_plane_repeats_itself_and_arms_differ_in_their_technique_al
 
 
 def test_each_arm_has_its_own_learning_rate():
-    rates = dict.fromkeys(learned_score_2d.ARMS, 0.01)
+    rates = dict.fromkeys(network_in_plane.ARMS, 0.01)
     same, other = (values(in_plane("weight_decay", lr={**rates, arm: 0.1}), 24) for arm in ("plain", "weight_decay"))
     assert same == values(in_plane("weight_decay"), 24)
     assert other["score_loss"] != same["score_loss"]
 
 
-@pytest.mark.parametrize(("run", "lr"), [(on_line, 1e200), (in_plane, dict.fromkeys(learned_score_2d.ARMS, 1e200))])
+@pytest.mark.parametrize(("run", "lr"), [(on_line, 1e200), (in_plane, dict.fromkeys(network_in_plane.ARMS, 1e200))])
 def test_a_diverged_run_reports_a_loss_that_is_no_number(run, lr):
     found = [each for each in run(lr=lr, checkpoints=[24]) if each.step]
     assert [(each.step, each.metric) for each in found] == [(24, "score_loss")]
@@ -229,7 +227,7 @@ def test_a_diverged_run_reports_a_loss_that_is_no_number(run, lr):
 
 
 @pytest.mark.parametrize(
-    ("model", "content"), [(learned_score.LearnedScore, LINE), (learned_score_2d.PlaneScore, PLANE)]
+    ("model", "content"), [(network_on_line.LearnedScore, LINE), (network_in_plane.PlaneScore, PLANE)]
 )
 @pytest.mark.parametrize("checkpoints", [[30, 10], [30, 30], [5]])
 def test_checkpoints_out_of_order_or_too_early_are_refused(model, content, checkpoints):
@@ -238,5 +236,5 @@ def test_checkpoints_out_of_order_or_too_early_are_refused(model, content, check
 
 
 def test_levels_are_enough_for_the_prior():
-    z, weights = normal_levels(learned_score.NUM_LEVELS)
+    z, weights = normal_levels(score_training.NUM_LEVELS)
     assert weights @ z**2 == pytest.approx(1.0, abs=1e-9)

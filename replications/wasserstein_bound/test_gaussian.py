@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from replications.wasserstein_bound.affine_cases import random_affine_cases
-from replications.wasserstein_bound.bound import kl_upper_bound, log_growth, wasserstein_upper_bound
+from replications.wasserstein_bound.affine_cases import affine_case, random_affine_cases
+from replications.wasserstein_bound.bound import log_growth, wasserstein_upper_bound
 from replications.wasserstein_bound.distances import bures_distance
-from replications.wasserstein_bound.errors import excess
+from replications.wasserstein_bound.errors import excess_in_bounds
 from replications.wasserstein_bound.gaussian import (
     MatrixScore,
     affine_score_error,
@@ -25,7 +27,7 @@ from replications.wasserstein_bound.gaussian import (
     matrix_score_slope,
     reverse_moments,
 )
-from replications.wasserstein_bound.schedule import ConstantRate, VariancePreserving, time_grid
+from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 
 SCHEDULE = VariancePreserving()
 GRID = time_grid(SCHEDULE, 2001)
@@ -37,37 +39,21 @@ variances = st.floats(0.05, 4)
 
 
 @given(
-    st.floats(-2, 2),
-    variances,
-    etas,
-    st.floats(-0.8, 0.8),
+    st.floats(-2, 2), variances, etas, st.floats(-0.8, 0.8), st.floats(-1, 1), st.integers(0, 8), st.floats(0.3, 3),
     st.floats(-1, 1),
-    st.integers(0, 8),
-    st.floats(0.3, 3),
-    st.floats(-1, 1),
-)
+)  # fmt: skip
 @settings(max_examples=150, deadline=None)
 def test_the_bound_holds_for_random_gaussians_and_every_eta(
     mean, variance, eta, scale_error, shift, frequency, prior_variance, prior_mean
 ) -> None:
-    mean_t, variance_t = forward_moments(SCHEDULE, GRID, mean, variance)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
     wave = np.cos(frequency * GRID)
-    slope, intercept = slope * (1 + scale_error * wave), intercept + shift * wave
-    moments = reverse_moments(
-        SCHEDULE, GRID, slope, intercept, prior_mean=prior_mean, prior_variance=prior_variance, eta=eta
-    )
-    bound = wasserstein_upper_bound(
-        GRID,
-        diffusion_squared=SCHEDULE.beta(GRID),
-        score_error=affine_score_error(mean_t, variance_t, slope, intercept),
-        score_slope=slope,
-        drift_slope=SCHEDULE.drift_slope(GRID),
-        eta=eta,
-        prior_distance=gaussian_distance(mean_t[-1], variance_t[-1], prior_mean, prior_variance),
+    case = replace(
+        affine_case(SCHEDULE, GRID, mean, variance, scale=1 + scale_error * wave, shift=shift * wave),
+        prior_mean=prior_mean,
+        prior_variance=prior_variance,
     )
     # 1e-5 absolute: the trapezoidal rule on 2001 points.
-    assert float(gaussian_distance(mean, variance, *moments)) <= float(bound.value) * (1 + 1e-5) + 1e-5
+    assert float(case.distance(eta)) <= float(case.bound(eta).value) * (1 + 1e-5) + 1e-5
 
 
 @given(st.integers(0, 10_000), st.integers(2, 3), etas)
@@ -83,15 +69,9 @@ def test_the_bound_holds_for_matrix_scores_that_rotate(seed, d, eta) -> None:
     score = MatrixScore(exact.matrices + error, exact.intercepts + 0.3 * rng.standard_normal(d))
     prior = rng.standard_normal(d), np.eye(d)
     end = matrix_reverse_moments(SCHEDULE, t, score, prior_mean=prior[0], prior_covariance=prior[1], eta=eta)
-    bound = wasserstein_upper_bound(
-        t,
-        diffusion_squared=SCHEDULE.beta(t),
-        score_error=matrix_score_error(means, covariances, score),
-        score_slope=matrix_score_slope(score),
-        drift_slope=SCHEDULE.drift_slope(t),
-        eta=eta,
-        prior_distance=bures_distance(means[-1], covariances[-1], *prior),
-    )
+    known = {"score_error": matrix_score_error(means, covariances, score), "score_slope": matrix_score_slope(score)}
+    apart = bures_distance(means[-1], covariances[-1], *prior)
+    bound = wasserstein_upper_bound(t, **SCHEDULE.coefficients(t), **known, eta=eta, prior_distance=apart)
     assert float(bures_distance(means[0], covariances[0], *end)) <= float(bound.value) * (1 + 1e-4)
 
 
@@ -99,8 +79,7 @@ def test_dropping_an_assumption_breaks_the_bound() -> None:
     cases = random_affine_cases(0, 400, 1001)
     arguments = cases.bound_arguments
     distance = cases.distance(0.0)
-    right = wasserstein_upper_bound(cases.t, **arguments, eta=0.0).value
-    assert excess(distance, right) <= 1e-5
+    assert excess_in_bounds(distance, cases.bound(0.0).value) <= 1e-5
     for change in (
         {"eta": 1.0},  # the SDE's weight for the ODE's samples
         {"drift_slope": -arguments["drift_slope"]},  # the constant of f for that of -f
@@ -113,11 +92,9 @@ def test_dropping_an_assumption_breaks_the_bound() -> None:
 
 def test_the_kl_bound_needs_its_factor() -> None:
     cases = random_affine_cases(1, 400, 1001)
-    arguments = {"diffusion_squared": SCHEDULE.beta(cases.t), "score_error": cases.score_error}
-    bounds = [kl_upper_bound(cases.t, **arguments, eta=eta, prior_kl=cases.prior_kl) for eta in (0.25, 1.0)]
-    assert (cases.kl(0.25) <= bounds[0] * (1 + 1e-6)).all()
-    assert (cases.kl(0.25) > bounds[1]).sum() > 10
-    assert (cases.kl(1.0) <= bounds[1] * (1 + 1e-6)).all()
+    for eta in (0.25, 1.0):
+        assert (cases.kl(eta) <= cases.kl_bound(eta) * (1 + 1e-6)).all()
+    assert (cases.kl(0.25) > cases.kl_bound(1.0)).sum() > 10
 
 
 # --- Closed forms -------------------------------------------------------------------------------------------------
@@ -126,23 +103,16 @@ def test_the_kl_bound_needs_its_factor() -> None:
 @given(variances, etas)
 @settings(max_examples=50, deadline=None)
 def test_the_exact_score_returns_the_data_and_its_growth_is_the_closed_form(variance, eta) -> None:
-    mean_t, variance_t = forward_moments(SCHEDULE, GRID, 0.7, variance)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
-    end = reverse_moments(
-        SCHEDULE, GRID, slope, intercept, prior_mean=mean_t[-1], prior_variance=variance_t[-1], eta=eta
-    )
-    assert [float(value) for value in end] == pytest.approx([0.7, variance], rel=1e-4)
-    rate = SCHEDULE.drift_slope(GRID) + (1 + eta**2) / 2 * SCHEDULE.beta(GRID) * slope
+    case = affine_case(SCHEDULE, GRID, 0.7, variance)
+    assert [float(value) for value in case.sample_moments(eta)] == pytest.approx([0.7, variance], rel=1e-4)
+    rate = SCHEDULE.drift_slope(GRID) + (1 + eta**2) / 2 * SCHEDULE.beta(GRID) * case.slope
     np.testing.assert_allclose(log_growth(GRID, rate), exact_score_growth(SCHEDULE, GRID, variance, eta), atol=1e-4)
-    assert (affine_score_error(mean_t, variance_t, slope, intercept) < 1e-12).all()
+    assert (case.score_error < 1e-12).all()
 
 
 def test_a_model_of_another_variance_returns_that_variance() -> None:
     t = time_grid(SCHEDULE, 8001)
-    mean_t, variance_t = forward_moments(SCHEDULE, t, 0.0, 0.6)
-    slope, intercept = exact_affine_score(mean_t, variance_t)
-    end = reverse_moments(SCHEDULE, t, slope, intercept, prior_mean=0.0, prior_variance=variance_t[-1])
-    assert float(end[1]) == pytest.approx(0.6, rel=1e-6)
+    assert float(affine_case(SCHEDULE, t, 0.0, 0.6).sample_moments(1.0)[1]) == pytest.approx(0.6, rel=1e-6)
 
 
 @given(variances, st.floats(-2, 2), etas)
@@ -188,15 +158,8 @@ def test_matrices_that_are_diagonal_give_the_one_dimensional_moments() -> None:
     score = MatrixScore(exact.matrices * 1.2, exact.intercepts + 0.1)
     end = matrix_reverse_moments(SCHEDULE, t, score, prior_mean=np.zeros(2), prior_covariance=np.eye(2), eta=0.5)
     for i in range(2):
-        line = reverse_moments(
-            SCHEDULE,
-            t,
-            score.matrices[:, i, i],
-            score.intercepts[:, i],
-            prior_mean=0.0,
-            prior_variance=1.0,
-            eta=0.5,
-        )
+        affine = score.matrices[:, i, i], score.intercepts[:, i]
+        line = reverse_moments(SCHEDULE, t, *affine, prior_mean=0.0, prior_variance=1.0, eta=0.5)
         assert float(end[0][i]) == pytest.approx(float(line[0]), abs=2e-6)
         assert float(end[1][i, i]) == pytest.approx(float(line[1]), abs=2e-6)
     assert abs(end[1][0, 1]) < 1e-14
@@ -227,6 +190,8 @@ def test_a_rotation_adds_to_the_error_but_not_to_the_slope() -> None:
 
 # --- Failures -----------------------------------------------------------------------------------------------------
 
+FOUR = MatrixScore(np.zeros((4, 1, 1)), np.zeros((4, 1)))
+
 
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -246,16 +211,7 @@ def test_a_rotation_adds_to_the_error_but_not_to_the_slope() -> None:
         (lambda: matrix_forward_moments(SCHEDULE, GRID, np.zeros(3), np.eye(2)), "mean has shape"),
         (lambda: MatrixScore(np.zeros((3, 2, 2)), np.zeros((3, 3))), r"pass \(..., n, d, d\)"),
         (lambda: MatrixScore(np.full((3, 2, 2), np.nan), np.zeros((3, 2))), "matrices has the value nan"),
-        (
-            lambda: matrix_reverse_moments(
-                ConstantRate(),
-                np.linspace(0, 1, 4),
-                MatrixScore(np.zeros((4, 1, 1)), np.zeros((4, 1))),
-                prior_mean=[0.0],
-                prior_covariance=[[1.0]],
-            ),
-            "odd number",
-        ),
+        (lambda: matrix_reverse_moments(SCHEDULE, [0, 1, 2, 3], FOUR, prior_mean=[0], prior_covariance=[[1]]), "odd"),
     ],
 )
 def test_bad_input_is_refused_by_name_and_remedy(call, message) -> None:

@@ -37,16 +37,9 @@ def start_masses() -> np.ndarray:
 
 def bound(eta: float, slope: np.ndarray | None = None, t: np.ndarray | None = None) -> float:
     t = time_grid(SCHEDULE, 8001) if t is None else t
-    return float(
-        wasserstein_upper_bound(
-            t,
-            diffusion_squared=SCHEDULE.beta(t),
-            score_error=DELTA.error(MIXTURE, t),
-            score_slope=MIXTURE.score_slope(t) + DELTA.slope if slope is None else slope,
-            drift_slope=SCHEDULE.drift_slope(t),
-            eta=eta,
-        ).value
-    )
+    slope = MIXTURE.score_slope(t) + DELTA.slope if slope is None else slope
+    known = {"score_error": DELTA.error(MIXTURE, t), "score_slope": slope}
+    return float(wasserstein_upper_bound(t, **SCHEDULE.coefficients(t), **known, eta=eta).value)
 
 
 def test_the_flow_of_the_exact_score_returns_the_quantiles_of_the_data() -> None:
@@ -99,12 +92,11 @@ def test_the_bound_holds_for_both_samplers_of_a_mixture_and_fails_with_a_typical
 
 
 def test_the_steps_of_euler_and_maruyama_cost_what_the_bound_does_not_see() -> None:
-    mean_t, variance_t = forward_moments(SCHEDULE, np.array([1.0]), 1.0, 0.25)
-
     def exact(x, t):
-        mean, variance = forward_moments(SCHEDULE, np.array([t]), 1.0, 0.25)
-        slope, intercept = exact_affine_score(mean, variance)
+        slope, intercept = exact_affine_score(*forward_moments(SCHEDULE, np.array([t]), 1.0, 0.25))
         return slope * x + intercept
+
+    mean_t, variance_t = forward_moments(SCHEDULE, np.array([1.0]), 1.0, 0.25)
 
     distances = []
     for num_steps in (10, 100):
@@ -138,7 +130,7 @@ def test_two_equal_scores_from_one_start_stay_together_in_any_dimension() -> Non
     assert (paths.slope == 0).all()
 
 
-GRID = np.linspace(0, 1, 11)
+GRID, RNG = np.linspace(0, 1, 11), np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +144,9 @@ GRID = np.linspace(0, 1, 11)
         (lambda: reverse_masses(SCHEDULE, model, EDGES**3, start_masses(), GRID), "equally spaced"),
         (lambda: reverse_masses(SCHEDULE, model, EDGES, -start_masses(), GRID), "masses has the value -"),
         (lambda: reverse_masses(SCHEDULE, model, EDGES[1:], start_masses(), GRID), r"k \+ 1"),
+        (lambda: euler_maruyama(SCHEDULE, model, Z, GRID, eta=-1.0, rng=RNG), "eta has the value -1"),
         (
-            lambda: euler_maruyama(SCHEDULE, model, Z, GRID, eta=-1.0, rng=np.random.default_rng(0)),
-            "eta has the value -1",
-        ),
-        (
-            lambda: coupled_paths(SCHEDULE, model, model, Z, Z[1:], GRID, rng=np.random.default_rng(0)),
+            lambda: coupled_paths(SCHEDULE, model, model, Z, Z[1:], GRID, rng=RNG),
             "pairs of points have the same shape",
         ),
     ],

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -164,6 +165,21 @@ def test_a_run_is_never_executed_in_the_parent_process_even_with_one_worker(proc
 
 def test_a_worker_serves_the_next_grid_too(processes) -> None:
     assert len({each["pid"] for each in processes}) == 1
+
+
+def keep_much(run: Run) -> Iterator[Measurement]:
+    """A run that leaves 400 MB behind, and lasts longer than the time between two looks of loky's."""
+    kept = sys.modules.setdefault("kept_by_a_run", ModuleType("kept_by_a_run"))
+    kept.__dict__[str(run.seed)] = b"x" * (run.seed * 400_000_000)
+    time.sleep(1.1)
+    yield Measurement("none", 0, "pid_count", os.getpid())
+
+
+def test_a_worker_that_has_loaded_much_is_kept(tmp_path) -> None:
+    one = Runner("growing", "smoke", {}, 1, kept=tmp_path)
+    measured = one(keep_much, [Run("e", "a", seed, {}) for seed in (0, 1, 2)])
+    one.close()
+    assert len({rows[0]["value"] for rows in measured}) == 1
 
 
 def test_a_worker_computes_with_one_thread(processes) -> None:
@@ -389,6 +405,7 @@ def test_another_number_of_workers_executes_nothing_again(runner, log, here) -> 
 
 TOY_CODE = """\
 from pathlib import Path
+from types import ModuleType
 
 from paperkit.runs import Measurement
 
@@ -527,6 +544,7 @@ import random
 import time
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -167,10 +166,12 @@ def test_a_worker_serves_the_next_grid_too(processes) -> None:
     assert len({each["pid"] for each in processes}) == 1
 
 
+KEPT: list[bytes] = []  # in a worker
+
+
 def keep_much(run: Run) -> Iterator[Measurement]:
     """A run that leaves 400 MB behind, and lasts longer than the time between two looks of loky's."""
-    kept = sys.modules.setdefault("kept_by_a_run", ModuleType("kept_by_a_run"))
-    kept.__dict__[str(run.seed)] = b"x" * (run.seed * 400_000_000)
+    KEPT.append(b"x" * (run.seed * 400_000_000))
     time.sleep(1.1)
     yield Measurement("none", 0, "pid_count", os.getpid())
 
@@ -405,7 +406,6 @@ def test_another_number_of_workers_executes_nothing_again(runner, log, here) -> 
 
 TOY_CODE = """\
 from pathlib import Path
-from types import ModuleType
 
 from paperkit.runs import Measurement
 
@@ -544,7 +544,6 @@ import random
 import time
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run

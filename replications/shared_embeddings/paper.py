@@ -39,8 +39,8 @@ from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, Search, Tuned, draw_trials, ledger
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
-from replications.shared_embeddings.tasks.curves import BELOW_UNIGRAM_NATS, SUMMARIES, make_optimizer, summaries
-from replications.shared_embeddings.tasks.language_model import (
+from replications.shared_embeddings.studies.curves import BELOW_UNIGRAM_NATS, SUMMARIES, make_optimizer, summaries
+from replications.shared_embeddings.studies.language_model import (
     LanguageModel,
     make_gpt,
     unigram_entropy,

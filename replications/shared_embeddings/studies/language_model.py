@@ -1,11 +1,10 @@
-"""Small GPTs over State of the Union speeches that differ in their head: text, model, and first loss.
+"""Small GPTs over State of the Union speeches that differ in their head: text and model.
 
 Dimension letters: B batch, T time (context), V vocabulary n, D width d.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -14,18 +13,16 @@ from torch import Tensor, nn
 
 from paperkit.config import StrictModel
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.speeches import Split, token_stream, windows_at
-from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
 
-INITIAL_HEADS = ("tied", "untied", "orthogonal", "half_swap", "shuffle")
+Width = Annotated[int, Field(ge=2, multiple_of=2)]
 
 
 class LanguageModel(StrictModel):
     """Model and text windows, the same for all heads."""
 
     vocabulary: int = Field(ge=257, le=65_535)  # n, of the byte-level BPE trained on the training speeches
-    width: int = Field(ge=2, multiple_of=2)  # d
+    width: Width  # d
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     context: int = Field(ge=1)  # tokens a window
@@ -100,30 +97,6 @@ def factorise(gpt: TinyGPT, size: LanguageModel) -> None:
     # TinyGPT calls both as functions of tokens and of hidden states, and asks nothing else of them.
     gpt.token_embedding = nn.Sequential(table, linear(inner, size.width))
     gpt.head = nn.Sequential(linear(size.width, inner), linear(inner, size.vocabulary))
-
-
-def measure_first_loss(run: Run) -> Iterator[Measurement]:
-    """Measure an untrained GPT with each head on the same hidden states."""
-    # Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads), and
-    # the share of tokens that repeat the one before.
-    size = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
-    torch.manual_seed(seeds_of(run.seed)[0])
-    sigma = initial_sigma(size.vocabulary, size.width, "tied")
-    gpt = make_gpt(size, sigma=sigma, positions=run.config["positions"], branches=run.config["branches"])
-    inputs, targets = evaluation_windows("validation", size, run.config["windows"])
-    heads = {name: HEADS[name](gpt.token_embedding) for name in INITIAL_HEADS}
-    with torch.no_grad():
-        hidden = gpt(inputs)
-        for name, head in heads.items():
-            yield Measurement("validation", 0, f"{name}_loss_nats", token_cross_entropy(head(hidden), targets).item())
-    yield Measurement("validation", 0, "repeated_share", float((inputs == targets).double().mean()))
-    few = slice(run.config["gradient_windows"])
-    for name in ("tied", "untied", "half_swap"):
-        loss = token_cross_entropy(heads[name](gpt(inputs[few])), targets[few])
-        parameters = list({id(p): p for p in (*gpt.parameters(), *heads[name].parameters())}.values())
-        gradients = torch.autograd.grad(loss, parameters)
-        norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
-        yield Measurement("validation", 0, f"{name}_gradient_norm", norm)
 
 
 def unigram_entropy(stream: Tensor) -> float:

@@ -6,20 +6,23 @@ a nat below the entropy of the token frequencies.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from paperkit.config import StrictModel
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.speeches import Split, token_stream, windows_at
 from paperkit.training import train, warmup_cosine
+from paperkit.tuning import LogRange, Search
 from replications.shared_embeddings.embedding import HEADS, ShuffleHead, initial_sigma, token_cross_entropy
-from replications.shared_embeddings.tasks.language_model import (
+from replications.shared_embeddings.studies.language_model import (
     LanguageModel,
     Multiply,
     ScaledEmbedding,
@@ -33,18 +36,21 @@ EARLY_STEPS, LATE_SHARE, WINDOW, BELOW_UNIGRAM_NATS = 40, 0.25, 10, 0.5
 BETAS = (0.9, 0.99)
 SUMMARIES = ("area_nats", "early_area_nats", "late_area_nats", "steps_to_threshold")
 # Heads of embedding.HEADS, and the untied model whose tables are factorised to the parameters of a shared one.
-ARMS = (*HEADS, "factorised")
+SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
+ARMS = (*SOURCE_ARMS, "signed_swap", "scaled", "learnable_scale", "factorised")
+# Searches with the seeds of their reports.
+Searches = Iterator[tuple[Search, Sequence[int]]]
 
 
 class Training(LanguageModel):
     """The task: model, horizon, what is looked at."""
 
-    batch: int = Field(ge=1)  # windows a step
+    batch: PositiveInt  # windows a step
     steps: int = Field(ge=2)
-    warmup_steps: int = Field(ge=0)  # linear rise; half a cosine follows
+    warmup_steps: NonNegativeInt  # linear rise; half a cosine follows
     positions: bool  # learned positions start at the embedding's standard deviation, or at 0
-    windows: int = Field(ge=1)  # in an evaluation, evenly spaced over a split
-    training_tokens: int = Field(ge=0)  # length of the training text from its start; 0 for all of it
+    windows: PositiveInt  # in an evaluation, evenly spaced over a split
+    training_tokens: NonNegativeInt  # length of the training text from its start; 0 for all of it
     evaluations: int = Field(ge=1, le=20)  # along the run, the last at its end
     curve: bool  # whether the training curve is reported, as means over parts of the run
 
@@ -60,6 +66,36 @@ class Training(LanguageModel):
             message = f"training_tokens {self.training_tokens} must be 0 or at least two contexts, {2 * self.context}"
             raise ValueError(message)
         return self
+
+
+class Curves(StrictModel):
+    """The training curves of all heads, the factorial and the factorised model (C6 to C8, C10, X3, X4, X7 to X9)."""
+
+    task: Training
+    num_trials: PositiveInt  # of each arm, a power of two
+    num_other_seeds: PositiveInt  # of the arms that are not the source's, and of the factorial
+
+    def searches(self, seeds: Sequence[int], lr: LogRange) -> Searches:
+        """List the arms."""
+        for arm in ARMS:
+            search = Search("curves", arm, self.task.model_dump(), {"lr": lr}, self.num_trials, "loss_nats")
+            yield search, seeds if arm in SOURCE_ARMS else seeds[: self.num_other_seeds]
+
+    def factorial(self, seeds: Sequence[int], lr: float) -> Iterator[Run]:
+        """List the cells between the tied head and small sigma; the arm says which of logits, input, step change."""
+        # With r = (log n) / sqrt(d), small sigma is the tied head with logits times r, input times r, and the table's
+        # learning rate divided by r (step 18 of the derivation). lr: half swap's, which is none of the corners'.
+        ratio = initial_sigma(self.task.vocabulary, self.task.width, "small_sigma") * math.sqrt(self.task.width)
+        settings = {**self.task.model_dump(), "curve": False, "lr": lr}
+        for seed in seeds[: self.num_other_seeds]:
+            for logits, inputs, step in product((0, 1), repeat=3):
+                factors = {
+                    "head": "tied",
+                    "logit_scale": ratio**logits,
+                    "input_scale": ratio**inputs,
+                    "table_lr_scale": ratio**-step,
+                }
+                yield Run("factorial", f"{logits}{inputs}{step}", seed, {**settings, "factors": factors})
 
 
 def measure_curve(run: Run) -> Iterator[Measurement]:

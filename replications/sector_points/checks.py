@@ -1,7 +1,4 @@
-"""The law of the longest gap, step by step as checks that run; those of tolerance 0 compute with rational numbers.
-
-Steps 1 to 4 and 8 are the post's; 5 to 7 and 9 are ours. In each control one ingredient is wrong on purpose.
-"""
+"""The law of the longest gap, step by step as checks that run; those of tolerance 0 compute with rational numbers."""
 
 import itertools
 import math
@@ -16,8 +13,6 @@ from scipy.optimize import brentq, linprog
 
 from paperkit.checks import Check, by_name
 from replications.sector_points.sector import probability_gaps_below
-
-__all__ = ["CHECKS"]
 
 
 def exact_sum(n: int, x: float | Fraction, *, cut: bool = True, power: int | None = None) -> Fraction:
@@ -54,10 +49,8 @@ def step_1_spacings() -> Check:
     cases = [[Fraction(int(c), 4 * 9 * n) for c in rng.integers(0, 36, n)] for n in range(2, 9) for _ in range(8)]
     cases += [[*case[: len(case) // 2], *[Fraction(0)] * (len(case) - len(case) // 2)] for case in cases]
     found = [(survival(case), 1 - sum(case), len(case)) for case in cases]
-    return Check(
-        float(max(abs(p - rest ** (n - 1)) for p, rest, n in found)),
-        float(max(abs(p - rest ** (n - 2)) for p, rest, n in found)),
-    )
+    errors = [max(abs(p - rest ** (n - lost)) for p, rest, n in found) for lost in (1, 2)]
+    return Check(*map(float, errors))
 
 
 @cache
@@ -74,10 +67,8 @@ def step_2_longest_gap() -> Check:
     cases = [(int(n), Fraction(int(a), 997)) for n, a in rng.integers([2, 1], [26, 998], (300, 2))]
     cases += [(n, Fraction(1, k)) for n in range(2, 13) for k in range(1, n + 2)]
     found = [(1 - positive_recursion(n, 1 / x), n, x) for n, x in cases]
-    return Check(
-        float(max(abs(p - exact_sum(n, x)) for p, n, x in found)),
-        float(max(abs(p - exact_sum(n, x, cut=False)) for p, n, x in found)),
-    )
+    errors = [max(abs(p - exact_sum(n, x, cut=cut)) for p, n, x in found) for cut in (True, False)]
+    return Check(*map(float, errors))
 
 
 def step_3_half_circle() -> Check:
@@ -92,7 +83,7 @@ def step_4_sum_is_one() -> Check:
     """(13) for n up to 30 and x far outside [0, 1/n] too; control: exponent n, which gives 1 - n! x^n."""
     cases = [(n, Fraction(x)) for n in range(1, 31) for x in ("-2", "1/7", "7/3", "100")]
     errors = [max(abs(exact_sum(n, x, cut=False, power=n - 1 + off) - 1) for n, x in cases) for off in (0, 1)]
-    return Check(float(errors[0]), float(errors[1]))
+    return Check(*map(float, errors))
 
 
 def step_5_b_spline() -> Check:
@@ -167,7 +158,7 @@ def step_7_moments() -> Check:
         square = sum(Fraction(2 * c, k * k * n * (n + 1)) for k, c in signed)
         return max(abs(mean - sums[0] / n), abs(square - (sums[1] + sums[0] ** 2) / (n * (n + 1))))
 
-    return Check(float(max(error(n, n) for n in range(1, 41))), float(max(error(n, n - 1) for n in range(1, 41))))
+    return Check(*(float(max(error(n, n - lost) for n in range(1, 41))) for lost in (0, 1)))
 
 
 def step_8_wendel() -> Check:

@@ -33,8 +33,9 @@ from torch import Tensor, nn
 
 from paperkit import full_scale
 from paperkit.full_scale import FullScaleSettings, HubFile, Session
+from paperkit.models.language_model import windows_at
 from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.speeches import Split, windows_at
+from paperkit.speeches import Split
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, Search, Tuned, draw_trials, ledger

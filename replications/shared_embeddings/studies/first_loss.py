@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, seeds_of
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
-from replications.shared_embeddings.studies.language_model import LanguageModel, Width, evaluation_windows, make_gpt
+from replications.shared_embeddings.studies.language_model import EvenWidth, LanguageModel, make_gpt
 
 ARMS = ("tied", "untied", "orthogonal", "half_swap", "shuffle")
 GRADIENT_ARMS = ("tied", "untied", "half_swap")
@@ -20,7 +20,7 @@ class FirstLoss(StrictModel):
     """Untrained GPTs."""
 
     size: LanguageModel  # its width is replaced by each of `widths`
-    widths: list[Width] = Field(min_length=1)
+    widths: list[EvenWidth] = Field(min_length=1)
     windows: PositiveInt  # of the validation split
     gradient_windows: PositiveInt  # for the gradient's norm
     num_seeds: PositiveInt
@@ -40,11 +40,11 @@ def measure_first_loss(run: Run) -> Iterator[Measurement]:
     """Measure an untrained GPT with each head on the same hidden states."""
     # Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads), and
     # the share of tokens that repeat the one before.
-    size = LanguageModel(**{name: run.config[name] for name in LanguageModel.model_fields})
+    size = LanguageModel.of(run.config)
     torch.manual_seed(seeds_of(run.seed)[0])
     sigma = initial_sigma(size.vocabulary, size.width, "tied")
     gpt = make_gpt(size, sigma=sigma, positions=run.config["positions"], branches=run.config["branches"])
-    inputs, targets = evaluation_windows("validation", size, run.config["windows"])
+    inputs, targets = size.evaluation_windows("validation", run.config["windows"])
     heads = {name: HEADS[name](gpt.token_embedding) for name in ARMS}
     with torch.no_grad():
         hidden = gpt(inputs)

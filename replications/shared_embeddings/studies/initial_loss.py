@@ -20,7 +20,7 @@ from replications.shared_embeddings.embedding import (
     source_initial_loss,
     token_cross_entropy,
 )
-from replications.shared_embeddings.studies.language_model import Width
+from replications.shared_embeddings.studies.language_model import EvenWidth
 
 # Heads of each arm: all at their own standard deviation; at a constant one the two that differ by the self-logit.
 ARMS = {"own": tuple(HEADS), "constant": ("tied", "untied")}
@@ -30,7 +30,7 @@ class InitialLoss(StrictModel):
     """The grid of simulated bigram models (C2 to C4)."""
 
     vocabularies: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
-    widths: list[Width] = Field(min_length=1)
+    widths: list[EvenWidth] = Field(min_length=1)
     sigmas: list[PositiveFloat]  # constant ones, beside each head's own
     inputs: PositiveInt  # pairs of tokens a model
     num_seeds: PositiveInt

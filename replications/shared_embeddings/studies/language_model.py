@@ -4,35 +4,22 @@ Dimension letters: B batch, T time (context), V vocabulary n, D width d.
 """
 
 import math
-from typing import Annotated, Self
+from typing import Annotated
 
-import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from paperkit.config import StrictModel
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.speeches import Split, token_stream, windows_at
+from paperkit.speeches import SpeechModel
 
-Width = Annotated[int, Field(ge=2, multiple_of=2)]
+EvenWidth = Annotated[int, Field(ge=2, multiple_of=2)]
 
 
-class LanguageModel(StrictModel):
-    """Model and text windows, the same for all heads."""
+class LanguageModel(SpeechModel):
+    """Sizes of the model, the same for all heads."""
 
-    vocabulary: int = Field(ge=257, le=65_535)  # n, of the byte-level BPE trained on the training speeches
-    width: Width  # d
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    context: int = Field(ge=1)  # tokens a window
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.width % self.heads:
-            message = f"width {self.width} must be a multiple of heads {self.heads}"
-            raise ValueError(message)
-        return self
+    width: EvenWidth  # d
 
 
 class ScaledEmbedding(nn.Embedding):
@@ -59,13 +46,11 @@ class Multiply(nn.Module):
         return h * self.factor
 
 
-def make_gpt(size: LanguageModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
+def make_gpt(size: SpeechModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
     """Make a GPT without a head: the same numbers for every sigma, from torch's global generator."""
     # Positions start at the embedding's standard deviation or at 0, residual branches at their usual size or at 0, as
     # the source assumes. The head is the identity: the model returns final hidden states.
-    gpt = TinyGPT(
-        vocabulary=size.vocabulary, width=size.width, layers=size.layers, heads=size.heads, context=size.context
-    )
+    gpt = size.make()
     unit = gpt.token_embedding.weight.detach() * math.sqrt(size.width)
     gpt.token_embedding = ScaledEmbedding.from_pretrained(unit * sigma, freeze=False)
     gpt.position_embedding.weight.data.mul_(math.sqrt(size.width) * sigma if positions else 0.0)
@@ -82,7 +67,7 @@ def factorised_width(vocabulary: int, width: int) -> int:
     return max(1, vocabulary * width // (2 * (vocabulary + width)))
 
 
-def factorise(gpt: TinyGPT, size: LanguageModel) -> None:
+def factorise(gpt: TinyGPT, size: SpeechModel) -> None:
     """Give a model an input and an output table of their own, each a product of a narrow table and a projection."""
     # Entries of the product have variance 1/d, logits variance 1, as in the untied model.
     inner = factorised_width(size.vocabulary, size.width)
@@ -104,10 +89,3 @@ def unigram_entropy(stream: Tensor) -> float:
     counts = torch.bincount(stream).double()
     frequencies = counts[counts > 0] / counts.sum()
     return float(-(frequencies * frequencies.log()).sum())
-
-
-def evaluation_windows(split: Split, size: LanguageModel, windows: int) -> tuple[Tensor, Tensor]:
-    """Cut evenly spaced windows out of a split, the same for every run."""
-    stream = token_stream(split, size.vocabulary)
-    starts = np.linspace(0, len(stream) - size.context - 1, windows).astype(np.int64)
-    return windows_at(stream, starts, size.context)

@@ -5,7 +5,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from paperkit.config import StrictModel
 from paperkit.tuning import LogRange, Search
 from replications.shared_embeddings.studies.curves import Searches, Training
-from replications.shared_embeddings.studies.language_model import Width
+from replications.shared_embeddings.studies.language_model import EvenWidth
 
 ARMS = ("tied", "half_swap")
 
@@ -14,7 +14,7 @@ class Widths(StrictModel):
     """The width sweep."""
 
     task: Training  # its width is replaced by each of `widths`
-    widths: list[Width] = Field(min_length=2)
+    widths: list[EvenWidth] = Field(min_length=2)
     lr: LogRange  # peak, the same for both arms and all widths
     num_trials: PositiveInt  # of each arm at each width, a power of two
     seeds: list[NonNegativeInt] = Field(min_length=1)  # of its report

@@ -100,7 +100,7 @@ def _change(index: Callable[[Floats], float], before: Floats, after: Floats) -> 
 
 
 def table_of_axioms() -> Check:
-    """Hold the axioms that each index fails against the table. Control: the post's table, every p > q perfect."""
+    """The axioms that each of fifteen indices fails, against our table. Control: the post's, every p > q perfect."""
     errors = np.zeros(2)
     for name, (index, failed) in INDICES.items():
         found, as_post = _failed(index), set() if name.startswith("S*") else failed
@@ -109,13 +109,13 @@ def table_of_axioms() -> Check:
 
 
 def gini_alone() -> Check:
-    """Count perfect indices beside Gini. Control: those that are perfect but for D1."""
+    """Perfect indices beside Gini in our table. Control: those that are perfect but for D1."""
     failed = [_failed(index) for name, (index, _) in INDICES.items() if name != "1 - Gini"]
     return Check(float(sum(not axioms for axioms in failed)), float(sum(axioms <= {"D1"} for axioms in failed)))
 
 
 def step_1_scale_and_clones() -> Check:
-    """S* ignores scale and clones. Control: l1 / l2, without n."""
+    """Six pairs of exponents: S* ignores scale and clones. Control: l1 / l2, without n."""
 
     def error(index: Callable[[Floats], Any]) -> float:
         changes = [index(after) / index(x) - 1 for x in _vectors(200) for after in (3.7 * x, np.tile(x, 3))]
@@ -150,20 +150,20 @@ CELLS = list(combinations(range(1, 21), 2))
 
 
 def step_2_robin_hood() -> Check:
-    """D1 holds exactly for q <= 1 <= p: share of the 190 cells q < p that deviate. Control: the post's p > q > 0."""
+    """Pairs of exponents up to 4 at which D1 does not follow q <= 1 <= p. Control: the post's p > q > 0."""
     witnessed = [_has_witness(q, p) for q, p in CELLS]
     expected = [not q <= 5 <= p for q, p in CELLS]
     return Check(float(np.mean([a != b for a, b in zip(witnessed, expected, strict=True)])), float(np.mean(witnessed)))
 
 
 def robin_hood_as_written() -> Check:
-    """Share of the cells q < p in which a transfer lowers S*. Control: the exponents exchanged."""
+    """Pairs q < p with a gift that lowers S*. Control: the exponents exchanged."""
     shares = [np.mean([_has_witness(q, p) for q, p in cells]) for cells in (CELLS, [(p, q) for q, p in CELLS])]
     return Check(*map(float, shares))
 
 
 def step_3_rising_tide() -> Check:
-    """The derivative of log S* along x + alpha is above 0 for all q < p. Control: the exponents exchanged."""
+    """The derivative of log S* along x + alpha is above 0 for q < p. Control: the exponents exchanged."""
 
     def slope(y: Floats, q: float, p: float) -> float:
         return (y ** (q - 1)).sum() / (y**q).sum() - (y ** (p - 1)).sum() / (y**p).sum()
@@ -175,7 +175,7 @@ def step_3_rising_tide() -> Check:
 
 
 def step_4_bill_gates() -> Check:
-    """S* falls in x_i exactly beyond (A_p / A_q)^(1 / (p - q)), by bisection. Control: A_q / A_p."""
+    """The entry beyond which S* falls as it grows, by root finding. Control: the threshold inverted."""
     errors = []
     for x in _vectors(50):
         for q, p in EXPONENTS:
@@ -190,7 +190,7 @@ def step_4_bill_gates() -> Check:
 
 
 def step_5_zeros_and_range() -> Check:
-    """A zero multiplies S* by (n / (n + 1))^(1/q - 1/p); its ends are attained; (17). Control: n / (n + 1)."""
+    """The factor of an appended zero, both ends of the range, the cosine (17). Control: the factor n / (n + 1)."""
     errors = []
     for x in _vectors(100):
         n, y = len(x), x + 0.1
@@ -213,7 +213,7 @@ def _denser(x: NDArray[np.int64], y: NDArray[np.int64]) -> bool:
 
 
 def step_6_lorenz_order() -> Check:
-    """D1, D3, P1 and P2 each move the Lorenz curve one way, 2000 integer vectors. Control: P1 from any entry on."""
+    """D1, D3, P1, P2 move the Lorenz curves of 2000 integer vectors one way. Control: P1 of any entry."""
     rng, wrong, wrong_control = np.random.default_rng(2), 0, 0
     for _ in range(2000):
         x = rng.integers(0, 20, rng.integers(3, 7))
@@ -228,7 +228,7 @@ def step_6_lorenz_order() -> Check:
 
 
 def step_6_without_continuity() -> Check:
-    """1 - Gini - 5 [equal but for zeros, at most a third] has D1, D2, D4, and not P2. Control: D1 at half the gap."""
+    """An index that jumps at equal entries has D1, D2 and D4, not P2. Control: D1 up to half the gap."""
 
     def index(x: NDArray[np.int64]) -> float:
         equal, zeros = len(set(x[x > 0].tolist())) == 1, (x == 0).mean()
@@ -248,7 +248,7 @@ def step_6_without_continuity() -> Check:
 
 
 def step_7_one_hot() -> Check:
-    """Every perfect index stays where the only entry grows. Control: a second entry."""
+    """Perfect indices stay where the only entry grows. Control: a second entry."""
     perfect = [index for index, failed in INDICES.values() if not failed]
     errors = [
         [abs(index(np.array([t, other, 0, 0])) / index(np.array([1.0, other, 0, 0])) - 1) for other in (0, 0.5)]
@@ -275,7 +275,7 @@ def signal_to_noise_as_written() -> Check:
 
 
 def step_9_renyi() -> Check:
-    """S*(1, p) = (exp(H_p) / n)^((p - 1) / p). Control: the exponent inverted."""
+    """S*(1, p) from Rényi's entropy, three orders. Control: the exponent inverted."""
     errors = [
         [abs(power_mean_ratio(x, 1, p) - hill_density(x, p) ** exponent) for exponent in ((p - 1) / p, p / (p - 1))]
         for x in _vectors(200)

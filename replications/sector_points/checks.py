@@ -1,4 +1,7 @@
-"""The law of the longest gap, step by step as checks that run; those of tolerance 0 compute with rational numbers."""
+"""The law of the longest gap, step by step as checks that run; numbers of equations are the post's.
+
+Checks of tolerance 0 compute with rational numbers.
+"""
 
 import itertools
 import math

@@ -1,17 +1,18 @@
-"""State of the Union speeches as one stream of tokens: the text that small language models are trained on.
-
-Dimension letters: B batch, T time (context).
-"""
+"""State of the Union speeches as one stream of tokens, and the settings of a small language model over them."""
 
 import functools
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
 
-import numpy as np
 import torch
+from pydantic import Field, model_validator
 from tokenizers import ByteLevelBPETokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
+from paperkit.config import StrictModel
 from paperkit.datasets import read_table
+from paperkit.models.language_model import even_windows, mean_loss, random_windows
+from paperkit.models.tiny_gpt import TinyGPT
 
 Split = Literal["train", "validation", "test"]
 
@@ -32,24 +33,117 @@ def token_stream(split: Split, vocabulary: int) -> Tensor:
     return torch.cat([torch.tensor([0, *tokenizer.encode(speech).ids]) for speech in _speeches(split)])
 
 
-def windows_at(stream: Tensor, starts: np.ndarray, context: int) -> tuple[Tensor, Tensor]:
-    """Cut windows out of a stream.
+class SpeechModel(StrictModel):
+    """Sizes of a small GPT over the speeches.
 
-    Args:
-        stream: Token ids, shape (tokens,).
-        starts: First token of each window, shape (B,).
-        context: Tokens a window, T; the last start is at most tokens - T - 1.
-
-    Returns:
-        Inputs and targets (one token later), each of shape (B, T).
-
-    Example:
-        >>> inputs, targets = windows_at(torch.arange(10), np.array([0, 6]), context=3)
-        >>> inputs.tolist(), targets.tolist()
-        ([[0, 1, 2], [6, 7, 8]], [[1, 2, 3], [7, 8, 9]])
+    Attributes:
+        vocabulary: Tokens of the byte-level BPE, trained on the training speeches.
+        width: A multiple of `heads`.
+        layers: Blocks.
+        heads: Heads of each.
+        context: Tokens a window.
     """
-    tokens = stream[torch.from_numpy(starts)[:, None] + torch.arange(context + 1)]
-    return tokens[:, :-1], tokens[:, 1:]
+
+    vocabulary: int = Field(ge=257, le=65_535)
+    width: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    context: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        if self.width % self.heads:
+            message = f"width {self.width} must be a multiple of heads {self.heads}"
+            raise ValueError(message)
+        return self
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """Read these settings from a run's configuration, which holds others beside them.
+
+        Args:
+            config: All settings of a run.
+
+        Returns:
+            Those of this class, checked.
+        """
+        return cls(**{name: config[name] for name in cls.model_fields})
+
+    def make(self, *, tied: bool = False) -> TinyGPT:
+        """Make a model from torch's global generator.
+
+        Args:
+            tied: Whether its head is the matrix of its embedding.
+
+        Returns:
+            The untrained model.
+        """
+        return TinyGPT(
+            vocabulary=self.vocabulary, width=self.width, layers=self.layers, heads=self.heads, context=self.context,
+            tied=tied,
+        )  # fmt: skip
+
+    def evaluation_windows(self, split: Split, number: int) -> tuple[Tensor, Tensor]:
+        """Cut evenly spaced windows out of a split, the same ones for every run.
+
+        Args:
+            split: Which speeches.
+            number: How many.
+
+        Returns:
+            Inputs and targets, each of shape (number, context).
+        """
+        return even_windows(token_stream(split, self.vocabulary), context=self.context, number=number)
+
+    def loss(self, model: nn.Module, split: Split, windows: int) -> float:
+        """Evaluate a model.
+
+        Args:
+            model: Left in evaluation mode.
+            split: Which speeches.
+            windows: Number of evenly spaced windows.
+
+        Returns:
+            Mean cross-entropy in nats a token.
+        """
+        return mean_loss(model, *self.evaluation_windows(split, windows))
+
+
+class SpeechTraining(SpeechModel):
+    """A training run of such a model.
+
+    Attributes:
+        batch: Windows a step.
+        steps: Optimizer steps.
+        warmup_steps: Of the linear rise; half a cosine follows.
+    """
+
+    batch: int = Field(ge=1)
+    steps: int = Field(ge=2)
+    warmup_steps: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _two_steps_after_warmup(self) -> Self:
+        if self.warmup_steps > self.steps - 2:
+            message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def text(self) -> Tensor:
+        """Tokens of the training text, shape (tokens,)."""
+        return token_stream("train", self.vocabulary)
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw the windows of a run; the same seed gives every arm the same ones.
+
+        Args:
+            seed: Of the order.
+
+        Returns:
+            Inputs and targets of each step, of shape (batch, context).
+        """
+        return random_windows(self.text, context=self.context, batch=self.batch, steps=self.steps, seed=seed)
 
 
 @functools.cache

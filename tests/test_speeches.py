@@ -1,10 +1,10 @@
 """The stream of tokens: every speech once, after a separator; a vocabulary from the training speeches alone."""
 
-import numpy as np
 import pytest
 import torch
 
 from paperkit import speeches
+from paperkit.models.language_model import mean_loss
 
 
 @pytest.fixture
@@ -33,11 +33,36 @@ def test_the_vocabulary_is_learnt_from_the_training_speeches_alone(texts):
     assert speeches._tokenizer(280).get_vocab() != before
 
 
-def test_the_last_window_ends_with_the_stream_and_one_further_is_an_error():
-    stream = torch.arange(20)
-    inputs, targets = speeches.windows_at(stream, np.array([0, 14]), 5)
-    assert inputs.shape == targets.shape == (2, 5)
-    assert torch.equal(targets, inputs + 1)
-    assert targets[-1, -1] == 19
-    with pytest.raises(IndexError):
-        speeches.windows_at(stream, np.array([15]), 5)
+def test_settings_are_read_out_of_a_run_s_and_those_that_do_not_fit_are_refused():
+    sizes = {"vocabulary": 280, "width": 8, "layers": 1, "heads": 2, "context": 4}
+    assert speeches.SpeechModel.of({**sizes, "lr": 0.1}).model_dump() == sizes
+    with pytest.raises(ValueError, match="width 8 must be a multiple of heads 3"):
+        speeches.SpeechModel.of({**sizes, "heads": 3})
+    horizon = {"batch": 2, "steps": 20, "warmup_steps": 19}
+    with pytest.raises(ValueError, match="warmup_steps 19 must be at most steps - 2 = 18"):
+        speeches.SpeechTraining.of({**sizes, **horizon})
+
+
+def test_a_model_has_the_sizes_and_the_tie_that_it_is_made_with():
+    settings = speeches.SpeechModel(vocabulary=280, width=8, layers=3, heads=2, context=4)
+    for tied in (False, True):
+        model = settings.make(tied=tied)
+        assert model.token_embedding.weight.shape == (280, 8)
+        assert model.position_embedding.weight.shape == (4, 8)
+        assert [block.heads for block in model.blocks] == [2] * 3
+        assert (model.head.weight is model.token_embedding.weight) == tied
+
+
+def test_a_run_draws_from_the_training_speeches_and_a_split_is_evaluated_on_its_own(monkeypatch):
+    streams = {"train": torch.arange(100, 200), "validation": torch.arange(10), "test": torch.arange(50, 60)}
+    monkeypatch.setattr(speeches, "token_stream", lambda split, _vocabulary: streams[split])
+    training = speeches.SpeechTraining(
+        vocabulary=280, width=8, layers=1, heads=2, context=4, batch=3, steps=5, warmup_steps=0
+    )
+    drawn = list(training.batches(seed=1))
+    assert len(drawn) == 5
+    assert all(inputs.shape == (3, 4) and inputs.min() >= 100 for inputs, _ in drawn)
+    inputs, targets = training.evaluation_windows("test", 3)
+    assert (inputs.min(), targets.max()) == (50, 59)
+    model = training.make()
+    assert training.loss(model, "test", 3) == mean_loss(model, inputs, targets)

@@ -1,6 +1,6 @@
-"""The law of the longest gap, step by step as checks that run; those of tolerance 0 compute with rational numbers.
+"""The law of the longest gap, step by step as checks that run; numbers of equations are the post's.
 
-Steps 1 to 4 and 8 are the post's; 5 to 7 and 9 are ours. In each control one ingredient is wrong on purpose.
+Checks of tolerance 0 compute with rational numbers.
 """
 
 import itertools
@@ -16,8 +16,6 @@ from scipy.optimize import brentq, linprog
 
 from paperkit.checks import Check, by_name
 from replications.sector_points.sector import probability_gaps_below
-
-__all__ = ["CHECKS"]
 
 
 def exact_sum(n: int, x: float | Fraction, *, cut: bool = True, power: int | None = None) -> Fraction:
@@ -49,15 +47,13 @@ def survival(thresholds: list[Fraction]) -> Fraction:
 
 
 def step_1_spacings() -> Check:
-    """(1)-(7): P(X_1 > c_1, …, X_n > c_n) = (1 - Σc)^(n-1), thresholds 0 included; control: exponent n - 2."""
+    """Both sides of (7), the left one integrated point after point, for up to 8 gaps. Control: exponent n - 2."""
     rng = np.random.default_rng(1)
     cases = [[Fraction(int(c), 4 * 9 * n) for c in rng.integers(0, 36, n)] for n in range(2, 9) for _ in range(8)]
     cases += [[*case[: len(case) // 2], *[Fraction(0)] * (len(case) - len(case) // 2)] for case in cases]
     found = [(survival(case), 1 - sum(case), len(case)) for case in cases]
-    return Check(
-        float(max(abs(p - rest ** (n - 1)) for p, rest, n in found)),
-        float(max(abs(p - rest ** (n - 2)) for p, rest, n in found)),
-    )
+    errors = [max(abs(p - rest ** (n - lost)) for p, rest, n in found) for lost in (1, 2)]
+    return Check(*map(float, errors))
 
 
 @cache
@@ -69,19 +65,17 @@ def positive_recursion(m: int, t: Fraction) -> Fraction:
 
 
 def step_2_longest_gap() -> Check:
-    """(10) from inclusion and exclusion equals 1 - R_n(1/x); control: without the condition 1 - kx > 0."""
+    """The sum (10) and the recursion of step 5, which has no negative term. Control: without the condition kx < 1."""
     rng = np.random.default_rng(2)
     cases = [(int(n), Fraction(int(a), 997)) for n, a in rng.integers([2, 1], [26, 998], (300, 2))]
     cases += [(n, Fraction(1, k)) for n in range(2, 13) for k in range(1, n + 2)]
     found = [(1 - positive_recursion(n, 1 / x), n, x) for n, x in cases]
-    return Check(
-        float(max(abs(p - exact_sum(n, x)) for p, n, x in found)),
-        float(max(abs(p - exact_sum(n, x, cut=False)) for p, n, x in found)),
-    )
+    errors = [max(abs(p - exact_sum(n, x, cut=cut)) for p, n, x in found) for cut in (True, False)]
+    return Check(*map(float, errors))
 
 
 def step_3_half_circle() -> Check:
-    """(11) and the ducks: 1/2 for four, 5/16 for five in a half circle; control: exponent n."""
+    """The sum (10) and the one term (11), up to 15 points; four and five ducks. Control: exponent n."""
     cases = [(n, Fraction(a, 48)) for n in range(2, 16) for a in range(1, 25)]
     ducks = [abs(exact_sum(n, Fraction(1, 2)) - p) for n, p in ((4, Fraction(1, 2)), (5, Fraction(5, 16)))]
     errors = [max(abs(exact_sum(n, 1 - s) - n * s**e) for n, s in cases for e in (n - 1 + off,)) for off in (0, 1)]
@@ -89,14 +83,14 @@ def step_3_half_circle() -> Check:
 
 
 def step_4_sum_is_one() -> Check:
-    """(13) for n up to 30 and x far outside [0, 1/n] too; control: exponent n, which gives 1 - n! x^n."""
+    """The sum up to 30 points, for x in [0, 1/n] and far outside. Control: exponent n, which gives 1 - n! x^n."""
     cases = [(n, Fraction(x)) for n in range(1, 31) for x in ("-2", "1/7", "7/3", "100")]
     errors = [max(abs(exact_sum(n, x, cut=False, power=n - 1 + off) - 1) for n, x in cases) for off in (0, 1)]
-    return Check(float(errors[0]), float(errors[1]))
+    return Check(*map(float, errors))
 
 
 def step_5_b_spline() -> Check:
-    """Q against (n-1)! x^(n-1) B_n(1/x) of SciPy, relative, n up to 40; control: the B-spline of one degree more."""
+    """The recursion's Q against SciPy's B-splines, up to 40 points. Control: the B-spline of one degree more."""
 
     def largest(extra: int) -> float:
         cases = [(n, t) for n in range(2, 41) for t in np.linspace(1.01, n - 0.5, 7)]
@@ -108,7 +102,7 @@ def step_5_b_spline() -> Check:
 
 
 def stable_error() -> Check:
-    """Relative error of Q > 1e-300, n up to 1000, against exact sums; control: 1 minus the sum (10) in float64."""
+    """The recursion's Q against exact sums, up to 1000 points. Control: 1 minus the sum (10) in float64."""
     # At kinks 1/k and the floats beside them, at the pigeon-hole 1/n and at roots of Q = 1e-280 to 1 - 1e-9.
     errors, controls = [], []
     for n in (2, 3, 10, 100, 300, 1000):
@@ -129,7 +123,7 @@ def _root(n: int, level: float) -> float:
 
 
 def step_6_error_bound() -> Check:
-    """Error of (10) in float64 over u Σ t_k [(n-1)(1+2kx)/(1-kx) + n + 3], t_k = |terms|; control: over u Σ t_k."""
+    """The float64 sum's error over its bound, up to 300 points. Control: without the bracket of the bound."""
     ratios, controls = [], []
     for n, y in itertools.product((5, 30, 100, 300), np.geomspace(1.002, 20, 60)):
         x = min(float(y) / n, 0.999)
@@ -147,7 +141,7 @@ def textbook_error(n: int, x: float) -> float:
 
 
 def naive_error_where_it_matters() -> Check:
-    """Error of the float64 sum in P at and above the root of Q = 1e-9, n up to 300; control: of Q = 1e-80."""
+    """The float64 sum's error in P where Q is a billionth or more. Control: from far smaller Q on."""
 
     def worst(level: float) -> float:
         roots = [(n, _root(n, level)) for n in (10, 30, 100, 200, 300)]
@@ -158,7 +152,7 @@ def naive_error_where_it_matters() -> Check:
 
 
 def step_7_moments() -> Check:
-    """∫ P dx = H_n/n and ∫ 2x P dx, the terms integrated up to their ends 1/k; control: H_(n-1)."""
+    """Both integrals, exactly and term after term, up to 40 points. Control: sums to n - 1."""
 
     def error(n: int, upto: int) -> Fraction:
         sums = [sum(Fraction(1, k**power) for k in range(1, upto + 1)) for power in (1, 2)]
@@ -167,11 +161,11 @@ def step_7_moments() -> Check:
         square = sum(Fraction(2 * c, k * k * n * (n + 1)) for k, c in signed)
         return max(abs(mean - sums[0] / n), abs(square - (sums[1] + sums[0] ** 2) / (n * (n + 1))))
 
-    return Check(float(max(error(n, n) for n in range(1, 41))), float(max(error(n, n - 1) for n in range(1, 41))))
+    return Check(*(float(max(error(n, n - lost) for n in range(1, 41))) for lost in (0, 1)))
 
 
 def step_8_wendel() -> Check:
-    """Of the 2^n sign flips of points in general position Wendel's share lies in a half-space; control: d + 1."""
+    """Reflections of given points that lie in a half-space, counted by linear programs. Control: d + 1 for d."""
     # A linear program looks for a direction w with (flipped p) · w >= 1 for all points.
     errors = []
     for n, d in ((5, 2), (6, 3), (7, 4), (7, 2)):
@@ -183,7 +177,7 @@ def step_8_wendel() -> Check:
 
 
 def step_9_gumbel() -> Check:
-    """Error of 1 - exp(-λ) at n = 10^8, relative to the largest leading term; control: as if gaps were independent."""
+    """The limit's error at a hundred million points, with 60 digits. Control: as if gaps were independent."""
     # Independent gaps of survival (1 - x)^(n-1) only correct the rate: (λy - λy²/2) e^(-λ) / n.
     n, found = 10**8, []
     with localcontext() as context:

@@ -10,8 +10,6 @@ from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import NEUTRAL, drawing
 
-RESULTS, FIGURES = Path("results/sector_points"), Path("figures/sector_points")
-
 
 def draw(results: Path, figures: Path) -> None:
     """Draw all figures."""
@@ -23,7 +21,7 @@ def draw(results: Path, figures: Path) -> None:
 def draw_probability(runs: pd.DataFrame, path: Path) -> None:
     """Draw the formula against the angle, and the shares of thrown points."""
     question = "How fast do points become certain to share a sector beyond the half circle?"
-    thrown = {4: 180, 6: 240, 12: 300, 30: 330}
+    thrown = {4: 180, 6: 240, 12: 300, 30: 330}  # degrees by number of points
     shown = "lines: formula (10); dots: mean share of 16 batches, 95 % intervals smaller than a dot"
     with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for n in (3, 4, 6, 12, 30):
@@ -45,14 +43,12 @@ def draw_limit(runs: pd.DataFrame, path: Path) -> None:
         z = np.linspace(-2, 6, 200)
         axes.plot(z, 1 - np.exp(-np.exp(-z)), color=NEUTRAL, linestyle="--", label="Gumbel limit")
         for n in (10, 100, 4000):
-            rows = runs[
-                (runs["experiment"] == "limit") & (runs["arm"] == f"n_{n}") & (runs["metric"] == "probability")
-            ]
-            rows = rows.sort_values("step")
+            law = (runs["experiment"] == "limit") & (runs["metric"] == "probability")
+            rows = runs[law & (runs["arm"] == f"n_{n}")].sort_values("step")
             axes.plot(rows["step"] / 10 - 2, rows["value"], label=f"{n} points")
         axes.set(xlabel="nx - log n", ylabel="probability of a longer gap")
         axes.legend()
 
 
 if __name__ == "__main__":
-    draw(RESULTS, FIGURES)
+    draw(Path("results/sector_points"), Path("figures/sector_points"))

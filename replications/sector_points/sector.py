@@ -28,7 +28,7 @@ def probability_in_sector(n: int, angle: ArrayLike) -> NDArray[np.float64]:
         >>> float(probability_in_sector(4, np.pi)), float(probability_in_sector(4, 2 * np.pi))
         (0.5, 1.0)
     """
-    _require_count("n", n)
+    _require_points(n)
     share = np.asarray(angle, dtype=float) / (2 * np.pi)
     if not np.all((share >= 0) & (share <= 1)):
         message = f"angle must be in [0, 2π] radians, not {angle}"
@@ -73,7 +73,7 @@ def probability_gaps_below(n: int, x: float) -> float:
         >>> round(probability_gaps_below(2, 0.75), 12), probability_gaps_below(3, 0.25)
         (0.5, 0.0)
     """
-    _require_count("n", n)
+    _require_points(n)
     if not math.isfinite(x):
         message = f"x must be finite, not {x}"
         raise ValueError(message)
@@ -127,7 +127,7 @@ def smallest_sector(points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.
     return 2 * np.pi - gaps.max(axis=-1), edge
 
 
-def _require_count(name: str, value: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        message = f"{name} must be a whole number of at least 1, not {value!r}"
+def _require_points(n: int) -> None:
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+        message = f"n must be a whole number of at least 1, not {n!r}"
         raise ValueError(message)

@@ -3,18 +3,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from replications.sector_points.checks import CHECKS, exact_sum
+from replications.sector_points.checks import exact_sum
 from replications.sector_points.experiment import in_one_sector
 from replications.sector_points.sector import probability_gaps_below, probability_in_sector, smallest_sector
-
-ROUNDING = {"step_5_b_spline": 1e-12, "stable_error": 1e-12, "step_6_error_bound": 1.0, "step_9_gumbel": 1e-4}
-TOLERANCES = dict.fromkeys(CHECKS, 0.0) | ROUNDING | {"naive_error_where_it_matters": 1e-8}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_statement_holds_and_its_control_does_not(name):
-    outcome = CHECKS[name]()
-    assert 0 <= outcome.max_error <= TOLERANCES[name] < outcome.control_error / 2
 
 
 @pytest.mark.parametrize(("n", "share"), [(2, 0.4), (4, 0.5), (30, 0.95), (30, 0.55), (1000, 0.993), (5000, 0.9975)])

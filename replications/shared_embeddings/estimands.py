@@ -219,24 +219,17 @@ final_effect_input = partial(_final_effect, factor="input")
 final_effect_step = partial(_final_effect, factor="step")
 
 
-def early_logits_less_input(runs: pd.DataFrame) -> pd.Series:
-    """Return the early main effect of smaller logits minus that of the smaller input, by seed in nats (X4)."""
-    return early_effect_logits(runs) - early_effect_input(runs)
+def effect_gap(runs: pd.DataFrame, of: str, minus: str, metric: str, split: str) -> pd.Series:
+    """Return the main effect of one of the three things minus that of another, by seed in nats (X4, X4b)."""
+    return main_effect(runs, of, metric, split) - main_effect(runs, minus, metric, split)
 
 
-def early_logits_less_step(runs: pd.DataFrame) -> pd.Series:
-    """Return the early main effect of smaller logits minus that of the larger step, by seed in nats (X4)."""
-    return early_effect_logits(runs) - early_effect_step(runs)
-
-
-def final_step_less_logits(runs: pd.DataFrame) -> pd.Series:
-    """Return the final main effect of the larger step minus that of smaller logits, by seed in nats (X4b)."""
-    return final_effect_step(runs) - final_effect_logits(runs)
-
-
-def final_step_less_input(runs: pd.DataFrame) -> pd.Series:
-    """Return the final main effect of the larger step minus that of the smaller input, by seed in nats (X4b)."""
-    return final_effect_step(runs) - final_effect_input(runs)
+_early_gap = partial(effect_gap, metric="early_area_nats", split="train")
+early_logits_less_input = partial(_early_gap, of="logits", minus="input")
+early_logits_less_step = partial(_early_gap, of="logits", minus="step")
+_final_gap = partial(effect_gap, metric="loss_nats", split="test")
+final_step_less_logits = partial(_final_gap, of="step", minus="logits")
+final_step_less_input = partial(_final_gap, of="step", minus="input")
 
 
 # --- Widths (X5), passes (C11), rare rows (C9, X6) -----------------------------------------------------------------

@@ -31,8 +31,7 @@ NAME = {
 }
 # What a figure of maps, not of heads, calls them.
 MAP = {"tied": "identity", "orthogonal": "random rotation", "shuffle": "shuffle, g = 2"}
-SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
-OTHER_ARMS = ("signed_swap", "scaled", "learnable_scale", "factorised")
+SOURCE_ARMS, OTHER_ARMS = tuple(NAME)[:6], tuple(NAME)[6:10]
 COLOUR = dict(zip((*SOURCE_ARMS, *OTHER_ARMS), (*COLOURS, *COLOURS), strict=False))
 SHUFFLE_WIDTHS = (64, 256)
 EARLY_SHOWN, NEAR_NATS, SHOWN_NATS = 60, 0.2, (-0.15, 0.35)  # steps; nats; nats

@@ -33,14 +33,15 @@ from torch import Tensor, nn
 
 from paperkit import full_scale
 from paperkit.full_scale import FullScaleSettings, HubFile, Session
+from paperkit.models.language_model import windows_at
 from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.speeches import Split, windows_at
+from paperkit.speeches import Split
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, Search, Tuned, draw_trials, ledger
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
-from replications.shared_embeddings.tasks.curves import BELOW_UNIGRAM_NATS, SUMMARIES, make_optimizer, summaries
-from replications.shared_embeddings.tasks.language_model import (
+from replications.shared_embeddings.studies.curves import BELOW_UNIGRAM_NATS, SUMMARIES, make_optimizer, summaries
+from replications.shared_embeddings.studies.language_model import (
     LanguageModel,
     make_gpt,
     unigram_entropy,

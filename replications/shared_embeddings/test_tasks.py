@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from paperkit import speeches
 from paperkit.runs import Run, seeds_of
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, predicted_initial_loss
 from replications.shared_embeddings.tasks import curves, identities, initial_loss, language_model, rare_rows
@@ -28,8 +29,7 @@ FIRST = {
 @pytest.fixture(scope="module", autouse=True)
 def made_up_text():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (language_model, curves):
-            patch.setattr(module, "token_stream", made_up_stream)
+        patch.setattr(speeches, "token_stream", made_up_stream)
         yield
 
 
@@ -56,9 +56,7 @@ def test_arms_of_a_seed_share_batches_and_initial_numbers():
     windows = []
     for arm in curves.ARMS:
         run = curve_run(arm, seed=5)
-        task = curves.task_of(run)
-        stream = curves.training_stream(task)
-        windows.append([x for x, _ in curves.batches_of(stream, task, seeds_of(5)[1])])
+        windows.append([x for x, _ in curves.Training.of(run.config).batches(seeds_of(5)[1])])
         model = curves.make_model(run)
         torch.testing.assert_close(
             model.blocks[0].mlp_input.weight, curves.make_model(curve_run("tied", 5)).blocks[0].mlp_input.weight
@@ -108,13 +106,13 @@ def test_a_diverged_run_reports_no_number():
 
 def test_a_trial_is_the_same_run_and_never_looks_at_the_test_split(monkeypatch):
     report = [each for each in curves.measure_curve(curve_run("tied")) if each.split == "validation"]
-    right = curves.evaluate
+    right = curves.Training.loss
 
-    def evaluate_but_for_test(model, task, split):
+    def loss_but_for_test(task, model, split, windows):
         assert split == "validation", "a trial looks at the test split"
-        return right(model, task, split)
+        return right(task, model, split, windows)
 
-    monkeypatch.setattr(curves, "evaluate", evaluate_but_for_test)
+    monkeypatch.setattr(curves.Training, "loss", loss_but_for_test)
     with pytest.raises(AssertionError, match="looks at the test split"):
         list(curves.measure_curve(curve_run("tied")))
     assert list(curves.measure_trial(curve_run("tied"))) == report
@@ -122,15 +120,15 @@ def test_a_trial_is_the_same_run_and_never_looks_at_the_test_split(monkeypatch):
 
 def test_the_best_evaluation_is_chosen_on_validation_and_read_on_test(monkeypatch):
     made_up = {"validation": iter([3.0, 1.0, 2.0]), "test": iter([30.0, 20.0, 10.0])}
-    monkeypatch.setattr(curves, "evaluate", lambda _model, _task, split: next(made_up[split]))
+    monkeypatch.setattr(curves.Training, "loss", lambda _task, _model, split, _windows: next(made_up[split]))
     found = values(curves.measure_curve(curve_run("tied")))
     assert (found["validation", "best_loss_nats", 12], found["test", "best_loss_nats", 12]) == (1.0, 20.0)
     assert (found["validation", "loss_nats", 12], found["test", "loss_nats", 12]) == (2.0, 10.0)
 
 
 def test_a_short_text_is_all_a_run_sees():
-    task = curves.task_of(curve_run("tied", training_tokens=40))
-    seen = torch.cat([x.flatten() for x, _ in curves.batches_of(curves.training_stream(task), task, 0)])
+    task = curves.Training.of(curve_run("tied", training_tokens=40).config)
+    seen = torch.cat([x.flatten() for x, _ in task.batches(0)])
     assert set(seen.tolist()) <= set(made_up_stream("train", 300)[:40].tolist())
 
 

@@ -4,11 +4,11 @@ A seed is a draw of problems, the same for every penalty, or a block of images t
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from scipy.optimize import linprog
 from scipy.special import softmax
 from sklearn.datasets import load_digits
@@ -22,30 +22,20 @@ NUM_EQUATIONS, NUM_UNKNOWNS = 40, 128
 NUM_PROGRAMS = 8
 NUM_DIGITS = 1797
 CURVE_POINTS = 41
-Count = Annotated[int, Field(ge=1)]
 Floats = NDArray[np.float64]
 
 
 class Config(StrictModel):
-    """One profile of params.yaml.
+    """One profile of params.yaml."""
 
-    Attributes:
-        seeds: Of the problems; also the numbers of the blocks of images.
-        num_problems: A seed and study.
-        spread: Numbers of non-zero entries whose magnitudes spread over one decade; 14 also with a matrix of signs.
-        flat: Numbers of non-zero entries of one magnitude.
-        smoothing: Of each reweighted arm, as a share of the largest entry of the l1 solution.
-        images: In a block.
-        scales: Factors of the logits.
-    """
-
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    num_problems: Count
-    spread: list[Count]
-    flat: list[Count]
-    smoothing: dict[str, Annotated[float, Field(gt=0)]]
-    images: Annotated[int, Field(ge=3)]
-    scales: list[Count]
+    seeds: list[NonNegativeInt] = Field(min_length=1)  # of the problems; also the numbers of the blocks of images
+    num_problems: PositiveInt  # a seed and study
+    # Numbers of non-zero entries: magnitudes over one decade (14 also with a matrix of signs), or of one magnitude.
+    spread: list[PositiveInt]
+    flat: list[PositiveInt]
+    smoothing: dict[str, PositiveFloat]  # of each reweighted arm, in shares of the l1 solution's largest entry
+    images: int = Field(ge=3)  # in a block
+    scales: list[PositiveInt]  # factors of the logits
 
     @model_validator(mode="after")
     def _fits_the_digits(self) -> Self:
@@ -56,15 +46,7 @@ class Config(StrictModel):
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study.
-
-    Args:
-        config: One profile.
-        runner: Executes runs in worker processes.
-
-    Returns:
-        Experiments spread_<k>, flat_<k>, signs_14 and rows; nothing is tuned here.
-    """
+    """Run every study; nothing is tuned here."""
     studies = {f"spread_{k}": {"num_nonzeros": k, "decades": 1, "signs": False} for k in config.spread}
     studies |= {f"flat_{k}": {"num_nonzeros": k, "decades": 0, "signs": False} for k in config.flat}
     studies["signs_14"] = {"num_nonzeros": 14, "decades": 1, "signs": True}

@@ -10,30 +10,19 @@ from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, drawing
 
-RESULTS, FIGURES = Path("results/sparsity"), Path("figures/sparsity")
 PENALTIES = {"l1": "l₁", "l1_over_l2": "l₁/l₂", "reweighted": "reweighted l₁"}
 DEPTHS = {"crossing_1e9_share": "1e-9", "crossing_1e3_share": "0.001", "crossing_share": "0.01"}
 
 
 def draw(results: Path, figures: Path) -> None:
-    """Draw all figures.
-
-    Args:
-        results: Folder of the results.
-        figures: Folder to write SVG files into.
-    """
+    """Draw all figures."""
     runs = read_runs(results / "runs.csv")
     draw_recovery(runs, figures / "recovery.svg")
     draw_crossing(runs, figures / "crossing.svg")
 
 
 def draw_recovery(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the recovered share against the number of non-zero entries, one panel a kind of magnitudes.
-
-    Args:
-        runs: `runs.csv`; experiments spread_<k> and flat_<k>.
-        path: SVG file to write.
-    """
+    """Draw the recovered share against the number of non-zero entries, one panel a kind of magnitudes."""
     question = "When does the better index make the better penalty?"
     shown = "means over seeds, n = 8, 30 problems each; bars: 95 % intervals; exact data, 40 equations, 128 unknowns"
     titles = {"spread": "magnitudes over one decade", "flat": "equal magnitudes"}
@@ -54,12 +43,7 @@ def draw_recovery(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the share of pairs that cross.
-
-    Args:
-        runs: `runs.csv`; experiment rows.
-        path: SVG file to write.
-    """
+    """Draw the share of pairs of rows that cross, by scale and depth."""
     question = "How often can the axioms not tell which of two rows is sparser?"
     shown = (
         "one point a block of 224 images, n = 8; all pairs of a block; "
@@ -79,4 +63,4 @@ def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(RESULTS, FIGURES)
+    draw(Path("results/sparsity"), Path("figures/sparsity"))

@@ -4,13 +4,13 @@ Letters: x is the vector of absolute values, n its length, M_p = (mean of x^p)^(
 values, work along the last axis in float64, and ignore scale. Equation numbers are those of kexue.fm/archives/9595.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-__all__ = ["compare", "gini_density", "hill_density", "lorenz", "power_mean_ratio", "transfer_slope"]
+__all__ = ["compare", "gini_density", "hill_density", "lorenz", "power_mean_ratio"]
 
 Floats = NDArray[np.float64]
 
@@ -140,28 +140,6 @@ def compare(x: ArrayLike, y: ArrayLike, depth: float = 1e-9) -> Literal["sparser
     if above and below:
         return "incomparable"
     return "denser" if above else "sparser" if below else "equal"
-
-
-def transfer_slope(giver: Any, receiver: Any, sums: tuple[Any, Any], q: Any, p: Any) -> Any:
-    """Return d log S*(q, p) / d alpha as alpha goes from one entry to another; Robin Hood's axiom wants it above 0.
-
-    (x_j^(q-1) - x_i^(q-1)) / sum x^q - (x_j^(p-1) - x_i^(p-1)) / sum x^p, for floats and for mpmath's numbers alike.
-
-    Args:
-        giver: x_i, the larger entry, above 0.
-        receiver: x_j, the smaller one, above 0.
-        sums: Sum of x^q and sum of x^p over all entries.
-        q: Exponent of the numerator.
-        p: Exponent of the denominator.
-
-    Returns:
-        The derivative at alpha = 0.
-
-    Example:
-        >>> transfer_slope(2.0, 1.0, (3.0, 5.0), 1, 2)
-        0.2
-    """
-    return (receiver ** (q - 1) - giver ** (q - 1)) / sums[0] - (receiver ** (p - 1) - giver ** (p - 1)) / sums[1]
 
 
 def _scaled(x: ArrayLike) -> Floats:

@@ -3,14 +3,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from replications.sparsity.indices import (
-    compare,
-    gini_density,
-    hill_density,
-    lorenz,
-    power_mean_ratio,
-    transfer_slope,
-)
+from replications.sparsity.checks import transfer_slope
+from replications.sparsity.indices import compare, gini_density, hill_density, lorenz, power_mean_ratio
 
 RNG = np.random.default_rng(5)
 X = RNG.lognormal(size=(6, 9))

@@ -5,29 +5,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from paperkit.claims.declarations import read_claims
-from paperkit.claims.rules import IdentityTest
 from paperkit.config import read_profile
 from paperkit.runs import Run
-from replications.sparsity.checks import CHECKS
 from replications.sparsity.experiment import Config, iterates, linear_program, measure_rows, similarity_rows
 from replications.sparsity.indices import compare, power_mean_ratio
 
 FOLDER = Path(__file__).parent
-AS_WRITTEN = ("robin_hood_as_written", "signal_to_noise_as_written", "gini_alone")
-
-
-def tolerances() -> dict[str, float]:
-    claims = read_claims(FOLDER / "claims.yaml")
-    tests = [test for claim in claims for test in (*claim.tests, *claim.corrected)]
-    return {test.estimand: test.tolerance for test in tests if isinstance(test, IdentityTest)}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_a_statement_holds_unless_it_is_as_written_and_its_control_fails(name):
-    outcome = CHECKS[name]()
-    assert (outcome.max_error <= tolerances()[name]) == (name not in AS_WRITTEN)
-    assert outcome.control_error > 0.09
 
 
 @pytest.mark.parametrize("smoothing", [None, 0.1])
@@ -35,10 +18,8 @@ def test_a_program_never_raises_what_its_arm_minimises(smoothing):
     rng = np.random.default_rng(0)
     matrix, truth = rng.normal(size=(40, 128)), np.zeros(128)
     truth[:14] = 10 ** rng.random(14)
-    start, last = (
-        iterates(matrix, matrix @ truth, "l1", None)[0],
-        iterates(matrix, matrix @ truth, "any", smoothing)[1],
-    )
+    start = iterates(matrix, matrix @ truth, "l1", None)[0]
+    last = iterates(matrix, matrix @ truth, "any", smoothing)[1]
 
     def penalty(x):
         return power_mean_ratio(x) if smoothing is None else np.log(np.abs(x) / np.abs(start).max() + smoothing).sum()
@@ -57,9 +38,9 @@ def test_crossings_are_those_of_compare_and_not_at_another_depth(diagonal):
     rows = similarity_rows(0, **config)
     measured = {m.metric: m.value for m in measure_rows(Run("rows", "any", 0, config))}
     pairs = list(combinations(rows, 2))
-    shares = {depth: np.mean([compare(*pair, depth) == "incomparable" for pair in pairs]) for depth in (1e-2, 1e-3)}
-    assert [measured["crossing_share"], measured["crossing_1e3_share"]] == pytest.approx(list(shares.values()))
-    assert shares[1e-2] < shares[1e-3]
+    deep, shallow = (np.mean([compare(*pair, depth) == "incomparable" for pair in pairs]) for depth in (1e-2, 1e-3))
+    assert [measured["crossing_share"], measured["crossing_1e3_share"]] == pytest.approx([deep, shallow])
+    assert deep < shallow
 
 
 def test_blocks_share_no_image():

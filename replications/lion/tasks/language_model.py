@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from torch.nn import functional
 
 from paperkit.config import StrictModel
+from paperkit.models.language_model import windows_at
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.speeches import Split, token_stream, windows_at
+from paperkit.speeches import Split, token_stream
 from paperkit.training import Step, train, warmup_cosine
 from replications.lion.tasks.arms import make_optimizer
 from replications.lion.tasks.box import places_in_box

@@ -1,11 +1,15 @@
 """The initial loss of a bigram model, residual branches being zero, over a grid of sizes: simulated and predicted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run
 from replications.shared_embeddings.embedding import (
     HEADS,
@@ -16,10 +20,28 @@ from replications.shared_embeddings.embedding import (
     source_initial_loss,
     token_cross_entropy,
 )
+from replications.shared_embeddings.studies.language_model import EvenWidth
 
-# All heads at their own standard deviation; at a constant one the two that differ by the self-logit.
-OWN_SIGMA = tuple(HEADS)
-CONSTANT_SIGMA = ("tied", "untied")
+# Heads of each arm: all at their own standard deviation; at a constant one the two that differ by the self-logit.
+ARMS = {"own": tuple(HEADS), "constant": ("tied", "untied")}
+
+
+class InitialLoss(StrictModel):
+    """The grid of simulated bigram models (C2 to C4)."""
+
+    vocabularies: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    widths: list[EvenWidth] = Field(min_length=1)
+    sigmas: list[PositiveFloat]  # constant ones, beside each head's own
+    inputs: PositiveInt  # pairs of tokens a model
+    num_seeds: PositiveInt
+
+    def runs(self, seeds: Sequence[int]) -> Iterator[Run]:
+        """List the models, the largest first."""
+        sizes = product(sorted(self.vocabularies, reverse=True), sorted(self.widths, reverse=True))
+        for (n, d), seed in product(sizes, seeds[: self.num_seeds]):
+            yield Run("initial_loss", "own", seed, {"n": n, "d": d, "inputs": self.inputs})
+            for sigma in self.sigmas:
+                yield Run("initial_loss", "constant", seed, {"n": n, "d": d, "inputs": self.inputs, "sigma": sigma})
 
 
 def measure_initial_loss(run: Run) -> Iterator[Measurement]:
@@ -32,7 +54,7 @@ def measure_initial_loss(run: Run) -> Iterator[Measurement]:
     j = (i + torch.from_numpy(generator.integers(1, n, size=inputs))) % n
     embedding = make_embedding(n, d, 1.0)
     unit = embedding.weight.detach().clone()
-    for name in OWN_SIGMA if run.arm == "own" else CONSTANT_SIGMA:
+    for name in ARMS[run.arm]:
         sigma = initial_sigma(n, d, name) if run.arm == "own" else run.config["sigma"]
         embedding.weight.data = unit * sigma
         yield Measurement("none", 0, f"{name}_loss_nats", _loss(name, embedding, i, j))

@@ -9,8 +9,6 @@ from paperkit.runs import Measurement, Run
 from replications.shared_embeddings.embedding import half_swap, rms_normalise, shuffle, signed_swap
 from replications.shared_embeddings.random_tables import drawn
 
-__all__ = ["MAPS", "measure_scores", "measure_self_logits"]
-
 WIDTH, TOKENS, DRAWS = 64, 20, 20_000
 
 
@@ -27,6 +25,15 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {
     "shuffle": lambda w: shuffle(w, 2),
     "shuffle_square": lambda w: shuffle(w, 8),
 }
+
+
+SCORES = ("tied", "half_swap", "signed_swap", "orthogonal")
+
+
+def runs() -> Iterator[Run]:
+    """List the rows of scores, and the maps."""
+    yield from (Run("scores", name, 0, {"row": row}) for name in SCORES for row in range(TOKENS))
+    yield from (Run("self_logits", name, 0, {}) for name in MAPS)
 
 
 def measure_scores(run: Run) -> Iterator[Measurement]:

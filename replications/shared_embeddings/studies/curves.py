@@ -6,24 +6,26 @@ a nat below the entropy of the token frequencies.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from paperkit.config import StrictModel
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.speeches import Split, token_stream, windows_at
+from paperkit.speeches import SpeechTraining, Split
 from paperkit.training import train, warmup_cosine
+from paperkit.tuning import LogRange, Search
 from replications.shared_embeddings.embedding import HEADS, ShuffleHead, initial_sigma, token_cross_entropy
-from replications.shared_embeddings.tasks.language_model import (
-    LanguageModel,
+from replications.shared_embeddings.studies.language_model import (
+    EvenWidth,
     Multiply,
     ScaledEmbedding,
-    evaluation_windows,
     factorise,
     make_gpt,
     unigram_entropy,
@@ -33,26 +35,24 @@ EARLY_STEPS, LATE_SHARE, WINDOW, BELOW_UNIGRAM_NATS = 40, 0.25, 10, 0.5
 BETAS = (0.9, 0.99)
 SUMMARIES = ("area_nats", "early_area_nats", "late_area_nats", "steps_to_threshold")
 # Heads of embedding.HEADS, and the untied model whose tables are factorised to the parameters of a shared one.
-ARMS = (*HEADS, "factorised")
+SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
+ARMS = (*SOURCE_ARMS, "signed_swap", "scaled", "learnable_scale", "factorised")
+# Searches with the seeds of their reports.
+Searches = Iterator[tuple[Search, Sequence[int]]]
 
 
-class Training(LanguageModel):
+class Training(SpeechTraining):
     """The task: model, horizon, what is looked at."""
 
-    batch: int = Field(ge=1)  # windows a step
-    steps: int = Field(ge=2)
-    warmup_steps: int = Field(ge=0)  # linear rise; half a cosine follows
+    width: EvenWidth
     positions: bool  # learned positions start at the embedding's standard deviation, or at 0
-    windows: int = Field(ge=1)  # in an evaluation, evenly spaced over a split
-    training_tokens: int = Field(ge=0)  # length of the training text from its start; 0 for all of it
+    windows: PositiveInt  # in an evaluation, evenly spaced over a split
+    training_tokens: NonNegativeInt  # length of the training text from its start; 0 for all of it
     evaluations: int = Field(ge=1, le=20)  # along the run, the last at its end
     curve: bool  # whether the training curve is reported, as means over parts of the run
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
-        if self.warmup_steps > self.steps - 2:
-            message = f"warmup_steps {self.warmup_steps} must be at most steps - 2 = {self.steps - 2}"
-            raise ValueError(message)
         if self.evaluations > self.steps:
             message = f"evaluations {self.evaluations} must be at most steps = {self.steps}"
             raise ValueError(message)
@@ -60,6 +60,41 @@ class Training(LanguageModel):
             message = f"training_tokens {self.training_tokens} must be 0 or at least two contexts, {2 * self.context}"
             raise ValueError(message)
         return self
+
+    @property
+    def text(self) -> Tensor:
+        """Tokens of the training text, or of the part of it that a run may see."""
+        return super().text[: self.training_tokens or None]
+
+
+class Curves(StrictModel):
+    """The training curves of all heads, the factorial and the factorised model (C6 to C8, C10, X3, X4, X7 to X9)."""
+
+    task: Training
+    num_trials: PositiveInt  # of each arm, a power of two
+    num_other_seeds: PositiveInt  # of the arms that are not the source's, and of the factorial
+
+    def searches(self, seeds: Sequence[int], lr: LogRange) -> Searches:
+        """List the arms."""
+        for arm in ARMS:
+            search = Search("curves", arm, self.task.model_dump(), {"lr": lr}, self.num_trials, "loss_nats")
+            yield search, seeds if arm in SOURCE_ARMS else seeds[: self.num_other_seeds]
+
+    def factorial(self, seeds: Sequence[int], lr: float) -> Iterator[Run]:
+        """List the cells between the tied head and small sigma; the arm says which of logits, input, step change."""
+        # With r = (log n) / sqrt(d), small sigma is the tied head with logits times r, input times r, and the table's
+        # learning rate divided by r (step 18 of the derivation). lr: half swap's, which is none of the corners'.
+        ratio = initial_sigma(self.task.vocabulary, self.task.width, "small_sigma") * math.sqrt(self.task.width)
+        settings = {**self.task.model_dump(), "curve": False, "lr": lr}
+        for seed in seeds[: self.num_other_seeds]:
+            for logits, inputs, step in product((0, 1), repeat=3):
+                factors = {
+                    "head": "tied",
+                    "logit_scale": ratio**logits,
+                    "input_scale": ratio**inputs,
+                    "table_lr_scale": ratio**-step,
+                }
+                yield Run("factorial", f"{logits}{inputs}{step}", seed, {**settings, "factors": factors})
 
 
 def measure_curve(run: Run) -> Iterator[Measurement]:
@@ -74,7 +109,7 @@ def measure_trial(run: Run) -> Iterator[Measurement]:
 
 def _measurements(run: Run, splits: tuple[Split, ...]) -> Iterator[Measurement]:
     """Yield losses of the splits at the end (loss_nats), at the best evaluation on validation, and the summaries."""
-    task, model = task_of(run), make_model(run)
+    task, model = Training.of(run.config), make_model(run)
     evaluated = [round(task.steps * part / task.evaluations) for part in range(1, task.evaluations + 1)]
     losses: list[float] = []
     found: dict[Split, list[float]] = {split: [] for split in splits}
@@ -85,7 +120,7 @@ def _measurements(run: Run, splits: tuple[Split, ...]) -> Iterator[Measurement]:
         losses.append(loss)
         if len(losses) in evaluated:
             for split in splits:
-                found[split].append(evaluate(model, task, split))
+                found[split].append(task.loss(model, split, task.windows))
     best = int(np.argmin(found["validation"]))
     for split in splits:
         yield Measurement(split, task.steps, "loss_nats", found[split][-1])
@@ -132,22 +167,12 @@ def curve_parts(losses: np.ndarray) -> dict[int, float]:
 
 def threshold_of(task: Training) -> float:
     """Return the loss in nats a token to reach: half a nat below the entropy of the token frequencies."""
-    return unigram_entropy(training_stream(task)) - BELOW_UNIGRAM_NATS
-
-
-def training_stream(task: Training) -> Tensor:
-    """Return the tokens of the training text, or of the part of it that a run may see."""
-    return token_stream("train", task.vocabulary)[: task.training_tokens or None]
-
-
-def task_of(run: Run) -> Training:
-    """Return the part of a run's configuration that is the task, checked."""
-    return Training(**{name: run.config[name] for name in Training.model_fields})
+    return unigram_entropy(task.text) - BELOW_UNIGRAM_NATS
 
 
 def make_model(run: Run) -> TinyGPT:
     """Make the model of an arm; arms of one seed share all initial numbers but for sigma and what is their own."""
-    task, factors = task_of(run), run.config.get("factors", {})
+    task, factors = Training.of(run.config), run.config.get("factors", {})
     torch.manual_seed(seeds_of(run.seed)[0])
     name = "untied" if run.arm == "factorised" else factors.get("head", run.arm)
     sigma = initial_sigma(task.vocabulary, task.width, name)
@@ -180,28 +205,9 @@ def make_optimizer(model: TinyGPT, config: Mapping[str, Any]) -> torch.optim.Opt
 def training(run: Run, model: TinyGPT) -> Iterator[float]:
     """Train with warm-up and half a cosine, arms of one seed on the same windows; yield each loss before its step."""
     # Gradients are not clipped: that would act on the heads differently, whose gradients differ in size at first.
-    task = task_of(run)
+    task = Training.of(run.config)
     optimizer = make_optimizer(model, run.config)
-    batches = batches_of(training_stream(task), task, seeds_of(run.seed)[1])
     schedule = warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps)
+    batches = task.batches(seeds_of(run.seed)[1])
     for step in train(model, batches, token_cross_entropy, optimizer, schedule=schedule):
         yield step.loss
-
-
-def batches_of(stream: Tensor, task: Training, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw windows uniformly with replacement, of shape (B, T); the same seed gives every arm the same windows."""
-    starts = np.random.default_rng(seed).integers(len(stream) - task.context, size=(task.steps, task.batch))
-    for row in starts:
-        yield windows_at(stream, row, task.context)
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, task: Training, split: Split) -> float:
-    """Return the loss in nats a token over evenly spaced windows of a split, the same windows for every run."""
-    # Leaves the model in evaluation mode.
-    model.eval()
-    inputs, targets = evaluation_windows(split, task, task.windows)
-    total = 0.0
-    for part, wanted in zip(inputs.split(64), targets.split(64), strict=True):
-        total += token_cross_entropy(model(part), wanted).item() * len(part)
-    return total / len(inputs)

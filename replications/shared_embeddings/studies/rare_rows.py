@@ -3,12 +3,13 @@
 The optimizer is the package lion-pytorch: a replication imports no other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 import torch
 from lion_pytorch import Lion
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from paperkit.config import StrictModel
@@ -19,7 +20,7 @@ ARMS = ("tied", "half_swap", "untied")
 CLASSES = ("unseen", "rare", "frequent")
 
 
-class RareRows(StrictModel):
+class Bigram(StrictModel):
     """The made-up text and the optimizer."""
 
     vocabulary: int = Field(ge=16, multiple_of=8)  # n; the last eighth never occurs, the one before is rare
@@ -29,6 +30,18 @@ class RareRows(StrictModel):
     rare_probability: float = Field(gt=0, lt=0.01)  # of each rare token
     lr: float = Field(gt=0)
     weight_decay: float = Field(gt=0)  # λ; the wall stands at 1/λ
+
+
+class RareRows(StrictModel):
+    """Rows of rare tokens under Lion (C9)."""
+
+    task: Bigram
+    num_seeds: PositiveInt
+
+    def runs(self, seeds: Sequence[int]) -> Iterator[Run]:
+        """List the models."""
+        for seed, arm in product(seeds[: self.num_seeds], ARMS):
+            yield Run("rare_rows", arm, seed, self.task.model_dump())
 
 
 def token_classes(vocabulary: int) -> dict[str, slice]:
@@ -44,7 +57,7 @@ def token_classes(vocabulary: int) -> dict[str, slice]:
 def measure_rare_rows(run: Run) -> Iterator[Measurement]:
     """Train a bigram model with Lion and look at the entries of the rows of each class, in shares of the wall 1/λ."""
     # Input rows; for an untied head also output rows.
-    task = RareRows(**run.config)
+    task = Bigram(**run.config)
     torch.manual_seed(run.seed)
     n, generator = task.vocabulary, np.random.default_rng(run.seed)
     embedding = make_embedding(n, task.width, initial_sigma(n, task.width, run.arm))
@@ -64,7 +77,7 @@ def measure_rare_rows(run: Run) -> Iterator[Measurement]:
             yield Measurement("none", task.steps, f"{prefix}{name}_rms", float(entries.square().mean().sqrt()))
 
 
-def draw_pairs(generator: np.random.Generator, task: RareRows, follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def draw_pairs(generator: np.random.Generator, task: Bigram, follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw a token and the next: in half of the cases by frequency, in the others by a fixed function."""
     # follows: the fixed function, shape (vocabulary,); where it leads to an unseen token, the token itself follows.
     inputs = draw_tokens(generator, task)
@@ -73,7 +86,7 @@ def draw_pairs(generator: np.random.Generator, task: RareRows, follows: np.ndarr
     return inputs, np.where(unseen, inputs, targets)
 
 
-def draw_tokens(generator: np.random.Generator, task: RareRows) -> np.ndarray:
+def draw_tokens(generator: np.random.Generator, task: Bigram) -> np.ndarray:
     """Draw tokens: frequent ones in proportion to 1/rank, rare ones with their probability."""
     classes = token_classes(task.vocabulary)
     probability = np.zeros(task.vocabulary)

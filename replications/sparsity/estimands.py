@@ -1,1 +1,0 @@
-"""Every number of claims.yaml is said there in place."""

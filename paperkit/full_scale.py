@@ -247,7 +247,7 @@ def main(
     if not fabric.is_global_zero:
         study(settings, session)
         return
-    deps = dependencies(module, params.relative_to(Path.cwd()), options.settings, ())
+    deps = dependencies([module], params.relative_to(Path.cwd()), options.settings, ())
     provenance = Provenance(
         f"{name}_paper",
         ["python", *sys.orig_argv[1:]],

@@ -1,28 +1,51 @@
-"""The checks of a derivation as runs of the experiment "identities"."""
+"""The checks of a derivation as runs of the experiment "identities": a stage executes all that its folder names."""
 
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from paperkit.checks import Check
+from paperkit.checks import Checks
 from paperkit.runs import Measurement, Run
 
-__all__ = ["measure_check"]
+__all__ = ["EXPERIMENT", "ChecksOf"]
+
+EXPERIMENT = "identities"
 
 
-def measure_check(run: Run, checks: Mapping[str, Callable[[], Check]]) -> Iterator[Measurement]:
-    """Execute one check of a derivation, and its negative control, as a run of experiment "identities".
+@dataclass(frozen=True)
+class ChecksOf:
+    """Executes the checks in `CHECKS` of a module, one a run.
 
-    Args:
-        run: Its arm names the check.
-        checks: All checks of the replication by name.
-
-    Yields:
-        The check's error ("max_error"), and the error of the deliberately wrong variant ("control_error").
+    Attributes:
+        module: Full name, for example "replications.lion.checks".
 
     Example:
-        >>> run = Run("identities", "half", 0, {})
-        >>> [m.value for m in measure_check(run, {"half": lambda: Check(0.5 - 1 / 2, 0.5 - 1 / 3)})]
-        [0.0, 0.16666666666666669]
+        >>> ChecksOf("replications.lion.checks").runs()[0]
+        Run(experiment='identities', arm='step_1_magnitude', seed=0, config={})
     """
-    check = checks[run.arm]()
-    yield Measurement("none", 0, "max_error", check.max_error)
-    yield Measurement("none", 0, "control_error", check.control_error)
+
+    module: str
+
+    def runs(self) -> Sequence[Run]:
+        """List a run for each check; its arm names the check.
+
+        Returns:
+            The runs, in the order of `CHECKS`.
+        """
+        return [Run(EXPERIMENT, name, 0, {}) for name in self._checks()]
+
+    def __call__(self, run: Run) -> Iterator[Measurement]:
+        """Execute a check and its negative control.
+
+        Args:
+            run: Its arm names the check.
+
+        Yields:
+            The check's error ("max_error"), and the error of the deliberately wrong variant ("control_error").
+        """
+        check = self._checks()[run.arm]()
+        yield Measurement("none", 0, "max_error", check.max_error)
+        yield Measurement("none", 0, "control_error", check.control_error)
+
+    def _checks(self) -> Checks:
+        return importlib.import_module(self.module).CHECKS

@@ -109,7 +109,8 @@ def _training_stage(root: Path, name: str, role: str) -> tuple[str, dict[str, An
             message = f"{folder}/{role}.py: main({key}={call.get(key)!r}); by its folder it is {wanted!r}"
             raise ConfigError(message)
     kind: Kind = getattr(stages_of, call.get("kind", "TRAINING"))
-    closure = import_closure(module)
+    modules = [module, *[f"replications.{name}.{kind.checks}"] * bool(kind.checks and has(root, name, kind.checks))]
+    closure = {imported for each in modules for imported in import_closure(each)}
     results = f"results/{name}" if role == "timing" else f"results/{stage}"
     tables = [kind.runs, *[TRIALS] * ("paperkit.tuning" in closure)]
     return stage, {

@@ -80,22 +80,6 @@ class Provenance:
         }
         self._wall, self._cpu = time.monotonic(), _cpu_s()
 
-    def has_made(self, path: Path) -> bool:
-        """Say whether the results beside a record are what this stage would make: same fingerprint, tables as written.
-
-        Args:
-            path: The record; it may be missing.
-
-        Returns:
-            Whether there is nothing to do.
-        """
-        if not path.exists():
-            return False
-        record = read_json(path)
-        files = {path.with_name(name): digest for name, digest in record.get("outs", {}).items()}
-        whole = all(file.exists() and file_md5(file) == digest for file, digest in files.items())
-        return record.get("fingerprint") == self._head["fingerprint"] and whole
-
     def write(
         self,
         path: Path,
@@ -131,11 +115,30 @@ class Provenance:
         write_json(path, record)
 
 
-def dependencies(module: str, params: Path, profile: str, tables: Iterable[str]) -> dict[str, str]:
+def is_made(record: Path, profile: str, deps: Mapping[str, str]) -> bool:
+    """Say whether results are what a stage would make: same fingerprint, tables as written.
+
+    Args:
+        record: Provenance beside the results; it may be missing.
+        profile: Profile of the stage.
+        deps: What the results would depend on, see `dependencies`.
+
+    Returns:
+        Whether there is nothing to do.
+    """
+    if not record.exists():
+        return False
+    made = read_json(record)
+    files = {record.with_name(name): digest for name, digest in made.get("outs", {}).items()}
+    whole = all(file.exists() and file_md5(file) == digest for file, digest in files.items())
+    return whole and made.get("fingerprint") == fingerprint(profile, deps, numerical_versions())
+
+
+def dependencies(modules: Iterable[str], params: Path, profile: str, tables: Iterable[str]) -> dict[str, str]:
     """Hash all that the numbers of a stage depend on, but for versions and kernels.
 
     Args:
-        module: Full name of the module that runs; what it imports of ours, directly or not, counts.
+        modules: Full names of the modules that run; what they import of ours, directly or not, counts.
         params: Its file of parameters, relative to the repository.
         profile: Block of it that is read.
         tables: Names of the data tables it reads.
@@ -143,7 +146,7 @@ def dependencies(module: str, params: Path, profile: str, tables: Iterable[str])
     Returns:
         Hash by path relative to the repository, see `content_hash`.
     """
-    code = [module_file(name).relative_to(Path.cwd()) for name in import_closure(module)]
+    code = {module_file(name).relative_to(Path.cwd()) for module in modules for name in import_closure(module)}
     data = [Path("data") / f"{name}.parquet" for name in tables]
     return {path.as_posix(): content_hash(path, profile) for path in sorted([*code, params, *data])}
 

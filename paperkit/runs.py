@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib.externals.loky import ProcessPoolExecutor, cpu_count
+from joblib.externals.loky import ProcessPoolExecutor, cpu_count, process_executor
 from tqdm import tqdm
 
 from paperkit.provenance import (
@@ -164,7 +164,8 @@ class Runner:
         """Execute the runs that are not kept yet, and return the measurements of all.
 
         Args:
-            measure: A module-level function from a run to its measurements; it runs in a worker process.
+            measure: A module-level function from a run to its measurements, or an object that is called as one and
+                names the `module` of its code; it runs in a worker process.
             runs: The grid; a run that stands in it twice is executed once.
 
         Returns:
@@ -231,9 +232,10 @@ class Runner:
         return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in finished["measurements"]]
 
     def _common_key(self, measure: Measure) -> dict[str, Any]:
+        module = getattr(measure, "module", measure.__module__)
         return {
-            "measure": f"{measure.__module__}.{measure.__qualname__}",
-            "code": code_hashes(measure.__module__),
+            "measure": f"{module}.{getattr(measure, '__qualname__', type(measure).__qualname__)}",
+            "code": code_hashes(module),
             "versions": numerical_versions(),
             "inputs": dict(self.inputs),
             "environment": self.environment,
@@ -306,6 +308,8 @@ def _prepare_worker(parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch  # not at the top: the parent process never computes
 
+    # A worker that has loaded a corpus does not leak. loky would end it, and with one worker then wait for ever.
+    process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
 

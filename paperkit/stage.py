@@ -5,15 +5,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from paperkit.config import StrictModel, read_profile
 from paperkit.datasets import data_hash
-from paperkit.provenance import Provenance, dependencies, module_file
+from paperkit.identities import ChecksOf
+from paperkit.provenance import Provenance, dependencies, is_made, module_file
 from paperkit.results import write_costs, write_runs, write_trials
-from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available_workers
+from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available_workers, execute
 
 TRIALS = "trials.csv"
 # Set by `make rerun`: run also where the results are of this very code.
@@ -40,6 +41,7 @@ class Kind:
 
     Attributes:
         params: File of parameters beside the module.
+        checks: Module beside it, whose `CHECKS` the stage executes if it is there; None for a kind that has none.
         runs: Name of the table of measurements.
         costs: Name of the table of what the runs took; None where that is what is measured.
         provenance: Name of the record of what it ran on.
@@ -49,6 +51,7 @@ class Kind:
     """
 
     params: str
+    checks: str | None
     runs: str
     costs: str | None
     provenance: str
@@ -57,9 +60,9 @@ class Kind:
     allocator: Mapping[str, str]
 
 
-TRAINING = Kind("params.yaml", "runs.csv", "costs.csv", "provenance.json", None, INSTRUCTION_SET, ALLOCATOR)
+TRAINING = Kind("params.yaml", "checks", "runs.csv", "costs.csv", "provenance.json", None, INSTRUCTION_SET, ALLOCATOR)
 # A clock reading has the machine to itself, and every library as its users have it: one process, no pins.
-TIMING = Kind("timing.yaml", "timings.csv", None, "timing_provenance.json", 1, {}, {})
+TIMING = Kind("timing.yaml", None, "timings.csv", None, "timing_provenance.json", 1, {}, {})
 
 
 def main(
@@ -72,7 +75,7 @@ def main(
     kind: Kind = TRAINING,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Run one stage from its command line (`--profile`, `--out`).
+    """Run one stage from its command line (`--profile`, `--out`): its experiment, then the checks of its derivation.
 
     Configuration and data are checked before anything is trained; result files are replaced only after the
     last run has ended, so that a refused configuration, a crash or a kill leaves the old results as they are.
@@ -97,17 +100,22 @@ def main(
     except (ValueError, FileNotFoundError) as error:
         message = f"{stage}: {error}"
         raise SystemExit(message) from error
-    deps = dependencies(module, params, options.profile, tables)
-    command = ["python", *sys.orig_argv[1:]]
-    provenance = Provenance(stage, command, options.profile, deps=deps, claims=params.with_name("claims.yaml"))
+    modules = modules_of(module, kind)
+    deps = dependencies(modules, params, options.profile, tables)
     record = options.out / kind.provenance
-    if provenance.has_made(record) and not os.environ.get(RERUN):
+    if is_made(record, options.profile, deps) and not os.environ.get(RERUN):
         print(f"{stage}: {options.out} is of this code, data, parameters and versions; nothing to do (see make rerun)")
         return
+    command = ["python", *sys.orig_argv[1:]]
+    provenance = Provenance(stage, command, options.profile, deps=deps, claims=params.with_name("claims.yaml"))
+    checks = [ChecksOf(name) for name in modules[1:]]
+    grids = [each.runs() for each in checks]  # now, since this imports them: an error comes before the training
     runner = Runner(
         stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set, kind.allocator
     )
     result = experiment(settings, runner)
+    identities = [row for check, grid in zip(checks, grids, strict=True) for row in execute(runner, check, grid)]
+    result = replace(result, runs=[*result.runs, *identities])
     kernels = runner.kernels
     runner.close()
     outs = publish(result, options.out, runs=kind.runs)
@@ -119,9 +127,24 @@ def main(
     runner.forget()
 
 
+def modules_of(module: str, kind: Kind) -> tuple[str, ...]:
+    """Name the modules whose code a stage runs.
+
+    Args:
+        module: Full name of the one that starts it.
+        kind: Of the stage.
+
+    Returns:
+        It, and the checks beside it where there are some.
+    """
+    if kind.checks is None or not module_file(module).with_name(f"{kind.checks}.py").is_file():
+        return (module,)
+    return (module, f"{module.rpartition('.')[0]}.{kind.checks}")
+
+
 def _parse(stage: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=stage, description=f"Run the stage {stage}.")
-    parser.add_argument("--profile", required=True, help="block of the parameter file: smoke, cpu or paper")
+    parser.add_argument("--profile", required=True, help="block of the parameter file")
     parser.add_argument("--out", required=True, type=Path, help="folder of the results")
     return parser.parse_args(arguments)
 

@@ -23,25 +23,29 @@ CONTRACTS = tuple(
 SECOND = {
     "__init__.py": "",
     "loss.py": "import torch\n",
-    "bound.py": "import numpy\n",
+    "bound.py": "from paperkit.checks import Check\nfrom paperkit.models import tiny_gpt\n",
+    "formula.py": "import numpy\n",
     "experiment.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
     "tasks/__init__.py": "",
+    "studies/__init__.py": "",
+    "studies/width.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
     "settings.py": "from paperkit import config\n\nCONFIG = config\n",
     "tasks/digits.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
     "timing.py": "from paperkit.runs import Run\n",
     "paper.py": "from paperkit.runs import Run\nfrom replications.second.tasks import digits\n",
     "pretrained.py": "from paperkit.runs import Run\n",
     "estimands.py": "from paperkit.statistics import holm\n",
-    "figures.py": "from paperkit.style import drawing\n",
+    "figures.py": "from paperkit.style import drawing\nfrom replications.second import formula\n",
     "test_loss.py": "from paperkit.tuning import select\nfrom replications.second import experiment, figures, loss\n",
 }
 ONLY_FOUR = "estimands and figures import only results, statistics, style and what estimands share"
 NO_TORCH = "estimands and figures need no torch"
-NOTHING_OF_OURS = "algorithms import nothing of paperkit"
+NOTHING_OF_OURS = "algorithms import nothing of paperkit but models"
+MODELS = "models import nothing of ours"
 NOBODY_BUILDS = "nobody imports what builds data"
 ONLY_DATASETS = "what builds data imports only datasets and config"
 PROTECTED = "nobody imports an experiment, a clock, pretrained arms, the paper's scale or figures"
-TASKS = "only what trains or reads a clock imports tasks and settings"
+TASKS = "only what trains or reads a clock imports studies, tasks and settings"
 BREAKS = [
     ("paperkit/claims/rules.py", "import replications", ["paperkit imports no replication"]),
     ("paperkit/history.py", "from replications.second import loss", ["paperkit imports no replication"]),
@@ -51,20 +55,22 @@ BREAKS = [
     ("build_data/ingest.py", "from replications.second import loss", [ONLY_DATASETS]),
     ("replications/second/loss.py", "import paperkit", [NOTHING_OF_OURS]),
     ("replications/second/loss.py", "from paperkit import results", [NOTHING_OF_OURS]),
-    ("replications/second/bound.py", "from paperkit.models import tiny_gpt", [NOTHING_OF_OURS]),
+    ("replications/second/bound.py", "from paperkit.identities import ChecksOf", [NOTHING_OF_OURS]),
+    ("paperkit/models/tiny_gpt.py", "from paperkit import config", [MODELS]),
     ("replications/second/loss.py", "def late():\n    import paperkit.training", [NOTHING_OF_OURS]),
     ("replications/second/__init__.py", "from paperkit.runs import Run", [NOTHING_OF_OURS]),
     ("replications/second/loss.py", "from replications.second.tasks import digits", [TASKS]),
     ("replications/second/loss.py", "from replications.second import settings", [TASKS]),
+    ("replications/second/loss.py", "from replications.second.studies import width", [TASKS]),
     ("replications/second/tasks/digits.py", "from replications.second import experiment", [PROTECTED]),
     ("replications/second/experiment.py", "from replications.second import paper", [PROTECTED]),
     ("replications/second/figures.py", "from paperkit.claims import read_claims", [ONLY_FOUR]),
     ("replications/second/estimands.py", "import paperkit.config", [ONLY_FOUR]),
-    ("replications/second/figures.py", "from replications.second import bound", [ONLY_FOUR]),
+    ("replications/second/figures.py", "from replications.second import bound", [ONLY_FOUR, NO_TORCH]),
     ("replications/second/figures.py", "import torch", [NO_TORCH]),
     ("replications/second/estimands.py", "from torch import nn", [NO_TORCH]),
     ("paperkit/statistics.py", "import torch", [NO_TORCH]),
-    ("replications/second/figures.py", "from replications.second import loss", [ONLY_FOUR, NO_TORCH]),
+    ("replications/second/figures.py", "from replications.second.studies import width", [ONLY_FOUR, NO_TORCH, TASKS]),
     ("replications/second/bound.py", "from replications.second import experiment", [PROTECTED]),
     ("replications/second/experiment.py", "from replications.second import timing", [PROTECTED]),
     ("replications/second/timing.py", "from replications.second import pretrained", [PROTECTED]),

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CALL = 'if __name__ == "__main__":\n    main(Config, run, stage="{stage}", module="replications.{module}"{more})\n'
 IMPORTS = {
     "replications.new.experiment": ("paperkit.stage", "paperkit.tuning", "replications.new.tasks.box"),
+    "replications.new.checks": ("paperkit.checks", "replications.new.bound"),
     "replications.new.estimands": ("paperkit.results", "replications.new.bound"),
     "replications.new.figures": ("paperkit.style", "replications.new.package"),
 }
@@ -45,7 +46,11 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "import_closure", lambda module: (module, *IMPORTS.get(module, ())))
     write(tmp_path, replication("bare") | replication("new", tables=', tables=["sotu"]'))
     write(
-        tmp_path, {f"replications/new/{file}.py": "" for file in ("estimands", "figures", "bound", "package/__init__")}
+        tmp_path,
+        {
+            f"replications/new/{file}.py": ""
+            for file in ("checks", "estimands", "figures", "bound", "package/__init__")
+        },
     )
     contents = f"root: index\nparts:\n- chapters:\n  # {BEGIN}\n  # {END}\n- chapters:\n  - file: cite\n"
     rows = f"Before.\n<!-- {BEGIN} -->\n| new | C2: short and plain | holds |\n<!-- {END} -->\nAfter.\n"
@@ -87,8 +92,9 @@ def test_every_module_that_runs_has_a_stage_and_dvc_reads_it(stages):
     [
         (
             "new",
-            "data/sotu.parquet paperkit/stage.py paperkit/tuning.py replications/new/experiment.py "
-            "replications/new/params.yaml replications/new/tasks/box.py",
+            "data/sotu.parquet paperkit/checks.py paperkit/stage.py paperkit/tuning.py replications/new/bound.py "
+            "replications/new/checks.py replications/new/experiment.py replications/new/params.yaml "
+            "replications/new/tasks/box.py",
         ),
         ("new_timing", "replications/new/timing.py replications/new/timing.yaml"),
         (

@@ -26,6 +26,7 @@ from paperkit.provenance import (
     content_hash,
     fingerprint,
     import_closure,
+    is_made,
     kernels_in_use,
     machine_class,
     module_file,
@@ -128,22 +129,20 @@ def test_claims_that_are_not_committed_have_no_commit(repository, state) -> None
 # What decides whether a stage has to run
 
 
-def test_a_stage_has_made_what_stands_beside_its_record_until_code_data_or_tables_change(repository) -> None:
+def test_what_stands_beside_a_record_is_made_until_code_data_or_tables_change(repository) -> None:
     Path("runs.csv").write_text("made")
     record(outs=["runs.csv"])
     path = Path("provenance.json")
 
-    def has_made(profile="cpu", deps=None) -> bool:
-        return Provenance("toy", [], profile, deps=deps or {"code.py": "0a"}).has_made(path)
-
-    assert has_made()
-    assert not has_made(profile="smoke")
-    assert not has_made(deps={"code.py": "0b"})
-    assert not Provenance("toy", [], "cpu", deps={"code.py": "0a"}).has_made(Path("missing.json"))
+    deps = {"code.py": "0a"}
+    assert is_made(path, "cpu", deps)
+    assert not is_made(path, "smoke", deps)
+    assert not is_made(path, "cpu", {"code.py": "0b"})
+    assert not is_made(Path("missing.json"), "cpu", deps)
     Path("runs.csv").write_text("edited by hand")
-    assert not has_made()
+    assert not is_made(path, "cpu", deps)
     Path("runs.csv").unlink()
-    assert not has_made()
+    assert not is_made(path, "cpu", deps)
 
 
 def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_another_does_not() -> None:

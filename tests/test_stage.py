@@ -319,6 +319,39 @@ def test_a_timing_stage_has_one_worker_no_pins_and_files_of_its_own(folder) -> N
     assert {name: text for name, text in committed().items() if name in OLD} == OLD
 
 
+HALF = """\
+from paperkit.checks import Check, by_name
+
+
+def half():
+    return Check(0.5 - 1 / 2, 0.2)
+
+
+CHECKS = by_name(half)
+"""
+
+
+def test_a_stage_ends_with_the_checks_beside_its_module_and_depends_on_them(folder) -> None:
+    files = {"__init__.py": "", "experiment.py": TOY, "checks.py": HALF, "claims.yaml": "schema: 1\n"}
+    files |= {"params.yaml": SOUND, "timing.yaml": SOUND}
+    (folder / "toy_package").mkdir()
+    for name, text in files.items():
+        (folder / "toy_package" / name).write_text(text)
+    stage(Experiment(runs=[row(0)]), module="toy_package.experiment")
+    runs = read_runs(Path("results/toy/runs.csv"))
+    errors = {"max_error": 0.0, "control_error": 0.2}
+    assert runs[runs["experiment"] == "identities"].set_index("metric")["value"].to_dict() == errors
+    assert len(runs) == 3
+    deps = read_json(Path("results/toy/provenance.json"))["deps"]
+    assert "toy_package/checks.py" in deps
+    (folder / "toy_package/checks.py").write_text(HALF.replace("1 / 2", "1 / 3"))
+    changed = Experiment()
+    stage(changed, module="toy_package.experiment")
+    assert len(changed.calls) == 1
+    stage(Experiment(trials=[]), module="toy_package.experiment", kind=TIMING)
+    assert "identities" not in set(read_runs(Path("results/toy/timings.csv"))["experiment"])
+
+
 def measure_seed(run: Run) -> Iterator[Measurement]:
     yield Measurement("none", 0, "pid_count", os.getpid())
 

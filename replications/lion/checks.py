@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from paperkit.checks import Check
+from paperkit.checks import Check, Checks
 from replications.lion import checks_of_arithmetic, checks_of_noise
 from replications.lion.optimizer import lion_update
 from replications.lion.trajectory import BETAS, GradientOf, given, largest, lion_maker, normal, trajectory
@@ -186,7 +186,7 @@ def state_bytes() -> Check:
     return Check(abs(lion / adamw - 0.5), abs(lion / sgd - 0.5))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
+CHECKS: Checks = {
     "step_1_magnitude": magnitude_of_update,
     "step_2_first_step": first_step,
     "step_3_signum": signum_with_equal_betas,

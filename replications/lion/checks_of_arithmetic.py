@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from paperkit.checks import Check
+from paperkit.checks import Check, Checks
 from replications.lion.optimizer import Lion, lion_update
 from replications.lion.trajectory import MakerOf, given, largest, lion_maker, normal, trajectory
 from replications.lion.variants import Tiger
@@ -262,7 +262,7 @@ def half_precision() -> Check:
     return Check(float(torch.cat(wrong).double().mean()), float(torch.cat(control).double().mean()))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
+CHECKS: Checks = {
     "step_12_sparse_rows": sparse_rows,
     "step_13_momentum_never_zero": momentum_reaches_zero,
     "step_13_stuck_momentum": momentum_stuck,

@@ -4,11 +4,9 @@ The closed forms and the simulations are in `noise`. Tolerances are percents her
 simulations have standard errors of at most about 1.5 %, with fixed seeds.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
-from paperkit.checks import Check
+from paperkit.checks import Check, Checks
 from replications.lion import noise
 
 __all__ = ["CHECKS"]
@@ -116,7 +114,7 @@ def batch_size() -> Check:
     return Check(_error(simulated, noise.mean_sign_of_batch(rho, np.array(sizes))), _error(simulated, square_root))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
+CHECKS: Checks = {
     "step_8_drift": drift,
     "step_8_heavy_tails": heavy_tails,
     "step_8_sparse_gradients": sparse_gradients,

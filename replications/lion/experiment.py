@@ -23,10 +23,8 @@ from replications.lion.tasks.digits import (
 from replications.lion.tasks.embedding import ARMS as EMBEDDING_ARMS
 from replications.lion.tasks.embedding import measure_embedding, measure_embedding_trial
 from replications.lion.tasks.identities import (
-    CHECKS,
     NOISES,
     measure_drift,
-    measure_identity,
     measure_noise,
     measure_portrait,
 )
@@ -189,14 +187,12 @@ def run_embedding(config: Config, runner: Runner) -> Tables:
 
 
 def run_derivation(config: Config, runner: Runner) -> Tables:
-    """Execute every check of the derivation, and simulate what its figures show."""
-    checks = [Run("identities", name, 0, {}) for name in CHECKS]
+    """Simulate what the figures of the derivation show."""
     shapes = [
         Run("noise", noise, seed, {}) for seed in config.study_seeds[: config.num_noise_seeds] for noise in NOISES
     ]
     drifts = [Run("drift", "gaussian", 0, {"rho": rho}) for rho in DRIFT_RHOS]
     runs = [
-        *execute(runner, measure_identity, checks),
         *execute(runner, measure_noise, shapes),
         *execute(runner, measure_drift, drifts),
         *execute(runner, measure_portrait, [Run("portrait", arm, 0, PORTRAIT) for arm in ARMS]),

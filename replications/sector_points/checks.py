@@ -5,7 +5,6 @@ Steps 1 to 4 and 8 are the post's; 5 to 7 and 9 are ours. In each control one in
 
 import itertools
 import math
-from collections.abc import Callable
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache
@@ -15,7 +14,7 @@ from numpy.polynomial.polynomial import polyadd, polyint, polymul, polyval
 from scipy.interpolate import BSpline
 from scipy.optimize import brentq, linprog
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.sector_points.sector import probability_gaps_below
 
 __all__ = ["CHECKS"]
@@ -199,10 +198,7 @@ def step_9_gumbel() -> Check:
     return Check(float(wrong / size), float(independent / size))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
-    check.__name__: check
-    for check in (
-        step_1_spacings, step_2_longest_gap, step_3_half_circle, step_4_sum_is_one, step_5_b_spline, stable_error,
-        step_6_error_bound, naive_error_where_it_matters, step_7_moments, step_8_wendel, step_9_gumbel,
-    )
-}  # fmt: skip
+CHECKS = by_name(
+    step_1_spacings, step_2_longest_gap, step_3_half_circle, step_4_sum_is_one, step_5_b_spline, stable_error,
+    step_6_error_bound, naive_error_where_it_matters, step_7_moments, step_8_wendel, step_9_gumbel,
+)  # fmt: skip

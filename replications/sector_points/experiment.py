@@ -10,10 +10,8 @@ from pydantic import Field
 from scipy.optimize import minimize_scalar
 
 from paperkit.config import StrictModel
-from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run, Runner, execute
 from paperkit.stage import Tables, main
-from replications.sector_points.checks import CHECKS
 from replications.sector_points.sector import probability_gaps_below, probability_in_sector
 
 THROWN = {4: 180, 6: 240, 12: 300, 30: 330}  # degrees by number of points
@@ -89,16 +87,10 @@ def run(config: Config, runner: Runner) -> Tables:
     ]
     studies = (
         (measure_thrown, thrown),
-        (measure_identity, [Run("identities", name, 0, {}) for name in CHECKS]),
         (measure_limit, [Run("limit", f"n_{n}", 0, {"n": n}) for n in config.limits]),
         (measure_curve, [Run("curve", f"n_{n}", 0, {"n": n}) for n in (3, 4, 6, 12, 30)]),
     )
     return Tables([row for measure, runs in studies for row in execute(runner, measure, runs)])
-
-
-def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute a check of the derivation."""
-    return measure_check(run, CHECKS)
 
 
 if __name__ == "__main__":

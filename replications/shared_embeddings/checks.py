@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from paperkit.checks import Check
+from paperkit.checks import Check, Checks
 from replications.shared_embeddings import checks_of_training
 from replications.shared_embeddings.embedding import (
     crossover_width,
@@ -226,7 +226,7 @@ def positions() -> Check:
     return Check(max(errors), min(controls))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
+CHECKS: Checks = {
     "step_1_norm": squared_norm,
     "step_1_as_written": accuracy_of_norm_as_written,
     "step_1_corrected": accuracy_of_norm,

@@ -7,7 +7,7 @@ from lion_pytorch import Lion
 from torch import Tensor
 from torch.nn import Parameter, functional
 
-from paperkit.checks import Check
+from paperkit.checks import Check, Checks
 from replications.shared_embeddings.embedding import (
     HEADS,
     half_swap,
@@ -185,7 +185,7 @@ def three_factors() -> Check:
     return Check(_largest(small - factors) / lr, _largest(small - control) / lr)
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
+CHECKS: Checks = {
     "step_9_symmetry": symmetry,
     "step_10_as_written": split_tables_as_written,
     "step_10_split_tables": split_tables,

@@ -20,10 +20,8 @@ from paperkit.tuning import LogRange, Search, Tuning, tune
 from replications.shared_embeddings.embedding import initial_sigma
 from replications.shared_embeddings.tasks.curves import Training, measure_curve, measure_trial
 from replications.shared_embeddings.tasks.identities import (
-    CHECKS,
     MAPS,
     TOKENS,
-    measure_identity,
     measure_scores,
     measure_self_logits,
 )
@@ -230,8 +228,7 @@ def lion(config: Config) -> Iterator[Run]:
 
 
 def derivation() -> Iterator[Run]:
-    """List the checks of the derivation, and what its figures show."""
-    yield from (Run("identities", name, 0, {}) for name in CHECKS)
+    """List what the figures of the derivation show."""
     yield from (Run("scores", name, 0, {"row": row}) for name in SCORES for row in range(TOKENS))
     yield from (Run("self_logits", name, 0, {}) for name in MAPS)
 
@@ -244,7 +241,6 @@ MEASURES: dict[str, Callable[[Run], Iterable[Measurement]]] = {
     "first_loss": measure_first_loss,
     "initial_loss": measure_initial_loss,
     "rare_rows": measure_rare_rows,
-    "identities": measure_identity,
     "scores": measure_scores,
     "self_logits": measure_self_logits,
 }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import entr, softmax
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.sparsity.indices import gini_density, hill_density, lorenz, power_mean_ratio, transfer_slope
 
 __all__ = ["CHECKS"]
@@ -325,12 +325,9 @@ def step_10_temperature() -> Check:
     return Check(*np.max(crossed, axis=0).tolist())
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
-    check.__name__: check
-    for check in (
-        step_1_scale_and_clones, step_2_robin_hood, robin_hood_as_written, step_3_rising_tide, step_4_bill_gates,
-        step_5_zeros_and_range, table_of_axioms, gini_alone, step_6_lorenz_order, step_6_without_continuity,
-        step_7_one_hot, step_8_signal_to_noise, signal_to_noise_as_written, step_9_renyi, step_9_orders_disagree,
-        step_10_crossing, step_10_temperature,
-    )
-}  # fmt: skip
+CHECKS = by_name(
+    step_1_scale_and_clones, step_2_robin_hood, robin_hood_as_written, step_3_rising_tide, step_4_bill_gates,
+    step_5_zeros_and_range, table_of_axioms, gini_alone, step_6_lorenz_order, step_6_without_continuity,
+    step_7_one_hot, step_8_signal_to_noise, signal_to_noise_as_written, step_9_renyi, step_9_orders_disagree,
+    step_10_crossing, step_10_temperature,
+)  # fmt: skip

@@ -14,10 +14,8 @@ from scipy.special import softmax
 from sklearn.datasets import load_digits
 
 from paperkit.config import StrictModel
-from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
 from paperkit.stage import Tables, main
-from replications.sparsity.checks import CHECKS
 from replications.sparsity.indices import gini_density, hill_density, lorenz, power_mean_ratio
 
 NUM_EQUATIONS, NUM_UNKNOWNS = 40, 128
@@ -65,7 +63,7 @@ def run(config: Config, runner: Runner) -> Tables:
         runner: Executes runs in worker processes.
 
     Returns:
-        Experiments spread_<k>, flat_<k>, signs_14, rows and identities; nothing is tuned here.
+        Experiments spread_<k>, flat_<k>, signs_14 and rows; nothing is tuned here.
     """
     studies = {f"spread_{k}": {"num_nonzeros": k, "decades": 1, "signs": False} for k in config.spread}
     studies |= {f"flat_{k}": {"num_nonzeros": k, "decades": 0, "signs": False} for k in config.flat}
@@ -83,17 +81,10 @@ def run(config: Config, runner: Runner) -> Tables:
     grid = [
         Run("rows", arm, seed, {**row, "images": config.images}) for seed in config.seeds for arm, row in rows.items()
     ]
-    identities = [Run("identities", name, 0, {}) for name in CHECKS]
     return Tables([
         *execute(runner, measure_recovery, problems),
         *execute(runner, measure_rows, grid),
-        *execute(runner, measure_identity, identities),
     ])
-
-
-def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check of the derivation."""
-    return measure_check(run, CHECKS)
 
 
 def measure_recovery(run: Run) -> Iterator[Measurement]:

@@ -17,13 +17,13 @@ S7 to S9 and the theorems are in `checks_of_theorems`, the corrections to the po
 Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from paperkit.checks import Check
+from paperkit.checks import Check, Checks, by_name
 from replications.wasserstein_bound import checks_of_corrections, checks_of_theorems
 from replications.wasserstein_bound.bound import log_growth
 from replications.wasserstein_bound.distances import quantile_distance
@@ -200,18 +200,15 @@ def step_s6_coupling() -> Check:
     return Check(max(errors), min(controls))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
-    **{
-        check.__name__: check
-        for check in (
-            step_s1_marginals,
-            step_s2_noise_cancels,
-            step_s3_pointwise,
-            step_s4_growth,
-            step_s5_gronwall,
-            step_s6_coupling,
-        )
-    },
+CHECKS: Checks = {
+    **by_name(
+        step_s1_marginals,
+        step_s2_noise_cancels,
+        step_s3_pointwise,
+        step_s4_growth,
+        step_s5_gronwall,
+        step_s6_coupling,
+    ),
     **checks_of_theorems.CHECKS,
     **checks_of_corrections.CHECKS,
 }

@@ -5,14 +5,12 @@ statement, and the control that of the statement as it stands in the source (or 
 corrected one holds).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.wasserstein_bound.bound import (
     log_growth,
     ode_lemma_bound,
@@ -195,15 +193,12 @@ def sde_is_not_always_nearer() -> Check:
     return Check(max(errors), controls[0])
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
-    check.__name__: check
-    for check in (
-        correction_1_ode_weight,
-        correction_2_sign_of_time,
-        correction_3_extra_term,
-        correction_4_weight_of_time,
-        correction_5_trained_loss,
-        kl_route_to_a_shift,
-        sde_is_not_always_nearer,
-    )
-}
+CHECKS = by_name(
+    correction_1_ode_weight,
+    correction_2_sign_of_time,
+    correction_3_extra_term,
+    correction_4_weight_of_time,
+    correction_5_trained_loss,
+    kl_route_to_a_shift,
+    sde_is_not_always_nearer,
+)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.wasserstein_bound.affine_cases import random_affine_cases
 from replications.wasserstein_bound.bound import (
     kl_upper_bound,
@@ -232,16 +232,13 @@ def growth_of_mixture() -> Check:
     return Check(max(errors), min(controls))
 
 
-CHECKS: dict[str, Callable[[], Check]] = {
-    check.__name__: check
-    for check in (
-        step_s7_corollary,
-        step_s8_prior_offset,
-        step_s9_conditional_loss,
-        theorem_t1_sde,
-        theorem_t4_every_noise,
-        theorem_t5_ode_lemma,
-        theorem_t7_kl,
-        growth_of_mixture,
-    )
-}
+CHECKS = by_name(
+    step_s7_corollary,
+    step_s8_prior_offset,
+    step_s9_conditional_loss,
+    theorem_t1_sde,
+    theorem_t4_every_noise,
+    theorem_t5_ode_lemma,
+    theorem_t7_kl,
+    growth_of_mixture,
+)

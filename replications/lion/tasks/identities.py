@@ -1,25 +1,18 @@
-"""The derivation as runs: each check with its control, and the simulated drift under noise of several shapes."""
+"""What the figures of the derivation show: the simulated drift under noise of several shapes."""
 
 from collections.abc import Iterator
 
 import torch
 
-from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run
-from replications.lion.checks import CHECKS
 from replications.lion.noise import NOISES, adamw_drift, lion_drift, simulated_drifts
 from replications.lion.tasks.arms import OPTIMIZERS
 
-__all__ = ["CHECKS", "NOISES", "measure_drift", "measure_identity", "measure_noise", "measure_portrait"]
+__all__ = ["NOISES", "measure_drift", "measure_noise", "measure_portrait"]
 
 # Mean over standard deviation: small enough that Lion's sign is still linear in it.
 SMALL_RHO = 0.02
 BETAS = (0.9, 0.99)
-
-
-def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute one check, the run's arm, and its negative control."""
-    return measure_check(run, CHECKS)
 
 
 def measure_noise(run: Run) -> Iterator[Measurement]:

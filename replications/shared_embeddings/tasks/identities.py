@@ -1,17 +1,15 @@
-"""The derivation as runs, and what its figures show: scores of a few tokens, and self-logits of many."""
+"""What the figures of the derivation show: scores of a few tokens, and self-logits of many."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from torch import Tensor
 
-from paperkit.identities import measure_check
 from paperkit.runs import Measurement, Run
-from replications.shared_embeddings.checks import CHECKS
 from replications.shared_embeddings.embedding import half_swap, rms_normalise, shuffle, signed_swap
 from replications.shared_embeddings.random_tables import drawn
 
-__all__ = ["CHECKS", "MAPS", "measure_identity", "measure_scores", "measure_self_logits"]
+__all__ = ["MAPS", "measure_scores", "measure_self_logits"]
 
 WIDTH, TOKENS, DRAWS = 64, 20, 20_000
 
@@ -29,11 +27,6 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {
     "shuffle": lambda w: shuffle(w, 2),
     "shuffle_square": lambda w: shuffle(w, 8),
 }
-
-
-def measure_identity(run: Run) -> Iterator[Measurement]:
-    """Execute the check that the arm names, and its negative control."""
-    return measure_check(run, CHECKS)
 
 
 def measure_scores(run: Run) -> Iterator[Measurement]:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.wasserstein_bound.bound import (
     kl_upper_bound,
     log_growth,
@@ -251,17 +251,14 @@ def mixture_offset_rise() -> Check:
     return Check(rises[0], rises[1])
 
 
-CLOSED_FORM_CHECKS = {
-    check.__name__: check
-    for check in (
-        shift_attains_bound,
-        growth_of_exact_score,
-        shift_slope,
-        conditional_bound_of_exact_score,
-        conditional_bound_corrected,
-        conditional_gap,
-        shared_noise_growth,
-        kl_of_almost_an_ode,
-        mixture_offset_rise,
-    )
-}
+CLOSED_FORM_CHECKS = by_name(
+    shift_attains_bound,
+    growth_of_exact_score,
+    shift_slope,
+    conditional_bound_of_exact_score,
+    conditional_bound_corrected,
+    conditional_gap,
+    shared_noise_growth,
+    kl_of_almost_an_ode,
+    mixture_offset_rise,
+)

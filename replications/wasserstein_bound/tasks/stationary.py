@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import brentq
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from paperkit.runs import Measurement, Run
 from replications.wasserstein_bound.bound import ode_lemma_bound, score_weight, wasserstein_upper_bound
 from replications.wasserstein_bound.gaussian import exact_score_growth, gaussian_distance, reverse_moments
@@ -128,19 +128,16 @@ def weight_derivative() -> Check:
     return Check(float(max(right)), float(min(wrong)))
 
 
-STATIONARY_CHECKS = {
-    check.__name__: check
-    for check in (
-        ode_with_full_weight,
-        ode_with_half_weight,
-        sde_is_nearer,
-        nearer_sampler_closed_form,
-        constant_of_plus_drift,
-        constant_of_minus_drift,
-        weight_increases,
-        weight_derivative,
-    )
-}
+STATIONARY_CHECKS = by_name(
+    ode_with_full_weight,
+    ode_with_half_weight,
+    sde_is_nearer,
+    nearer_sampler_closed_form,
+    constant_of_plus_drift,
+    constant_of_minus_drift,
+    weight_increases,
+    weight_derivative,
+)
 
 
 def measure_stationary_shift(run: Run) -> Iterator[Measurement]:

@@ -83,7 +83,7 @@ class SpeechModel(StrictModel):
             tied=tied,
         )  # fmt: skip
 
-    def evaluation_windows(self, split: Split, number: int) -> tuple[Tensor, Tensor]:
+    def even_windows(self, split: Split, number: int) -> tuple[Tensor, Tensor]:
         """Cut evenly spaced windows out of a split, the same ones for every run.
 
         Args:
@@ -106,7 +106,7 @@ class SpeechModel(StrictModel):
         Returns:
             Mean cross-entropy in nats a token.
         """
-        return mean_loss(model, *self.evaluation_windows(split, windows))
+        return mean_loss(model, *self.even_windows(split, windows))
 
 
 class SpeechTraining(SpeechModel):

@@ -33,6 +33,8 @@ OPTIMIZERS: dict[str, Callable[[Groups, float, tuple[float, float]], torch.optim
     "signum": _signum,
     "tiger": _tiger,
 }
+ARMS = ("adamw", "lion")
+VARIANTS = (*ARMS, "cautious_lion", "signum", "tiger")
 
 
 def make_optimizer(arm: str, model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:

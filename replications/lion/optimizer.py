@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from replications.lion.betas import LION_BETAS
 from replications.lion.kernel import Coefficients, TensorTriple, split_off_kernel
 
 __all__ = ["Lion", "SignOptimizer", "lion_update", "sign_"]
@@ -255,7 +256,7 @@ class Lion(SignOptimizer):
         self,
         params: ParamsT,
         lr: float | Tensor = 1e-4,
-        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.99),
+        betas: tuple[float | Tensor, float | Tensor] = LION_BETAS,
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
@@ -309,14 +310,14 @@ class Lion(SignOptimizer):
         self.warn_if_decay_flips_signs(group)
         triples, lr = self.gather(group), group["lr"]
         beta1, beta2 = map(float, group["betas"])
-        options = beta1, beta2, group["weight_decay"], group["maximize"], group["foreach"], group["fused"]
+        factors, kinds = (beta1, beta2, group["weight_decay"], group["maximize"]), (group["foreach"], group["fused"])
         if not torch.compiler.is_compiling():
-            _step(triples, lr, *options)
+            _step(triples, _coefficients(lr, *factors), *kinds)
         elif triples:
             if not isinstance(lr, Tensor):  # a product is what lets the compiler see a variable in a float
                 lr = torch.ones((), dtype=torch.float64).mul(lr)
             params, gradients, momenta = map(list, zip(*triples, strict=True))
-            _step_opaquely(params, gradients, momenta, lr, *options)
+            _step_opaquely(params, gradients, momenta, lr, *factors, *kinds)
 
 
 # A CUDA graph that the compiler makes would hold the rate fast; so it must leave this out.
@@ -336,22 +337,12 @@ def _step_opaquely(
     fused: bool | None,
 ) -> None:
     """`_step` as an operator that `torch.compile` does not look into, so that compiled steps round as others do."""
-    triples = list(zip(params, gradients, momenta, strict=True))
-    _step(triples, lr, beta1, beta2, weight_decay, maximize, foreach, fused)
-
-
-def _step(
-    triples: list[TensorTriple],
-    lr: float | Tensor,
-    beta1: float,
-    beta2: float,
-    weight_decay: float,
-    maximize: bool,
-    foreach: bool | None,
-    fused: bool | None,
-) -> None:
-    """One step on the tensors of a group, each in the implementation that suits it."""
     coefficients = _coefficients(lr, beta1, beta2, weight_decay, maximize)
+    _step(list(zip(params, gradients, momenta, strict=True)), coefficients, foreach, fused)
+
+
+def _step(triples: list[TensorTriple], coefficients: Coefficients, foreach: bool | None, fused: bool | None) -> None:
+    """One step on the tensors of a group, each in the implementation that suits it."""
     in_kernel, others = [], [_as_real(triple) for triple in triples]
     if fused or (fused is None and not foreach):
         in_kernel, others = split_off_kernel(others, required=bool(fused))

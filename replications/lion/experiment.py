@@ -1,4 +1,4 @@
-"""Lion against AdamW: the studies behind claims.yaml; `studies/` has settings, grid and measurements of each.
+"""Lion against AdamW: every study behind claims.yaml; each has its settings and its grid in a module of `studies/`.
 
 Every arm of a study gets the same number of trials from the same box of learning rate and weight decay; the
 validation loss at the reported horizon selects; the selected point is run again on fresh seeds, paired between arms.

@@ -321,14 +321,7 @@ class Tiger(_OneByOne):
         super().__init__(params, defaults)
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Refuse options outside their range.
-
-        Args:
-            options: Those of a group, defaults filled in.
-
-        Raises:
-            ValueError: If there is one.
-        """
+        """Refuse options outside their range."""
         super().check_options(options)
         steps, center = options["accumulation_steps"], options["center"]
         if not isinstance(steps, int) or steps < 1:

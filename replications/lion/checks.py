@@ -22,7 +22,7 @@ from paperkit.checks import Check, Checks, by_name
 from replications.lion import checks_of_arithmetic, checks_of_noise
 from replications.lion.betas import LION_BETAS
 from replications.lion.optimizer import lion_update
-from replications.lion.trajectory import GradientOf, given, largest, lion_maker, normal, trajectory
+from replications.lion.trajectory import GradientOf, given, largest, lion_maker, normal, small_network, trajectory
 
 __all__ = ["CHECKS", "box_bound"]
 
@@ -175,7 +175,7 @@ def state_bytes() -> Check:
     # AdamW's step counter of 4 bytes a tensor counts. Control: SGD with momentum, whose state is as large as Lion's.
 
     def num_bytes(optimizer_of: Callable[[list[Parameter]], torch.optim.Optimizer]) -> int:
-        params = [Parameter(torch.zeros(shape)) for shape in ((256, 64), (256,), (10, 256), (10,))]
+        params = small_network()
         for param in params:
             param.grad = torch.ones_like(param)
         optimizer = optimizer_of(params)

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from paperkit.checks import Check, by_name
 from replications.lion.betas import ADAMW_BETAS
 from replications.lion.optimizer import Lion, lion_update
-from replications.lion.trajectory import MakerOf, given, largest, lion_maker, normal, trajectory
+from replications.lion.trajectory import MakerOf, given, largest, lion_maker, normal, small_network, trajectory
 from replications.lion.variants import Tiger
 
 __all__ = ["CHECKS", "adamw_further_update", "ballistic_path", "rounds_to_itself", "stuck_units"]
@@ -195,7 +195,7 @@ def step_15_bytes_under_accumulation() -> Check:
 
 def _buffers_held(optimizer_of: MakerOf, steps_per_update: int) -> float:
     """Bytes of state and gradients after six micro-steps, over those of the weights; frees gradients after updates."""
-    params = [Parameter(torch.zeros(shape)) for shape in ((256, 64), (256,), (10, 256), (10,))]
+    params = small_network()
     optimizer = optimizer_of(params)
     for micro_step in range(1, ACCUMULATION_STEPS + 3):
         for param in params:

@@ -37,9 +37,7 @@ rotation_excess = partial(sweep_excess, experiment="rotation")
 noise_family_excess = partial(sweep_excess, experiment="noise_family")
 dimension_excess = partial(sweep_excess, experiment="dimension")
 mixture_excess = partial(sweep_excess, experiment="mixture")
-corollary_order = partial(
-    sweep_excess, experiment="affine", metric="corollary_shortfall", control="corollary_control"
-)  # fmt: skip
+corollary_order = partial(affine_excess, metric="corollary_shortfall", control="corollary_control")
 
 
 def kl_excess(runs: pd.DataFrame, experiment: str = "affine", control: str = "max_error") -> pd.DataFrame:
@@ -138,8 +136,7 @@ def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:
 def training_slope(runs: pd.DataFrame, log_of: Callable[[pd.DataFrame], pd.Series]) -> pd.Series:
     """Return the slope of a logarithm on log J along training, from step 100 on (C2b, C9, C13)."""
     # NaN where a network diverged.
-    table = _checkpoints(runs)
-    table = table[table.index.get_level_values("step") >= FIRST_STEP]
+    table = _checkpoints(runs, FIRST_STEP)
     return slopes(np.log(table["score_loss"]), log_of(table))
 
 
@@ -152,9 +149,8 @@ def supremum_share_ode(runs: pd.DataFrame) -> pd.Series:
     """Return the share of log(B / W2) of the ODE that is log(B / B_c) at the end of training (X1)."""
     # 1 where B_c is W2, above 1 where it is below (B_c carries the samplers' error of the pairs).
     end = _end_of_training(runs)
-    return _share(
-        end["log10_bound_w2_ode"], end["log10_averaged_bound_w2_ode"], np.log10(end["distance_w2_ode"])
-    )  # fmt: skip
+    log_distance = np.log10(end["distance_w2_ode"])
+    return _share(end["log10_bound_w2_ode"], end["log10_averaged_bound_w2_ode"], log_distance)
 
 
 def distance_ode_over_sde(runs: pd.DataFrame) -> pd.Series:
@@ -176,21 +172,19 @@ def learned_constant_at_horizon(runs: pd.DataFrame) -> pd.Series:
 
 def choice_by_bound_over_loss(runs: pd.DataFrame) -> pd.Series:
     """Return the log ratio of W2 (SDE): checkpoint of least bound over checkpoint of least J (X10)."""
+
     # From step 100 on. 0 where both choose the same, positive where the bound chooses the worse one.
-    table = _checkpoints(runs)
-    table = table[table.index.get_level_values("step") >= FIRST_STEP]
+    def chosen(of_seed: pd.DataFrame, criterion: str) -> float:
+        """Return log W2 of the SDE where a criterion is least."""
+        if of_seed[[criterion, "distance_w2_sde"]].isna().any(axis=None):
+            return float("nan")
+        return math.log(of_seed["distance_w2_sde"][of_seed[criterion].idxmin()])
+
     ratios = {
-        seed: _chosen(of_seed, "log10_bound_w2_sde") - _chosen(of_seed, "score_loss")
-        for seed, of_seed in table.groupby(level="seed")
+        seed: chosen(of_seed, "log10_bound_w2_sde") - chosen(of_seed, "score_loss")
+        for seed, of_seed in _checkpoints(runs, FIRST_STEP).groupby(level="seed")
     }
     return pd.Series(ratios, dtype=float, index=pd.Index(ratios, dtype=int))
-
-
-def _chosen(of_seed: pd.DataFrame, criterion: str) -> float:
-    """Return log W2 of the SDE where a criterion is least."""
-    if of_seed[[criterion, "distance_w2_sde"]].isna().any(axis=None):
-        return float("nan")
-    return math.log(of_seed["distance_w2_sde"][of_seed[criterion].idxmin()])
 
 
 # --- Networks in the plane: estimates ---------------------------------------------------------------------------
@@ -218,20 +212,16 @@ likelihood_weight_distance_change = partial(technique_distance_change, arm="like
 
 # --- Tables -----------------------------------------------------------------------------------------------------
 
+OF_A_SAMPLER = ("distance_w2", "log10_bound_w2", "log10_averaged_bound_w2")
 CHECKPOINT_METRICS = [
-    "score_loss",
-    "slope_at_horizon",
-    *(
-        f"{name}_{arm}"
-        for name in ("distance_w2", "log10_bound_w2", "log10_averaged_bound_w2")
-        for arm in ("ode", "sde")
-    ),
+    *("score_loss", "slope_at_horizon"),
+    *(f"{name}_{arm}" for name in OF_A_SAMPLER for arm in ("ode", "sde")),
 ]
 
 
-def _checkpoints(runs: pd.DataFrame) -> pd.DataFrame:
+def _checkpoints(runs: pd.DataFrame, first: int = 0) -> pd.DataFrame:
     """Return what was measured along training: index seed and step, one column a metric."""
-    rows = runs[(runs["experiment"] == "learned") & runs["metric"].isin(CHECKPOINT_METRICS)]
+    rows = runs[(runs["experiment"] == "learned") & runs["metric"].isin(CHECKPOINT_METRICS) & (runs["step"] >= first)]
     table = rows.pivot(index=["seed", "step"], columns="metric", values="value").astype(float)
     return table.reindex(columns=CHECKPOINT_METRICS)
 

@@ -56,9 +56,8 @@ def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
         left.plot(x, table["half_weight_bound_over_shift"], "--", color="black", label="bound with g²/2")
         left.plot(x, table["full_weight_bound_over_shift"], "-", color=COLOURS[3], label="bound with g²")
         for arm in ("ode", "sde"):
-            right.plot(
-                x, table[f"{arm}_w2_over_shift"], "o-", markersize=3, color=COLOUR[arm], label=f"W₂ of the {NAME[arm]}"
-            )
+            label = f"W₂ of the {NAME[arm]}"
+            right.plot(x, table[f"{arm}_w2_over_shift"], "o-", markersize=3, color=COLOUR[arm], label=label)
         for axes in (left, right):
             axes.axvline(CROSSING, color=NEUTRAL, linewidth=0.8, linestyle=":")
             axes.set(xlabel="β T (no unit)", ylabel="distance / shift of the score (x²)", ylim=(0, None))
@@ -80,15 +79,10 @@ def draw_weight(runs: pd.DataFrame, path: Path) -> None:
                 if table["log10_growth"].max() > 12:
                     continue  # off the scale of everything else; its value stands in the text
                 label = f"±{key[0]:g}, {key[1]:g}" if key[0] else "one Gaussian"
-                axes.plot(table["t"], table["log10_weight"], color=colour_of(number), label=label)
+                axes.plot(table["t"], table["log10_weight"], color=(*COLOURS, "black")[number], label=label)
                 number += 1
             axes.set(xlabel="time t of the noising (T = 1)", ylabel="log₁₀ (w I)", title=NAME[arm], ylim=(-5, None))
         panels[1].legend(title="modes, variance", fontsize=7)
-
-
-def colour_of(number: int) -> str:
-    """Return a colour of the palette, or black beyond it."""
-    return COLOURS[number] if number < len(COLOURS) else "black"
 
 
 def draw_sweep(runs: pd.DataFrame, path: Path) -> None:
@@ -141,9 +135,8 @@ def draw_mixtures(runs: pd.DataFrame, path: Path) -> None:
             of_arm = table.loc[arm]
             axes.plot(of_arm.index, of_arm["distance_w2"], "o-", color=COLOUR[arm], label=f"W₂, {NAME[arm]}")
             axes.plot(of_arm.index, 10 ** of_arm["log10_bound_w2"], "s--", color=COLOUR[arm], label=f"B, {NAME[arm]}")
-        axes.set(
-            yscale="log", xlabel="distance of the modes / standard deviation of one", ylabel="W₂ and B (units of x)"
-        )
+        axes.set(yscale="log", xlabel="distance of the modes / standard deviation of one")
+        axes.set_ylabel("W₂ and B (units of x)")
         axes.legend(ncols=2)
 
 
@@ -217,17 +210,9 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (left, right)):
         for arm in ("sde", "ode"):
             of_arm = offsets[offsets["arm"] == arm].pivot(index="x", columns="metric", values="value")
-            left.plot(
-                of_arm.index,
-                of_arm["offset_w2"],
-                "s--",
-                color=COLOUR[arm],
-                fillstyle="none",
-                label=f"B, {NAME[arm]}",
-            )
-            left.plot(
-                of_arm.index, of_arm["distance_w2"], "o", color=COLOUR[arm], markersize=3, label=f"W₂, {NAME[arm]}"
-            )
+            bound, found = {"fillstyle": "none", "label": f"B, {NAME[arm]}"}, {"label": f"W₂, {NAME[arm]}"}
+            left.plot(of_arm.index, of_arm["offset_w2"], "s--", color=COLOUR[arm], **bound)
+            left.plot(of_arm.index, of_arm["distance_w2"], "o", color=COLOUR[arm], markersize=3, **found)
             of_arm = steps[steps["arm"] == arm].sort_values("x")
             right.plot(of_arm["x"], of_arm["value"], "o-", color=COLOUR[arm], label=f"W₂, {NAME[arm]}")
         left.set(yscale="log", xlabel="horizon T", ylabel="distance (units of x)", title="start from N(0, 1)")
@@ -323,9 +308,8 @@ def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (left, right)):
         for number, (_, of_seed) in enumerate(table.groupby(level="seed")):
             of_seed = of_seed.droplevel("seed")
-            left.plot(
-                of_seed.index, of_seed["slope"], color=COLOURS[3], alpha=0.6, label=None if number else "network"
-            )
+            label = None if number else "network"
+            left.plot(of_seed.index, of_seed["slope"], color=COLOURS[3], alpha=0.6, label=label)
             if not number:
                 left.plot(of_seed.index, of_seed["exact_slope"], color="black", linewidth=1.5, label="exact score")
             for arm in ("sde", "ode"):

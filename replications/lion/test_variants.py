@@ -163,11 +163,6 @@ def test_signum_steps_along_the_sign_of_the_momentum_buffer_of_torch_sgd() -> No
         assert torch.equal((before - after).round(), sgd.state[peer]["momentum_buffer"].sign())
 
 
-def test_signum_takes_the_sign_after_the_average_was_updated() -> None:
-    direction, momentum = signum_update(torch.tensor([-1.0]), torch.tensor([0.5]), beta=0.5)
-    assert (direction.item(), momentum.item()) == (-1.0, -0.25)  # the sign before was +1
-
-
 # --- Tiger -----------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 import math
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import integrate, stats
 from replications.lion import noise
 from replications.lion.noise import NOISES
 from replications.lion.optimizer import Lion
+from replications.lion.test_optimizer import follow
 
 LIMITS = {  # betas: ratio of drifts and diffusion under Gaussian noise
     (0.9, 0.99): (6.73, 45.9),
@@ -193,22 +195,17 @@ def test_the_batch_law_is_lions_drift_without_momentum() -> None:
 # --- Simulations -----------------------------------------------------------------------------------------------
 
 
-def steps_of(optimizer, gradients):
+def steps_of(make, gradients):
     """What each step of an optimizer with learning rate 1 subtracts; shape (coordinates, steps)."""
-    (param,) = optimizer.param_groups[0]["params"]
-    steps = []
-    for gradient in torch.from_numpy(gradients).T:
-        before, param.grad = param.detach().clone(), gradient.clone()
-        optimizer.step()
-        steps.append(before - param.detach())
-    return torch.stack(steps, dim=1).numpy()
+    param = torch.nn.Parameter(torch.zeros(len(gradients), dtype=torch.float64))
+    values = follow(make([param], lr=1.0), param, list(torch.tensor(gradients.T)))
+    return -torch.stack([torch.zeros_like(values[0]), *values], dim=1).diff(dim=1).numpy()
 
 
 def test_the_simulated_updates_are_those_of_the_optimizers() -> None:
     gradients = np.random.default_rng(0).standard_normal((5, 200))
-    params = [torch.nn.Parameter(torch.zeros(5, dtype=torch.float64)) for _ in range(2)]
-    lion = Lion(params[:1], lr=1.0, betas=(0.95, 0.98), fused=False)
-    adamw = torch.optim.AdamW(params[1:], lr=1.0, betas=(0.9, 0.99), eps=0.0, weight_decay=0.0)
+    lion = partial(Lion, betas=(0.95, 0.98))
+    adamw = partial(torch.optim.AdamW, betas=(0.9, 0.99), eps=0.0, weight_decay=0.0)
     np.testing.assert_array_equal(np.sign(noise._interpolations(gradients, (0.95, 0.98))), steps_of(lion, gradients))
     np.testing.assert_allclose(noise._adamw_updates(gradients, (0.9, 0.99)), steps_of(adamw, gradients), atol=1e-12)
 

@@ -1,5 +1,6 @@
 import math
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from scipy import integrate, stats
 from replications.lion import noise
 from replications.lion.noise import NOISES
 from replications.lion.optimizer import Lion
+from replications.lion.test_optimizer import follow
 
-PAIRS = [(0.9, 0.99), (0.95, 0.98), (0.9, 0.9), (0.965, 0.965), (0.0, 0.99), (0.99, 0.0)]
+LIMITS = {  # betas: ratio of drifts and diffusion under Gaussian noise
+    (0.9, 0.99): (6.73, 45.9),
+    (0.95, 0.98): (7.40, 58.1),
+    (0.9, 0.9): (3.48, 13.3),
+    (0.965, 0.965): (5.98, 39.0),
+}
+PAIRS = [*LIMITS, (0.0, 0.99), (0.99, 0.0)]
 betas_strategy = st.tuples(st.floats(0, 0.99), st.floats(0, 0.99))
 rho_strategy = st.floats(-5, 5)
 
@@ -54,42 +62,30 @@ def test_drifts_are_odd_and_increase_between_minus_one_and_one(first, second, be
         assert drift(-high) == -drift(high)
 
 
-def test_the_ratio_of_drifts_falls_from_its_gaussian_limit_to_one() -> None:
-    rhos = np.geomspace(1e-4, 1e3, 200)
-    ratios = np.divide(noise.lion_drift(rhos, (0.9, 0.99)), noise.adamw_drift(rhos))
-    assert ratios[0] == pytest.approx(noise.gaussian_drift_ratio((0.9, 0.99)), rel=1e-5)
-    assert (np.diff(ratios) < 1e-15).all()
-    assert ratios[-1] == pytest.approx(1, abs=1e-6)
-
-
 @pytest.mark.parametrize("betas", [*PAIRS, (0.42, 0.9999), (0.43, 0.9999), (0.5, 0.9)])
-def test_the_ratio_of_drifts_falls_at_every_signal_only_if_s_squared_is_at_most_a_third(betas) -> None:
-    rhos = np.geomspace(1e-3, 1e2, 2000)
+def test_the_ratio_of_drifts_goes_to_one_and_falls_at_every_signal_only_if_s_squared_is_at_most_a_third(betas) -> None:
+    rhos = np.geomspace(1e-4, 1e3, 3000)
     ratios = np.divide(noise.lion_drift(rhos, betas), noise.adamw_drift(rhos))
+    assert (ratios[0], ratios[-1]) == pytest.approx((noise.gaussian_drift_ratio(betas), 1.0), rel=1e-5)
     falls = bool((np.diff(ratios) < 1e-13).all())
     assert falls == (noise.deviation_factor(betas) ** 2 <= 1 / 3)
 
 
-@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.95, 0.98), (0.9, 0.9)])
-def test_the_general_ratio_of_drifts_contains_the_gaussian_one(betas) -> None:
-    assert noise.drift_ratio("gaussian", betas) == pytest.approx(noise.gaussian_drift_ratio(betas), rel=1e-9)
+@pytest.mark.parametrize(("betas", "expected"), LIMITS.items())
+def test_the_limits_under_gaussian_noise(betas, expected) -> None:
+    ratio = noise.gaussian_drift_ratio(betas)
+    assert ratio == pytest.approx(expected[0], abs=5e-3)
+    assert noise.diffusion(betas) == pytest.approx(expected[1], abs=0.05)
+    assert noise.drift_ratio("gaussian", betas) == pytest.approx(ratio, rel=1e-9)
 
 
-def test_the_limits_of_the_card_hold_for_gaussian_noise() -> None:
-    ratios = [noise.gaussian_drift_ratio(betas) for betas in PAIRS[:4]]
-    assert ratios == pytest.approx([6.73, 7.40, 3.48, 5.98], abs=5e-3)
-    diffusions = [noise.diffusion(betas) for betas in PAIRS[:4]]
-    assert diffusions == pytest.approx([45.9, 58.1, 13.3, 39.0], abs=0.05)
-
-
-def test_the_ratio_of_rare_gradients_is_the_mean_over_what_the_memory_holds() -> None:
-    w, share = weights((0.9, 0.99), 2000), noise.SPARSE_SHARE
-    present = np.random.default_rng(0).random((20_000, len(w)), dtype=np.float32) < share
-    sums, root_squares = present @ w, np.sqrt(present @ np.square(w))
-    sparse = math.sqrt(2 / (math.pi * share)) * (sums / root_squares).mean()
-    impulsive = math.sqrt(2 * share / math.pi) * (1 / root_squares).mean()
-    assert noise.drift_ratio("sparse", (0.9, 0.99)) == pytest.approx(sparse, rel=0.01)
-    assert noise.drift_ratio("impulsive", (0.9, 0.99)) == pytest.approx(impulsive, rel=0.05)
+def test_the_ratio_under_impulses_is_the_mean_over_what_the_memory_holds() -> None:
+    w, share = weights((0.9, 0.99), 1500), noise.SPARSE_SHARE
+    present = np.random.default_rng(0).random((5000, len(w)), dtype=np.float32) < share
+    expected = math.sqrt(2 * share / math.pi) * (1 / np.sqrt(present @ np.square(w))).mean()
+    assert noise.drift_ratio("impulsive", (0.9, 0.99)) == pytest.approx(expected, rel=0.05)
+    assert math.isinf(noise.drift_ratio("impulsive", (0.95, 0.98)))  # this memory may hold no impulse
+    assert math.isfinite(noise.drift_ratio("sparse", (0.95, 0.98)))
 
 
 def sparse_ratio(present_noise, betas):
@@ -114,11 +110,11 @@ def test_the_ratio_of_rare_gradients_is_for_normal_noise_in_the_steps_that_have_
 
 @pytest.mark.parametrize("present_noise", ["gaussian", "laplace", "student_t3"])
 def test_the_ratio_of_rare_gradients_agrees_with_drawn_directions(present_noise) -> None:
-    # Each row is what the memory holds at one step; noise is used with both signs. Standard error about 1 %.
+    # Each row is what the memory holds at one step; noise is used with both signs. Standard error about 1.5 %.
     w, share, rho = weights((0.9, 0.99), 1500), noise.SPARSE_SHARE, 0.1
     rng = np.random.default_rng(3)
     signs = []
-    for _ in range(20):
+    for _ in range(10):
         present = rng.random((2000, len(w)), dtype=np.float32) < share
         size = int(present.sum())
         deviations = np.zeros(present.shape)
@@ -141,11 +137,6 @@ def test_the_characteristic_functions_belong_to_densities_of_variance_one(name, 
     for t in (0.3, 1.0, 4.0):
         direct, _ = integrate.quad(lambda x, t=t: 2 * density.pdf(x) * math.cos(t * x), 0, 200, limit=2000)
         assert noise.CHARACTERISTIC_FUNCTIONS[name](np.array(t)) == pytest.approx(direct, abs=1e-5)
-
-
-def test_the_ratio_is_infinite_where_the_memory_may_hold_no_impulse() -> None:
-    assert math.isinf(noise.drift_ratio("impulsive", (0.95, 0.98)))
-    assert math.isfinite(noise.drift_ratio("sparse", (0.95, 0.98)))
 
 
 @pytest.mark.parametrize("lag", [1, 10, 100])
@@ -204,22 +195,17 @@ def test_the_batch_law_is_lions_drift_without_momentum() -> None:
 # --- Simulations -----------------------------------------------------------------------------------------------
 
 
-def steps_of(optimizer, gradients):
+def steps_of(make, gradients):
     """What each step of an optimizer with learning rate 1 subtracts; shape (coordinates, steps)."""
-    (param,) = optimizer.param_groups[0]["params"]
-    steps = []
-    for gradient in torch.from_numpy(gradients).T:
-        before, param.grad = param.detach().clone(), gradient.clone()
-        optimizer.step()
-        steps.append(before - param.detach())
-    return torch.stack(steps, dim=1).numpy()
+    param = torch.nn.Parameter(torch.zeros(len(gradients), dtype=torch.float64))
+    values = follow(make([param], lr=1.0), param, list(torch.tensor(gradients.T)))
+    return -torch.stack([torch.zeros_like(values[0]), *values], dim=1).diff(dim=1).numpy()
 
 
 def test_the_simulated_updates_are_those_of_the_optimizers() -> None:
     gradients = np.random.default_rng(0).standard_normal((5, 200))
-    params = [torch.nn.Parameter(torch.zeros(5, dtype=torch.float64)) for _ in range(2)]
-    lion = Lion(params[:1], lr=1.0, betas=(0.95, 0.98), fused=False)
-    adamw = torch.optim.AdamW(params[1:], lr=1.0, betas=(0.9, 0.99), eps=0.0, weight_decay=0.0)
+    lion = partial(Lion, betas=(0.95, 0.98))
+    adamw = partial(torch.optim.AdamW, betas=(0.9, 0.99), eps=0.0, weight_decay=0.0)
     np.testing.assert_array_equal(np.sign(noise._interpolations(gradients, (0.95, 0.98))), steps_of(lion, gradients))
     np.testing.assert_allclose(noise._adamw_updates(gradients, (0.9, 0.99)), steps_of(adamw, gradients), atol=1e-12)
 
@@ -235,22 +221,20 @@ def test_gradients_have_the_mean_they_should_and_deviations_of_variance_one(name
         assert np.mean(mean != 0) == pytest.approx(noise.SPARSE_SHARE, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    ("name", "tolerance"), [("gaussian", 0.01), ("laplace", 0.01), ("student_t3", 0.03), ("sparse", 0.06)]
-)
+@pytest.mark.parametrize(("name", "tolerance"), [("gaussian", 0.01), ("sparse", 0.06)])
 def test_small_means_drift_at_the_ratio_of_the_closed_form(name, tolerance) -> None:
-    rho = 0.005  # and AdamW with b2 = 0.999 falls short of its limit by up to 4 %, for sparse gradients
+    # Heavy tails: step 8 of the derivation. AdamW with b2 = 0.999 falls short of its limit by up to 4 % if sparse.
+    rho = 0.005
     lion, adamw = noise.simulated_drifts(name, rho, num_steps=8000)
     assert lion / rho == pytest.approx(noise.drift_ratio(name, (0.9, 0.99)), rel=tolerance)
     assert lion / adamw == pytest.approx(noise.drift_ratio(name, (0.9, 0.99)), rel=tolerance + 0.01)
 
 
-def test_clear_signals_drift_alike_unless_gradients_are_rare() -> None:
-    for name in ("gaussian", "laplace", "student_t3", "impulsive"):
-        lion, adamw = noise.simulated_drifts(name, 10.0, num_coordinates=100, num_steps=1000)
-        assert lion / adamw == pytest.approx(1, abs=0.02)
-    lion, adamw = noise.simulated_drifts("sparse", 10.0, num_coordinates=400, num_steps=1000)
-    assert lion / adamw == pytest.approx(noise.SPARSE_SHARE**-0.5, rel=0.05)
+@pytest.mark.parametrize("name", NOISES)
+def test_clear_signals_drift_alike_unless_gradients_are_rare(name) -> None:
+    lion, adamw = noise.simulated_drifts(name, 10.0, num_coordinates=400, num_steps=1000)
+    expected = noise.SPARSE_SHARE**-0.5 if name == "sparse" else 1.0
+    assert lion / adamw == pytest.approx(expected, rel=0.05 if name == "sparse" else 0.02)
 
 
 def test_a_second_moment_of_short_memory_slows_adamw_on_sparse_gradients() -> None:

@@ -53,41 +53,30 @@ def changed_by(action, tensors):
     return [tensor for tensor, old in zip(tensors, before, strict=True) if not torch.equal(tensor, old)]
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    path = tmp_path_factory.mktemp("timing") / "timings.csv"
-    write_runs(path, timing.run(parse(timing.Config, TINY, source="test"), in_this_process).runs)
-    return read_runs(path)
+ARMS = [
+    *(("bandwidth", arm, "bytes_per_s") for arm in timing.SWEEPS),
+    *(("step_time", arm, metric) for arm in timing.IMPLEMENTATIONS for metric in ("step_s", "minimal_bytes")),
+    *(("training_step", arm, "training_step_s") for arm in timing.TRAINED),
+]
 
 
-def test_every_round_gives_one_positive_finite_number_for_each_arm_and_metric(rows):
-    expected = {
-        *(("bandwidth", arm, "bytes_per_s") for arm in timing.SWEEPS),
-        *(("step_time", arm, metric) for arm in timing.IMPLEMENTATIONS for metric in ("step_s", "minimal_bytes")),
-        *(("training_step", arm, "training_step_s") for arm in timing.TRAINED),
-    }
-    for number in range(TINY["rounds"]):
-        of_round = rows[rows["seed"] == number]
-        found = list(zip(of_round["experiment"], of_round["arm"], of_round["metric"], strict=True))
-        assert len(found) == len(expected)
-        assert set(found) == expected
-    assert set(rows["seed"]) == {0, 1}
-    assert all(math.isfinite(value) and value > 0 for value in rows["value"])
-
-
-def test_a_round_visits_every_arm_once_before_the_next_round_begins():
+def test_every_round_visits_every_arm_once_and_gives_one_positive_finite_number_for_each_metric(tmp_path):
     visited = []
 
     def runner(measure, visits):
-        visited.extend(visits)
-        return []
+        visited.extend((visit.seed, visit.experiment, visit.arm) for visit in visits)
+        return in_this_process(measure, visits)
 
-    timing.run(parse(timing.Config, TINY, source="test"), runner)
-    rounds = [visit.seed for visit in visited]
-    assert rounds == sorted(rounds)
-    first, second = ([(v.experiment, v.arm) for v in visited if v.seed == number] for number in (0, 1))
+    write_runs(tmp_path / "timings.csv", timing.run(parse(timing.Config, TINY, source="test"), runner).runs)
+    rows = read_runs(tmp_path / "timings.csv")
+    found = sorted(zip(rows["seed"], rows["experiment"], rows["arm"], rows["metric"], strict=True))
+    assert found == sorted((number, *arm) for number in (0, 1) for arm in ARMS)
+    assert all(math.isfinite(value) and value > 0 for value in rows["value"])
+    # A round ends before the next one begins, and all visit the arms in one order.
+    first, second = ([visit[1:] for visit in visited if visit[0] == number] for number in (0, 1))
+    assert visited == [*((0, *arm) for arm in first), *((1, *arm) for arm in first)]
     assert first == second
-    assert len(set(first)) == len(first) == len(timing.SWEEPS) + len(timing.IMPLEMENTATIONS) + len(timing.TRAINED)
+    assert len(set(first)) == len(first)
 
 
 def test_warmup_is_not_timed_and_the_number_is_the_median_of_the_repetitions(monkeypatch):

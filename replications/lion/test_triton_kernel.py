@@ -13,20 +13,17 @@ from torch.nn import Parameter
 from replications.lion import kernel as kernel_module
 from replications.lion import triton_kernel as module
 from replications.lion.optimizer import Lion, _coefficients, _step_one
+from replications.lion.test_optimizer import FOR_LOOP, FUSED, assert_a_later_backward_pass_is_refused, bits, bits_of
 
 triton = pytest.importorskip("triton")
 
 BLOCK = 16  # elements, in the interpreter, which takes a millisecond a block
 SHAPES = [(), (0,), (BLOCK - 1,), (BLOCK,), (BLOCK + 1,), (3, 5, 7), (0,)]
-COEFFICIENTS = _coefficients(1e-2, 0.9, 0.99, 0.1, maximize=False)
+CARD_SHAPES = [(), (0,), (1,), (1023,), (1024,), (1025,), (300, 257), (2, 3, 4, 5)]
+DOWN, UP = (_coefficients(1e-2, 0.9, 0.99, 0.1, maximize) for maximize in (False, True))
+RATE = torch.tensor(1e-2, dtype=torch.float64)
 
 Triple = tuple[Tensor, Tensor, Tensor]
-
-
-def bits(tensors: list[Tensor]) -> list[bytes]:
-    """Values as bytes, each NaN the same one: which NaN comes out depends on the processor."""
-    wide = [tensor.detach().cpu().double() for tensor in tensors]
-    return [torch.where(tensor.isnan(), torch.nan, tensor).numpy().tobytes() for tensor in wide]
 
 
 def random_tensors(shapes: list[tuple[int, ...]], dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
@@ -40,16 +37,34 @@ def random_tensors(shapes: list[tuple[int, ...]], dtype: torch.dtype, seed: int 
     return tensors
 
 
-def random_triples(dtype: torch.dtype, shapes: list[tuple[int, ...]] = SHAPES) -> list[Triple]:
-    return list(zip(*(random_tensors(shapes, dtype, seed) for seed in range(3)), strict=True))
-
-
-def copies(triples: list[Triple]) -> list[Triple]:
-    return [(param.clone(), gradient, momentum.clone()) for param, gradient, momentum in triples]
+def random_triples(dtype: torch.dtype) -> list[Triple]:
+    return list(zip(*(random_tensors(SHAPES, dtype, seed) for seed in range(3)), strict=True))
 
 
 def results(triples: list[Triple]) -> list[bytes]:
     return bits([tensor for param, _, momentum in triples for tensor in (param, momentum)])
+
+
+def make(device: str, dtype: torch.dtype, shapes: list[tuple[int, ...]], **options) -> tuple[list[Parameter], Lion]:
+    params = [Parameter(torch.nan_to_num(tensor).to(device)) for tensor in random_tensors(shapes, dtype)]
+    return params, Lion(params, **{"lr": 1e-2, "weight_decay": 0.1, **options})
+
+
+def give_gradients(params: list[Parameter], seed: int) -> None:
+    """Into the same memory, as a CUDA graph needs it."""
+    shapes = [tuple(param.shape) for param in params]
+    for param, gradient in zip(params, random_tensors(shapes, params[0].dtype, seed), strict=True):
+        if param.grad is None:
+            param.grad = torch.zeros_like(param)
+        param.grad.copy_(torch.nan_to_num(gradient))
+
+
+def take_steps(params: list[Parameter], optimizer: Lion, num_steps: int, lr_factor: float = 1.0) -> list[bytes]:
+    for seed in range(num_steps):
+        give_gradients(params, seed)
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] *= lr_factor
+    return bits_of(params, optimizer)
 
 
 # --- In the interpreter ----------------------------------------------------------------------------------------
@@ -78,15 +93,20 @@ def lion_in_triton(interpreter, monkeypatch) -> None:
 
 @pytest.mark.usefixtures("interpreter")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("maximize", [False, True])
-def test_the_kernel_gives_the_bits_of_plain_torch(dtype, maximize) -> None:
-    triples = random_triples(dtype)
-    expected = copies(triples)
-    coefficients = _coefficients(1e-2, 0.9, 0.99, 0.1, maximize)
+@pytest.mark.parametrize(
+    ("coefficients", "as_floats"),
+    [
+        pytest.param(DOWN, DOWN, id="down"),
+        pytest.param(UP, UP, id="up"),
+        pytest.param((*DOWN[:4], 1 - RATE * 0.1, -RATE), DOWN, id="rate on the device"),
+    ],
+)
+def test_the_kernel_gives_the_bits_of_plain_torch(dtype, coefficients, as_floats) -> None:
+    triples, expected = random_triples(dtype), random_triples(dtype)
     for _ in range(3):
         module.step_in_triton(triples, coefficients)
         for triple in expected:
-            _step_one(triple, coefficients)
+            _step_one(triple, as_floats)
     assert results(triples) == results(expected)
     assert results(triples) != results(random_triples(dtype))
 
@@ -95,9 +115,9 @@ def test_the_kernel_gives_the_bits_of_plain_torch(dtype, maximize) -> None:
 def test_bfloat16_is_computed_in_float32_and_rounded_at_the_end() -> None:
     triples = random_triples(torch.bfloat16)
     expected = [tuple(tensor.float() for tensor in triple) for triple in triples]
-    module.step_in_triton(triples, COEFFICIENTS)
+    module.step_in_triton(triples, DOWN)
     for triple in expected:
-        _step_one(triple, COEFFICIENTS)
+        _step_one(triple, DOWN)
         for tensor in triple:  # the interpreter cuts the last 16 bits off, where a GPU rounds to the nearest
             tensor.view(torch.int32).bitwise_and_(-(2**16))
     assert results(triples) == results(expected)
@@ -106,46 +126,26 @@ def test_bfloat16_is_computed_in_float32_and_rounded_at_the_end() -> None:
 @pytest.mark.usefixtures("lion_in_triton")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_lion_in_the_kernel_follows_lion_in_plain_torch(dtype) -> None:
-    outcomes = []
-    for options in ({"fused": True}, {"foreach": False, "fused": False}):
-        params = [Parameter(torch.nan_to_num(tensor)) for tensor in random_tensors(SHAPES, dtype)]
-        optimizer = Lion(params, lr=0.5, weight_decay=0.1, **options)
-        for seed in range(5):
-            for param, gradient in zip(params, random_tensors(SHAPES, dtype, seed), strict=True):
-                param.grad = gradient
-            optimizer.step()
-            optimizer.param_groups[0]["lr"] *= 0.7
-        outcomes.append(bits([*params, *(state["exp_avg"] for state in optimizer.state.values())]))
+    outcomes = [
+        take_steps(*make("cpu", dtype, SHAPES, lr=0.5, **options), num_steps=5, lr_factor=0.7)
+        for options in (FUSED, FOR_LOOP)
+    ]
     assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.usefixtures("interpreter")
 def test_one_launch_updates_all_tensors(monkeypatch) -> None:
-    launches = []
-    kernel = module._compiled_kernel()
+    launches, kernel = [], module._compiled_kernel()
+
+    class Counting:
+        def __getitem__(self, grid: tuple[int, ...]):
+            launches.append(grid)
+            return kernel[grid]
+
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_compiled_kernel", lambda: Counting(kernel, launches))
-        module.step_in_triton(random_triples(torch.float32), COEFFICIENTS)
+        patch.setattr(module, "_compiled_kernel", Counting)
+        module.step_in_triton(random_triples(torch.float32), DOWN)
     assert launches == [(sum(-(-torch.Size(shape).numel() // BLOCK) for shape in SHAPES),)]
-
-
-class Counting:
-    def __init__(self, kernel, launches: list[tuple[int, ...]]) -> None:
-        self.kernel, self.launches = kernel, launches
-
-    def __getitem__(self, grid: tuple[int, ...]):
-        self.launches.append(grid)
-        return self.kernel[grid]
-
-
-@pytest.mark.usefixtures("interpreter")
-def test_a_rate_on_the_device_gives_the_bits_of_a_float() -> None:
-    triples = random_triples(torch.float32)
-    expected = copies(triples)
-    lr = torch.tensor(1e-2, dtype=torch.float64)
-    module.step_in_triton(triples, (*COEFFICIENTS[:4], 1 - lr * 0.1, -lr))
-    module.step_in_triton(expected, COEFFICIENTS)
-    assert results(triples) == results(expected)
 
 
 @pytest.mark.usefixtures("interpreter")
@@ -162,12 +162,7 @@ def test_nothing_beyond_the_tensor_is_written(offset, size) -> None:
 
 @pytest.mark.usefixtures("lion_in_triton")
 def test_a_backward_pass_through_weights_that_a_step_changed_is_an_error() -> None:
-    weight, entry = Parameter(torch.ones(3)), torch.ones(3, requires_grad=True)
-    loss = (weight * entry).sum()
-    loss.backward(retain_graph=True)
-    Lion([weight], fused=True).step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
+    assert_a_later_backward_pass_is_refused(Lion)
 
 
 def test_a_table_written_by_value_equals_one_that_is_copied() -> None:
@@ -231,44 +226,20 @@ def test_the_compiled_kernel_loads_and_stores_16_bytes_at_once(dtype) -> None:
 # --- On a card -------------------------------------------------------------------------------------------------
 
 on_a_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-CARD_SHAPES = [(), (0,), (1,), (1023,), (1024,), (1025,), (300, 257), (2, 3, 4, 5)]
-
-
-def make(device: str, dtype: torch.dtype, **options) -> tuple[list[Parameter], Lion]:
-    params = [Parameter(torch.nan_to_num(tensor).to(device)) for tensor in random_tensors(CARD_SHAPES, dtype)]
-    return params, Lion(params, **{"lr": 1e-2, "weight_decay": 0.1, **options})
-
-
-def give_gradients(params: list[Parameter], seed: int) -> None:
-    """Into the same memory, as a CUDA graph needs it."""
-    for param, gradient in zip(params, random_tensors(CARD_SHAPES, params[0].dtype, seed), strict=True):
-        if param.grad is None:
-            param.grad = torch.zeros_like(param)
-        param.grad.copy_(torch.nan_to_num(gradient))
-
-
-def outcome(params: list[Parameter], optimizer: Lion) -> list[bytes]:
-    return bits([*params, *(optimizer.state[param]["exp_avg"] for param in params)])
 
 
 @on_a_card
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_50_steps_on_a_card_give_the_bits_of_the_cpu(dtype) -> None:
-    outcomes = []
-    for device, options in (("cuda", {"fused": True}), ("cpu", {})):
-        params, optimizer = make(device, dtype, **options)
-        for seed in range(50):
-            give_gradients(params, seed)
-            optimizer.step()
-        outcomes.append(outcome(params, optimizer))
-    assert outcomes[0] == outcomes[1]
+    on_card = take_steps(*make("cuda", dtype, CARD_SHAPES, **FUSED), num_steps=50)
+    assert on_card == take_steps(*make("cpu", dtype, CARD_SHAPES), num_steps=50)
 
 
 @on_a_card
 @pytest.mark.parametrize("of_lr", [float, lambda lr: torch.tensor(lr, device="cuda")], ids=["float", "tensor"])
 def test_a_cuda_graph_replays_the_step(of_lr) -> None:
-    params, optimizer = make("cuda", torch.float32, lr=of_lr(1e-2))
-    peers, peer = make("cpu", torch.float32)
+    params, optimizer = make("cuda", torch.float32, CARD_SHAPES, lr=of_lr(1e-2))
+    peers, peer = make("cpu", torch.float32, CARD_SHAPES)
     give_gradients(params, 0)
     optimizer.step()
     graph = torch.cuda.CUDAGraph()
@@ -284,13 +255,13 @@ def test_a_cuda_graph_replays_the_step(of_lr) -> None:
         graph.replay()
         give_gradients(peers, seed)
         peer.step()
-    assert outcome(params, optimizer) == outcome(peers, peer)
+    assert bits_of(params, optimizer) == bits_of(peers, peer)
 
 
 @on_a_card
 @pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
 def test_a_capture_before_the_first_step_is_refused() -> None:
-    params, optimizer = make("cuda", torch.float32)
+    params, optimizer = make("cuda", torch.float32, CARD_SHAPES)
     give_gradients(params, 0)
     graph = torch.cuda.CUDAGraph()
     with pytest.raises(RuntimeError, match="take one step before the capture"), torch.cuda.graph(graph):

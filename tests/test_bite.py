@@ -69,7 +69,7 @@ def identity_bites(test: IdentityTest, checks: pd.DataFrame) -> bool:
 
 
 @pytest.mark.parametrize(("name", "claim_id"), judged_claims())
-def test_every_test_of_a_claim_would_get_another_word_from_other_data(name: str, claim_id: str) -> None:
+def test_every_test_of_a_claim_would_get_another_word_from_other_data(name, claim_id):
     claim = next(claim for claim in claims_of(name) if claim.id == claim_id)
     runs = runs_of(name, "timings.csv" if claim.kind == "timing" else "runs.csv")
     estimands = load_estimands(f"replications.{name}.estimands", [claim])
@@ -111,7 +111,7 @@ def equivalent(margin: float) -> EquivalenceTest:
     "test", [effect(), effect(margin=None), effect(bound=0.42), within(0.4, 0.6), equivalent(0.1)]
 )
 @pytest.mark.parametrize("values", [SHARES, -SHARES, NOT_RUN, SHARES.where(SHARES > 0.4)])
-def test_an_honest_rule_bites(test: SeedTest, values: pd.Series) -> None:
+def test_an_honest_rule_bites(test, values):
     assert bites(test, values)
 
 
@@ -126,11 +126,11 @@ def test_an_honest_rule_bites(test: SeedTest, values: pd.Series) -> None:
         equivalent(1e6),
     ],
 )
-def test_a_rule_that_nothing_could_break_is_caught(test: SeedTest) -> None:
+def test_a_rule_that_nothing_could_break_is_caught(test):
     assert not bites(test, SHARES)
 
 
-def test_an_identity_whose_judge_is_blind_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_identity_whose_judge_is_blind_is_caught(monkeypatch):
     test = IdentityTest(estimand="algebra", rule="identity", tolerance=1e-12)
     checks = pd.DataFrame({"max_error": [1e-15], "control_error": [0.5]})
     assert identity_bites(test, checks)

@@ -80,11 +80,11 @@ def is_dirty() -> bool | None:
     return record()["dirty"]
 
 
-def test_the_record_has_exactly_the_fields_of_the_design(repository) -> None:
+def test_the_record_has_exactly_the_fields_of_the_design(repository):
     assert set(record()) == FIELDS
 
 
-def test_the_record_says_what_it_was_told(repository) -> None:
+def test_the_record_says_what_it_was_told(repository):
     written = record()
     assert (written["stage"], written["profile"]) == ("toy", "cpu")
     assert written["command"] == "python -m toy --profile cpu"
@@ -93,14 +93,14 @@ def test_the_record_says_what_it_was_told(repository) -> None:
     assert written["cores"] == os.cpu_count()
 
 
-def test_the_record_has_the_hash_of_the_lock_and_of_what_was_made(repository) -> None:
+def test_the_record_has_the_hash_of_the_lock_and_of_what_was_made(repository):
     Path("runs.csv").write_text("made")
     written = record(outs=["runs.csv"])
     assert written["lock_sha256"] == hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
     assert written["outs"] == {"runs.csv": hashlib.md5(b"made").hexdigest()}
 
 
-def test_commit_and_claims_are_those_at_the_start(repository) -> None:
+def test_commit_and_claims_are_those_at_the_start(repository):
     (repository / "claims.yaml").write_text("schema: 1\n")
     git(repository, "add", "--all")
     git(repository, "commit", "--quiet", "--message", "claims")
@@ -115,7 +115,7 @@ def test_commit_and_claims_are_those_at_the_start(repository) -> None:
 
 
 @pytest.mark.parametrize("state", ["never committed", "changed since"])
-def test_claims_that_are_not_committed_have_no_commit(repository, state) -> None:
+def test_claims_that_are_not_committed_have_no_commit(repository, state):
     claims = repository / "claims.yaml"
     claims.write_text("schema: 1\n")
     if state == "changed since":
@@ -128,7 +128,7 @@ def test_claims_that_are_not_committed_have_no_commit(repository, state) -> None
 # What decides whether a stage has to run
 
 
-def test_a_stage_has_made_what_stands_beside_its_record_until_code_data_or_tables_change(repository) -> None:
+def test_a_stage_has_made_what_stands_beside_its_record_until_code_data_or_tables_change(repository):
     Path("runs.csv").write_text("made")
     record(outs=["runs.csv"])
     path = Path("provenance.json")
@@ -146,7 +146,7 @@ def test_a_stage_has_made_what_stands_beside_its_record_until_code_data_or_table
     assert not has_made()
 
 
-def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_another_does_not() -> None:
+def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_another_does_not():
     versions = {"numpy": "2.4.6", "torch": "2.13.0+cpu", "tqdm": "1"}
     known = fingerprint("cpu", {"code.py": "0a"}, versions)
     assert fingerprint("cpu", {"code.py": "0a"}, {**versions, "tqdm": "2"}) == known
@@ -154,7 +154,7 @@ def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_a
     assert fingerprint("cpu", {"code.py": "0a"}, {**versions, "numpy": "2.5.0"}) != known
 
 
-def test_every_numerical_library_is_installed_under_its_name() -> None:
+def test_every_numerical_library_is_installed_under_its_name():
     assert list(numerical_versions()) == list(NUMERICAL)
 
 
@@ -183,7 +183,7 @@ class A:
         CODE.replace("1.0", "1.00"),
     ],
 )
-def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed) -> None:
+def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed):
     assert changed != CODE
     (tmp_path / "a.py").write_text(CODE)
     (tmp_path / "b.py").write_bytes(changed.encode())
@@ -197,19 +197,19 @@ def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed
         ("return x", "'no docstring'\n        return x"), ("def f", "async def f"),
     ],
 )  # fmt: skip
-def test_another_meaning_changes_the_hash_of_code(tmp_path, old, new) -> None:
+def test_another_meaning_changes_the_hash_of_code(tmp_path, old, new):
     (tmp_path / "a.py").write_text(CODE)
     (tmp_path / "b.py").write_text(CODE.replace(old, new, 1))
     assert code_hash(tmp_path / "a.py") != code_hash(tmp_path / "b.py")
 
 
-def test_the_hash_of_code_is_the_same_in_every_python() -> None:
+def test_the_hash_of_code_is_the_same_in_every_python():
     # Taken with Python 3.11, 3.12 and 3.13; the fingerprint of a result made elsewhere must be known here.
     path = Path(__file__).parent / "fixtures/hashed_code.py"
     assert code_hash(path) == "52674c9eada220d156d8336376a6b707a02c02c87d3cf9595782bd489cf7f736"
 
 
-def test_of_parameters_only_the_block_of_the_profile_counts(tmp_path) -> None:
+def test_of_parameters_only_the_block_of_the_profile_counts(tmp_path):
     params = tmp_path / "params.yaml"
     params.write_text("smoke: {steps: 1}\ncpu: {steps: 2, lr: 0.1}\n")
     before = {profile: content_hash(params, profile) for profile in ("smoke", "cpu")}
@@ -218,12 +218,12 @@ def test_of_parameters_only_the_block_of_the_profile_counts(tmp_path) -> None:
     assert content_hash(params, "smoke") != before["smoke"]
 
 
-def test_data_count_by_their_bytes_as_dvc_knows_them(tmp_path) -> None:
+def test_data_count_by_their_bytes_as_dvc_knows_them(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"bytes")
     assert content_hash(tmp_path / "a.parquet", "cpu") == hashlib.md5(b"bytes").hexdigest()
 
 
-def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers() -> None:
+def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers():
     closure = import_closure("replications.lion.experiment")
     assert {
         "paperkit.config", "paperkit.datasets", "paperkit.models.tiny_gpt", "paperkit.results", "paperkit.runs",
@@ -233,18 +233,18 @@ def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers(
     assert closure == tuple(sorted(closure))
 
 
-def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment() -> None:
+def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment():
     outside = {"paperkit.claims.verdicts", "paperkit.statistics", "paperkit.style", "replications.lion.estimands"}
     assert all(module_file(name).is_file() for name in outside)  # they exist: their absence below means something
     assert not outside & set(import_closure("replications.lion.experiment"))
 
 
-def test_a_module_of_no_package_of_ours_stands_for_itself() -> None:
+def test_a_module_of_no_package_of_ours_stands_for_itself():
     assert import_closure("yaml") == ("yaml",)
 
 
 @pytest.mark.parametrize("name", ["paperkit.absent", "sys"])
-def test_a_module_without_a_source_file_is_refused_by_name(name) -> None:
+def test_a_module_without_a_source_file_is_refused_by_name(name):
     with pytest.raises(ModuleNotFoundError, match=f"no source file for module {name}"):
         module_file(name)
 
@@ -252,33 +252,33 @@ def test_a_module_without_a_source_file_is_refused_by_name(name) -> None:
 # The state of the code
 
 
-def test_a_clean_work_tree_is_not_dirty(repository) -> None:
+def test_a_clean_work_tree_is_not_dirty(repository):
     assert is_dirty() is False
 
 
 @pytest.mark.parametrize(
     "output", ["results/toy/old", "results/toy/new", "figures/toy/old", "figures/a.svg", "receipts/old", "dvc.lock"]
 )
-def test_changed_outputs_do_not_make_the_code_dirty(repository, output) -> None:
+def test_changed_outputs_do_not_make_the_code_dirty(repository, output):
     (repository / output).write_text("changed")
     assert git(repository, "status", "--porcelain")
     assert is_dirty() is False
 
 
 @pytest.mark.parametrize("source", ["code.py", "new.py", "requirements.lock", "replications/results.py"])
-def test_changed_code_is_dirty(repository, source) -> None:
+def test_changed_code_is_dirty(repository, source):
     path = repository / source
     path.parent.mkdir(exist_ok=True)
     path.write_text(path.read_text() + "\n" if path.exists() else "")
     assert is_dirty() is True
 
 
-def test_deleted_code_is_dirty(repository) -> None:
+def test_deleted_code_is_dirty(repository):
     (repository / "code.py").unlink()
     assert record()["dirty"] is True
 
 
-def test_outside_a_repository_the_commit_is_null(repository, monkeypatch) -> None:
+def test_outside_a_repository_the_commit_is_null(repository, monkeypatch):
     (repository / ".git").rename(repository / "no.git")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(repository.parent))
     written = record()
@@ -286,7 +286,7 @@ def test_outside_a_repository_the_commit_is_null(repository, monkeypatch) -> Non
     assert set(written) == FIELDS
 
 
-def test_the_clocks_measure_this_stage(repository) -> None:
+def test_the_clocks_measure_this_stage(repository):
     before = datetime.now(UTC).replace(microsecond=0)
     provenance = Provenance("toy", ["python"], "cpu", deps={})
     time.sleep(0.2)
@@ -302,7 +302,7 @@ def test_the_clocks_measure_this_stage(repository) -> None:
     assert before <= started <= datetime.now(UTC)
 
 
-def test_the_time_of_ended_workers_counts(repository) -> None:
+def test_the_time_of_ended_workers_counts(repository):
     provenance = Provenance("toy", ["python"], "cpu", deps={})
     burn = "import time\nwhile time.process_time() < 0.4: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
@@ -310,7 +310,7 @@ def test_the_time_of_ended_workers_counts(repository) -> None:
     assert json.loads(Path("p.json").read_text())["cpu_s"] >= 0.4
 
 
-def test_the_name_of_the_host_is_not_in_the_record(repository, monkeypatch) -> None:
+def test_the_name_of_the_host_is_not_in_the_record(repository, monkeypatch):
     name = "secret-host-7"
     system = os.uname()
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((system.sysname, name, *system[2:])))
@@ -320,7 +320,7 @@ def test_the_name_of_the_host_is_not_in_the_record(repository, monkeypatch) -> N
     assert name not in json.dumps(record())
 
 
-def test_the_machine_class_names_vendor_architecture_libc_and_kernels() -> None:
+def test_the_machine_class_names_vendor_architecture_libc_and_kernels():
     machine, *kernels = machine_class({"BLAS": "openblas Haswell", "torch": "AVX2"}).split(", ")
     assert re.fullmatch(r"\S+ \S+ \S+", machine)
     assert f" {platform.machine()} " in machine
@@ -328,7 +328,7 @@ def test_the_machine_class_names_vendor_architecture_libc_and_kernels() -> None:
     assert kernels == ["BLAS openblas Haswell", "torch AVX2"]
 
 
-def test_kernels_are_those_that_the_environment_chooses() -> None:
+def test_kernels_are_those_that_the_environment_chooses():
     command = [
         sys.executable,
         "-c",
@@ -344,7 +344,7 @@ def test_kernels_are_those_that_the_environment_chooses() -> None:
     assert "X86_V4" not in kernels["NumPy"]
 
 
-def test_variables_that_change_numbers_are_recorded_and_places_are_not(monkeypatch) -> None:
+def test_variables_that_change_numbers_are_recorded_and_places_are_not(monkeypatch):
     for name in ("MKL_CBWR", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR", "TORCH_HOME", "EDITOR"):
         monkeypatch.setenv(name, "x")
     seen = number_environment({"MKL_CBWR": ""})
@@ -352,7 +352,7 @@ def test_variables_that_change_numbers_are_recorded_and_places_are_not(monkeypat
     assert not {"NUMBA_CACHE_DIR", "TORCH_HOME", "EDITOR"} & set(seen)
 
 
-def test_versions_are_those_installed_not_those_pinned(tmp_path) -> None:
+def test_versions_are_those_installed_not_those_pinned(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("numpy==0.0.1 \\\n    --hash=sha256:ab\nPyYAML==6\nnot-installed==1\n")
     versions = pinned_versions(lock)

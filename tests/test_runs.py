@@ -157,41 +157,41 @@ def processes(tmp_path_factory) -> list[dict[str, float]]:
     return [{row["metric"]: row["value"] for row in each} for each in rows]
 
 
-def test_a_run_is_never_executed_in_the_parent_process_even_with_one_worker(processes) -> None:
+def test_a_run_is_never_executed_in_the_parent_process_even_with_one_worker(processes):
     assert {each["parent"] for each in processes} == {os.getpid()}
     assert os.getpid() not in {each["pid"] for each in processes}
 
 
-def test_a_worker_serves_the_next_grid_too(processes) -> None:
+def test_a_worker_serves_the_next_grid_too(processes):
     assert len({each["pid"] for each in processes}) == 1
 
 
-def test_a_worker_computes_with_one_thread(processes) -> None:
+def test_a_worker_computes_with_one_thread(processes):
     for each in processes:
         assert [each[name] for name in ("torch_threads", *THREAD_VARIABLES)] == [1] * 5
 
 
-def test_a_worker_has_pinned_kernels_and_deterministic_algorithms(processes) -> None:
+def test_a_worker_has_pinned_kernels_and_deterministic_algorithms(processes):
     for each in processes:
         assert (each["pinned"], each["avx2_kernels"], each["deterministic"]) == (1, 1, 1)
 
 
-def test_a_worker_keeps_the_memory_it_has_freed(processes) -> None:
+def test_a_worker_keeps_the_memory_it_has_freed(processes):
     assert all(each["keeps_memory"] for each in processes)
 
 
-def test_the_pins_of_the_workers_are_not_set_in_the_parent(processes) -> None:
+def test_the_pins_of_the_workers_are_not_set_in_the_parent(processes):
     assert not any(os.environ.get(name) == value for name, value in INSTRUCTION_SET.items())
 
 
-def test_there_is_at_least_one_worker_and_no_more_than_cores() -> None:
+def test_there_is_at_least_one_worker_and_no_more_than_cores():
     assert 1 <= available_workers() <= (os.cpu_count() or 1)
 
 
 # Order, number of workers, rows
 
 
-def test_results_stand_in_the_order_of_the_grid_whatever_the_number_of_workers(runner, log, light, tmp_path) -> None:
+def test_results_stand_in_the_order_of_the_grid_whatever_the_number_of_workers(runner, log, light, tmp_path):
     runs = grid(log)
     results = [runner(workers=workers, kept=tmp_path / f"kept{workers}")(draw, runs) for workers in (1, 2)]
     assert results[0] == results[1]
@@ -201,7 +201,7 @@ def test_results_stand_in_the_order_of_the_grid_whatever_the_number_of_workers(r
     assert os.getpid() not in pids(log)
 
 
-def test_a_closed_runner_has_no_worker_left(runner, log, light) -> None:
+def test_a_closed_runner_has_no_worker_left(runner, log, light):
     one = runner()
     one(draw, grid(log, seeds=1))
     (worker,) = pids(log)
@@ -210,7 +210,7 @@ def test_a_closed_runner_has_no_worker_left(runner, log, light) -> None:
     assert not alive(worker)
 
 
-def test_a_row_has_the_columns_of_the_run_the_measurement_and_the_status(runner, log, here) -> None:
+def test_a_row_has_the_columns_of_the_run_the_measurement_and_the_status(runner, log, here):
     runs = grid(log, seeds=1)
     (row,), _ = runner()(draw, runs)
     value = random.Random("adamw 0").random()
@@ -220,7 +220,7 @@ def test_a_row_has_the_columns_of_the_run_the_measurement_and_the_status(runner,
     }  # fmt: skip
 
 
-def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runner, log, here) -> None:
+def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runner, log, here):
     for _ in range(2):  # as executed, and as kept
         (rows,) = runner()(draw, grid(log, seeds=1, arms=("diverging",)))
         assert [(row["split"], row["value"], row["status"]) for row in rows] == [
@@ -232,7 +232,7 @@ def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runne
     assert len(executed(log)) == 1
 
 
-def test_rows_of_all_runs_are_one_list_in_the_order_of_the_grid(runner, log, here) -> None:
+def test_rows_of_all_runs_are_one_list_in_the_order_of_the_grid(runner, log, here):
     runs = grid(log, arms=("diverging", "adamw"))
     rows = execute(runner(), draw, runs)
     assert [row for of_run in runner()(draw, runs) for row in of_run] == rows
@@ -244,12 +244,12 @@ def test_rows_of_all_runs_are_one_list_in_the_order_of_the_grid(runner, log, her
 # Seeds
 
 
-def test_derived_seeds_stay_as_they_are_since_every_committed_number_hangs_on_them() -> None:
+def test_derived_seeds_stay_as_they_are_since_every_committed_number_hangs_on_them():
     assert seeds_of(0) == (2968811710, 3677149159, 745650761)
     assert seeds_of(11) == (1926383459, 914257217, 2880094716)
 
 
-def test_what_is_random_in_a_run_does_not_share_a_seed_with_anything_else() -> None:
+def test_what_is_random_in_a_run_does_not_share_a_seed_with_anything_else():
     derived = [each for seed in range(1000) for each in seeds_of(seed)]
     assert len(set(derived)) == len(derived)
 
@@ -257,28 +257,28 @@ def test_what_is_random_in_a_run_does_not_share_a_seed_with_anything_else() -> N
 # Finished runs
 
 
-def test_finished_runs_are_kept_and_not_executed_again(runner, log, here) -> None:
+def test_finished_runs_are_kept_and_not_executed_again(runner, log, here):
     first = runner()(draw, grid(log))
     assert len(executed(log)) == 8
     assert runner()(draw, grid(log)) == first
     assert len(executed(log)) == 8
 
 
-def test_only_the_runs_that_are_missing_are_executed(runner, log, here) -> None:
+def test_only_the_runs_that_are_missing_are_executed(runner, log, here):
     runner()(draw, grid(log, seeds=2))
     rows = runner()(draw, grid(log, seeds=4))
     assert executed(log) == [(run.arm, run.seed) for run in grid(log)]
     assert [each[0]["seed"] for each in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice(runner, log, here) -> None:
+def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice(runner, log, here):
     rows = runner()(draw, [*grid(log, seeds=1), *grid(log, seeds=1)])
     assert executed(log) == [("adamw", 0), ("lion", 0)]
     assert rows[:2] == rows[2:]
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:0], lambda text: text[:-3], lambda text: "\0" * len(text)])
-def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage) -> None:
+def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage):
     first = runner()(draw, grid(log, seeds=2))
     file = sorted(runner().folder.iterdir())[0]
     sound = file.read_text()
@@ -288,7 +288,7 @@ def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage) -> Non
     assert file.read_text() == sound
 
 
-def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, log, here) -> None:
+def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, log, here):
     runner()(draw, grid(log, seeds=1))
     file = next(runner().folder.iterdir())
     file.rename(file.with_name(f".{file.name}.123.partial"))  # what a kill within the write leaves
@@ -296,7 +296,7 @@ def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_ru
     assert len(executed(log)) == 3
 
 
-def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here) -> None:
+def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here):
     for stage in ("toy", "toy_timing"):
         runner(stage=stage)(draw, grid(log, seeds=1))
     runner().forget()
@@ -309,7 +309,7 @@ def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here) -> No
 
 # One time in fifty loky's manager thread dies of a KeyError once it has killed its workers: noise on stderr, no more.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log, light) -> None:
+def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log, light):
     runs = [*grid(log, seeds=2), *grid(log, seeds=1, arms=("failing",)), *grid(log, seeds=5, arms=("late",))]
     one = runner()
     with pytest.raises(ArithmeticError, match="seed 0 cannot be drawn"):
@@ -339,14 +339,14 @@ def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log
         {"profile": "cpu"},
     ],
 )
-def test_other_data_pins_or_profile_execute_the_runs_again(runner, log, here, changes) -> None:
+def test_other_data_pins_or_profile_execute_the_runs_again(runner, log, here, changes):
     runner()(draw, grid(log, seeds=1))
     runner(**changes)(draw, grid(log, seeds=1))
     assert len(executed(log)) == 4
 
 
 @pytest.mark.parametrize("name", ["OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "MKL_VML_MODE", "PYTHONHASHSEED"])
-def test_a_variable_that_changes_numbers_executes_the_runs_again(runner, log, here, monkeypatch, name) -> None:
+def test_a_variable_that_changes_numbers_executes_the_runs_again(runner, log, here, monkeypatch, name):
     monkeypatch.setenv(name, "one")
     runner()(draw, grid(log, seeds=1))
     monkeypatch.setenv(name, "another")  # a stage that was killed, and resumed elsewhere
@@ -357,14 +357,14 @@ def test_a_variable_that_changes_numbers_executes_the_runs_again(runner, log, he
 @pytest.mark.parametrize("name", [*INSTRUCTION_SET, "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "HOME"])
 def test_a_variable_that_workers_pin_or_that_changes_no_number_executes_nothing_again(
     runner, log, here, monkeypatch, name
-) -> None:
+):
     runner()(draw, grid(log, seeds=1))
     monkeypatch.setenv(name, "COMPATIBLE")
     runner()(draw, grid(log, seeds=1))
     assert len(executed(log)) == 2
 
 
-def test_other_kernels_or_versions_execute_the_runs_again(runner, log, here, monkeypatch) -> None:
+def test_other_kernels_or_versions_execute_the_runs_again(runner, log, here, monkeypatch):
     runner()(draw, grid(log, seeds=1))
     monkeypatch.setattr(runs_module, "kernels_in_use", lambda: {"BLAS": "openblas SkylakeX"})
     runner()(draw, grid(log, seeds=1))
@@ -374,14 +374,14 @@ def test_other_kernels_or_versions_execute_the_runs_again(runner, log, here, mon
     assert len(executed(log)) == 6
 
 
-def test_another_number_of_threads_executes_the_runs_again(runner, log, here, monkeypatch) -> None:
+def test_another_number_of_threads_executes_the_runs_again(runner, log, here, monkeypatch):
     runner()(draw, grid(log, seeds=1))
     monkeypatch.setattr(runs_module, "THREADS", 2)
     runner()(draw, grid(log, seeds=1))
     assert len(executed(log)) == 4
 
 
-def test_another_number_of_workers_executes_nothing_again(runner, log, here) -> None:
+def test_another_number_of_workers_executes_nothing_again(runner, log, here):
     runner()(draw, grid(log))
     runner(workers=2)(draw, grid(log))
     assert len(executed(log)) == 8
@@ -418,9 +418,7 @@ def toy_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["toy_code"]
 
 
-def test_changed_code_executes_the_runs_again_in_the_next_process_and_a_comment_does_not(
-    runner, log, here, toy_code
-) -> None:
+def test_changed_code_executes_the_runs_again_in_the_next_process_and_a_comment_does_not(runner, log, here, toy_code):
     source = Path(toy_code.__file__)
     for addition, expected in (("", 2), ("\n# why", 2), ("\nx = 1", 4), ("\nx = 2", 6)):
         source.write_text(TOY_CODE + addition)
@@ -429,7 +427,7 @@ def test_changed_code_executes_the_runs_again_in_the_next_process_and_a_comment_
         assert len(executed(log)) == expected
 
 
-def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loaded(runner, log, here, toy_code) -> None:
+def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loaded(runner, log, here, toy_code):
     runner()(toy_code.measure, grid(log, seeds=1))
     Path(toy_code.__file__).write_text(TOY_CODE.replace("1.0", "2.0"))
     runner()(toy_code.measure, grid(log, seeds=2))  # by the loaded code, and kept under it
@@ -439,13 +437,13 @@ def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loade
     assert len(executed(log)) == 8
 
 
-def test_another_function_of_the_same_module_has_runs_of_its_own(runner, log, here, toy_code) -> None:
+def test_another_function_of_the_same_module_has_runs_of_its_own(runner, log, here, toy_code):
     runner()(toy_code.measure, grid(log, seeds=1))
     runner()(toy_code.another, grid(log, seeds=1))
     assert len(executed(log)) == 4
 
 
-def test_the_key_tells_apart_everything_that_a_run_depends_on() -> None:
+def test_the_key_tells_apart_everything_that_a_run_depends_on():
     run = Run("quality", "lion", 0, {"lr": 0.1, "steps": 10})
     others = [
         Run("search", "lion", 0, {"lr": 0.1, "steps": 10}),
@@ -459,12 +457,12 @@ def test_the_key_tells_apart_everything_that_a_run_depends_on() -> None:
     assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in keys)
 
 
-def test_the_key_does_not_depend_on_the_order_of_a_configuration() -> None:
+def test_the_key_does_not_depend_on_the_order_of_a_configuration():
     run, same = (Run("e", "a", 0, config) for config in ({"lr": 0.1, "steps": 3}, {"steps": 3, "lr": 0.1}))
     assert run_key(run, {"x": 1, "y": 2}) == run_key(same, {"y": 2, "x": 1})
 
 
-def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(tmp_path, monkeypatch) -> None:
+def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(tmp_path, monkeypatch):
     before = code_hashes("paperkit.runs")
     assert list(before) == list(import_closure("paperkit.runs"))
     changed = tmp_path / "results.py"
@@ -480,7 +478,7 @@ def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(
 # What runs take
 
 
-def test_what_each_run_took_is_noted_with_it_and_kept(runner, log, here) -> None:
+def test_what_each_run_took_is_noted_with_it_and_kept(runner, log, here):
     first, second = runner(), runner()
     first(draw, grid(log))
     second(draw, grid(log))
@@ -503,7 +501,7 @@ def busy(run: Run) -> Iterator[Measurement]:
     yield Measurement("none", 0, "sum", float(table[-1]))
 
 
-def test_processor_time_and_peak_memory_of_a_run_are_noted(runner, light) -> None:
+def test_processor_time_and_peak_memory_of_a_run_are_noted(runner, light):
     one = runner()
     one(busy, [Run("e", arm, 0, {"mib": mib, "cpu_s": s}) for arm, mib, s in (("small", 1, 0.0), ("large", 100, 0.3))])
     costs = {cost.arm: cost for cost in one.costs.values()}
@@ -512,7 +510,7 @@ def test_processor_time_and_peak_memory_of_a_run_are_noted(runner, light) -> Non
     assert costs["large"].peak_mib > costs["small"].peak_mib + 80
 
 
-def test_a_worker_names_its_kernels(runner) -> None:
+def test_a_worker_names_its_kernels(runner):
     kernels = runner().kernels
     assert set(kernels) == {"BLAS", "NumPy", "torch"}
     assert kernels["torch"] == "AVX2"  # as pinned, on every processor
@@ -612,7 +610,7 @@ def kept_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed, tmp_path) -> None:
+def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed, tmp_path):
     workers = pids(killed / "executed.log")
     assert workers
     assert wait_until(lambda: not any(map(alive, workers)), timeout_s=10), "workers outlive their killed stage"

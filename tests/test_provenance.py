@@ -33,19 +33,13 @@ from paperkit.provenance import (
     numerical_versions,
     pinned_versions,
 )
+from tests.tiny_repository import commit, git
 
 ROOT = Path(__file__).parents[1]
-
 FIELDS = {
     "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class", "kernels",
     "cores", "workers", "threads", "environment", "versions", "lock_sha256", "deps", "fingerprint", "outs", "claims",
 }  # fmt: skip
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-    command = ["git", *identity, *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -57,9 +51,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "old").write_text("1")
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
-    git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", "--all")
-    git(tmp_path, "commit", "--quiet", "--message", "all")
+    commit(tmp_path)
     monkeypatch.chdir(tmp_path)
     # Reading the versions of all installed packages takes longer than all the rest; one test does.
     monkeypatch.setattr("paperkit.provenance.distributions", list)
@@ -76,41 +68,26 @@ def record(*, claims: Path | None = None, deps: Mapping[str, str] | None = None,
     return json.loads(Path("provenance.json").read_text())
 
 
-def is_dirty() -> bool | None:
-    return record()["dirty"]
-
-
-def test_the_record_has_exactly_the_fields_of_the_design(repository):
-    assert set(record()) == FIELDS
-
-
-def test_the_record_says_what_it_was_told(repository):
-    written = record()
-    assert (written["stage"], written["profile"]) == ("toy", "cpu")
-    assert written["command"] == "python -m toy --profile cpu"
-    assert (written["workers"], written["threads"], written["kernels"]) == (2, 1, {"torch": "AVX2"})
-    assert written["deps"] == {"code.py": "0a"}
-    assert written["cores"] == os.cpu_count()
-
-
-def test_the_record_has_the_hash_of_the_lock_and_of_what_was_made(repository):
+def test_the_record_has_exactly_the_fields_of_the_design_and_says_what_it_was_told(repository):
     Path("runs.csv").write_text("made")
     written = record(outs=["runs.csv"])
-    assert written["lock_sha256"] == hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
-    assert written["outs"] == {"runs.csv": hashlib.md5(b"made").hexdigest()}
+    assert set(written) == FIELDS
+    told = {"stage": "toy", "profile": "cpu", "command": "python -m toy --profile cpu", "deps": {"code.py": "0a"}}
+    told |= {"workers": 2, "threads": 1, "kernels": {"torch": "AVX2"}, "cores": os.cpu_count()}
+    told["lock_sha256"] = hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+    told["outs"] = {"runs.csv": hashlib.md5(b"made").hexdigest()}
+    assert {key: written[key] for key in told} == told
 
 
 def test_commit_and_claims_are_those_at_the_start(repository):
     (repository / "claims.yaml").write_text("schema: 1\n")
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--message", "claims")
-    started = git(repository, "rev-parse", "HEAD")
+    started = commit(repository)
     provenance = Provenance("toy", ["python"], "cpu", deps={}, claims=Path("claims.yaml"))
     (repository / "claims.yaml").write_text("schema: 2\n")
-    git(repository, "commit", "--quiet", "--all", "--message", "while it ran")
+    commit(repository)  # while it ran
     provenance.write(Path("p.json"), **MADE_WITH)
     written = json.loads(Path("p.json").read_text())
-    assert written["commit"] == started != git(repository, "rev-parse", "HEAD")
+    assert written["commit"] == started
     assert written["claims"] == {"sha256": hashlib.sha256(b"schema: 1\n").hexdigest(), "commit": started}
 
 
@@ -119,8 +96,7 @@ def test_claims_that_are_not_committed_have_no_commit(repository, state):
     claims = repository / "claims.yaml"
     claims.write_text("schema: 1\n")
     if state == "changed since":
-        git(repository, "add", "--all")
-        git(repository, "commit", "--quiet", "--message", "claims")
+        commit(repository)
         claims.write_text("schema: 1 # a comment\n")
     assert record(claims=Path("claims.yaml"))["claims"]["commit"] is None
 
@@ -171,6 +147,11 @@ class A:
 '''
 
 
+def hash_of(folder: Path, code: str) -> str:
+    (folder / "code.py").write_bytes(code.encode())
+    return code_hash(folder / "code.py")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -185,9 +166,7 @@ class A:
 )
 def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed):
     assert changed != CODE
-    (tmp_path / "a.py").write_text(CODE)
-    (tmp_path / "b.py").write_bytes(changed.encode())
-    assert code_hash(tmp_path / "a.py") == code_hash(tmp_path / "b.py")
+    assert hash_of(tmp_path, changed) == hash_of(tmp_path, CODE)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +177,7 @@ def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed
     ],
 )  # fmt: skip
 def test_another_meaning_changes_the_hash_of_code(tmp_path, old, new):
-    (tmp_path / "a.py").write_text(CODE)
-    (tmp_path / "b.py").write_text(CODE.replace(old, new, 1))
-    assert code_hash(tmp_path / "a.py") != code_hash(tmp_path / "b.py")
+    assert hash_of(tmp_path, CODE.replace(old, new, 1)) != hash_of(tmp_path, CODE)
 
 
 def test_the_hash_of_code_is_the_same_in_every_python():
@@ -252,17 +229,15 @@ def test_a_module_without_a_source_file_is_refused_by_name(name):
 # The state of the code
 
 
-def test_a_clean_work_tree_is_not_dirty(repository):
-    assert is_dirty() is False
-
-
 @pytest.mark.parametrize(
     "output", ["results/toy/old", "results/toy/new", "figures/toy/old", "figures/a.svg", "receipts/old", "dvc.lock"]
 )
 def test_changed_outputs_do_not_make_the_code_dirty(repository, output):
+    assert record()["dirty"] is False
+    (repository / "provenance.json").unlink()
     (repository / output).write_text("changed")
     assert git(repository, "status", "--porcelain")
-    assert is_dirty() is False
+    assert record()["dirty"] is False
 
 
 @pytest.mark.parametrize("source", ["code.py", "new.py", "requirements.lock", "replications/results.py"])
@@ -270,7 +245,7 @@ def test_changed_code_is_dirty(repository, source):
     path = repository / source
     path.parent.mkdir(exist_ok=True)
     path.write_text(path.read_text() + "\n" if path.exists() else "")
-    assert is_dirty() is True
+    assert record()["dirty"] is True
 
 
 def test_deleted_code_is_dirty(repository):
@@ -329,15 +304,9 @@ def test_the_machine_class_names_vendor_architecture_libc_and_kernels():
 
 
 def test_kernels_are_those_that_the_environment_chooses():
-    command = [
-        sys.executable,
-        "-c",
-        "from paperkit.provenance import kernels_in_use as k; import json; print(json.dumps(k()))",
-    ]
-    chosen = {
-        "ATEN_CPU_CAPABILITY": "default",
-        "NPY_DISABLE_CPU_FEATURES": "X86_V4",
-    }
+    program = "from paperkit.provenance import kernels_in_use as k; import json; print(json.dumps(k()))"
+    chosen = {"ATEN_CPU_CAPABILITY": "default", "NPY_DISABLE_CPU_FEATURES": "X86_V4"}
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, env={**os.environ, **chosen}, cwd=ROOT, capture_output=True, text=True, check=True)
     kernels = json.loads(done.stdout)
     assert (kernels["BLAS"], kernels["torch"]) == (kernels_in_use()["BLAS"], "DEFAULT")

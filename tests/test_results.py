@@ -62,11 +62,22 @@ def table(tmp_path: Path) -> Path:
 # Bytes
 
 
-def test_shuffled_rows_give_the_same_bytes(table):
+SAME = {
+    "in another order": lambda rows: random.Random(0).sample(rows, len(rows)),
+    "backwards": lambda rows: rows[::-1],
+    "with keys in another order": lambda rows: [dict(reversed(list(one.items()))) for one in rows],
+    "with canonical JSON": lambda rows: [{**one, "config": canonical_json(one["config"])} for one in rows],
+    "with numbers of NumPy": lambda rows: [
+        {**one, "seed": np.int64(one["seed"]), "value": np.float64(one["value"])} for one in rows
+    ],
+}
+
+
+@pytest.mark.parametrize("written", SAME)
+def test_the_same_rows_give_the_same_bytes(table, written):
     expected = table.read_bytes()
-    for seed in range(5):
-        write_runs(table, random.Random(seed).sample(GRID, len(GRID)))
-        assert table.read_bytes() == expected
+    write_runs(table, SAME[written](GRID))
+    assert table.read_bytes() == expected
 
 
 def test_another_value_gives_other_bytes(table):
@@ -85,28 +96,10 @@ def test_shuffled_trials_give_the_same_bytes(tmp_path):
     assert read_trials(path)["trial"].tolist() == list(range(12))  # as numbers, not as text
 
 
-def test_columns_stand_in_the_fixed_order_whatever_the_order_of_keys(table):
-    expected = table.read_bytes()
-    write_runs(table, [dict(reversed(list(one.items()))) for one in GRID])
-    assert table.read_bytes() == expected
+def test_the_formats_have_the_columns_of_the_design(table):
     assert table.read_text().splitlines()[0] == ",".join(RUNS_COLUMNS)
-
-
-def test_the_formats_have_the_columns_of_the_design():
     assert ",".join(RUNS_COLUMNS) == "profile,experiment,arm,seed,config,split,step,metric,value,status"
     assert ",".join(TRIALS_COLUMNS) == "profile,experiment,arm,trial,seed,config,metric,value,status,selected,at_edge"
-
-
-def test_a_configuration_and_its_canonical_json_give_the_same_bytes(table):
-    expected = table.read_bytes()
-    write_runs(table, [{**one, "config": canonical_json(one["config"])} for one in GRID])
-    assert table.read_bytes() == expected
-
-
-def test_numpy_and_python_numbers_give_the_same_bytes(table):
-    expected = table.read_bytes()
-    write_runs(table, [{**one, "seed": np.int64(one["seed"]), "value": np.float64(one["value"])} for one in GRID])
-    assert table.read_bytes() == expected
 
 
 def test_lines_end_in_lf_and_the_last_one_too(table, tmp_path):
@@ -230,19 +223,12 @@ def test_json_without_a_finite_meaning_is_refused_and_the_old_file_stays(tmp_pat
     assert read_json(path) == {"loss_nats": 1.5}
 
 
-@given(st.dictionaries(st.text(max_size=4), NUMBERS | st.integers(), max_size=5))
-@settings(deadline=None)
-def test_canonical_json_does_not_depend_on_the_order_of_keys(content):
-    text = canonical_json(content)
-    assert canonical_json(dict(reversed(list(content.items())))) == text
-    assert "\n" not in text
+def test_canonical_json_is_one_line_that_does_not_depend_on_the_order_of_keys():
+    assert canonical_json({"b": [1.0, None], "a": "\n安"}) == canonical_json({"a": "\n安", "b": [1.0, None]})
+    assert canonical_json({"b": [1.0, None], "a": "\n安"}) == '{"a":"\\n安","b":[1.0,null]}'
 
 
 # Damaged and missing files
-
-
-def cut_in_the_middle(text: str) -> str:
-    return text[: len(text) // 2]
 
 
 def test_a_table_cut_anywhere_within_a_row_is_refused(table):
@@ -300,7 +286,7 @@ def test_one_kind_of_table_is_not_taken_for_the_other(table):
 def test_damaged_json_is_refused_by_name_with_the_remedy(tmp_path):
     path = tmp_path / "verdicts.json"
     write_json(path, {"claims": [1, 2, 3]})
-    path.write_text(cut_in_the_middle(path.read_text()))
+    path.write_text(path.read_text()[:-9])
     with pytest.raises(ResultsError, match=r"verdicts\.json is not JSON .*restore it with git"):
         read_json(path)
 
@@ -326,29 +312,13 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_text", write_and_fail)
 
 
-def test_a_write_that_fails_leaves_the_old_table(table, full_disk):
+@pytest.mark.parametrize("name", ["runs.csv", "first/runs.csv"])
+def test_a_write_that_fails_leaves_the_old_table_or_none(table, full_disk, name):
     before = table.read_bytes()
     with pytest.raises(OSError, match="No space left"):
-        write_runs(table, GRID[:3])
+        write_runs(table.parent / name, GRID[:3])
     assert table.read_bytes() == before
-
-
-def test_a_first_write_that_fails_leaves_no_table(tmp_path, full_disk):
-    with pytest.raises(OSError, match="No space left"):
-        write_runs(tmp_path / "new" / "runs.csv", GRID)
-    assert not (tmp_path / "new" / "runs.csv").exists()
-
-
-def test_a_rename_that_fails_leaves_the_old_table(table, monkeypatch):
-    before = table.read_bytes()
-
-    def refuse(path: Path, target: Path) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="Input/output error"):
-        write_runs(table, GRID[:3])
-    assert table.read_bytes() == before
+    assert not (table.parent / "first/runs.csv").exists()
 
 
 def test_a_write_that_succeeds_makes_its_folder_and_leaves_nothing_else_in_it(tmp_path):

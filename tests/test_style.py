@@ -71,18 +71,6 @@ def test_three_fresh_processes_draw_the_same_bytes(drawn_by_fresh_processes):
     assert first == second == third
 
 
-def test_without_the_salt_and_the_date_left_out_the_bytes_differ(tmp_path):
-    written = []
-    for number in range(2):
-        figure, axes = plt.subplots()
-        axes.plot([0, 1], [0, 1])
-        with mpl.rc_context({"svg.hashsalt": None}):
-            figure.savefig(tmp_path / f"{number}.svg", metadata={"Date": None})
-        plt.close(figure)
-        written.append((tmp_path / f"{number}.svg").read_bytes())
-    assert written[0] != written[1]
-
-
 def test_other_content_gives_other_bytes(tmp_path):
     assert draw_line(tmp_path / "a.svg").read_bytes() != draw_line(tmp_path / "a.svg", end=2.0).read_bytes()
 
@@ -111,21 +99,6 @@ def test_a_figure_refers_to_nothing_outside_itself(drawn_by_fresh_processes):
     text = drawn_by_fresh_processes[0].decode()
     assert 'href="#' in text  # there are references, and all of them point inside
     assert external_references(text) == []
-
-
-@pytest.mark.parametrize(
-    "foreign",
-    [
-        '<a href="https://example.org/x"/>',
-        '<image href="#inside"/>',
-        '<style>@import "x.css";</style>',
-        '<rect style="fill: url(x.svg#a)"/>',
-    ],
-)
-def test_a_reference_to_the_outside_would_be_found(drawn_by_fresh_processes, foreign):
-    text = drawn_by_fresh_processes[0].decode()
-    assert external_references(text) == []
-    assert external_references(text.replace("</svg>", f"{foreign}</svg>"))
 
 
 def test_text_is_drawn_as_paths_so_that_no_font_is_needed(drawn_by_fresh_processes):
@@ -221,7 +194,6 @@ VISIONS = {
         [1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]
     ]),
 }  # fmt: skip
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GROUNDS = {"light": "#ffffff", "dark": "#121212"}
 
 
@@ -273,9 +245,3 @@ def test_lines_reach_a_contrast_of_3_and_words_one_of_4_5(theme):
 @pytest.mark.parametrize("theme", GROUNDS)
 def test_any_two_colours_can_be_told_apart(theme, vision):
     assert least_distance(COLOURS, theme, vision) >= 25
-
-
-def test_okabe_and_itos_palette_would_fail_on_contrast_and_two_greens_on_distance():
-    assert min(contrast(rgb(colour), rgb("white")) for colour in OKABE_ITO) < 2.5
-    assert least_distance(("#00734f", "#007a55"), "light", "common") < 25
-    assert contrast(rgb("black"), rgb("white")) == pytest.approx(21)

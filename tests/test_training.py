@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.training import Step, matrices_only_decay, train, warmup_cosine
+from paperkit.training import matrices_only_decay, train, warmup_cosine
 
 SIZES = {"vocabulary": 31, "width": 16, "layers": 2, "heads": 4, "context": 12}
 
@@ -44,12 +44,6 @@ def make_batches(steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def parameters_of(model: nn.Module) -> torch.Tensor:
     return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-
-def trained(steps: int = 8, seed: int = 0, **options) -> tuple[TinyGPT, list[Step]]:
-    model = make_model(seed)
-    adamw = torch.optim.AdamW(model.parameters(), lr=0.01)
-    return model, list(train(model, make_batches(steps), next_token_loss, adamw, **options))
 
 
 # The loop
@@ -91,20 +85,6 @@ def test_the_loop_equals_a_hand_written_loop_bit_for_bit(max_gradient_norm):
     assert max(norms) > 0.5  # the clipped case did clip
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
-    (first, steps), (second, again), (other, _) = trained(), trained(), trained(seed=1)
-    assert steps == again
-    assert torch.equal(parameters_of(first), parameters_of(second))
-    assert not torch.equal(parameters_of(first), parameters_of(other))
-
-
-def test_training_lowers_the_loss_of_a_batch_that_is_repeated():
-    model = make_model()
-    adamw = torch.optim.AdamW(model.parameters(), lr=0.01)
-    losses = [step.loss for step in train(model, make_batches(1) * 40, next_token_loss, adamw)]
-    assert losses[-1] < 0.5 * losses[0]
-
-
 def test_a_step_is_taken_only_when_it_is_asked_for():
     model = make_model()
     before = parameters_of(model)
@@ -132,34 +112,6 @@ def test_an_evaluation_between_two_steps_does_not_change_the_training():
     (plain, _), (evaluated, modes) = run(evaluate=False), run(evaluate=True)
     assert modes == [True] * 5
     assert torch.equal(plain, evaluated)
-
-
-def test_gradients_of_one_step_do_not_leak_into_the_next():
-    parameter = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(parameter.weight)
-    batches = [(torch.ones(1, 1), torch.full((1, 1), scale)) for scale in (1.0, 2.0, 4.0)]
-
-    def loss(prediction: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        return (prediction * scale).sum()  # its gradient is the scale itself
-
-    sgd = torch.optim.SGD(parameter.parameters(), lr=1.0)
-    steps = train(parameter, batches, loss, sgd, max_gradient_norm=1e6)
-    assert [step.gradient_norm for step in steps] == [1.0, 2.0, 4.0]
-    assert parameter.weight.item() == -7.0
-
-
-@pytest.mark.parametrize("limit", [0.1, 1.0, 1e6])
-def test_clipping_bounds_the_gradient_and_reports_the_norm_before_it(limit):
-    model = make_model()
-    before = parameters_of(model)
-    sgd = torch.optim.SGD(model.parameters(), lr=1.0)
-    (step,) = train(model, make_batches(1), next_token_loss, sgd, max_gradient_norm=limit)
-    free = make_model()
-    next_token_loss(free(make_batches(1)[0][0]), make_batches(1)[0][1]).backward()
-    norm = torch.cat([p.grad.flatten() for p in free.parameters() if p.grad is not None]).norm().item()
-    assert step.gradient_norm == pytest.approx(norm, rel=1e-5)
-    # With SGD at lr = 1 the step is the clipped gradient.
-    assert (parameters_of(model) - before).norm().item() == pytest.approx(min(limit, norm), rel=1e-4)
 
 
 def test_a_diverged_step_is_yielded_and_not_raised():
@@ -190,11 +142,6 @@ def test_the_rate_rises_linearly_to_the_peak_and_falls_as_half_a_cosine():
     assert rates[4] == pytest.approx(2.0)
     assert rates[9] == pytest.approx((2.0 + 0.2) / 2)  # the middle of the cosine is the mean of its ends
     assert rates[14] == pytest.approx(0.2)
-
-
-def test_without_warmup_the_first_step_has_the_peak():
-    rates = learning_rates(steps=11, warmup_steps=0)
-    assert (rates[0], rates[5], rates[10]) == (1.0, pytest.approx(0.5), pytest.approx(0.0, abs=1e-12))
 
 
 @given(st.integers(3, 60), st.data())
@@ -258,19 +205,6 @@ def test_matrices_and_embeddings_decay_and_biases_and_norm_gains_do_not():
     assert "position_embedding.weight" in names
 
 
-def test_only_the_decaying_group_shrinks_when_gradients_are_zero():
-    model = make_model()
-    nn.init.ones_(model.blocks[0].mlp_input.bias)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    adamw = torch.optim.AdamW(matrices_only_decay(model, 0.5), lr=0.1)
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    adamw.step()
-    for name, parameter in model.named_parameters():
-        factor = 0.95 if parameter.ndim >= 2 else 1.0
-        torch.testing.assert_close(parameter.detach(), factor * before[name])
-
-
 # Tiny GPT
 
 
@@ -284,16 +218,6 @@ def test_a_later_token_does_not_change_earlier_logits(position):
         before, after = model(tokens), model(changed)
     assert torch.equal(before[:, :position], after[:, :position])
     assert not torch.allclose(before[:, position:], after[:, position:])
-
-
-def test_without_the_causal_mask_a_later_token_does_change_earlier_logits(monkeypatch):
-    attention = functional.scaled_dot_product_attention
-    monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda *qkv, **_: attention(*qkv))
-    model = make_model().eval()
-    tokens = random_tokens(2, SIZES["context"])
-    changed = tokens.clone()
-    changed[:, -1] = (changed[:, -1] + 1) % SIZES["vocabulary"]
-    assert not torch.equal(model(tokens)[:, :-1], model(changed)[:, :-1])
 
 
 def test_an_earlier_token_and_the_order_of_tokens_do_change_later_logits():
@@ -320,13 +244,6 @@ def test_the_initial_loss_is_near_the_logarithm_of_the_vocabulary(tied, vocabula
     # Logits of variance 1 cost up to half a nat; a head twice as large would cost two.
     assert math.log(vocabulary) - 0.1 < min(losses)
     assert max(losses) < math.log(vocabulary) + 0.7
-
-
-def test_a_head_three_times_as_large_fails_the_same_check():
-    model = make_model(vocabulary=512, width=64, context=32)
-    model.head.weight.data.mul_(3)
-    tokens = torch.randint(512, (16, 33), generator=torch.Generator().manual_seed(0))
-    assert next_token_loss(model(tokens[:, :-1]), tokens[:, 1:]).item() > math.log(512) + 0.7
 
 
 @given(
@@ -375,17 +292,3 @@ def test_the_gradient_reaches_every_parameter(tied):
 def test_a_size_out_of_range_is_refused_by_name(changes, told):
     with pytest.raises(ValueError, match=told):
         make_model(**changes)
-
-
-BAD_TOKENS = {
-    "longer than the context": random_tokens(1, SIZES["context"] + 1),
-    "an id beyond the vocabulary": torch.tensor([[SIZES["vocabulary"]]]),
-    "a negative id": torch.tensor([[-1]]),
-    "no token ids": torch.zeros(1, 3),
-}
-
-
-@pytest.mark.parametrize("tokens", BAD_TOKENS.values(), ids=BAD_TOKENS)
-def test_tokens_that_do_not_fit_the_model_raise_an_error(tokens):
-    with pytest.raises((IndexError, RuntimeError)):
-        make_model()(tokens)

@@ -12,17 +12,10 @@ import yaml
 
 from paperkit.history import Commit, no_history, read_history
 from tests import tiny_book
+from tests.made_up_claims import GREATER, IDENTITY, claim
 from tests.tiny_repository import commit, git
 
-GREATER = {"estimand": "gap", "rule": "greater", "bound": 0, "margin": 0.1, "unit": "nats"}
-IDENTITY = {"estimand": "algebra", "rule": "identity", "tolerance": 1e-12}
 RULE = {"kind": "experiment", "family": "primary", "profile": "cpu", "min_seeds": 5, "tests": [GREATER]}
-CLAIM = RULE | {
-    "id": "C1",
-    "statement": "The gap is positive.",
-    "source": {"bib": "toy2026", "where": "Table 1"},
-    "reported": {"value": None, "unit": None, "unverified": False},
-}
 HORIZON = {"name": "horizon x 4", "estimand": "long_gap"}
 MOVED = {"tests": [GREATER | {"margin": 5}]}
 MOVED_AGAIN = {"tests": [GREATER | {"margin": 6}]}
@@ -34,9 +27,8 @@ Step = Callable[[Path], object]
 
 
 def declare(*changes: dict[str, Any], name: str = "toy") -> Step:
-    """Write claims.yaml: the claim with changes, once for each; a change to `...` leaves the key out."""
-    claims = [{key: value for key, value in (CLAIM | change).items() if value is not ...} for change in changes]
-    text = yaml.safe_dump({"schema": 1, "claims": claims})
+    """Write claims.yaml: the claim with changes, once for each."""
+    text = yaml.safe_dump({"schema": 1, "claims": [claim(**(RULE | change)) for change in changes]})
     return write(f"replications/{name}/claims.yaml", text)
 
 
@@ -105,7 +97,7 @@ SOUND: dict[str, tuple[Step, ...]] = {
     ),
     "another wording": (
         *FIRST,
-        declare({"statement": "It is.", "source": {"bib": None, "where": "x"}, "reported": CLAIM["reported"]}),
+        declare({"statement": "It is.", "source": {"bib": None, "where": "x"}, "reported": ...}),
     ),
     "a default that is written out": (*FIRST, declare({"tests": [GREATER | {"diverged_value": None}]})),
     "defaults that are left out": (*FIRST, declare(SHORT)),

@@ -141,14 +141,6 @@ def test_the_least_finite_loss_wins_and_of_equal_ones_the_first(losses, best):
     assert select(losses) == best
 
 
-@given(st.lists(st.floats(), min_size=1, max_size=20).filter(lambda losses: any(map(math.isfinite, losses))))
-@settings(deadline=None)
-def test_the_selected_loss_is_finite_and_no_finite_one_is_less(losses):
-    chosen = losses[select(losses)]
-    assert math.isfinite(chosen)
-    assert chosen == min(filter(math.isfinite, losses))
-
-
 @pytest.mark.parametrize("losses", [[math.nan], [math.nan, math.inf, -math.inf]])
 def test_a_search_in_which_every_trial_diverged_is_refused_with_the_remedy(losses):
     with pytest.raises(ValueError, match=rf"all {len(losses)} trials diverged; move the search space"):

@@ -80,22 +80,6 @@ def test_the_same_rows_give_the_same_bytes(table, written):
     assert table.read_bytes() == expected
 
 
-def test_another_value_gives_other_bytes(table):
-    before = table.read_bytes()
-    write_runs(table, [{**GRID[0], "value": math.nextafter(GRID[0]["value"], math.inf)}, *GRID[1:]])
-    assert table.read_bytes() != before
-
-
-def test_shuffled_trials_give_the_same_bytes(tmp_path):
-    path = tmp_path / "trials.csv"
-    rows = [trial(trial=number, value=1 / (number + 1), selected=number == 3) for number in range(12)]
-    write_trials(path, rows)
-    expected = path.read_bytes()
-    write_trials(path, rows[::-1])
-    assert path.read_bytes() == expected
-    assert read_trials(path)["trial"].tolist() == list(range(12))  # as numbers, not as text
-
-
 def test_the_formats_have_the_columns_of_the_design(table):
     assert table.read_text().splitlines()[0] == ",".join(RUNS_COLUMNS)
     assert ",".join(RUNS_COLUMNS) == "profile,experiment,arm,seed,config,split,step,metric,value,status"

@@ -143,6 +143,17 @@ def grid(log: Path, seeds: int = 4, arms: tuple[str, ...] = ("adamw", "lion")) -
     return [Run("quality", arm, seed, config) for seed in range(seeds) for arm in arms]
 
 
+@pytest.fixture
+def executed_after(runner, log, here) -> Callable[..., int]:
+    """Runs a grid of two arms in this process, and counts what was executed since the test began."""
+
+    def count(measure: Any = draw, seeds: int = 1, **settings: Any) -> int:
+        runner(**settings)(measure, grid(log, seeds))
+        return len(executed(log))
+
+    return count
+
+
 # Processes
 
 
@@ -280,23 +291,18 @@ def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage):
     assert json.loads(file.read_text())["measurements"] == json.loads(sound)["measurements"]
 
 
-def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, log, here):
-    runner()(draw, grid(log, seeds=1))
+def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, executed_after):
+    executed_after()
     file = next(runner().folder.iterdir())
     file.rename(file.with_name(f".{file.name}.123.partial"))  # what a kill within the write leaves
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 3
+    assert executed_after() == 3
 
 
-def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here):
-    for stage in ("toy", "toy_timing"):
-        runner(stage=stage)(draw, grid(log, seeds=1))
-    runner().forget()
-    assert not runner().folder.exists()
-    assert len(list(runner(stage="toy_timing").folder.iterdir())) == 2
-    runner().forget()  # nothing is left to remove
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 6
+def test_forgetting_removes_the_runs_of_this_stage_only(runner, executed_after):
+    assert executed_after() + executed_after(stage="toy_timing") == 2 + 4
+    for _ in range(2):  # the second time nothing is left to remove
+        runner().forget()
+    assert (executed_after(stage="toy_timing"), executed_after()) == (4, 6)
 
 
 # One time in fifty loky's manager thread dies of a KeyError once it has killed its workers: noise on stderr, no more.
@@ -331,21 +337,18 @@ def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log
         {"profile": "cpu"},
     ],
 )
-def test_other_data_pins_or_profile_execute_the_runs_again(runner, log, here, changes):
-    runner()(draw, grid(log, seeds=1))
-    runner(**changes)(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 4
+def test_other_data_pins_or_profile_execute_the_runs_again(executed_after, changes):
+    assert (executed_after(), executed_after(**changes)) == (2, 4)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("kernels_in_use", lambda: {"BLAS": "openblas SkylakeX"}), ("numerical_versions", dict), ("THREADS", 2)],
 )
-def test_other_kernels_versions_or_threads_execute_the_runs_again(runner, log, here, monkeypatch, name, value):
-    runner()(draw, grid(log, seeds=1))
+def test_other_kernels_versions_or_threads_execute_the_runs_again(executed_after, monkeypatch, name, value):
+    executed_after()
     monkeypatch.setattr(runs_module, name, value)
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 4
+    assert executed_after() == 4
 
 
 CHANGE_NUMBERS = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "MKL_VML_MODE", "PYTHONHASHSEED")
@@ -353,12 +356,12 @@ CHANGE_NUMBERS = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "MKL_VML_MODE
 
 @pytest.mark.parametrize("name", [*CHANGE_NUMBERS, *INSTRUCTION_SET, "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "HOME"])
 def test_only_a_variable_that_changes_numbers_and_is_not_pinned_executes_the_runs_again(
-    runner, log, here, monkeypatch, name
+    executed_after, monkeypatch, name
 ):
-    for value in ("one", "another"):  # a stage that was killed, and resumed elsewhere
-        monkeypatch.setenv(name, value)
-        runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == (4 if name in CHANGE_NUMBERS else 2)
+    monkeypatch.setenv(name, "one")
+    executed_after()
+    monkeypatch.setenv(name, "another")  # a stage that was killed, and resumed elsewhere
+    assert executed_after() == (4 if name in CHANGE_NUMBERS else 2)
 
 
 TOY_CODE = """\
@@ -392,29 +395,26 @@ def toy_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["toy_code"]
 
 
-def test_changed_code_executes_the_runs_again_in_the_next_process_and_a_comment_does_not(runner, log, here, toy_code):
-    source = Path(toy_code.__file__)
-    for addition, expected in (("", 2), ("\n# why", 2), ("\nx = 1", 4), ("\nx = 2", 6)):
-        source.write_text(TOY_CODE + addition)
-        code_hashes.cache_clear()  # as in a new process
-        runner()(toy_code.measure, grid(log, seeds=1))
-        assert len(executed(log)) == expected
+@pytest.mark.parametrize(("addition", "executed_in_all"), [("", 2), ("\n# why", 2), ("\nx = 1", 4)])
+def test_changed_code_executes_the_runs_again_in_the_next_process_and_a_comment_does_not(
+    executed_after, toy_code, addition, executed_in_all
+):
+    executed_after(toy_code.measure)
+    Path(toy_code.__file__).write_text(TOY_CODE + addition)
+    code_hashes.cache_clear()  # as in a new process
+    assert executed_after(toy_code.measure) == executed_in_all
 
 
-def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loaded(runner, log, here, toy_code):
-    runner()(toy_code.measure, grid(log, seeds=1))
+def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loaded(executed_after, toy_code):
+    executed_after(toy_code.measure)
     Path(toy_code.__file__).write_text(TOY_CODE.replace("1.0", "2.0"))
-    runner()(toy_code.measure, grid(log, seeds=2))  # by the loaded code, and kept under it
-    assert len(executed(log)) == 4
+    assert executed_after(toy_code.measure, seeds=2) == 4  # by the loaded code, and kept under it
     code_hashes.cache_clear()
-    runner()(toy_code.measure, grid(log, seeds=2))
-    assert len(executed(log)) == 8
+    assert executed_after(toy_code.measure, seeds=2) == 8
 
 
-def test_another_function_of_the_same_module_has_runs_of_its_own(runner, log, here, toy_code):
-    runner()(toy_code.measure, grid(log, seeds=1))
-    runner()(toy_code.another, grid(log, seeds=1))
-    assert len(executed(log)) == 4
+def test_another_function_of_the_same_module_has_runs_of_its_own(executed_after, toy_code):
+    assert (executed_after(toy_code.measure), executed_after(toy_code.another)) == (2, 4)
 
 
 def test_the_key_tells_apart_everything_that_a_run_depends_on():

@@ -84,13 +84,13 @@ def interleaved_medians_s(actions: dict[str, Callable[[], object]]) -> dict[str,
 @pytest.mark.benchmark(group="dvc, nothing to do")
 @pytest.mark.parametrize("command", [repro, status], ids=["repro", "status"])
 @pytest.mark.parametrize("repository", ["pipeline", "no_pipeline"])
-def test_time_of_a_command_with_nothing_to_do(benchmark, command, repository, request):
+def test_time_of_a_command_with_nothing_to_do(benchmark, command, repository, request) -> None:
     folder = request.getfixturevalue(repository)
     assert did_nothing(benchmark.pedantic(command(folder), rounds=ROUNDS, warmup_rounds=1))
 
 
 @pytest.mark.parametrize("command", [repro, status], ids=["repro", "status"])
-def test_nothing_to_do_takes_little_more_than_dvc_itself(command, pipeline, no_pipeline):
+def test_nothing_to_do_takes_little_more_than_dvc_itself(command, pipeline, no_pipeline) -> None:
     ours, peer = command(pipeline), command(no_pipeline)
     assert did_nothing(ours())
     assert did_nothing(peer())
@@ -100,7 +100,7 @@ def test_nothing_to_do_takes_little_more_than_dvc_itself(command, pipeline, no_p
     assert ratio <= MAX_RATIO_TO_NO_PIPELINE
 
 
-def test_a_changed_dependency_is_something_to_do(pipeline):
+def test_a_changed_dependency_is_something_to_do(pipeline) -> None:
     """The negative control of `did_nothing`: last, since it changes the copy."""
     with (pipeline / "paperkit/results.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")

@@ -86,25 +86,25 @@ def median_ratio(times: list[float], peer_times: list[float]) -> float:
     return statistics.median(time / peer for time, peer in zip(times, peer_times, strict=True))
 
 
-def test_the_small_gpt_has_146_tensors_and_ten_million_parameters():
+def test_the_small_gpt_has_146_tensors_and_ten_million_parameters() -> None:
     assert len(SMALL_GPT) == 146
     assert sum(torch.Size(shape).numel() for shape in SMALL_GPT) == pytest.approx(10e6, rel=0.05)
 
 
-def test_gpt2_small_has_148_tensors_and_124_million_parameters():
+def test_gpt2_small_has_148_tensors_and_124_million_parameters() -> None:
     assert len(GPT2_SMALL) == 148
     assert sum(torch.Size(shape).numel() for shape in GPT2_SMALL) == 124_439_808
 
 
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("group", SHAPES)
-def test_time_of_one_step(benchmark, group, name):
+def test_time_of_one_step(benchmark, group: str, name: str) -> None:
     benchmark.group = group
     benchmark.pedantic(make_step(name, SHAPES[group]), rounds=ROUNDS, warmup_rounds=2)
 
 
 @pytest.mark.parametrize("group", SHAPES)
-def test_fused_lion_meets_its_ratio_to_adamw_and_to_lion_pytorch(group):
+def test_fused_lion_meets_its_ratio_to_adamw_and_to_lion_pytorch(group: str) -> None:
     names = ["AdamW fused", "Lion fused", "lion-pytorch"]
     times = interleaved_times_s({name: make_step(name, SHAPES[group]) for name in names})
     ratios = {name: median_ratio(times["Lion fused"], times[name]) for name in ("AdamW fused", "lion-pytorch")}
@@ -128,7 +128,7 @@ def make_queued_steps(name: str, shapes: list[tuple[int, ...]]) -> Callable[[], 
 
 @on_a_gpu
 @pytest.mark.parametrize("group", GPU_SHAPES)
-def test_lion_on_a_gpu_meets_its_ratio_to_fused_adamw(group):
+def test_lion_on_a_gpu_meets_its_ratio_to_fused_adamw(group: str) -> None:
     names = ["AdamW fused", "Lion fused", "Lion foreach", "lion-pytorch"]
     times = interleaved_times_s({name: make_queued_steps(name, GPU_SHAPES[group]) for name in names})
     medians_ms = {name: round(1e3 * statistics.median(values) / GPU_STEPS, 3) for name, values in times.items()}
@@ -138,7 +138,7 @@ def test_lion_on_a_gpu_meets_its_ratio_to_fused_adamw(group):
 
 
 @on_a_gpu
-def test_a_step_on_a_gpu_needs_no_memory_beyond_the_momentum():
+def test_a_step_on_a_gpu_needs_no_memory_beyond_the_momentum() -> None:
     param = torch.nn.Parameter(torch.zeros(100_000_000, device="cuda"))
     param.grad = torch.ones_like(param)
     optimizer = Lion([param], fused=True)

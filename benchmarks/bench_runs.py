@@ -5,6 +5,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ def burn(run: Run) -> Iterator[Measurement]:
 
 
 @pytest.mark.skipif(available_workers() < 2, reason="needs two cores")
-def test_two_workers_are_at_least_1_85_times_as_fast_as_one(benchmark, tmp_path):
+def test_two_workers_are_at_least_1_85_times_as_fast_as_one(benchmark, tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("")
     busy_s: dict[int, list[float]] = {1: [], 2: []}

@@ -47,13 +47,13 @@ def sweep(cases: AffineCases) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "distance", [quantile_distance, lambda x, y: np.sqrt(ot.emd2_1d(x, y))], ids=["ours", "pot emd2_1d"]
 )
-def test_time_of_w2_on_the_line(benchmark, distance):
+def test_time_of_w2_on_the_line(benchmark, distance) -> None:
     benchmark.group = f"W2 of {NUM_POINTS} points on the line"
     benchmark(distance, *two_samples(NUM_POINTS))
 
 
 @pytest.mark.parametrize("name", ["ours", "pot"])
-def test_time_of_w2_between_gaussians(benchmark, name):
+def test_time_of_w2_between_gaussians(benchmark, name) -> None:
     benchmark.group = "W2 between Gaussians, d = 32"
     root = np.random.default_rng(1).standard_normal((32, 32))
     mean, first, second = np.zeros(32), root @ root.T + np.eye(32), np.eye(32)
@@ -61,7 +61,7 @@ def test_time_of_w2_between_gaussians(benchmark, name):
     benchmark(*((bures_distance, mean, first, mean, second) if name == "ours" else (pot, mean, mean, first, second)))
 
 
-def test_sorting_is_twenty_times_as_fast_as_the_network_simplex_and_gives_the_same():
+def test_sorting_is_twenty_times_as_fast_as_the_network_simplex_and_gives_the_same() -> None:
     x, y = two_samples(NUM_POINTS)
     ratios = []
     for _ in range(ROUNDS):
@@ -72,7 +72,7 @@ def test_sorting_is_twenty_times_as_fast_as_the_network_simplex_and_gives_the_sa
     assert statistics.median(ratios) >= MIN_SPEEDUP_OF_SORTING
 
 
-def test_a_sweep_of_800_cases_takes_at_most_five_seconds_of_one_core():
+def test_a_sweep_of_800_cases_takes_at_most_five_seconds_of_one_core() -> None:
     start = time.process_time()
     distances, bounds = sweep(random_affine_cases(0, NUM_CASES, NUM_TIMES))
     elapsed_s = time.process_time() - start

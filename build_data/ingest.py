@@ -190,7 +190,6 @@ def _rows(archive: Archive, path: Path) -> Iterator[parsers.Row]:
 
 
 def _key(row: parsers.Row, columns: Sequence[str]) -> str:
-    """Join the values that tell rows apart."""
     return "\n".join(str(row[column]) for column in columns)
 
 
@@ -207,7 +206,6 @@ def _report(
     pairs: NearDuplicates,
     labels: NDArray[np.int64],
 ) -> Report:
-    """Count what was kept, dropped, grouped and split."""
     sizes = np.unique(labels, return_counts=True)[1]
     splits = [row["split"] for row in rows]
     return Report(

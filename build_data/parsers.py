@@ -25,32 +25,8 @@ _WRAPPED = re.compile(rf"(?<=[{_WIDE}])[^\S\n]*\n\s*(?=[{_WIDE}])")
 _NUMERALS = "一二三四五六七八九十百廿卅〇○零"
 
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-_BLOCKS = {
-    "article",
-    "aside",
-    "blockquote",
-    "br",
-    "dd",
-    "div",
-    "dl",
-    "dt",
-    "figcaption",
-    "figure",
-    "hr",
-    "item",
-    "li",
-    "note",
-    "ol",
-    "p",
-    "pre",
-    "section",
-    "steps",
-    "table",
-    "td",
-    "th",
-    "tr",
-    "ul",
-}
+_BLOCKS = {"article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "figcaption", "figure", "hr", "item", "li"}
+_BLOCKS |= {"note", "ol", "p", "pre", "section", "steps", "table", "td", "th", "tr", "ul"}
 _NOT_TEXT = {"script", "style", "nav", "header", "footer", "aside", "noscript", "info"}
 _NOT_TEXT_CLASSES = {"headerlink", "navheader", "navfooter", "docnav", "toc", "nav_table", "node_prev", "toc_uplink"}
 
@@ -145,17 +121,14 @@ def is_clean(heading: str, body: str) -> bool:
 
 @cache
 def _converter() -> OpenCC:
-    """Load the dictionaries once."""
     return OpenCC("t2s")
 
 
 def _simplified(text: str) -> str:
-    """Convert traditional script to simplified."""
     return _converter().convert(text)
 
 
 def _num_han(text: str) -> int:
-    """Count the Chinese characters."""
     return len(_HAN_CHARACTER.findall(text))
 
 

@@ -139,11 +139,8 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     return f"{subject} has value {problem['input']!r}; {problem['msg']}"
 
 
-def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    current: Any = model
+def _fields_at(model: Any, location: tuple[Any, ...]) -> list[str]:
     for part in location:
-        field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
-        if field is None:
-            return []
-        current = field.annotation
-    return sorted(current.model_fields) if hasattr(current, "model_fields") else []
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return sorted(getattr(model, "model_fields", ()))

@@ -15,18 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-RUNS_COLUMNS = (
-    "profile",
-    "experiment",
-    "arm",
-    "seed",
-    "config",
-    "split",
-    "step",
-    "metric",
-    "value",
-    "status",
-)
+RUNS_COLUMNS = ("profile", "experiment", "arm", "seed", "config", "split", "step", "metric", "value", "status")
 TRIALS_COLUMNS = (
     "profile",
     "experiment",
@@ -239,10 +228,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         # Only an empty value is missing: an arm may be called "None" or "NA".
         table = pd.read_csv(
-            path,
-            dtype={**kinds, "value": "float64"},
-            keep_default_na=False,
-            na_values={"value": [""]},
+            path, dtype={**kinds, "value": "float64"}, keep_default_na=False, na_values={"value": [""]}
         )
     except FileNotFoundError as error:
         message = f"{path} is missing; `dvc repro` makes it"

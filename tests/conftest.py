@@ -1,4 +1,4 @@
-"""What several test files of the book share: a tiny book, the real book built once, a browser."""
+"""What several test files share: a tiny book, the real book built once, a browser, a replication to judge."""
 
 import os
 import subprocess
@@ -13,6 +13,7 @@ from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from tests.built_book import BOOK, CHROMIUM, WIDTHS
+from tests.made_up_claims import Toy
 from tests.tiny_book import TinyBook
 
 # Each keeps one process busy for minutes; started last, it would be what the others wait for.
@@ -26,6 +27,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def tiny(tmp_path):
     return TinyBook(tmp_path)
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    toy = Toy(tmp_path)
+    monkeypatch.setitem(sys.modules, toy.estimands.__name__, toy.estimands)
+    monkeypatch.chdir(tmp_path)
+    return toy
 
 
 @pytest.fixture(scope="session")

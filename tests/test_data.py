@@ -161,19 +161,17 @@ def test_a_missing_table_says_how_to_get_it(tmp_path):
         datasets.read_table("sotu", tmp_path)
 
 
-def test_an_unknown_table_lists_the_known_ones():
-    with pytest.raises(ValueError, match="known are sotu, python_docs, zh_docs, zh_descriptions, poems"):
-        datasets.read_table("wikitext", DATA)
-
-
-def test_an_unknown_split_lists_the_known_ones():
-    with pytest.raises(ValueError, match="'dev'; allowed are train, validation, test"):
-        datasets.read_table("sotu", DATA, split="dev")
-
-
-def test_an_unknown_column_lists_the_known_ones():
-    with pytest.raises(ValueError, match="no column 'speaker'; it has year, president, text, split"):
-        datasets.read_table("sotu", DATA, columns=["speaker"])
+@pytest.mark.parametrize(
+    ("name", "chosen", "told"),
+    [
+        ("wikitext", {}, "known are sotu, python_docs, zh_docs, zh_descriptions, poems"),
+        ("sotu", {"split": "dev"}, "'dev'; allowed are train, validation, test"),
+        ("sotu", {"columns": ["speaker"]}, "no column 'speaker'; it has year, president, text, split"),
+    ],
+)
+def test_an_unknown_table_split_or_column_lists_the_known_ones(name, chosen, told):
+    with pytest.raises(ValueError, match=told):
+        datasets.read_table(name, DATA, **chosen)
 
 
 def test_a_damaged_table_is_refused_with_a_remedy(tmp_path):

@@ -12,17 +12,10 @@ import yaml
 
 from paperkit.history import Commit, no_history, read_history
 from tests import tiny_book
+from tests.made_up_claims import GREATER, IDENTITY, claim
 from tests.tiny_repository import commit, git
 
-GREATER = {"estimand": "gap", "rule": "greater", "bound": 0, "margin": 0.1, "unit": "nats"}
-IDENTITY = {"estimand": "algebra", "rule": "identity", "tolerance": 1e-12}
 RULE = {"kind": "experiment", "family": "primary", "profile": "cpu", "min_seeds": 5, "tests": [GREATER]}
-CLAIM = RULE | {
-    "id": "C1",
-    "statement": "The gap is positive.",
-    "source": {"bib": "toy2026", "where": "Table 1"},
-    "reported": {"value": None, "unit": None, "unverified": False},
-}
 HORIZON = {"name": "horizon x 4", "estimand": "long_gap"}
 MOVED = {"tests": [GREATER | {"margin": 5}]}
 MOVED_AGAIN = {"tests": [GREATER | {"margin": 6}]}
@@ -34,9 +27,8 @@ Step = Callable[[Path], object]
 
 
 def declare(*changes: dict[str, Any], name: str = "toy") -> Step:
-    """Write claims.yaml: the claim with changes, once for each; a change to `...` leaves the key out."""
-    claims = [{key: value for key, value in (CLAIM | change).items() if value is not ...} for change in changes]
-    text = yaml.safe_dump({"schema": 1, "claims": claims})
+    """Write claims.yaml: the claim with changes, once for each."""
+    text = yaml.safe_dump({"schema": 1, "claims": [claim(**(RULE | change)) for change in changes]})
     return write(f"replications/{name}/claims.yaml", text)
 
 
@@ -70,8 +62,8 @@ def kept(*criteria: dict[str, Any]) -> dict[str, Any]:
     return {"amended": [{"criterion": RULE | criterion, "why": "It was ill-posed."} for criterion in criteria]}
 
 
-def varied(n: int) -> dict[str, Any]:
-    return {"robustness": [{"name": HORIZON["name"], "n": n}]}
+def measure_variation(n: int) -> Step:
+    return measure(robustness=[{"name": HORIZON["name"], "n": n}])
 
 
 def run(*arguments: str) -> Step:
@@ -88,7 +80,9 @@ def problems_after(root: Path, *steps: Step) -> list[str]:
     return read_history(root, "toy").problems
 
 
-FIRST = (declare({}), commit, measure(), commit)
+DECLARED, MEASURED, MOVE = ((step, commit) for step in (declare({}), measure(), declare(MOVED)))
+FIRST = (*DECLARED, *MEASURED)
+AT_SCALE = measure(file="toy_paper/verdicts")
 ROBUST = {"robustness": [HORIZON]}
 SHORT = {"reported": ..., "kind": ..., "profile": ..., "min_seeds": ...}
 PROVEN = {"kind": "identity", "family": None, "tests": [IDENTITY]}
@@ -98,15 +92,10 @@ CHECKED = (declare(PROVEN), commit, measure(tests=[CHECKED_TEST]), commit)
 
 SOUND: dict[str, tuple[Step, ...]] = {
     "a rule before its result": FIRST,
-    "a rule that moved before its result": (declare({}), commit, declare(MOVED), commit, measure(), commit),
+    "a rule that moved before its result": (*DECLARED, *MOVE, *MEASURED),
     "a rule that was rerun": (*FIRST, measure(9), commit),
-    "a rule that moved while verdicts had no number": (
-        *(declare({}), measure(0), commit, declare(MOVED), measure(0), commit, measure(), commit),
-    ),
-    "another wording": (
-        *FIRST,
-        declare({"statement": "It is.", "source": {"bib": None, "where": "x"}, "reported": CLAIM["reported"]}),
-    ),
+    "a rule that moved while verdicts had no number": (declare({}), measure(0), commit, *MOVE, *MEASURED),
+    "another wording": (*FIRST, declare({"statement": "It is.", "source": {"bib": None, "where": "x"}})),
     "a default that is written out": (*FIRST, declare({"tests": [GREATER | {"diverged_value": None}]})),
     "defaults that are left out": (*FIRST, declare(SHORT)),
     "a check that is said in place": (
@@ -114,7 +103,7 @@ SOUND: dict[str, tuple[Step, ...]] = {
     ),
     "a difference that is said in place": (*FIRST, declare(SAID), commit, declare(SAID | SHORT), commit),
     "a variation that is said in place": (
-        *(declare(ROBUST), commit, measure(**varied(3)), commit),
+        *(declare(ROBUST), commit, measure_variation(3), commit),
         declare({"robustness": [HORIZON | {"difference": DIFFERENCE}]}),
     ),
     "a number written in another way": (*FIRST, declare({"tests": [GREATER | {"bound": 0.0}]})),
@@ -129,18 +118,15 @@ SOUND: dict[str, tuple[Step, ...]] = {
         *(*FIRST, declare(MOVED | kept({})), commit),
         *(declare(MOVED_AGAIN | kept({}, MOVED)), commit),
     ),
-    "variations from the start": (declare(ROBUST), commit, measure(**varied(3)), commit),
+    "variations from the start": (declare(ROBUST), commit, measure_variation(3), commit),
     "a variation added and then run": (
-        *(*FIRST, declare(ROBUST), measure(**varied(0)), commit),
-        *(measure(**varied(3)), commit),
+        *(*FIRST, declare(ROBUST), measure_variation(0), commit, measure_variation(3), commit),
     ),
     "a variation whose number was known, with the reason": (
-        *(*FIRST, declare(ROBUST | kept({})), measure(**varied(3)), commit),
+        *(*FIRST, declare(ROBUST | kept({})), measure_variation(3), commit),
     ),
     "a branch that is merged": (*(commit, commit, SIDE, *FIRST, MAIN, write("other", ""), commit, MERGE_SIDE),),
-    "two branches with results of one rule": (
-        *(*FIRST, SIDE, measure(file="toy_paper/verdicts"), commit, MERGE_MAIN),
-    ),
+    "two branches with results of one rule": (*FIRST, SIDE, AT_SCALE, commit, MERGE_MAIN),
     "a file that was broken once": (*FIRST, write("replications/toy/claims.yaml", "a: b: c"), commit, declare({})),
     "verdicts that were broken once": (*FIRST, write("results/toy/verdicts.json", "<<<<"), commit, measure()),
     "a run that began with its claims committed": (
@@ -194,10 +180,7 @@ VARIATION = "claim C1, variation 'horizon x 4'"
 REFUSED: dict[str, tuple[tuple[Step, ...], str]] = {
     "a rule and its result in one commit": ((declare({}), measure(), commit), LATE),
     "a result before its rule": ((measure(), commit, declare({}), commit), LATE),
-    "a rule that moves in the commit of its result": (
-        (declare({}), commit, declare(MOVED), measure(), commit),
-        LATE,
-    ),
+    "a rule that moves in the commit of its result": ((*DECLARED, declare(MOVED), *MEASURED), LATE),
     "a rule and its result that are both uncommitted": ((declare({}), measure()), f"not yet committed, and {LATE}"),
     "a rule that moved and came back": ((*FIRST, declare(MOVED), commit, declare({}), commit), GONE),
     "a tolerance that moves": ((*CHECKED, declare(PROVEN | {"tests": [IDENTITY | {"tolerance": 1e-3}]})), GONE),
@@ -209,7 +192,7 @@ REFUSED: dict[str, tuple[tuple[Step, ...], str]] = {
         GONE,
     ),
     "a clock reading": ((declare({}), measure(file="toy/timing_verdicts"), commit), LATE),
-    "a result at another scale": ((declare({}), measure(file="toy_paper/verdicts"), commit), LATE),
+    "a result at another scale": ((declare({}), AT_SCALE, commit), LATE),
     "a claim that is gone": ((*FIRST, declare({"id": "C2"}), commit), GONE),
     "a claim that takes its place in the family again": (
         (*FIRST, declare(SUPERSEDED, {"id": "C2"}), commit, declare({}, {"id": "C2"})),
@@ -228,20 +211,15 @@ REFUSED: dict[str, tuple[tuple[Step, ...], str]] = {
         "claim C1, amended criterion 1:\n  key 'min_seeds' has value 'five'",
     ),
     "a variation whose number is there when it is declared": (
-        (*FIRST, declare(ROBUST), measure(**varied(3)), commit),
+        (*FIRST, declare(ROBUST), measure_variation(3), commit),
         f"{VARIATION}: the first result is",
     ),
     "a variation that is taken back": (
-        (declare(ROBUST), commit, measure(**varied(0)), commit, declare({})),
+        (declare(ROBUST), commit, measure_variation(0), commit, declare({})),
         f"{VARIATION}: the rule as of",
     ),
     "a difference that moves": (
-        (
-            *FIRST,
-            declare(SAID),
-            commit,
-            declare({"tests": [GREATER | {"difference": DIFFERENCE | {"minus": "tiger"}}]}),
-        ),
+        (*FIRST, declare(SAID), commit, declare({"tests": [GREATER | {"difference": DIFFERENCE | {"minus": "x"}}]})),
         GONE,
     ),
     "a difference that is only named again": ((*FIRST, declare(SAID), commit, declare({})), GONE),
@@ -256,14 +234,11 @@ REFUSED: dict[str, tuple[tuple[Step, ...], str]] = {
         (declare(ROBUST), commit, measure(), commit, declare({"robustness": [HORIZON | {"estimand": "short_gap"}]})),
         f"{VARIATION}: the rule as of",
     ),
-    "a rule that moved on a branch that knew no result": (
-        (*FIRST, SIDE, declare(MOVED), commit, MERGE_MAIN),
-        GONE,
-    ),
+    "a rule that moved on a branch that knew no result": ((*FIRST, SIDE, *MOVE, MERGE_MAIN), GONE),
     "a result that a merge threw away": (
         (
-            *(declare({}), commit, commit, SIDE, measure(), commit, MAIN, run("merge", "--strategy=ours", "side")),
-            *(declare(MOVED), commit, measure(), commit),
+            *(*DECLARED, commit, SIDE, *MEASURED, MAIN, run("merge", "--strategy=ours", "side")),
+            *(*MOVE, *MEASURED),
         ),
         GONE,
     ),

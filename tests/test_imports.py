@@ -13,12 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("paperkit", "build_data", "replications")
-CONTRACTS = tuple(
-    contract["name"]
-    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
-)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CONTRACTS = [contract["name"] for contract in PROJECT["tool"]["importlinter"]["contracts"]]
 # A second replication stands beside the real ones, to show that nothing has to be added for it.
 SECOND = {
     "__init__.py": "",
@@ -38,6 +34,8 @@ SECOND = {
     "figures.py": "from paperkit.style import drawing\nfrom replications.second import formula\n",
     "test_loss.py": "from paperkit.tuning import select\nfrom replications.second import experiment, figures, loss\n",
 }
+NO_REPLICATION = "paperkit imports no replication"
+INDEPENDENT = "replications are independent of each other"
 ONLY_FOUR = "estimands and figures import only results, statistics, style and what estimands share"
 NO_TORCH = "estimands and figures need no torch"
 NOTHING_OF_OURS = "algorithms import nothing of paperkit but models"
@@ -47,8 +45,8 @@ ONLY_DATASETS = "what builds data imports only datasets and config"
 PROTECTED = "nobody imports an experiment, a clock, pretrained arms, the paper's scale or figures"
 TASKS = "only what trains or reads a clock imports studies, tasks and settings"
 BREAKS = [
-    ("paperkit/claims/rules.py", "import replications", ["paperkit imports no replication"]),
-    ("paperkit/history.py", "from replications.second import loss", ["paperkit imports no replication"]),
+    ("paperkit/claims/rules.py", "import replications", [NO_REPLICATION]),
+    ("paperkit/history.py", "from replications.second import loss", [NO_REPLICATION]),
     ("paperkit/datasets.py", "from build_data import archives", [NOBODY_BUILDS]),
     ("replications/second/experiment.py", "from build_data import parsers", [NOBODY_BUILDS]),
     ("build_data/parsers.py", "from paperkit.runs import Run", [ONLY_DATASETS]),
@@ -75,11 +73,7 @@ BREAKS = [
     ("replications/second/experiment.py", "from replications.second import timing", [PROTECTED]),
     ("replications/second/timing.py", "from replications.second import pretrained", [PROTECTED]),
     ("replications/second/experiment.py", "from replications.second import figures", [PROTECTED]),
-    (
-        "replications/second/bound.py",
-        "import replications.third.bound",
-        ["replications are independent of each other"],
-    ),
+    ("replications/second/bound.py", "import replications.third.bound", [INDEPENDENT]),
 ]
 
 

@@ -36,7 +36,7 @@ def contributor(tmp_path: Path) -> Path:
     return work
 
 
-def test_tests_that_use_git_leave_a_contributors_repository_and_settings_alone(contributor) -> None:
+def test_tests_that_use_git_leave_a_contributors_repository_and_settings_alone(contributor):
     exported = {"GIT_DIR": str(contributor / ".git"), "GIT_INDEX_FILE": str(contributor / ".git/index")}
     home = {"HOME": str(contributor.parent), "GIT_CONFIG_GLOBAL": str(contributor.parent / ".gitconfig")}
     before = (git(contributor, "log", "--format=%H"), (contributor / ".git/config").read_text())

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -34,19 +33,13 @@ from paperkit.provenance import (
     numerical_versions,
     pinned_versions,
 )
+from tests.tiny_repository import commit, git
 
 ROOT = Path(__file__).parents[1]
-
 FIELDS = {
     "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class", "kernels",
     "cores", "workers", "threads", "environment", "versions", "lock_sha256", "deps", "fingerprint", "outs", "claims",
 }  # fmt: skip
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-    command = ["git", *identity, *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -58,9 +51,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "old").write_text("1")
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
-    git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", "--all")
-    git(tmp_path, "commit", "--quiet", "--message", "all")
+    commit(tmp_path)
     monkeypatch.chdir(tmp_path)
     # Reading the versions of all installed packages takes longer than all the rest; one test does.
     monkeypatch.setattr("paperkit.provenance.distributions", list)
@@ -70,58 +61,44 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 MADE_WITH = {"outs": (), "workers": 2, "threads": 1, "environment": {}, "kernels": {"torch": "AVX2"}}
 
 
-def record(*, claims: Path | None = None, deps: Mapping[str, str] | None = None, **changes: Any) -> dict[str, Any]:
-    command = ["python", "-m", "toy", "--profile", "cpu"]
-    provenance = Provenance("toy", command, "cpu", deps=deps or {"code.py": "0a"}, claims=claims)
-    provenance.write(Path("provenance.json"), **{**MADE_WITH, **changes})
+def written_by(provenance: Provenance, **changes: Any) -> dict[str, Any]:
+    provenance.write(Path("provenance.json"), **(MADE_WITH | changes))
     return json.loads(Path("provenance.json").read_text())
 
 
-def is_dirty() -> bool | None:
-    return record()["dirty"]
+def record(*, claims: Path | None = None, **changes: Any) -> dict[str, Any]:
+    command = ["python", "-m", "toy", "--profile", "cpu"]
+    return written_by(Provenance("toy", command, "cpu", deps={"code.py": "0a"}, claims=claims), **changes)
 
 
-def test_the_record_has_exactly_the_fields_of_the_design(repository) -> None:
-    assert set(record()) == FIELDS
-
-
-def test_the_record_says_what_it_was_told(repository) -> None:
-    written = record()
-    assert (written["stage"], written["profile"]) == ("toy", "cpu")
-    assert written["command"] == "python -m toy --profile cpu"
-    assert (written["workers"], written["threads"], written["kernels"]) == (2, 1, {"torch": "AVX2"})
-    assert written["deps"] == {"code.py": "0a"}
-    assert written["cores"] == os.cpu_count()
-
-
-def test_the_record_has_the_hash_of_the_lock_and_of_what_was_made(repository) -> None:
+def test_the_record_has_exactly_the_fields_of_the_design_and_says_what_it_was_told(repository):
     Path("runs.csv").write_text("made")
     written = record(outs=["runs.csv"])
-    assert written["lock_sha256"] == hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
-    assert written["outs"] == {"runs.csv": hashlib.md5(b"made").hexdigest()}
+    assert set(written) == FIELDS
+    told = {"stage": "toy", "profile": "cpu", "command": "python -m toy --profile cpu", "deps": {"code.py": "0a"}}
+    told |= {"workers": 2, "threads": 1, "kernels": {"torch": "AVX2"}, "cores": os.cpu_count()}
+    told["lock_sha256"] = hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+    told["outs"] = {"runs.csv": hashlib.md5(b"made").hexdigest()}
+    assert {key: written[key] for key in told} == told
 
 
-def test_commit_and_claims_are_those_at_the_start(repository) -> None:
+def test_commit_and_claims_are_those_at_the_start(repository):
     (repository / "claims.yaml").write_text("schema: 1\n")
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--message", "claims")
-    started = git(repository, "rev-parse", "HEAD")
+    started = commit(repository)
     provenance = Provenance("toy", ["python"], "cpu", deps={}, claims=Path("claims.yaml"))
     (repository / "claims.yaml").write_text("schema: 2\n")
-    git(repository, "commit", "--quiet", "--all", "--message", "while it ran")
-    provenance.write(Path("p.json"), **MADE_WITH)
-    written = json.loads(Path("p.json").read_text())
-    assert written["commit"] == started != git(repository, "rev-parse", "HEAD")
+    commit(repository)  # while it ran
+    written = written_by(provenance)
+    assert written["commit"] == started
     assert written["claims"] == {"sha256": hashlib.sha256(b"schema: 1\n").hexdigest(), "commit": started}
 
 
 @pytest.mark.parametrize("state", ["never committed", "changed since"])
-def test_claims_that_are_not_committed_have_no_commit(repository, state) -> None:
+def test_claims_that_are_not_committed_have_no_commit(repository, state):
     claims = repository / "claims.yaml"
     claims.write_text("schema: 1\n")
     if state == "changed since":
-        git(repository, "add", "--all")
-        git(repository, "commit", "--quiet", "--message", "claims")
+        commit(repository)
         claims.write_text("schema: 1 # a comment\n")
     assert record(claims=Path("claims.yaml"))["claims"]["commit"] is None
 
@@ -129,7 +106,7 @@ def test_claims_that_are_not_committed_have_no_commit(repository, state) -> None
 # What decides whether a stage has to run
 
 
-def test_what_stands_beside_a_record_is_made_until_code_data_or_tables_change(repository) -> None:
+def test_what_stands_beside_a_record_is_made_until_code_data_or_tables_change(repository):
     Path("runs.csv").write_text("made")
     record(outs=["runs.csv"])
     path = Path("provenance.json")
@@ -145,7 +122,7 @@ def test_what_stands_beside_a_record_is_made_until_code_data_or_tables_change(re
     assert not is_made(path, "cpu", deps)
 
 
-def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_another_does_not() -> None:
+def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_another_does_not():
     versions = {"numpy": "2.4.6", "torch": "2.13.0+cpu", "tqdm": "1"}
     known = fingerprint("cpu", {"code.py": "0a"}, versions)
     assert fingerprint("cpu", {"code.py": "0a"}, {**versions, "tqdm": "2"}) == known
@@ -153,7 +130,7 @@ def test_another_version_of_a_numerical_library_changes_the_fingerprint_and_of_a
     assert fingerprint("cpu", {"code.py": "0a"}, {**versions, "numpy": "2.5.0"}) != known
 
 
-def test_every_numerical_library_is_installed_under_its_name() -> None:
+def test_every_numerical_library_is_installed_under_its_name():
     assert list(numerical_versions()) == list(NUMERICAL)
 
 
@@ -170,6 +147,11 @@ class A:
 '''
 
 
+def hash_of(folder: Path, code: str) -> str:
+    (folder / "code.py").write_bytes(code.encode())
+    return code_hash(folder / "code.py")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -182,11 +164,9 @@ class A:
         CODE.replace("1.0", "1.00"),
     ],
 )
-def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed) -> None:
+def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed):
     assert changed != CODE
-    (tmp_path / "a.py").write_text(CODE)
-    (tmp_path / "b.py").write_bytes(changed.encode())
-    assert code_hash(tmp_path / "a.py") == code_hash(tmp_path / "b.py")
+    assert hash_of(tmp_path, changed) == hash_of(tmp_path, CODE)
 
 
 @pytest.mark.parametrize(
@@ -196,19 +176,17 @@ def test_docstrings_comments_and_layout_leave_the_hash_of_code(tmp_path, changed
         ("return x", "'no docstring'\n        return x"), ("def f", "async def f"),
     ],
 )  # fmt: skip
-def test_another_meaning_changes_the_hash_of_code(tmp_path, old, new) -> None:
-    (tmp_path / "a.py").write_text(CODE)
-    (tmp_path / "b.py").write_text(CODE.replace(old, new, 1))
-    assert code_hash(tmp_path / "a.py") != code_hash(tmp_path / "b.py")
+def test_another_meaning_changes_the_hash_of_code(tmp_path, old, new):
+    assert hash_of(tmp_path, CODE.replace(old, new, 1)) != hash_of(tmp_path, CODE)
 
 
-def test_the_hash_of_code_is_the_same_in_every_python() -> None:
+def test_the_hash_of_code_is_the_same_in_every_python():
     # Taken with Python 3.11, 3.12 and 3.13; the fingerprint of a result made elsewhere must be known here.
     path = Path(__file__).parent / "fixtures/hashed_code.py"
     assert code_hash(path) == "52674c9eada220d156d8336376a6b707a02c02c87d3cf9595782bd489cf7f736"
 
 
-def test_of_parameters_only_the_block_of_the_profile_counts(tmp_path) -> None:
+def test_of_parameters_only_the_block_of_the_profile_counts(tmp_path):
     params = tmp_path / "params.yaml"
     params.write_text("smoke: {steps: 1}\ncpu: {steps: 2, lr: 0.1}\n")
     before = {profile: content_hash(params, profile) for profile in ("smoke", "cpu")}
@@ -217,12 +195,12 @@ def test_of_parameters_only_the_block_of_the_profile_counts(tmp_path) -> None:
     assert content_hash(params, "smoke") != before["smoke"]
 
 
-def test_data_count_by_their_bytes_as_dvc_knows_them(tmp_path) -> None:
+def test_data_count_by_their_bytes_as_dvc_knows_them(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"bytes")
     assert content_hash(tmp_path / "a.parquet", "cpu") == hashlib.md5(b"bytes").hexdigest()
 
 
-def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers() -> None:
+def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers():
     closure = import_closure("replications.lion.experiment")
     assert {
         "paperkit.config", "paperkit.datasets", "paperkit.models.tiny_gpt", "paperkit.results", "paperkit.runs",
@@ -232,18 +210,18 @@ def test_the_import_closure_of_an_experiment_is_all_that_can_change_its_numbers(
     assert closure == tuple(sorted(closure))
 
 
-def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment() -> None:
+def test_judging_and_drawing_are_not_in_the_import_closure_of_an_experiment():
     outside = {"paperkit.claims.verdicts", "paperkit.statistics", "paperkit.style", "replications.lion.estimands"}
     assert all(module_file(name).is_file() for name in outside)  # they exist: their absence below means something
     assert not outside & set(import_closure("replications.lion.experiment"))
 
 
-def test_a_module_of_no_package_of_ours_stands_for_itself() -> None:
+def test_a_module_of_no_package_of_ours_stands_for_itself():
     assert import_closure("yaml") == ("yaml",)
 
 
 @pytest.mark.parametrize("name", ["paperkit.absent", "sys"])
-def test_a_module_without_a_source_file_is_refused_by_name(name) -> None:
+def test_a_module_without_a_source_file_is_refused_by_name(name):
     with pytest.raises(ModuleNotFoundError, match=f"no source file for module {name}"):
         module_file(name)
 
@@ -251,33 +229,25 @@ def test_a_module_without_a_source_file_is_refused_by_name(name) -> None:
 # The state of the code
 
 
-def test_a_clean_work_tree_is_not_dirty(repository) -> None:
-    assert is_dirty() is False
+OUTPUTS = ("results/toy/old", "results/toy/new", "figures/toy/old", "figures/a.svg", "receipts/old", "dvc.lock")
+SOURCES = ("code.py", "new.py", "requirements.lock", "replications/results.py")
 
 
-@pytest.mark.parametrize(
-    "output", ["results/toy/old", "results/toy/new", "figures/toy/old", "figures/a.svg", "receipts/old", "dvc.lock"]
-)
-def test_changed_outputs_do_not_make_the_code_dirty(repository, output) -> None:
-    (repository / output).write_text("changed")
-    assert git(repository, "status", "--porcelain")
-    assert is_dirty() is False
+@pytest.mark.parametrize("file", [None, *OUTPUTS, *SOURCES])
+def test_changed_code_is_dirty_and_changed_outputs_are_not(repository, file):
+    if file is not None:
+        (repository / file).parent.mkdir(exist_ok=True)
+        (repository / file).write_text("changed")
+        assert git(repository, "status", "--porcelain")
+    assert record()["dirty"] is (file in SOURCES)
 
 
-@pytest.mark.parametrize("source", ["code.py", "new.py", "requirements.lock", "replications/results.py"])
-def test_changed_code_is_dirty(repository, source) -> None:
-    path = repository / source
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(path.read_text() + "\n" if path.exists() else "")
-    assert is_dirty() is True
-
-
-def test_deleted_code_is_dirty(repository) -> None:
+def test_deleted_code_is_dirty(repository):
     (repository / "code.py").unlink()
     assert record()["dirty"] is True
 
 
-def test_outside_a_repository_the_commit_is_null(repository, monkeypatch) -> None:
+def test_outside_a_repository_the_commit_is_null(repository, monkeypatch):
     (repository / ".git").rename(repository / "no.git")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(repository.parent))
     written = record()
@@ -285,15 +255,14 @@ def test_outside_a_repository_the_commit_is_null(repository, monkeypatch) -> Non
     assert set(written) == FIELDS
 
 
-def test_the_clocks_measure_this_stage(repository) -> None:
+def test_the_clocks_measure_this_stage(repository):
     before = datetime.now(UTC).replace(microsecond=0)
     provenance = Provenance("toy", ["python"], "cpu", deps={})
     time.sleep(0.2)
     end = time.process_time() + 0.2
     while time.process_time() < end:
         pass
-    provenance.write(Path("p.json"), **MADE_WITH)
-    written = json.loads(Path("p.json").read_text())
+    written = written_by(provenance)
     assert written["wall_s"] >= 0.4
     assert 0.2 <= written["cpu_s"] <= written["wall_s"]
     started = datetime.fromisoformat(written["started"])
@@ -301,15 +270,14 @@ def test_the_clocks_measure_this_stage(repository) -> None:
     assert before <= started <= datetime.now(UTC)
 
 
-def test_the_time_of_ended_workers_counts(repository) -> None:
+def test_the_time_of_ended_workers_counts(repository):
     provenance = Provenance("toy", ["python"], "cpu", deps={})
     burn = "import time\nwhile time.process_time() < 0.4: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    provenance.write(Path("p.json"), **MADE_WITH)
-    assert json.loads(Path("p.json").read_text())["cpu_s"] >= 0.4
+    assert written_by(provenance)["cpu_s"] >= 0.4
 
 
-def test_the_name_of_the_host_is_not_in_the_record(repository, monkeypatch) -> None:
+def test_the_name_of_the_host_is_not_in_the_record(repository, monkeypatch):
     name = "secret-host-7"
     system = os.uname()
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((system.sysname, name, *system[2:])))
@@ -319,7 +287,7 @@ def test_the_name_of_the_host_is_not_in_the_record(repository, monkeypatch) -> N
     assert name not in json.dumps(record())
 
 
-def test_the_machine_class_names_vendor_architecture_libc_and_kernels() -> None:
+def test_the_machine_class_names_vendor_architecture_libc_and_kernels():
     machine, *kernels = machine_class({"BLAS": "openblas Haswell", "torch": "AVX2"}).split(", ")
     assert re.fullmatch(r"\S+ \S+ \S+", machine)
     assert f" {platform.machine()} " in machine
@@ -327,23 +295,17 @@ def test_the_machine_class_names_vendor_architecture_libc_and_kernels() -> None:
     assert kernels == ["BLAS openblas Haswell", "torch AVX2"]
 
 
-def test_kernels_are_those_that_the_environment_chooses() -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "from paperkit.provenance import kernels_in_use as k; import json; print(json.dumps(k()))",
-    ]
-    chosen = {
-        "ATEN_CPU_CAPABILITY": "default",
-        "NPY_DISABLE_CPU_FEATURES": "X86_V4",
-    }
+def test_kernels_are_those_that_the_environment_chooses():
+    program = "from paperkit.provenance import kernels_in_use as k; import json; print(json.dumps(k()))"
+    chosen = {"ATEN_CPU_CAPABILITY": "default", "NPY_DISABLE_CPU_FEATURES": "X86_V4"}
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, env={**os.environ, **chosen}, cwd=ROOT, capture_output=True, text=True, check=True)
     kernels = json.loads(done.stdout)
     assert (kernels["BLAS"], kernels["torch"]) == (kernels_in_use()["BLAS"], "DEFAULT")
     assert "X86_V4" not in kernels["NumPy"]
 
 
-def test_variables_that_change_numbers_are_recorded_and_places_are_not(monkeypatch) -> None:
+def test_variables_that_change_numbers_are_recorded_and_places_are_not(monkeypatch):
     for name in ("MKL_CBWR", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR", "TORCH_HOME", "EDITOR"):
         monkeypatch.setenv(name, "x")
     seen = number_environment({"MKL_CBWR": ""})
@@ -351,7 +313,7 @@ def test_variables_that_change_numbers_are_recorded_and_places_are_not(monkeypat
     assert not {"NUMBA_CACHE_DIR", "TORCH_HOME", "EDITOR"} & set(seen)
 
 
-def test_versions_are_those_installed_not_those_pinned(tmp_path) -> None:
+def test_versions_are_those_installed_not_those_pinned(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("numpy==0.0.1 \\\n    --hash=sha256:ab\nPyYAML==6\nnot-installed==1\n")
     versions = pinned_versions(lock)

@@ -143,6 +143,17 @@ def grid(log: Path, seeds: int = 4, arms: tuple[str, ...] = ("adamw", "lion")) -
     return [Run("quality", arm, seed, config) for seed in range(seeds) for arm in arms]
 
 
+@pytest.fixture
+def executed_after(runner, log, here) -> Callable[..., int]:
+    """Runs a grid of two arms in this process, and counts what was executed since the test began."""
+
+    def count(measure: Any = draw, seeds: int = 1, **settings: Any) -> int:
+        runner(**settings)(measure, grid(log, seeds))
+        return len(executed(log))
+
+    return count
+
+
 # Processes
 
 
@@ -157,13 +168,10 @@ def processes(tmp_path_factory) -> list[dict[str, float]]:
     return [{row["metric"]: row["value"] for row in each} for each in rows]
 
 
-def test_a_run_is_never_executed_in_the_parent_process_even_with_one_worker(processes) -> None:
-    assert {each["parent"] for each in processes} == {os.getpid()}
-    assert os.getpid() not in {each["pid"] for each in processes}
-
-
-def test_a_worker_serves_the_next_grid_too(processes) -> None:
+def test_runs_are_executed_in_one_worker_that_serves_the_next_grid_too_and_never_in_the_parent_process(processes):
     assert len({each["pid"] for each in processes}) == 1
+    assert os.getpid() not in {each["pid"] for each in processes}
+    assert {each["parent"] for each in processes} == {os.getpid()}
 
 
 KEPT: list[bytes] = []  # in a worker
@@ -176,39 +184,32 @@ def keep_much(run: Run) -> Iterator[Measurement]:
     yield Measurement("none", 0, "pid_count", os.getpid())
 
 
-def test_a_worker_that_has_loaded_much_is_kept(tmp_path) -> None:
+def test_a_worker_that_has_loaded_much_is_kept(tmp_path):
     one = Runner("growing", "smoke", {}, 1, kept=tmp_path)
     measured = one(keep_much, [Run("e", "a", seed, {}) for seed in (0, 1, 2)])
     one.close()
     assert len({rows[0]["value"] for rows in measured}) == 1
 
 
-def test_a_worker_computes_with_one_thread(processes) -> None:
-    for each in processes:
-        assert [each[name] for name in ("torch_threads", *THREAD_VARIABLES)] == [1] * 5
+@pytest.mark.parametrize(
+    "fact", ["torch_threads", *THREAD_VARIABLES, "pinned", "avx2_kernels", "deterministic", "keeps_memory"]
+)
+def test_a_worker_has_one_thread_pinned_kernels_deterministic_algorithms_and_keeps_memory(processes, fact):
+    assert [each[fact] for each in processes] == [1, 1]
 
 
-def test_a_worker_has_pinned_kernels_and_deterministic_algorithms(processes) -> None:
-    for each in processes:
-        assert (each["pinned"], each["avx2_kernels"], each["deterministic"]) == (1, 1, 1)
-
-
-def test_a_worker_keeps_the_memory_it_has_freed(processes) -> None:
-    assert all(each["keeps_memory"] for each in processes)
-
-
-def test_the_pins_of_the_workers_are_not_set_in_the_parent(processes) -> None:
+def test_the_pins_of_the_workers_are_not_set_in_the_parent(processes):
     assert not any(os.environ.get(name) == value for name, value in INSTRUCTION_SET.items())
 
 
-def test_there_is_at_least_one_worker_and_no_more_than_cores() -> None:
+def test_there_is_at_least_one_worker_and_no_more_than_cores():
     assert 1 <= available_workers() <= (os.cpu_count() or 1)
 
 
 # Order, number of workers, rows
 
 
-def test_results_stand_in_the_order_of_the_grid_whatever_the_number_of_workers(runner, log, light, tmp_path) -> None:
+def test_results_stand_in_the_order_of_the_grid_whatever_the_number_of_workers(runner, log, light, tmp_path):
     runs = grid(log)
     results = [runner(workers=workers, kept=tmp_path / f"kept{workers}")(draw, runs) for workers in (1, 2)]
     assert results[0] == results[1]
@@ -218,7 +219,7 @@ def test_results_stand_in_the_order_of_the_grid_whatever_the_number_of_workers(r
     assert os.getpid() not in pids(log)
 
 
-def test_a_closed_runner_has_no_worker_left(runner, log, light) -> None:
+def test_a_closed_runner_has_no_worker_left(runner, log, light):
     one = runner()
     one(draw, grid(log, seeds=1))
     (worker,) = pids(log)
@@ -227,7 +228,7 @@ def test_a_closed_runner_has_no_worker_left(runner, log, light) -> None:
     assert not alive(worker)
 
 
-def test_a_row_has_the_columns_of_the_run_the_measurement_and_the_status(runner, log, here) -> None:
+def test_a_row_has_the_columns_of_the_run_the_measurement_and_the_status(runner, log, here):
     runs = grid(log, seeds=1)
     (row,), _ = runner()(draw, runs)
     value = random.Random("adamw 0").random()
@@ -237,7 +238,7 @@ def test_a_row_has_the_columns_of_the_run_the_measurement_and_the_status(runner,
     }  # fmt: skip
 
 
-def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runner, log, here) -> None:
+def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runner, log, here):
     for _ in range(2):  # as executed, and as kept
         (rows,) = runner()(draw, grid(log, seeds=1, arms=("diverging",)))
         assert [(row["split"], row["value"], row["status"]) for row in rows] == [
@@ -249,7 +250,7 @@ def test_a_number_that_is_not_finite_is_a_diverged_outcome_and_not_a_crash(runne
     assert len(executed(log)) == 1
 
 
-def test_rows_of_all_runs_are_one_list_in_the_order_of_the_grid(runner, log, here) -> None:
+def test_rows_of_all_runs_are_one_list_in_the_order_of_the_grid(runner, log, here):
     runs = grid(log, arms=("diverging", "adamw"))
     rows = execute(runner(), draw, runs)
     assert [row for of_run in runner()(draw, runs) for row in of_run] == rows
@@ -261,12 +262,12 @@ def test_rows_of_all_runs_are_one_list_in_the_order_of_the_grid(runner, log, her
 # Seeds
 
 
-def test_derived_seeds_stay_as_they_are_since_every_committed_number_hangs_on_them() -> None:
+def test_derived_seeds_stay_as_they_are_since_every_committed_number_hangs_on_them():
     assert seeds_of(0) == (2968811710, 3677149159, 745650761)
     assert seeds_of(11) == (1926383459, 914257217, 2880094716)
 
 
-def test_what_is_random_in_a_run_does_not_share_a_seed_with_anything_else() -> None:
+def test_what_is_random_in_a_run_does_not_share_a_seed_with_anything_else():
     derived = [each for seed in range(1000) for each in seeds_of(seed)]
     assert len(set(derived)) == len(derived)
 
@@ -274,59 +275,56 @@ def test_what_is_random_in_a_run_does_not_share_a_seed_with_anything_else() -> N
 # Finished runs
 
 
-def test_finished_runs_are_kept_and_not_executed_again(runner, log, here) -> None:
-    first = runner()(draw, grid(log))
-    assert len(executed(log)) == 8
-    assert runner()(draw, grid(log)) == first
-    assert len(executed(log)) == 8
+@pytest.mark.parametrize("workers", [1, 2])
+def test_finished_runs_are_kept_with_what_they_took_and_not_executed_again(runner, log, here, workers):
+    one, other = runner(), runner(workers=workers)
+    assert one(draw, grid(log)) == other(draw, grid(log))
+    assert len(executed(log)) == len(one.costs) == 8
+    assert one.costs == other.costs
+    assert {(cost.experiment, cost.arm) for cost in one.costs.values()} == {("quality", "adamw"), ("quality", "lion")}
 
 
-def test_only_the_runs_that_are_missing_are_executed(runner, log, here) -> None:
+def test_only_the_runs_that_are_missing_are_executed(runner, log, here):
     runner()(draw, grid(log, seeds=2))
     rows = runner()(draw, grid(log, seeds=4))
     assert executed(log) == [(run.arm, run.seed) for run in grid(log)]
     assert [each[0]["seed"] for each in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice(runner, log, here) -> None:
+def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice(runner, log, here):
     rows = runner()(draw, [*grid(log, seeds=1), *grid(log, seeds=1)])
     assert executed(log) == [("adamw", 0), ("lion", 0)]
     assert rows[:2] == rows[2:]
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:0], lambda text: text[:-3], lambda text: "\0" * len(text)])
-def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage) -> None:
+def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage):
     first = runner()(draw, grid(log, seeds=2))
     file = sorted(runner().folder.iterdir())[0]
     sound = file.read_text()
     file.write_text(damage(sound))
     assert runner()(draw, grid(log, seeds=2)) == first
     assert len(executed(log)) == 5
-    assert file.read_text() == sound
+    assert json.loads(file.read_text())["measurements"] == json.loads(sound)["measurements"]
 
 
-def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, log, here) -> None:
-    runner()(draw, grid(log, seeds=1))
+def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, executed_after):
+    executed_after()
     file = next(runner().folder.iterdir())
     file.rename(file.with_name(f".{file.name}.123.partial"))  # what a kill within the write leaves
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 3
+    assert executed_after() == 3
 
 
-def test_forgetting_removes_the_runs_of_this_stage_only(runner, log, here) -> None:
-    for stage in ("toy", "toy_timing"):
-        runner(stage=stage)(draw, grid(log, seeds=1))
-    runner().forget()
-    assert not runner().folder.exists()
-    assert len(list(runner(stage="toy_timing").folder.iterdir())) == 2
-    runner().forget()  # nothing is left to remove
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 6
+def test_forgetting_removes_the_runs_of_this_stage_only(runner, executed_after):
+    assert executed_after() + executed_after(stage="toy_timing") == 2 + 4
+    for _ in range(2):  # the second time nothing is left to remove
+        runner().forget()
+    assert (executed_after(stage="toy_timing"), executed_after()) == (4, 6)
 
 
 # One time in fifty loky's manager thread dies of a KeyError once it has killed its workers: noise on stderr, no more.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log, light) -> None:
+def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log, light):
     runs = [*grid(log, seeds=2), *grid(log, seeds=1, arms=("failing",)), *grid(log, seeds=5, arms=("late",))]
     one = runner()
     with pytest.raises(ArithmeticError, match="seed 0 cannot be drawn"):
@@ -356,52 +354,31 @@ def test_an_error_in_one_run_surfaces_and_the_finished_ones_are_kept(runner, log
         {"profile": "cpu"},
     ],
 )
-def test_other_data_pins_or_profile_execute_the_runs_again(runner, log, here, changes) -> None:
-    runner()(draw, grid(log, seeds=1))
-    runner(**changes)(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 4
+def test_other_data_pins_or_profile_execute_the_runs_again(executed_after, changes):
+    assert (executed_after(), executed_after(**changes)) == (2, 4)
 
 
-@pytest.mark.parametrize("name", ["OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "MKL_VML_MODE", "PYTHONHASHSEED"])
-def test_a_variable_that_changes_numbers_executes_the_runs_again(runner, log, here, monkeypatch, name) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("kernels_in_use", lambda: {"BLAS": "openblas SkylakeX"}), ("numerical_versions", dict), ("THREADS", 2)],
+)
+def test_other_kernels_versions_or_threads_execute_the_runs_again(executed_after, monkeypatch, name, value):
+    executed_after()
+    monkeypatch.setattr(runs_module, name, value)
+    assert executed_after() == 4
+
+
+CHANGE_NUMBERS = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "MKL_VML_MODE", "PYTHONHASHSEED")
+
+
+@pytest.mark.parametrize("name", [*CHANGE_NUMBERS, *INSTRUCTION_SET, "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "HOME"])
+def test_only_a_variable_that_changes_numbers_and_is_not_pinned_executes_the_runs_again(
+    executed_after, monkeypatch, name
+):
     monkeypatch.setenv(name, "one")
-    runner()(draw, grid(log, seeds=1))
+    executed_after()
     monkeypatch.setenv(name, "another")  # a stage that was killed, and resumed elsewhere
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 4
-
-
-@pytest.mark.parametrize("name", [*INSTRUCTION_SET, "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "HOME"])
-def test_a_variable_that_workers_pin_or_that_changes_no_number_executes_nothing_again(
-    runner, log, here, monkeypatch, name
-) -> None:
-    runner()(draw, grid(log, seeds=1))
-    monkeypatch.setenv(name, "COMPATIBLE")
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 2
-
-
-def test_other_kernels_or_versions_execute_the_runs_again(runner, log, here, monkeypatch) -> None:
-    runner()(draw, grid(log, seeds=1))
-    monkeypatch.setattr(runs_module, "kernels_in_use", lambda: {"BLAS": "openblas SkylakeX"})
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 4
-    monkeypatch.setattr(runs_module, "numerical_versions", lambda: {"numpy": "1.0"})
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 6
-
-
-def test_another_number_of_threads_executes_the_runs_again(runner, log, here, monkeypatch) -> None:
-    runner()(draw, grid(log, seeds=1))
-    monkeypatch.setattr(runs_module, "THREADS", 2)
-    runner()(draw, grid(log, seeds=1))
-    assert len(executed(log)) == 4
-
-
-def test_another_number_of_workers_executes_nothing_again(runner, log, here) -> None:
-    runner()(draw, grid(log))
-    runner(workers=2)(draw, grid(log))
-    assert len(executed(log)) == 8
+    assert executed_after() == (4 if name in CHANGE_NUMBERS else 2)
 
 
 TOY_CODE = """\
@@ -435,34 +412,29 @@ def toy_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["toy_code"]
 
 
+@pytest.mark.parametrize(("addition", "executed_in_all"), [("", 2), ("\n# why", 2), ("\nx = 1", 4)])
 def test_changed_code_executes_the_runs_again_in_the_next_process_and_a_comment_does_not(
-    runner, log, here, toy_code
-) -> None:
-    source = Path(toy_code.__file__)
-    for addition, expected in (("", 2), ("\n# why", 2), ("\nx = 1", 4), ("\nx = 2", 6)):
-        source.write_text(TOY_CODE + addition)
-        code_hashes.cache_clear()  # as in a new process
-        runner()(toy_code.measure, grid(log, seeds=1))
-        assert len(executed(log)) == expected
+    executed_after, toy_code, addition, executed_in_all
+):
+    executed_after(toy_code.measure)
+    Path(toy_code.__file__).write_text(TOY_CODE + addition)
+    code_hashes.cache_clear()  # as in a new process
+    assert executed_after(toy_code.measure) == executed_in_all
 
 
-def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loaded(runner, log, here, toy_code) -> None:
-    runner()(toy_code.measure, grid(log, seeds=1))
+def test_code_changed_while_a_stage_runs_is_not_taken_for_what_its_workers_loaded(executed_after, toy_code):
+    executed_after(toy_code.measure)
     Path(toy_code.__file__).write_text(TOY_CODE.replace("1.0", "2.0"))
-    runner()(toy_code.measure, grid(log, seeds=2))  # by the loaded code, and kept under it
-    assert len(executed(log)) == 4
+    assert executed_after(toy_code.measure, seeds=2) == 4  # by the loaded code, and kept under it
     code_hashes.cache_clear()
-    runner()(toy_code.measure, grid(log, seeds=2))
-    assert len(executed(log)) == 8
+    assert executed_after(toy_code.measure, seeds=2) == 8
 
 
-def test_another_function_of_the_same_module_has_runs_of_its_own(runner, log, here, toy_code) -> None:
-    runner()(toy_code.measure, grid(log, seeds=1))
-    runner()(toy_code.another, grid(log, seeds=1))
-    assert len(executed(log)) == 4
+def test_another_function_of_the_same_module_has_runs_of_its_own(executed_after, toy_code):
+    assert (executed_after(toy_code.measure), executed_after(toy_code.another)) == (2, 4)
 
 
-def test_the_key_tells_apart_everything_that_a_run_depends_on() -> None:
+def test_the_key_tells_apart_everything_that_a_run_depends_on():
     run = Run("quality", "lion", 0, {"lr": 0.1, "steps": 10})
     others = [
         Run("search", "lion", 0, {"lr": 0.1, "steps": 10}),
@@ -476,12 +448,12 @@ def test_the_key_tells_apart_everything_that_a_run_depends_on() -> None:
     assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in keys)
 
 
-def test_the_key_does_not_depend_on_the_order_of_a_configuration() -> None:
+def test_the_key_does_not_depend_on_the_order_of_a_configuration():
     run, same = (Run("e", "a", 0, config) for config in ({"lr": 0.1, "steps": 3}, {"steps": 3, "lr": 0.1}))
     assert run_key(run, {"x": 1, "y": 2}) == run_key(same, {"y": 2, "x": 1})
 
 
-def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(tmp_path, monkeypatch) -> None:
+def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(tmp_path, monkeypatch):
     before = code_hashes("paperkit.runs")
     assert list(before) == list(import_closure("paperkit.runs"))
     changed = tmp_path / "results.py"
@@ -497,19 +469,6 @@ def test_a_change_in_an_imported_module_changes_the_hashes_of_the_importing_one(
 # What runs take
 
 
-def test_what_each_run_took_is_noted_with_it_and_kept(runner, log, here) -> None:
-    first, second = runner(), runner()
-    first(draw, grid(log))
-    second(draw, grid(log))
-    assert len(executed(log)) == 8
-    assert {(cost.experiment, cost.arm) for cost in first.costs.values()} == {
-        ("quality", "adamw"),
-        ("quality", "lion"),
-    }
-    assert len(first.costs) == 8
-    assert second.costs == first.costs
-
-
 def busy(run: Run) -> Iterator[Measurement]:
     import numpy
 
@@ -520,7 +479,7 @@ def busy(run: Run) -> Iterator[Measurement]:
     yield Measurement("none", 0, "sum", float(table[-1]))
 
 
-def test_processor_time_and_peak_memory_of_a_run_are_noted(runner, light) -> None:
+def test_processor_time_and_peak_memory_of_a_run_are_noted(runner, light):
     one = runner()
     one(busy, [Run("e", arm, 0, {"mib": mib, "cpu_s": s}) for arm, mib, s in (("small", 1, 0.0), ("large", 100, 0.3))])
     costs = {cost.arm: cost for cost in one.costs.values()}
@@ -529,7 +488,7 @@ def test_processor_time_and_peak_memory_of_a_run_are_noted(runner, light) -> Non
     assert costs["large"].peak_mib > costs["small"].peak_mib + 80
 
 
-def test_a_worker_names_its_kernels(runner) -> None:
+def test_a_worker_names_its_kernels(runner):
     kernels = runner().kernels
     assert set(kernels) == {"BLAS", "NumPy", "torch"}
     assert kernels["torch"] == "AVX2"  # as pinned, on every processor
@@ -629,7 +588,7 @@ def kept_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed, tmp_path) -> None:
+def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed, tmp_path):
     workers = pids(killed / "executed.log")
     assert workers
     assert wait_until(lambda: not any(map(alive, workers)), timeout_s=10), "workers outlive their killed stage"

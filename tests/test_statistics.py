@@ -4,10 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from paperkit.statistics import Interval, achieved_power, equivalence_p, holm, paired_interval, seeds_needed
@@ -32,7 +31,7 @@ def interval_of(values: object, bound: float = 0.0) -> Interval:
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_95_percent_interval_covers_the_truth_95_percent_of_the_time(n: int) -> None:
+def test_the_95_percent_interval_covers_the_truth_95_percent_of_the_time(n):
     seeds = simulated_seeds(n, mean=0.3)
     wide = stats.ttest_1samp(seeds, 0, axis=1).confidence_interval(0.95)
     narrow = stats.ttest_1samp(seeds, 0, axis=1).confidence_interval(0.90)
@@ -46,15 +45,7 @@ def test_the_95_percent_interval_covers_the_truth_95_percent_of_the_time(n: int)
     assert abs(coverage(narrow.low, narrow.high, 0.3) - 0.90) < COVERAGE_SLACK
 
 
-def test_a_z_interval_of_three_seeds_fails_the_same_coverage_check() -> None:
-    seeds = simulated_seeds(3)
-    half = stats.norm.ppf(0.975) * seeds.std(axis=1, ddof=1) / np.sqrt(3)
-    covered = coverage(seeds.mean(axis=1) - half, seeds.mean(axis=1) + half, 0.0)
-    assert abs(covered - 0.95) > COVERAGE_SLACK
-    assert covered < 0.85
-
-
-def test_a_percentile_bootstrap_of_three_seeds_covers_about_three_quarters() -> None:
+def test_a_percentile_bootstrap_of_three_seeds_covers_about_three_quarters():
     seeds = simulated_seeds(3)
     resamples = np.array(list(product(range(3), repeat=3)))  # all 27: the bootstrap without its noise
     means = seeds[:, resamples].mean(axis=2)
@@ -63,7 +54,7 @@ def test_a_percentile_bootstrap_of_three_seeds_covers_about_three_quarters() -> 
     assert 0.70 < coverage(low, high, 0.0) < 0.80
 
 
-def test_interval_and_p_equal_those_of_scipy() -> None:
+def test_interval_and_p_equal_those_of_scipy():
     values = [0.11, 0.32, -0.05, 0.21, 0.17]
     test = stats.ttest_1samp(values, 0.05)
     ours = interval_of(values, bound=0.05)
@@ -75,98 +66,64 @@ def test_interval_and_p_equal_those_of_scipy() -> None:
     assert ours.n == 5
 
 
-def test_a_pairing_removes_what_the_arms_share() -> None:
-    shared = np.array([3.0, -2.0, 10.0, 7.0, 0.0])
-    lion, adamw = np.add(shared, [0.10, 0.12, 0.11, 0.09, 0.10]), shared
-    paired, expected = interval_of(lion - adamw), stats.ttest_rel(lion, adamw)
-    assert paired.p == pytest.approx(expected.pvalue)
-    assert paired.low > 0
-    assert stats.ttest_ind(lion, adamw).pvalue > 0.9
-
-
-def test_one_seed_has_no_interval() -> None:
+def test_one_seed_has_no_interval():
     assert paired_interval([0.2]) is None
 
 
 @pytest.mark.parametrize(("bound", "p"), [(0.1, 1.0), (0.0, 0.0)])
-def test_equal_seeds_give_an_interval_of_no_length(bound: float, p: float) -> None:
+def test_equal_seeds_give_an_interval_of_no_length(bound, p):
     # 0.1 three times: a rounded mean and its spread of one last bit must not reach the verdict.
     assert interval_of([0.1, 0.1, 0.1], bound) == Interval(0.1, 0.1, 0.1, 0.1, 0.1, 3, p)
 
 
 @pytest.mark.parametrize(("value", "p"), [(0.05, 0.0), (0.1, 1.0), (0.3, 1.0), (-0.1, 1.0)])
-def test_equal_seeds_are_equivalent_only_strictly_inside_the_margin(value: float, p: float) -> None:
+def test_equal_seeds_are_equivalent_only_strictly_inside_the_margin(value, p):
     assert equivalence_p([value] * 4, margin=0.1) == p
 
 
-def test_tost_is_the_larger_of_two_one_sided_tests() -> None:
+def test_tost_is_the_larger_of_two_one_sided_tests():
     values = np.array([0.02, -0.03, 0.05, 0.01, 0.00, 0.03])
     above = stats.ttest_1samp(values, 0.01 - 0.05, alternative="greater").pvalue
     below = stats.ttest_1samp(values, 0.01 + 0.05, alternative="less").pvalue
     assert equivalence_p(values, margin=0.05, bound=0.01) == pytest.approx(max(above, below))
 
 
-def test_tost_errs_at_most_five_percent_of_the_time_at_the_margin() -> None:
-    seeds = simulated_seeds(6, mean=1.5)
-    margin = 1.5
-    below = stats.ttest_1samp(seeds, margin, axis=1, alternative="less").pvalue
-    above = stats.ttest_1samp(seeds, -margin, axis=1, alternative="greater").pvalue
-    larger = np.maximum(below, above)
-    np.testing.assert_allclose([equivalence_p(row, margin) for row in seeds[:100]], larger[:100], rtol=1e-9)
-    assert np.mean(larger < 0.05) == pytest.approx(0.05, abs=0.01)
-
-
-def test_holm_equals_the_example_worked_by_hand() -> None:
+def test_holm_equals_the_example_worked_by_hand():
     # Sorted 0.005 · 4 = 0.02, 0.01 · 3 = 0.03, 0.03 · 2 = 0.06, 0.04 · 1 = 0.04, raised to 0.06.
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.02, 1.0, 1.0, 1.0]), [0.08, 1.0, 1.0, 1.0])
     np.testing.assert_allclose(holm([0.04]), [0.04])
 
 
-@settings(deadline=None, max_examples=15)  # statsmodels collects garbage in every call: 0.1 s
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_no_correction_and_bonferroni(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
-    bonferroni = multipletests(p_values, method="bonferroni")[1]
-    assert np.all(adjusted >= np.array(p_values))
-    assert np.all(adjusted <= bonferroni + 1e-12)
-
-
-@pytest.mark.parametrize(("sd", "margin"), [(0.1, 0.1), (0.1, 0.06), (0.2, 0.3)])
-def test_the_seeds_for_an_effect_reach_the_power_and_one_fewer_does_not(sd: float, margin: float) -> None:
-    def power(n: int) -> float:
-        test = stats.ttest_1samp(simulated_seeds(n, margin, sd), 0, axis=1)
+def simulated_power(n, sd, margin, equivalence):
+    test = stats.ttest_1samp(simulated_seeds(n, 0.0 if equivalence else margin, sd), 0, axis=1)
+    if not equivalence:
         return float(np.mean(test.confidence_interval(0.95).low > 0))
-
-    n = seeds_needed(sd, margin)
-    assert power(n) > 0.79
-    assert power(n - 1) < 0.81
+    narrow = test.confidence_interval(0.90)
+    return float(np.mean((-margin < narrow.low) & (narrow.high < margin)))
 
 
+@pytest.mark.parametrize("equivalence", [False, True])
 @pytest.mark.parametrize(("sd", "margin"), [(0.1, 0.1), (0.1, 0.06), (0.2, 0.3)])
-def test_the_seeds_for_equivalence_reach_the_power_and_one_fewer_does_not(sd: float, margin: float) -> None:
-    def power(n: int) -> float:
-        narrow = stats.ttest_1samp(simulated_seeds(n, 0.0, sd), 0, axis=1).confidence_interval(0.90)
-        return float(np.mean((-margin < narrow.low) & (narrow.high < margin)))
-
-    n = seeds_needed(sd, margin, equivalence=True)
-    assert power(n) > 0.79
-    assert power(n - 1) < 0.81
+def test_the_seeds_needed_reach_the_power_and_one_fewer_does_not(sd, margin, equivalence):
+    n = seeds_needed(sd, margin, equivalence=equivalence)
+    assert simulated_power(n, sd, margin, equivalence) > 0.79
+    assert simulated_power(n - 1, sd, margin, equivalence) < 0.81
 
 
-def test_the_seeds_for_an_effect_agree_with_statsmodels() -> None:
+def test_the_seeds_for_an_effect_agree_with_statsmodels():
     solved = TTestPower().solve_power(effect_size=0.5, power=0.9, alpha=0.05, alternative="two-sided")
     assert seeds_needed(sd=2.0, margin=1.0, power=0.9) == int(np.ceil(solved))
 
 
 @pytest.mark.parametrize("equivalence", [False, True])
-def test_the_seeds_needed_are_the_fewest_that_achieve_the_power(equivalence: bool) -> None:
+def test_the_seeds_needed_are_the_fewest_that_achieve_the_power(equivalence):
     n = seeds_needed(0.1, 0.08, power=0.9, equivalence=equivalence)
     achieved = [achieved_power(0.1, 0.08, seeds, equivalence=equivalence) for seeds in (n - 1, n)]
     assert achieved[0] < 0.9 <= achieved[1]
 
 
-def test_an_enormous_effect_needs_two_seeds_and_a_small_one_many() -> None:
+def test_an_enormous_effect_needs_two_seeds_and_a_small_one_many():
     assert seeds_needed(sd=1e-6, margin=1.0) == 2
     assert seeds_needed(sd=1e-6, margin=1.0, equivalence=True) == 2
     assert 370 < seeds_needed(sd=0.137, margin=0.02) < 380
@@ -178,7 +135,7 @@ ENDS = ("estimate", "low", "high", "low90", "high90")
 
 @unhurried
 @given(values_of_seeds, st.integers(-500, 500), st.sampled_from([-4.0, -1.0, 0.01, 0.5, 3.0]))
-def test_the_interval_moves_and_scales_with_the_values(values: np.ndarray, shift: int, scale: float) -> None:
+def test_the_interval_moves_and_scales_with_the_values(values, shift, scale):
     before, after = interval_of(values, bound=0.25), interval_of(scale * values + shift, scale * 0.25 + shift)
     moved = sorted(scale * getattr(before, end) + shift for end in ENDS)
     np.testing.assert_allclose(sorted(getattr(after, end) for end in ENDS), moved, rtol=1e-9, atol=1e-9)
@@ -188,7 +145,7 @@ def test_the_interval_moves_and_scales_with_the_values(values: np.ndarray, shift
 
 @unhurried
 @given(values_of_seeds, st.integers(-500, 500).map(lambda b: b / 100), st.integers(-900, 900))
-def test_a_power_of_two_as_unit_changes_no_bit(values: np.ndarray, bound: float, exponent: int) -> None:
+def test_a_power_of_two_as_unit_changes_no_bit(values, bound, exponent):
     before = interval_of(values, bound)
     after = interval_of(np.ldexp(values, exponent), np.ldexp(bound, exponent))
     assert [getattr(after, end) for end in ENDS] == [np.ldexp(getattr(before, end), exponent) for end in ENDS]
@@ -199,40 +156,28 @@ def test_a_power_of_two_as_unit_changes_no_bit(values: np.ndarray, bound: float,
 
 
 @pytest.mark.parametrize("exponent", [-600, 600])
-def test_seeds_whose_squares_leave_float64_have_the_interval_of_one_and_two(exponent: int) -> None:
+def test_seeds_whose_squares_leave_float64_have_the_interval_of_one_and_two(exponent):
     values = np.ldexp([1.0, 2.0], exponent)
     assert interval_of(values).p == interval_of([1.0, 2.0]).p == pytest.approx(stats.ttest_1samp([1, 2], 0).pvalue)
     assert interval_of(values).high == np.ldexp(interval_of([1.0, 2.0]).high, exponent)
 
 
-def test_a_bound_far_beyond_the_seeds_is_excluded_and_one_far_below_them_is_zero() -> None:
+def test_a_bound_far_beyond_the_seeds_is_excluded_and_one_far_below_them_is_zero():
     assert interval_of([1e-200, 2e-200, 4e-200], bound=1e200).p == 0
     assert interval_of([1e200, 2e200, 4e200], bound=1e-200).p == interval_of([1e200, 2e200, 4e200]).p
     assert equivalence_p([1e-200, 2e-200], margin=1e200) == 0
 
 
 @unhurried
-@given(values_of_seeds)
-def test_the_90_percent_interval_lies_inside_the_95_percent_one(values: np.ndarray) -> None:
-    assume(np.ptp(values) > 0)
-    interval = interval_of(values)
-    assert interval.low < interval.low90 < interval.estimate < interval.high90 < interval.high
-
-
-@unhurried
 @given(values_of_seeds, st.integers(-300, 300).map(lambda b: b / 100 + 0.001))
-def test_p_is_below_five_percent_exactly_where_the_interval_excludes_the_bound(
-    values: np.ndarray, bound: float
-) -> None:
+def test_p_is_below_five_percent_exactly_where_the_interval_excludes_the_bound(values, bound):
     interval = interval_of(values, bound)
     assert (interval.p < 0.05) == (bound < interval.low or interval.high < bound)
 
 
 @unhurried
 @given(values_of_seeds, st.integers(1, 800).map(lambda m: m / 100 + 0.001))
-def test_tost_passes_exactly_where_the_90_percent_interval_lies_in_the_margin(
-    values: np.ndarray, margin: float
-) -> None:
+def test_tost_passes_exactly_where_the_90_percent_interval_lies_in_the_margin(values, margin):
     interval = interval_of(values)
     inside = -margin < interval.low90 and interval.high90 < margin
     assert (equivalence_p(values, margin) < 0.05) == inside
@@ -266,6 +211,6 @@ def test_tost_passes_exactly_where_the_90_percent_interval_lies_in_the_margin(
         (lambda: seeds_needed(0.1, 0.1, alpha=0.5), "alpha is 0.5"),
     ],
 )
-def test_bad_input_is_refused_by_name(call: object, message: str) -> None:
+def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -65,29 +65,17 @@ def drawn_by_fresh_processes(tmp_path_factory) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-def test_three_fresh_processes_draw_the_same_bytes(drawn_by_fresh_processes) -> None:
+def test_three_fresh_processes_draw_the_same_bytes(drawn_by_fresh_processes):
     first, second, third = drawn_by_fresh_processes
     assert len(first) > 10_000
     assert first == second == third
 
 
-def test_without_the_salt_and_the_date_left_out_the_bytes_differ(tmp_path) -> None:
-    written = []
-    for number in range(2):
-        figure, axes = plt.subplots()
-        axes.plot([0, 1], [0, 1])
-        with mpl.rc_context({"svg.hashsalt": None}):
-            figure.savefig(tmp_path / f"{number}.svg", metadata={"Date": None})
-        plt.close(figure)
-        written.append((tmp_path / f"{number}.svg").read_bytes())
-    assert written[0] != written[1]
-
-
-def test_other_content_gives_other_bytes(tmp_path) -> None:
+def test_other_content_gives_other_bytes(tmp_path):
     assert draw_line(tmp_path / "a.svg").read_bytes() != draw_line(tmp_path / "a.svg", end=2.0).read_bytes()
 
 
-def test_there_is_no_date_in_a_figure(drawn_by_fresh_processes) -> None:
+def test_there_is_no_date_in_a_figure(drawn_by_fresh_processes):
     text = drawn_by_fresh_processes[0].decode()
     assert "<dc:date>" not in text
     assert not re.search(r"\b20\d\d-\d\d-\d\d\b", text)
@@ -95,47 +83,28 @@ def test_there_is_no_date_in_a_figure(drawn_by_fresh_processes) -> None:
 
 def external_references(text: str) -> list[str]:
     """Everything a browser would fetch: namespaces and the document type are names, and are not fetched."""
-    root = ElementTree.fromstring(text)
-    found = [element.tag for element in root.iter() if element.tag.rpartition("}")[2] in {"image", "script", "use"}]
-    found = [tag for tag in found if not tag.endswith("use")]
-    for element in root.iter():
-        links = [element.get(name) for name in (HREF, "href", "src")]
-        found += [link for link in links if link is not None and not link.startswith("#")]
-        found += re.findall(
-            r"url\((?!#)[^)]*\)|@import[^;]*", " ".join([*element.attrib.values(), element.text or ""])
-        )
-    return found
+    elements = list(ElementTree.fromstring(text).iter())
+    found = [element.tag for element in elements if element.tag.rpartition("}")[2] in {"image", "script"}]
+    links = [element.get(name, "#") for element in elements for name in (HREF, "href", "src")]
+    styles = " ".join(part for element in elements for part in (*element.attrib.values(), element.text or ""))
+    fetched = re.findall(r"url\((?!#)[^)]*\)|@import[^;]*", styles)
+    return found + [link for link in links if not link.startswith("#")] + fetched
 
 
-def test_a_figure_refers_to_nothing_outside_itself(drawn_by_fresh_processes) -> None:
+def test_a_figure_refers_to_nothing_outside_itself(drawn_by_fresh_processes):
     text = drawn_by_fresh_processes[0].decode()
     assert 'href="#' in text  # there are references, and all of them point inside
     assert external_references(text) == []
 
 
-@pytest.mark.parametrize(
-    "foreign",
-    [
-        '<a href="https://example.org/x"/>',
-        '<image href="#inside"/>',
-        '<style>@import "x.css";</style>',
-        '<rect style="fill: url(x.svg#a)"/>',
-    ],
-)
-def test_a_reference_to_the_outside_would_be_found(drawn_by_fresh_processes, foreign: str) -> None:
-    text = drawn_by_fresh_processes[0].decode()
-    assert external_references(text) == []
-    assert external_references(text.replace("</svg>", f"{foreign}</svg>"))
-
-
-def test_text_is_drawn_as_paths_so_that_no_font_is_needed(drawn_by_fresh_processes) -> None:
+def test_text_is_drawn_as_paths_so_that_no_font_is_needed(drawn_by_fresh_processes):
     root = ElementTree.fromstring(drawn_by_fresh_processes[0])
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert "text" not in tags
     assert "path" in tags
 
 
-def test_a_figure_has_the_width_of_the_page_and_the_height_asked_for(tmp_path) -> None:
+def test_a_figure_has_the_width_of_the_page_and_the_height_asked_for(tmp_path):
     with drawing(tmp_path / "new" / "a.svg", height_in=2.0, columns=3, **WORDS) as (figure, axes):
         assert tuple(figure.get_size_inches()) == (WIDTH_IN, 2.0)
         assert len(axes) == 3
@@ -145,7 +114,7 @@ def test_a_figure_has_the_width_of_the_page_and_the_height_asked_for(tmp_path) -
     assert (root.get("width"), root.get("height")) == (f"{72 * WIDTH_IN:g}pt", "144pt")
 
 
-def test_arms_get_the_colours_of_the_palette_in_order(tmp_path) -> None:
+def test_arms_get_the_colours_of_the_palette_in_order(tmp_path):
     with drawing(tmp_path / "a.svg", **WORDS) as (_, (axes,)):
         lines = [axes.plot([0, 1], [0, number])[0].get_color() for number in range(len(COLOURS))]
         axes.set(**LABELS)
@@ -153,7 +122,7 @@ def test_arms_get_the_colours_of_the_palette_in_order(tmp_path) -> None:
     assert len(set(COLOURS)) == len(COLOURS)
 
 
-def test_an_error_while_drawing_leaves_the_old_figure_and_no_open_one(tmp_path) -> None:
+def test_an_error_while_drawing_leaves_the_old_figure_and_no_open_one(tmp_path):
     path = draw_line(tmp_path / "a.svg")
     before = path.read_bytes()
     with pytest.raises(ValueError, match="same first dimension"):
@@ -162,13 +131,13 @@ def test_an_error_while_drawing_leaves_the_old_figure_and_no_open_one(tmp_path) 
     assert plt.get_fignums() == []
 
 
-def test_drawing_leaves_the_settings_of_matplotlib_as_they_were(tmp_path) -> None:
+def test_drawing_leaves_the_settings_of_matplotlib_as_they_were(tmp_path):
     before = dict(mpl.rcParams)
     draw_line(tmp_path / "a.svg")
     assert dict(mpl.rcParams) == before
 
 
-def test_the_settings_of_the_reader_do_not_change_a_figure(tmp_path) -> None:
+def test_the_settings_of_the_reader_do_not_change_a_figure(tmp_path):
     plain = draw_line(tmp_path / "a.svg").read_bytes()
     with mpl.rc_context({"lines.linewidth": 7.0, "savefig.bbox": "tight", "axes.facecolor": "red", "font.size": 20}):
         assert draw_line(tmp_path / "a.svg").read_bytes() == plain
@@ -189,7 +158,7 @@ def test_the_settings_of_the_reader_do_not_change_a_figure(tmp_path) -> None:
         ({}, {"ylabel": "height (m)"}, "panel 1 has no x label"),
     ],
 )
-def test_a_figure_that_says_too_little_or_too_much_is_not_saved(tmp_path, words, labels, complaint) -> None:
+def test_a_figure_that_says_too_little_or_too_much_is_not_saved(tmp_path, words, labels, complaint):
     path = tmp_path / "a.svg"
     with pytest.raises(ValueError, match=rf"figure a\.svg: .*{complaint}"):
         draw_line(path, labels=labels, **words)
@@ -197,7 +166,7 @@ def test_a_figure_that_says_too_little_or_too_much_is_not_saved(tmp_path, words,
     assert plt.get_fignums() == []
 
 
-def test_question_and_explanation_are_drawn_and_the_ground_is_not(tmp_path) -> None:
+def test_question_and_explanation_are_drawn_and_the_ground_is_not(tmp_path):
     path = draw_line(tmp_path / "a.svg")
     with drawing(tmp_path / "b.svg", **WORDS) as (figure, (axes,)):
         axes.set(**LABELS)
@@ -221,7 +190,6 @@ VISIONS = {
         [1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]
     ]),
 }  # fmt: skip
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GROUNDS = {"light": "#ffffff", "dark": "#121212"}
 
 
@@ -263,7 +231,7 @@ def least_distance(colours, theme, vision) -> float:
 
 
 @pytest.mark.parametrize("theme", GROUNDS)
-def test_lines_reach_a_contrast_of_3_and_words_one_of_4_5(theme) -> None:
+def test_lines_reach_a_contrast_of_3_and_words_one_of_4_5(theme):
     ground = rgb(GROUNDS[theme])
     assert [colour for colour in COLOURS if contrast(shown_in(theme, colour), ground) < 3] == []
     assert min(contrast(shown_in(theme, colour), ground) for colour in (NEUTRAL, "black")) >= 4.5
@@ -271,11 +239,5 @@ def test_lines_reach_a_contrast_of_3_and_words_one_of_4_5(theme) -> None:
 
 @pytest.mark.parametrize("vision", VISIONS)
 @pytest.mark.parametrize("theme", GROUNDS)
-def test_any_two_colours_can_be_told_apart(theme, vision) -> None:
+def test_any_two_colours_can_be_told_apart(theme, vision):
     assert least_distance(COLOURS, theme, vision) >= 25
-
-
-def test_okabe_and_itos_palette_would_fail_on_contrast_and_two_greens_on_distance() -> None:
-    assert min(contrast(rgb(colour), rgb("white")) for colour in OKABE_ITO) < 2.5
-    assert least_distance(("#00734f", "#007a55"), "light", "common") < 25
-    assert contrast(rgb("black"), rgb("white")) == pytest.approx(21)

@@ -2,11 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from paperkit.config import ConfigError, parse
 from paperkit.results import read_trials, write_trials
@@ -26,19 +24,19 @@ def log_range(ends: list[float]) -> LogRange:
 # Drawing
 
 
-def test_the_same_seed_draws_the_same_points_and_another_seed_others() -> None:
+def test_the_same_seed_draws_the_same_points_and_another_seed_others():
     assert draw_trials(SPACE, num_trials=16, seed=3) == draw_trials(SPACE, num_trials=16, seed=3)
     assert draw_trials(SPACE, num_trials=16, seed=3) != draw_trials(SPACE, num_trials=16, seed=4)
 
 
 @given(st.integers(0, 2**32), st.sampled_from([1, 2, 4, 8]))
 @settings(deadline=None, max_examples=30)
-def test_a_smaller_search_is_the_beginning_of_a_larger_one(seed: int, num_trials: int) -> None:
+def test_a_smaller_search_is_the_beginning_of_a_larger_one(seed, num_trials):
     larger = draw_trials(SPACE, num_trials=16, seed=seed)
     assert draw_trials(SPACE, num_trials=num_trials, seed=seed) == larger[:num_trials]
 
 
-def test_arms_that_differ_in_their_choices_only_get_the_same_points_elsewhere() -> None:
+def test_arms_that_differ_in_their_choices_only_get_the_same_points_elsewhere():
     other = {**SPACE, "betas": [[0.9, 0.95], [0.9, 0.999]]}
     ours, theirs = (draw_trials(space, num_trials=8, seed=0) for space in (SPACE, other))
     for mine, yours in zip(ours, theirs, strict=True):
@@ -48,44 +46,37 @@ def test_arms_that_differ_in_their_choices_only_get_the_same_points_elsewhere() 
 
 @given(RANGES, st.integers(0, 1000))
 @settings(deadline=None)
-def test_every_point_lies_inside_the_box(ends, seed: int) -> None:
+def test_every_point_lies_inside_the_box(ends, seed):
     for trial in draw_trials({"lr": log_range(ends), "arm": ["a", "b", "c"]}, num_trials=8, seed=seed):
         assert ends[0] <= trial["lr"] <= ends[1]
         assert trial["arm"] in {"a", "b", "c"}
 
 
-def test_points_are_uniform_in_the_logarithm() -> None:
-    space = {"lr": LogRange(low=1e-5, high=1e-1)}
-    drawn = [trial["lr"] for seed in range(16) for trial in draw_trials(space, num_trials=16, seed=seed)]
-    assert stats.kstest(np.log10(drawn), stats.uniform(-5, 4).cdf).pvalue > 0.01
-    assert stats.kstest(drawn, stats.uniform(1e-5, 1e-1).cdf).pvalue < 1e-6  # and the same test can fail
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_a_search_of_a_power_of_two_is_balanced(seed: int) -> None:
+def test_a_search_of_a_power_of_two_is_balanced_in_the_logarithm(seed):
     trials = draw_trials(SPACE, num_trials=16, seed=seed)
     sixteenths = sorted(int(16 * LR.fraction(trial["lr"])) for trial in trials)
     assert sixteenths == list(range(16))  # one point in each sixteenth of the range
     assert sum(trial["betas"] == SPACE["betas"][0] for trial in trials) == 8
 
 
-def test_a_drawn_number_has_four_significant_digits() -> None:
+def test_a_drawn_number_has_four_significant_digits():
     for trial in draw_trials(SPACE, num_trials=16, seed=0):
         assert trial["lr"] == float(f"{trial['lr']:.4g}")
 
 
 @pytest.mark.parametrize("num_trials", [0, -1, -4, 3, 6, 12, 15, 17])
-def test_a_number_of_trials_that_is_no_power_of_two_is_refused(num_trials: int) -> None:
+def test_a_number_of_trials_that_is_no_power_of_two_is_refused(num_trials):
     with pytest.raises(ValueError, match=rf"num_trials is {num_trials}; it must be a power of two"):
         draw_trials(SPACE, num_trials=num_trials, seed=0)
 
 
 @pytest.mark.parametrize("num_trials", [1, 2, 4, 32])
-def test_a_power_of_two_gives_that_many_trials_without_a_warning(num_trials: int) -> None:
+def test_a_power_of_two_gives_that_many_trials_without_a_warning(num_trials):
     assert len(draw_trials(SPACE, num_trials=num_trials, seed=0)) == num_trials
 
 
-def test_an_empty_space_is_refused() -> None:
+def test_an_empty_space_is_refused():
     with pytest.raises(ValueError, match="space is empty"):
         draw_trials({}, num_trials=4, seed=0)
 
@@ -95,13 +86,13 @@ def test_an_empty_space_is_refused() -> None:
 
 @given(RANGES, st.floats(0, 1))
 @settings(deadline=None)
-def test_a_fraction_of_the_way_is_found_again_up_to_the_rounding(ends, fraction: float) -> None:
+def test_a_fraction_of_the_way_is_found_again_up_to_the_rounding(ends, fraction):
     axis = log_range(ends)
     width = math.log(ends[1] / ends[0])
     assert axis.fraction(axis.at(fraction)) == pytest.approx(fraction, abs=6e-4 / width + 1e-9)
 
 
-def test_the_middle_of_a_range_is_its_geometric_mean() -> None:
+def test_the_middle_of_a_range_is_its_geometric_mean():
     assert LogRange(low=1e-4, high=1e-2).at(0.5) == 1e-3
     assert (LR.at(0), LR.at(1)) == (LR.low, LR.high)
 
@@ -117,7 +108,7 @@ def test_the_middle_of_a_range_is_its_geometric_mean() -> None:
         ({"low": 1.0}, "key 'high' is missing"),
     ],
 )
-def test_a_range_that_is_none_is_refused(content, told) -> None:
+def test_a_range_that_is_none_is_refused(content, told):
     with pytest.raises(ConfigError, match=told):
         parse(LogRange, content, source="params.yaml")
 
@@ -137,20 +128,12 @@ def test_a_range_that_is_none_is_refused(content, told) -> None:
         ([5.0], 0),
     ],
 )
-def test_the_least_finite_loss_wins_and_of_equal_ones_the_first(losses, best) -> None:
+def test_the_least_finite_loss_wins_and_of_equal_ones_the_first(losses, best):
     assert select(losses) == best
 
 
-@given(st.lists(st.floats(), min_size=1, max_size=20).filter(lambda losses: any(map(math.isfinite, losses))))
-@settings(deadline=None)
-def test_the_selected_loss_is_finite_and_no_finite_one_is_less(losses) -> None:
-    chosen = losses[select(losses)]
-    assert math.isfinite(chosen)
-    assert chosen == min(filter(math.isfinite, losses))
-
-
 @pytest.mark.parametrize("losses", [[math.nan], [math.nan, math.inf, -math.inf]])
-def test_a_search_in_which_every_trial_diverged_is_refused_with_the_remedy(losses) -> None:
+def test_a_search_in_which_every_trial_diverged_is_refused_with_the_remedy(losses):
     with pytest.raises(ValueError, match=rf"all {len(losses)} trials diverged; move the search space"):
         select(losses)
 
@@ -161,20 +144,20 @@ def test_a_search_in_which_every_trial_diverged_is_refused_with_the_remedy(losse
 @pytest.mark.parametrize(
     ("fraction", "expected"), [(0.0, True), (0.04, True), (0.06, False), (0.5, False), (0.94, False), (0.96, True)]
 )
-def test_a_point_within_a_twentieth_of_an_end_is_at_the_edge(fraction: float, expected: bool) -> None:
+def test_a_point_within_a_twentieth_of_an_end_is_at_the_edge(fraction, expected):
     middle = SPACE["weight_decay"].at(0.5)
     point = {"lr": LR.at(fraction), "weight_decay": middle, "betas": SPACE["betas"][0]}
     assert at_edge(point, SPACE) is expected
     assert at_edge({**point, "lr": LR.at(0.5), "weight_decay": SPACE["weight_decay"].at(fraction)}, SPACE) is expected
 
 
-def test_a_wider_edge_holds_more_points() -> None:
+def test_a_wider_edge_holds_more_points():
     point = {"lr": LR.at(0.15)}
     assert not at_edge(point, {"lr": LR})
     assert at_edge(point, {"lr": LR}, share=0.2)
 
 
-def test_a_list_of_choices_has_no_edge() -> None:
+def test_a_list_of_choices_has_no_edge():
     assert at_edge({"betas": SPACE["betas"][0]}, {"betas": SPACE["betas"]}) is False
 
 
@@ -198,13 +181,14 @@ class MadeUpRunner:
         misleading = None if loss is None else -loss
         return [
             ("validation", 1, "loss_nats", misleading), ("validation", 9, "loss_nats", loss),
-            ("validation", 9, "error_share", misleading), ("test", 9, "loss_nats", misleading),
+            ("validation", 99, "error_share", misleading), ("test", 99, "loss_nats", misleading),
         ]  # fmt: skip
 
 
 POINTS = draw_trials(SPACE, num_trials=16, seed=0)
-# Of each trial on the first tuning seed, and what the others add: trial 3 is lucky once, trial 5 is best on average.
-LUCK = {3: (1.0, 9.0), 5: (2.0, 2.0), 7: (3.0, 3.0), 9: (4.0, 4.0)}
+# Of each trial on the first tuning seed, and on the others: trial 3 is lucky once, trial 5 is best on average, and
+# what is not raced would look better than both.
+LUCK = {3: (1.0, 99.0), 5: (2.0, 32.0), 7: (3.0, 33.0), 9: (4.0, 34.0)}
 
 
 def loss_of(run):
@@ -226,7 +210,7 @@ def race():
     return runner, tuned, rows
 
 
-def test_all_trials_run_on_the_first_seed_and_the_best_quarter_on_every_other(race) -> None:
+def test_all_trials_run_on_the_first_seed_and_the_best_quarter_on_every_other(race):
     everyone, finalists = race[0].grids
     assert [(run.arm, run.seed) for run in everyone] == [(arm, 1000) for arm in ("adamw", "lion") for _ in range(16)]
     assert [run.config for run in everyone] == 2 * [{"steps": 9, **point} for point in POINTS]
@@ -237,25 +221,25 @@ def test_all_trials_run_on_the_first_seed_and_the_best_quarter_on_every_other(ra
     assert {run.experiment for run in everyone + finalists} == {"quality_search"}
 
 
-def test_the_mean_over_tuning_seeds_selects_and_not_the_luck_of_one(race) -> None:
+def test_the_mean_over_tuning_seeds_selects_and_not_the_luck_of_one(race):
     assert [of_arm.best_trial() for of_arm in race[1]] == [5, 5]
     lucky, _ = tune(MadeUpRunner(loss_of), None, [search()], Tuning(draw_seed=0, seeds=[1000]))
     assert lucky[0].best_trial() == 3
 
 
-def test_a_smaller_budget_selects_among_the_first_trials_only(race) -> None:
+def test_a_smaller_budget_selects_among_the_first_trials_only(race):
     assert [race[1][0].best_trial(budget) for budget in (2, 4, 8, 16)] == [0, 3, 5, 5]
     assert race[1][0].best(8) == POINTS[5]
 
 
 @pytest.mark.parametrize(("num_trials", "raced"), [(2, 2), (4, 4), (8, 4), (16, 4), (32, 8)])
-def test_at_least_four_trials_are_raced(num_trials, raced) -> None:
+def test_at_least_four_trials_are_raced(num_trials, raced):
     runner = MadeUpRunner(lambda run: run.config["lr"])
     tune(runner, None, [search(num_trials=num_trials)], Tuning(draw_seed=0, seeds=[1, 2, 3]))
     assert len(runner.grids[1]) == 2 * raced
 
 
-def test_a_trial_that_diverges_on_any_tuning_seed_is_never_selected() -> None:
+def test_a_trial_that_diverges_on_any_tuning_seed_is_never_selected():
     def diverges_later(run):
         return None if run.seed != 1000 and run.config["lr"] == POINTS[5]["lr"] else loss_of(run)
 
@@ -264,12 +248,12 @@ def test_a_trial_that_diverges_on_any_tuning_seed_is_never_selected() -> None:
     assert [row["status"] for row in rows if row["trial"] == 5] == ["ok", "diverged"]
 
 
-def test_a_search_in_which_every_trial_diverged_has_no_ledger() -> None:
+def test_a_search_in_which_every_trial_diverged_has_no_ledger():
     with pytest.raises(ValueError, match="all 16 trials diverged; move the search space"):
         tune(MadeUpRunner(lambda _: None), None, [search()], Tuning(draw_seed=0, seeds=[1000, 1001]))
 
 
-def test_the_ledger_has_every_trial_on_every_seed_also_those_that_diverged(race) -> None:
+def test_the_ledger_has_every_trial_on_every_seed_also_those_that_diverged(race):
     rows = [row for row in race[2] if row["arm"] == "lion"]
     expected = {(trial, 1000) for trial in range(16)} | {(t, s) for t in (3, 5, 7, 9) for s in (1001, 1002)}
     assert {(row["trial"], row["seed"]) for row in rows} == expected
@@ -279,12 +263,12 @@ def test_the_ledger_has_every_trial_on_every_seed_also_those_that_diverged(race)
     assert [row["at_edge"] for row in rows] == [at_edge(POINTS[row["trial"]], SPACE) for row in rows]
 
 
-def test_a_label_stands_in_the_ledger_beside_the_point() -> None:
+def test_a_label_stands_in_the_ledger_beside_the_point():
     _, rows = tune(MadeUpRunner(loss_of), None, [search(label={"batch": 20})], Tuning(draw_seed=0, seeds=[1000]))
     assert rows[5]["config"] == {**POINTS[5], "batch": 20}
 
 
-def test_the_ledger_is_written_and_read_back(race, tmp_path) -> None:
+def test_the_ledger_is_written_and_read_back(race, tmp_path):
     write_trials(tmp_path / "trials.csv", race[2])
     table = read_trials(tmp_path / "trials.csv")
     assert len(table) == 2 * (16 + 8)
@@ -299,12 +283,12 @@ def test_the_ledger_is_written_and_read_back(race, tmp_path) -> None:
         ([1000], [0, 0], r"seeds \[0, 0\] must differ from each other"),
     ],
 )
-def test_a_reported_seed_is_no_tuning_seed_and_no_seed_stands_twice(tuning, reported, told) -> None:
+def test_a_reported_seed_is_no_tuning_seed_and_no_seed_stands_twice(tuning, reported, told):
     with pytest.raises(ValueError, match=told):
         Tuning(draw_seed=0, seeds=tuning).refuse_shared({"seeds": reported})
     Tuning(draw_seed=0, seeds=tuning).refuse_shared({"seeds": [5, 6]})
 
 
-def test_a_tuning_seed_stands_once() -> None:
+def test_a_tuning_seed_stands_once():
     with pytest.raises(ConfigError, match=r"seeds \[3, 3\] must differ"):
         parse(Tuning, {"draw_seed": 0, "seeds": [3, 3]}, source="params.yaml")

@@ -1,0 +1,27 @@
+"""The derivation as checks that run: each computes both sides of an equation, and again with one ingredient wrong."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from paperkit.checks import Check
+from replications.NAME.sampling import averages, variance_of_average
+
+__all__ = ["CHECKS"]
+
+
+def step_1_variance() -> Check:
+    """The variance over all draws of n of 7 numbers, listed, is the formula's; control: drawn with replacement."""
+    numbers = np.random.default_rng(1).standard_normal(7)
+    errors = [
+        [
+            abs(averages(list(itertools.combinations(numbers, n))).var() - variance_of_average(numbers, n, replace=way))
+            for way in (False, True)
+        ]
+        for n in range(1, 8)
+    ]
+    return Check(*np.max(errors, axis=0).tolist())
+
+
+CHECKS: dict[str, Callable[[], Check]] = {check.__name__: check for check in (step_1_variance,)}

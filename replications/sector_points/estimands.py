@@ -1,1 +1,0 @@
-"""Nothing: claims.yaml says every number in place."""

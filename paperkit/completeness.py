@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from paperkit.claims.declarations import read_claims
+from paperkit.claims.rules import IdentityTest
 from paperkit.claims.verdicts import write_verdicts
 from paperkit.config import ConfigError, read_yaml
 from paperkit.datasets import SPLITS, read_table, write_table
@@ -34,7 +36,7 @@ MAX_RUNS_BYTES = 2_000_000
 MAX_CURVE_POINTS = 50
 # A machine's BLAS and vector units move the last digits of a statistic, and an end of an interval may lie near zero.
 ROUNDING, NOTHING = 1e-9, 1e-12
-FILES = ("__init__.py", "README.md", "about.yaml", "claims.yaml", "experiment.py", "params.yaml", "estimands.py")
+FILES = ("__init__.py", "about.yaml", "claims.yaml", "experiment.py", "params.yaml")
 ROLES = (*TRAINS, "estimands", "figures", "__init__")
 RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
@@ -43,6 +45,8 @@ MIN_TUNING_SEEDS = 3
 # that is judged again is tuned by both.
 TUNED_BEFORE_THE_RACE = ("lion", "shared_embeddings")
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
+# CPU seconds that a replication may add to the suite: a large one has a folder of studies or tasks.
+MAX_CPU_S = {"small": 8, "large": 40}
 Rule = Callable[[Path, str], list[str]]
 
 
@@ -119,6 +123,25 @@ def claims_problems(root: Path, name: str) -> list[str]:
     files = [root / "book/references.bib", *root.glob("replications/*/references.bib")]
     known = {key for file in files for key in re.findall(r"^@\w+\{([^,\s]+),", read_text(file), flags=re.MULTILINE)}
     return [f"claims.yaml cites {key}, which is not in replications/{name}/references.bib" for key in cited - known]
+
+
+def checks_problems(root: Path, name: str) -> list[str]:
+    """Check that each check of the derivation decides a claim, and that each check that a claim names is there."""
+    claims = read_claims(root / "replications" / name / "claims.yaml")
+    tests = [test for claim in claims for test in (*claim.tests, *claim.corrected) if isinstance(test, IdentityTest)]
+    named = {test.check for test in tests} - {None}
+    there = set(import_module(f"replications.{name}.checks").CHECKS) if has(root, name, "checks") else set()
+    return [
+        *(f"claims.yaml names the check {check}, which CHECKS of checks.py does not have" for check in named - there),
+        *(f"the check {check} decides no claim: name it in claims.yaml, or remove it" for check in there - named),
+    ]
+
+
+def posts_problems(root: Path, name: str) -> list[str]:
+    """Check that about.yaml names posts of book/posts.yaml."""
+    known = {post["archive"] for post in read_yaml(root / "book/posts.yaml")["posts"]}
+    posts = read_yaml(root / "replications" / name / "about.yaml")["posts"]
+    return [f"about.yaml names post {post}; add it to book/posts.yaml" for post in posts if post not in known]
 
 
 def verdicts_problems(root: Path, name: str) -> list[str]:
@@ -296,6 +319,8 @@ RULES: dict[str, Rule] = {
     "shape": shape_problems,
     "registration": registration_problems,
     "claims": claims_problems,
+    "checks": checks_problems,
+    "posts": posts_problems,
     "page": page_problems,
 }
 RULES_OF_RESULTS: dict[str, Rule] = {
@@ -332,26 +357,29 @@ def problems(rule: Rule, root: Path, name: str) -> list[str]:
 
 def smoke_problems(root: Path, name: str) -> list[str]:
     """Run all stages of one replication at smoke scale in a copy: nothing of its kept runs or results is touched."""
-    with tempfile.TemporaryDirectory(prefix="a copy ") as scratch:
-        folder = Path(scratch)
-        for package in ("paperkit", "replications"):
-            shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
-        _make_small_data(root / "data", folder / "data")
-        for step in _smoke_steps(root, name):
-            done = _python(folder, *step)
-            if done.returncode:
-                return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
-        found = [
-            f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
-            for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]
-            if claim["kind"] == "experiment" and claim["verdict"] != "not tested at this scale"
-        ]
-        if has(root, name, "figures") and not list((folder / "figures" / name).glob("*.svg")):
-            found.append("figures.py draws no .svg from results at smoke scale")
-        if (folder / ".paperkit/runs" / name).exists():
-            found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
-        return found
+    with tempfile.TemporaryDirectory(prefix="a copy ") as folder:
+        return _smoke_problems(root, name, Path(folder))
+
+
+def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
+    for package in ("paperkit", "replications"):
+        shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
+    _make_small_data(root / "data", folder / "data")
+    for step in _smoke_steps(root, name):
+        done = _python(folder, *step)
+        if done.returncode:
+            return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
+    found = [
+        f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
+        for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]
+        if claim["kind"] == "experiment" and claim["verdict"] != "not tested at this scale"
+    ]
+    if has(root, name, "figures") and not list((folder / "figures" / name).glob("*.svg")):
+        found.append("figures.py draws no .svg from results at smoke scale")
+    if (folder / ".paperkit/runs" / name).exists():
+        found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
+    return found
 
 
 def _smoke_steps(root: Path, name: str) -> Iterator[tuple[str, ...]]:

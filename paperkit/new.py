@@ -33,7 +33,7 @@ def write_new(root: Path, name: str, post: int) -> list[str]:
     Raises:
         ConfigError: If the name is taken or does not fit, or the post is unknown or taken.
     """
-    words = {"NAME": name, **_words_of_post(root, name, post)}
+    words = {"NAME": name, "LABEL": name.replace("_", "-"), **_words_of_post(root, name, post)}
     if problem := _problem_of_name(root, name):
         raise ConfigError(problem)
     written = {

@@ -1,11 +1,10 @@
 """The derivation as checks that run: each computes both sides of an equation, and again with one ingredient wrong."""
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 
-from paperkit.checks import Check
+from paperkit.checks import Check, by_name
 from replications.NAME.sampling import averages, variance_of_average
 
 __all__ = ["CHECKS"]
@@ -16,7 +15,9 @@ def step_1_variance() -> Check:
     numbers = np.random.default_rng(1).standard_normal(7)
     errors = [
         [
-            abs(averages(list(itertools.combinations(numbers, n))).var() - variance_of_average(numbers, n, replace=way))
+            abs(
+                averages(list(itertools.combinations(numbers, n))).var() - variance_of_average(numbers, n, replace=way)
+            )
             for way in (False, True)
         ]
         for n in range(1, 8)
@@ -24,4 +25,4 @@ def step_1_variance() -> Check:
     return Check(*np.max(errors, axis=0).tolist())
 
 
-CHECKS: dict[str, Callable[[], Check]] = {check.__name__: check for check in (step_1_variance,)}
+CHECKS = by_name(step_1_variance)

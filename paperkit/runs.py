@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib.externals.loky import ProcessPoolExecutor, cpu_count
+from joblib.externals.loky import ProcessPoolExecutor, cpu_count, process_executor
 from tqdm import tqdm
 
 from paperkit.provenance import (
@@ -308,6 +308,8 @@ def _prepare_worker(parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch  # not at the top: the parent process never computes
 
+    # A worker that has loaded a corpus does not leak. loky would end it, and with one worker then wait for ever.
+    process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
 

@@ -114,7 +114,6 @@ def main(
         stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set, kind.allocator
     )
     result = experiment(settings, runner)
-    # Last: loky takes a worker that has grown since its first runs, by a corpus say, for one that leaks.
     identities = [row for check, grid in zip(checks, grids, strict=True) for row in execute(runner, check, grid)]
     result = replace(result, runs=[*result.runs, *identities])
     kernels = runner.kernels

@@ -166,6 +166,23 @@ def test_a_worker_serves_the_next_grid_too(processes) -> None:
     assert len({each["pid"] for each in processes}) == 1
 
 
+KEPT: list[bytes] = []  # in a worker
+
+
+def keep_much(run: Run) -> Iterator[Measurement]:
+    """A run that leaves 400 MB behind, and lasts longer than the time between two looks of loky's."""
+    KEPT.append(b"x" * (run.seed * 400_000_000))
+    time.sleep(1.1)
+    yield Measurement("none", 0, "pid_count", os.getpid())
+
+
+def test_a_worker_that_has_loaded_much_is_kept(tmp_path) -> None:
+    one = Runner("growing", "smoke", {}, 1, kept=tmp_path)
+    measured = one(keep_much, [Run("e", "a", seed, {}) for seed in (0, 1, 2)])
+    one.close()
+    assert len({rows[0]["value"] for rows in measured}) == 1
+
+
 def test_a_worker_computes_with_one_thread(processes) -> None:
     for each in processes:
         assert [each[name] for name in ("torch_threads", *THREAD_VARIABLES)] == [1] * 5

@@ -17,6 +17,7 @@ from results_in_text.checked_yaml import SCHEMAS, BookDataError
 from results_in_text.citations import LOOK_UP, Citation, Edition, bibtex, macros, read_citations, read_edition
 from results_in_text.claim_tables import claim_target
 from results_in_text.downloads import copy_schemas, write_downloads
+from results_in_text.lone_page import is_left_out
 from results_in_text.numbers_changed import Change, read_changes
 from results_in_text.results_files import read_verdicts
 from results_in_text.verdict_badges import verdict_badge
@@ -135,6 +136,8 @@ def write_all_downloads(app: Sphinx, exception: Exception | None) -> None:
     try:
         edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
         for folder in _folders(results):
+            if is_left_out(app, folder):
+                continue
             sources = [Path(root, folder) for root in (results, app.config.figures_root, app.config.replications_root)]
             citations = read_citations(results, folder, edition)
             profile = read_verdicts(results, folder).profile

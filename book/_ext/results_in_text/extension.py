@@ -9,6 +9,7 @@ from sphinx.config import Config
 from results_in_text import (
     citation_list,
     equation_checks,
+    lone_page,
     number_linter,
     page_notes,
     provenance_pages,
@@ -42,6 +43,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims", ClaimsTable)
     app.add_directive("result-figure", ResultFigure)
     app.add_directive("errata", ErrataList)
-    for part in (citation_list, page_notes, result_cards, equation_checks, number_linter, provenance_pages, reading):
+    for part in (
+        citation_list, equation_checks, lone_page, number_linter, page_notes, provenance_pages, reading, result_cards,
+    ):  # fmt: skip
         part.setup(app)
     return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

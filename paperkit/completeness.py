@@ -11,9 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +26,7 @@ from paperkit.claims.verdicts import write_verdicts
 from paperkit.config import ConfigError, read_yaml
 from paperkit.datasets import SPLITS, read_table, write_table
 from paperkit.history import no_history, read_history
+from paperkit.pages import lone_page_problems
 from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
 from paperkit.provenance import NUMERICAL, content_hash, file_md5, fingerprint
 from paperkit.results import ResultsError, read_json, read_runs, read_trials
@@ -45,8 +45,10 @@ MIN_TUNING_SEEDS = 3
 # that is judged again is tuned by both.
 TUNED_BEFORE_THE_RACE = ("lion", "shared_embeddings")
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
-# CPU seconds that a replication may add to the suite: a large one has a folder of studies or tasks.
+# CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/),
+# beyond those of one that does next to nothing: the start of Python, torch, pytest and Sphinx.
 MAX_CPU_S = {"small": 8, "large": 40}
+STARTING_CPU_S = 14
 Rule = Callable[[Path, str], list[str]]
 
 
@@ -340,7 +342,7 @@ def problems(rule: Rule, root: Path, name: str) -> list[str]:
     """Ask one rule.
 
     Args:
-        rule: One of `RULES`, `RULES_OF_RESULTS` or `SLOW_RULES`.
+        rule: One of `RULES`, `RULES_OF_RESULTS` or those that run something.
         root: The repository.
         name: The replication.
 
@@ -359,6 +361,19 @@ def smoke_problems(root: Path, name: str) -> list[str]:
     """Run all stages of one replication at smoke scale in a copy: nothing of its kept runs or results is touched."""
     with tempfile.TemporaryDirectory(prefix="a copy ") as folder:
         return _smoke_problems(root, name, Path(folder))
+
+
+def draft_problems(root: Path, name: str) -> list[str]:
+    """Run at smoke scale, and build the pages from what comes out: those of a replication without results."""
+    with tempfile.TemporaryDirectory(prefix="a copy ") as scratch:
+        folder = Path(scratch)
+        found = _smoke_problems(root, name, folder)
+        if found:
+            return found
+        shutil.copytree(root / "book", folder / "book", ignore=shutil.ignore_patterns("_build", "__pycache__"))
+        for file in ("CITATION.cff", "numbers_changed.yaml"):
+            shutil.copyfile(root / file, folder / file)
+        return lone_page_problems(folder, name)
 
 
 def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
@@ -407,7 +422,15 @@ def _make_small_data(source: Path, target: Path) -> None:
 
 def suite_problems(root: Path, name: str) -> list[str]:
     """Run the tests in a replication's folder."""
-    done = _python(root, "pytest", f"replications/{name}", "-q", "--tb=no", "-p", "no:cacheprovider")
+    return _failures(_run_suite(root, name))
+
+
+def _run_suite(root: Path, name: str) -> subprocess.CompletedProcess[str]:
+    quiet = ("-q", "--tb=no", "-p", "no:cacheprovider", "--durations=3", "--durations-min=0.5")
+    return _python(root, "pytest", f"replications/{name}", *quiet)
+
+
+def _failures(done: subprocess.CompletedProcess[str]) -> list[str]:
     if done.returncode == 0:
         return []
     failed = re.findall(r"^(?:FAILED|ERROR) (.+)", done.stdout, flags=re.MULTILINE)
@@ -445,15 +468,21 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     if name not in found_replications(root):
         say(f"replications/{name} is not there; there are {', '.join(found_replications(root))}")
         return False
-    with ThreadPoolExecutor() as pool:
-        slow = {what: pool.submit(_timed, rule, root, name) for what, rule in SLOW_RULES.items()}
-        number = 0
-        has_results = (root / "results" / name).is_dir()
-        for what, rule in (RULES | (RULES_OF_RESULTS if has_results else {})).items():
-            number += _tell(say, what, problems(rule, root, name))
+    has_results = (root / "results" / name).is_dir()
+    # In a process of their own, on a second core, whose children's processor time is theirs alone.
+    with ProcessPoolExecutor(max_workers=1) as pool:
+        slow_rules = SLOW_RULES if has_results else SLOW_RULES_OF_A_DRAFT
+        slow = {what: pool.submit(_measured, rule, root, name) for what, rule in slow_rules.items()}
+        rules = RULES | (RULES_OF_RESULTS if has_results else {})
+        number = sum(_tell(say, what, problems(rule, root, name)) for what, rule in rules.items())
+        before = _cpu_s_of_children()
+        suite = _run_suite(root, name)
+        cpu_s = {"tests": _cpu_s_of_children() - before}
+        number += _tell(say, "tests", _failures(suite))
         for what, running in slow.items():
-            seconds, found = running.result()
-            number += _tell(say, f"{what}, {seconds:.0f} s", found)
+            cpu_s[what], found = running.result()
+            number += _tell(say, what, found)
+    number += _tell(say, "processor time", _cost_problems(root, name, cpu_s, suite.stdout), _listed(cpu_s))
     if not has_results:
         say("results: none yet; commit claims.yaml, then run `make repro` and commit results, figures and dvc.lock")
     elif no_history(root):
@@ -462,17 +491,42 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     return not number
 
 
-SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "tests": suite_problems}
+SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "page": lone_page_problems}
+SLOW_RULES_OF_A_DRAFT: dict[str, Rule] = {"smoke run, and the page from it": draft_problems}
 
 
-def _timed(rule: Rule, root: Path, name: str) -> tuple[float, list[str]]:
-    start = time.monotonic()
+def _measured(rule: Rule, root: Path, name: str) -> tuple[float, list[str]]:
+    before = _cpu_s_of_children()
     found = problems(rule, root, name)
-    return time.monotonic() - start, found
+    return _cpu_s_of_children() - before, found
 
 
-def _tell(say: Callable[[str], object], what: str, found: list[str]) -> int:
-    say(f"{what}: {'complete' if not found else ''}".rstrip())
+def _cpu_s_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _listed(cpu_s: Mapping[str, float]) -> str:
+    return ", ".join(f"{what} {seconds:.0f} s" for what, seconds in cpu_s.items())
+
+
+def _cost_problems(root: Path, name: str, cpu_s: Mapping[str, float], report: str) -> list[str]:
+    """Say which tests to take out of the suite where the replication's share of it is too long."""
+    folder = root / "replications" / name
+    size = "large" if any((folder / part).is_dir() for part in ("studies", "tasks")) else "small"
+    share, most = sum(cpu_s.values()) - STARTING_CPU_S, MAX_CPU_S[size]
+    if share <= most:
+        return []
+    slowest = re.findall(r"^([\d.]+s) (?:call|setup) +(.+)", report, flags=re.MULTILINE)
+    tests = "; ".join(f"{seconds} {test}" for seconds, test in slowest) or "none above 0.5 s"
+    return [
+        f"{share:.0f} s of one core beyond starting the programs; at most {most} for a {size} replication: let the "
+        f"smoke block of params.yaml do less, or mark slow tests `soak` (slowest: {tests})"
+    ]
+
+
+def _tell(say: Callable[[str], object], what: str, found: list[str], fine: str = "complete") -> int:
+    say(f"{what}: {fine if not found else ''}".rstrip())
     for problem in found:
         say("  - " + problem.replace("\n", "\n    "))
     return len(found)

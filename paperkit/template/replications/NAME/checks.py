@@ -12,16 +12,10 @@ __all__ = ["CHECKS"]
 
 def step_1_variance() -> Check:
     """The variance over all draws of n of 7 numbers, listed, is the formula's; control: drawn with replacement."""
-    numbers = np.random.default_rng(1).standard_normal(7)
-    errors = [
-        [
-            abs(
-                averages(list(itertools.combinations(numbers, n))).var() - variance_of_average(numbers, n, replace=way)
-            )
-            for way in (False, True)
-        ]
-        for n in range(1, 8)
-    ]
+    numbers, errors = np.random.default_rng(1).standard_normal(7), []
+    for n in range(1, 8):
+        listed = averages(list(itertools.combinations(numbers, n))).var()
+        errors.append([abs(listed - variance_of_average(numbers, n, replace=wrong)) for wrong in (False, True)])
     return Check(*np.max(errors, axis=0).tolist())
 
 

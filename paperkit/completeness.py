@@ -29,7 +29,7 @@ from paperkit.history import no_history, read_history
 from paperkit.pages import lone_page_problems
 from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
 from paperkit.provenance import NUMERICAL, content_hash, file_md5, fingerprint
-from paperkit.results import ResultsError, read_json, read_runs, read_trials
+from paperkit.results import ResultsError, read_json, read_runs, read_trials, write_json
 
 COMMITTED_PROFILE = "cpu"
 MAX_RUNS_BYTES = 2_000_000
@@ -373,6 +373,8 @@ def draft_problems(root: Path, name: str) -> list[str]:
         shutil.copytree(root / "book", folder / "book", ignore=shutil.ignore_patterns("_build", "__pycache__"))
         for file in ("CITATION.cff", "numbers_changed.yaml"):
             shutil.copyfile(root / file, folder / file)
+        record = folder / "results" / name / "provenance.json"
+        write_json(record, read_json(record) | {"commit": "0" * 40})  # a copy has none, and pages may name it
         return lone_page_problems(folder, name)
 
 

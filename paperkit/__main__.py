@@ -1,4 +1,4 @@
-"""Commands for who writes a replication: new, check, pipeline (make targets call them)."""
+"""Commands for who writes a replication: new, check, pipeline, repro (make targets call them)."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from paperkit.completeness import check
 from paperkit.config import ConfigError
 from paperkit.new import write_new
 from paperkit.pipeline import write_pipeline
+from paperkit.stage import INTERRUPTED
 
 
 def main() -> int:
@@ -24,6 +25,9 @@ def main() -> int:
     commands.add_parser("pipeline", help="write dvc.yaml, the book's contents and the README's table")
     checking = commands.add_parser("check", help="say everything that a replication lacks")
     checking.add_argument("name", help="its folder in replications/")
+    running = commands.add_parser("repro", help="run the stages that are out of date")
+    running.add_argument("name", nargs="?", help="a replication, whose stages alone are run")
+    running.add_argument("--again", action="store_true", help="train again what is up to date, too")
     options, root = parser.parse_args(), Path.cwd()
     try:
         if options.command == "check":
@@ -31,6 +35,10 @@ def main() -> int:
         if options.command == "new":
             print("written:", *write_new(root, options.name, options.post), sep="\n  ")
             print(f"Next: read replications/{options.name}/claims.yaml, then `make check NAME={options.name}`.")
+        elif options.command == "repro":
+            from paperkit.reproduction import reproduce  # loads DVC, which takes a second
+
+            return 0 if reproduce(root, options.name, again=options.again) else INTERRUPTED
         else:
             print("written:", ", ".join(write_pipeline(root)) or "nothing; all is up to date")
     except ConfigError as error:

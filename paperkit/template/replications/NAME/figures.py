@@ -24,11 +24,14 @@ def draw_errors(runs: pd.DataFrame, path: Path) -> None:
     experiments = {int(name.removeprefix("draws_")): name for name in runs["experiment"] if name.startswith("draws_")}
     with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for arm in ("with_replacement", "without_replacement"):
-            sizes = sorted(experiments)
-            found = [paired_interval(of_arm(runs, experiments[n], arm, "squared_error")) for n in sizes]
-            means = [interval.estimate for interval in found]
-            bars = [[each.estimate - each.low for each in found], [each.high - each.estimate for each in found]]
-            axes.errorbar(sizes, means, yerr=bars, fmt="o-", label=arm.replace("_", " "))
+            found = {n: paired_interval(of_arm(runs, experiments[n], arm, "squared_error")) for n in experiments}
+            drawn = {n: interval for n, interval in sorted(found.items()) if interval}
+            means = [interval.estimate for interval in drawn.values()]
+            bars = [
+                [interval.estimate - interval.low for interval in drawn.values()],
+                [interval.high - interval.estimate for interval in drawn.values()],
+            ]
+            axes.errorbar(list(drawn), means, yerr=bars, fmt="o-", label=arm.replace("_", " "))
         axes.set(xlabel="numbers in a draw", ylabel="squared error / S²", yscale="log")
         axes.legend()
 

@@ -31,9 +31,7 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
         ConfigError: If the replication has no stage, or a stage fails; its command has said why.
     """
     # DVC's hints are messages of other loggers, or of its command line.
-    logger = logging.getLogger("dvc.stage.run")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(logging.StreamHandler())
+    logging.getLogger("dvc.stage.run").setLevel(logging.INFO)
     if again:
         os.environ[RERUN] = "1"
     with Repo(str(root)) as repo:
@@ -45,7 +43,7 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
             message = f"no stage is called {name}; is replications/{name} there, and `make pipeline` up to date?"
             raise ConfigError(message)
         try:
-            repo.reproduce(targets=targets, single_item=again, force=again)
+            repo.reproduce(targets=targets, single_item=again, force=again)  # pyright: ignore[reportCallIssue]
         except DvcException as error:
             if str(error.__cause__).endswith(f"exited with {INTERRUPTED}"):
                 return False

@@ -26,7 +26,7 @@ class ErrataList(SphinxDirective):
         bibliography = self.env.get_domain("cite").bibdata.data.entries
         try:
             own = replication_of(self.env.docname)
-            names = [own] if own else names_with_errata(replications, results)
+            names = [name for name in names_with_errata(replications, results) if own in (None, name)]
             errata = [one for name in names for one in read_errata(replications, results, name, set(bibliography))]
         except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive errata: {error}"
@@ -35,6 +35,8 @@ class ErrataList(SphinxDirective):
             verdicts = (results / name / f"{stem}.json" for stem in ("verdicts", "timing_verdicts"))
             for path in (replications / name / "errata.yaml", *verdicts):
                 self.env.note_dependency(str(path))
+        if own and not names:
+            return [nodes.paragraph("", "We found no error in the sources.")]
         if own:
             return [self._block(erratum, at_home=True) for erratum in errata]
         # A new file of errata is noticed by no dependency.

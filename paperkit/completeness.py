@@ -26,7 +26,7 @@ from paperkit.claims.verdicts import write_verdicts
 from paperkit.config import ConfigError, read_yaml
 from paperkit.datasets import SPLITS, read_table, write_table
 from paperkit.history import no_history, read_history
-from paperkit.pages import lone_page_problems
+from paperkit.pages import SECTIONS, lone_page_problems, page_sources
 from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
 from paperkit.provenance import NUMERICAL, content_hash, file_md5, fingerprint
 from paperkit.results import ResultsError, read_json, read_runs, read_trials, write_json
@@ -83,8 +83,13 @@ def registration_problems(root: Path, _: str) -> list[str]:
 
 
 def page_problems(root: Path, name: str) -> list[str]:
-    """Check that the page is there; `make pipeline` lists it in the table of contents."""
-    return missing(root, "book/replications", (f"{name}.md",))
+    """Check that both pages are there, and that the first has the sections of all; `make pipeline` lists the pages."""
+    found = missing(root, "book/replications", (f"{name}.md", f"{name}/derivation.md"))
+    text = read_text(root / "book/replications" / f"{name}.md")
+    sections = tuple(re.findall(r"^## (.+)", text, flags=re.MULTILINE))
+    if text and sections != SECTIONS:
+        found.append(f"book/replications/{name}.md has the sections {sections}; it needs exactly {SECTIONS}")
+    return found
 
 
 def results_problems(root: Path, name: str) -> list[str]:
@@ -108,13 +113,12 @@ def results_problems(root: Path, name: str) -> list[str]:
 
 
 def figures_problems(root: Path, name: str) -> list[str]:
-    """Check that every figure is on the page, and that every figure of the page is drawn."""
-    page = root / "book/replications" / f"{name}.md"
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    """Check that every figure is on a page of the replication, and that every figure there is drawn."""
+    text = "\n".join(map(read_text, page_sources(root, name)))
     shown = set(re.findall(r"^[`:]{3,}\{result-figure\}\s+(\S+)", text, flags=re.MULTILINE))
     drawn = {path.relative_to(root / "figures").as_posix() for path in (root / "figures" / name).glob("*.svg")}
-    found = [f"figure {path} is drawn but not on the page" for path in sorted(drawn - shown)]
-    found += [f"figure {path} is on the page but not drawn" for path in sorted(shown - drawn)]
+    found = [f"figure {path} is drawn but on no page" for path in sorted(drawn - shown)]
+    found += [f"figure {path} is on a page but not drawn" for path in sorted(shown - drawn)]
     return [*found, f"figures/{name} holds no .svg"] if has(root, name, "figures") and not drawn else found
 
 
@@ -296,7 +300,7 @@ def orphans(root: Path) -> list[str]:
     known = set(found_replications(root))
     known_results = known | {f"{name}_pretrained" for name in known}
     pages = (path for path in (root / "book/replications").glob("*.md") if path.stem not in known)
-    folders = (path for kind in ("results", "figures") for path in (root / kind).glob("*/"))
+    folders = (path for kind in ("book/replications", "results", "figures") for path in (root / kind).glob("*/"))
     stale = [*pages, *(path for path in folders if path.name not in known_results)]
     return [f"{path.relative_to(root).as_posix()} belongs to no replication" for path in stale]
 

@@ -6,6 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+SECTIONS = (
+    "What we found",
+    "Results",
+    "How we ran it, and how it differs",
+    "All claims",
+    "Corrections to the sources",
+    "What would change our mind",
+    "Run it again, and cite it",
+)
 _TOC = """\
 format: jb-book
 root: replications/{name}

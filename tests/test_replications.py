@@ -32,6 +32,7 @@ from paperkit.completeness import (
     problems,
 )
 from paperkit.history import no_history
+from paperkit.pages import SECTIONS
 from paperkit.pipeline import found_replications, write_pipeline
 from paperkit.provenance import code_hash, file_md5, fingerprint, import_closure
 from paperkit.results import (
@@ -84,7 +85,13 @@ TOY = {
     "README.md": f"<!-- {pipeline.BEGIN} -->\n<!-- {pipeline.END} -->\n",
     "requirements.lock": "numpy==2.4.6 \\\n    --hash=sha256:0\n",
     "book/_toc.yml": f"root: index\nparts:\n- chapters:\n  # {pipeline.BEGIN}\n  # {pipeline.END}\n",
-    "book/replications/toy.md": "# Toy\n\n```{result-figure} toy/gap.svg\n:name: gap\nCaption.\n```\n",
+    "book/replications/toy.md": "\n".join([
+        "# Toy",
+        "```{result-figure} toy/gap.svg",
+        "```",
+        *map("## {}".format, SECTIONS),
+    ]),
+    "book/replications/toy/derivation.md": "# Toy: the derivation\n",
     "figures/toy/gap.svg": "<svg/>\n",
     "paperkit/runs.py": "",
     "replications/__init__.py": "",
@@ -291,11 +298,13 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2",
     ),
     "no page": ("page", remove("book/replications/toy.md"), "toy.md is missing"),
+    "no derivation": ("page", remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
+    "another section": ("page", change("book/replications/toy.md", "## Results", "## Numbers"), "it needs exactly"),
     **{
         f"no {file}": ("results", remove(f"results/toy/{file}"), f"{file} is missing")
         for file in RESULTS + TIMING_RESULTS
     },
-    "a figure nobody sees": ("figures", write("figures/toy/extra.svg"), "not on the page"),
+    "a figure nobody sees": ("figures", write("figures/toy/extra.svg"), "on no page"),
     "a figure that is not drawn": ("figures", remove("figures/toy/gap.svg"), "not drawn"),
     "no figure at all": ("figures", remove("figures/toy/gap.svg", "book/replications/toy.md"), "holds no .svg"),
     "a claim reworded later": (
@@ -410,7 +419,7 @@ def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(bro
         "  - replications/toy has no <algorithm>.py with a test_<algorithm>.py beside it",
         "  - claims.yaml cites nobody2020, which is not in replications/toy/references.bib",
         "  - book/replications/toy.md is missing",
-        "  - figure toy/gap.svg is drawn but not on the page",
+        "  - figure toy/gap.svg is drawn but on no page",
         "  - this could not be checked: KeyError: 'claims'",
         "fails: ZeroDivisionError: division by zero (replications/toy/experiment.py, line 3)",
         "  - pytest stops: no tests ran",
@@ -485,10 +494,11 @@ def test_a_folder_without_an_init_file_is_found_and_one_of_bytecode_is_not(broke
     "break_it",
     [
         write("book/replications/ghost.md"),
+        write("book/replications/ghost/derivation.md"),
         write("results/ghost/runs.csv"),
         write("figures/ghost/gap.svg"),
     ],
-    ids=["page", "results", "figures"],
+    ids=["page", "derivation", "results", "figures"],
 )
 def test_leftovers_of_a_replication_are_found(break_it, broken):
     assert orphans(broken) == []

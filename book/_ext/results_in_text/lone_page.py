@@ -7,7 +7,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from results_in_text.page_notes import replication_of
+from results_in_text.of_replication import replication_of
 from results_in_text.posts import page_of
 
 

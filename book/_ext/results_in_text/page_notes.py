@@ -32,12 +32,6 @@ def is_result_page(env: BuildEnvironment) -> bool:
     return any(fnmatch.fnmatch(env.docname, pattern) for pattern in env.config.result_pages)
 
 
-def replication_of(docname: str) -> str | None:
-    """Name the replication that a page belongs to: replications/lion and replications/lion/derivation are lion's."""
-    folder, _, rest = docname.partition("/")
-    return rest.partition("/")[0] if folder == "replications" else None
-
-
 def line_of(node: nodes.Node | None) -> int | None:
     """Find the line of a node, or of the nearest node around it that knows one."""
     while node is not None and not node.line:

@@ -48,7 +48,7 @@ FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(u
 # CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/),
 # beyond those of one that does next to nothing: the start of Python, torch, pytest and Sphinx.
 MAX_CPU_S = {"small": 8, "large": 40}
-STARTING_CPU_S = 14
+STARTING_CPU_S = 16
 Rule = Callable[[Path, str], list[str]]
 
 
@@ -426,11 +426,6 @@ def _make_small_data(source: Path, target: Path) -> None:
     write_table("sotu", few.to_dict("records"), target)
 
 
-def suite_problems(root: Path, name: str) -> list[str]:
-    """Run the tests in a replication's folder."""
-    return _failures(_run_suite(root, name))
-
-
 def _run_suite(root: Path, name: str) -> subprocess.CompletedProcess[str]:
     quiet = ("-q", "--tb=no", "-p", "no:cacheprovider", "--durations=3", "--durations-min=0.5")
     return _python(root, "pytest", f"replications/{name}", *quiet)
@@ -497,7 +492,7 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     return not number
 
 
-SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "page": lone_page_problems}
+SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "page, built alone": lone_page_problems}
 SLOW_RULES_OF_A_DRAFT: dict[str, Rule] = {"smoke run, and the page from it": draft_problems}
 
 

@@ -3,6 +3,7 @@
 Each rule is asked on the committed tree, and on a toy repository that is broken on purpose.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import replications
-from paperkit import pipeline
+from paperkit import completeness, pipeline
 from paperkit.claims.verdicts import write_verdicts
 from paperkit.completeness import (
     FILES,
@@ -30,6 +31,7 @@ from paperkit.completeness import (
     older_versions,
     orphans,
     problems,
+    smoke_problems,
 )
 from paperkit.history import no_history
 from paperkit.pages import SECTIONS
@@ -45,7 +47,7 @@ from paperkit.results import (
 from tests.tiny_repository import commit
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKS = RULES | RULES_OF_RESULTS | SLOW_RULES
+CHECKS = RULES | RULES_OF_RESULTS | {"smoke run": smoke_problems}
 
 
 @pytest.mark.parametrize("name", found_replications(ROOT))
@@ -102,7 +104,10 @@ TOY = {
         "pathlib.Path('results/toy').mkdir(parents=True, exist_ok=True)\n"
         "pathlib.Path('results/toy/verdicts.json').write_text(json.dumps({'claims': claims}))\n"
     ),
-    **{f"replications/toy/{file}": "" for file in ("__init__.py", "README.md", "about.yaml", "mean.py")},
+    **{f"replications/toy/{file}": "" for file in ("__init__.py", "mean.py")},
+    "replications/toy/about.yaml": "posts: [1]\nquestion: Is it so?\n",
+    "replications/toy/checks.py": "CHECKS = {'half': None}\n",
+    "book/posts.yaml": "posts: [{archive: 1}]\n",
     "replications/toy/test_mean.py": "def test_the_mean():\n    pass\n",
     "replications/toy/experiment.py": MAIN.format("", "experiment", ""),
     "replications/toy/timing.py": MAIN.format("_timing", "timing", ", kind=TIMING"),
@@ -124,7 +129,8 @@ TOY = {
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
         "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]}\n"
         for key, kind, family in (("X1", "experiment", "primary"), ("X2", "timing", "null"))
-    ),
+    )
+    + "- {id: X3, statement: It is half., source: {bib: null, where: ours}, tests: [{check: half, tolerance: 0.0}]}\n",
 }
 
 
@@ -146,6 +152,11 @@ def trials(seeds: tuple[int, ...] = (1000, 1001, 1002), experiment: str = "quali
         | {"metric": "score", "value": 1.0, "status": "ok", "selected": True, "at_edge": False}
         for seed in seeds
     ]
+
+
+def no_problems(root: Path, name: str) -> list[str]:
+    """Stand for a build of the toy's page; tests/test_new.py builds a real one."""
+    return []
 
 
 def closure_with_toy(module: str) -> tuple[str, ...]:
@@ -178,13 +189,14 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replications, "__path__", [*replications.__path__, str(root / "replications")])
         patch.setattr(pipeline, "import_closure", closure_with_toy)
+        patch.setitem(SLOW_RULES, "page, built alone", no_problems)
         with chdir(root):
             write_verdicts("toy", timing=False)
             write_verdicts("toy", timing=True)
         write_pipeline(root)
         commit(root)
         yield root
-    for module in ("replications.toy", "replications.toy.estimands"):
+    for module in ("replications.toy", "replications.toy.checks", "replications.toy.estimands"):
         sys.modules.pop(module)
 
 
@@ -241,6 +253,7 @@ def move_estimate(factor: float) -> Callable[[Path], None]:
     return apply
 
 
+HALF_TO_THIRD = change("replications/toy/claims.yaml", "check: half", "check: third")
 BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     **{f"no {file}": ("shape", remove(f"replications/toy/{file}"), f"{file} is missing") for file in FILES},
     "no timing.yaml": ("shape", remove("replications/toy/timing.yaml"), "timing.yaml is missing"),
@@ -292,11 +305,9 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         ),
         "kept its runs",
     ),
-    "a test that fails": (
-        "tests",
-        change("replications/toy/test_mean.py", "pass", "assert 1 == 2"),
-        "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2",
-    ),
+    "a check without a claim": ("checks", HALF_TO_THIRD, "the check half decides no claim"),
+    "a claim without its check": ("checks", HALF_TO_THIRD, "names the check third, which CHECKS"),
+    "a post that nobody knows": ("posts", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
     "no page": ("page", remove("book/replications/toy.md"), "toy.md is missing"),
     "no derivation": ("page", remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
     "another section": ("page", change("book/replications/toy.md", "## Results", "## Numbers"), "it needs exactly"),
@@ -403,7 +414,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 def test_the_toy_repository_passes_and_the_command_says_so(toy):
     said: list[str] = []
     assert check(toy, "toy", said.append), said
-    assert len(said) == len(CHECKS) + 1
+    assert len(said) == len(CHECKS) + len(("tests", "page", "processor time", "nothing is missing"))
     assert said[-1] == "toy: nothing is missing."
 
 
@@ -428,13 +439,22 @@ def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(bro
     assert "Traceback" not in text
 
 
-def test_results_that_are_not_made_yet_are_no_fault(broken):
-    shutil.rmtree(broken / "results")
-    shutil.rmtree(broken / "figures")
-    write_pipeline(broken)
+def test_a_test_that_fails_and_one_that_is_slow_are_named(broken, monkeypatch):
+    monkeypatch.setattr(completeness, "STARTING_CPU_S", 0)
+    monkeypatch.setattr(completeness, "MAX_CPU_S", {"small": 0, "large": 40})
+    slow = "import time\n\ndef test_the_sum():\n    time.sleep(0.6)\n\ndef test_the_mean():\n    assert 1 == 2\n"
+    write("replications/toy/test_mean.py", slow)(broken)
     said: list[str] = []
-    assert check(broken, "toy", said.append), said
-    assert any("results: none yet" in line for line in said)
+    assert not check(broken, "toy", said.append)
+    text = "\n".join(said)
+    assert "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2" in text
+    assert re.search(
+        r"at most 0 for a small .* `soak` \(slowest: 0\.6\ds replications/toy/test_mean.py::test_the_sum\)", text
+    )
+    (broken / "replications/toy/tasks").mkdir()
+    said.clear()
+    assert not check(broken, "toy", said.append)
+    assert "soak" not in "\n".join(said)
 
 
 def test_a_replication_that_is_not_there_is_named_with_those_that_are(toy):

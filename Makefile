@@ -8,7 +8,7 @@ export PYTHONHASHSEED := 0
 # Results are committed to git; DVC must not ask whether to overwrite what it finds.
 DVC := dvc --quiet
 
-.PHONY: help check-python setup pull repro rerun pipeline check book changes test bench data clean
+.PHONY: help check-python setup pull repro one rerun new pipeline check book changes test soak bench data clean
 
 help:  ## Show what each command does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -32,17 +32,31 @@ pull: setup  ## Fetch the data from the remote inside the repository
 	@echo "== Data: dvc pull (into data/)"
 	@$(DVC) pull
 
+# What the book is made of: the files but for those of tests, and when claims and results were committed.
+BOOK_INPUTS = { git log -1 --format=%H -- replications results; \
+  git ls-files -coz --exclude-standard -- . ':!tests' ':!benchmarks' ':!build_data' ':!.dvcstore' | sort -z \
+  | xargs -0 sha256sum 2>/dev/null || true; } | sha256sum
+
 repro: pull  ## Environment, data, pipeline, book; does only what is not done yet
 	@echo "== Pipeline: dvc repro"
 	@python -m paperkit pipeline
-	@dvc repro
+	@python -m paperkit repro
 	@python -m paperkit pipeline
-	@$(MAKE) --no-print-directory book
+	@[ "$$($(BOOK_INPUTS))" = "$$(cat book/_build/inputs 2>/dev/null)" ] && echo "== Book: up to date" \
+	  || $(MAKE) --no-print-directory book
+
+one: pull  ## Run what is out of date of one replication, its verdicts and figures: make one NAME=lion
+	@python -m paperkit repro "$${NAME:?say which one: make one NAME=lion}"
+	@python -m paperkit pipeline
 
 rerun: pull  ## Train everything again (or NAME=lion alone), then verdicts, figures and book
 	@echo "== Pipeline: $${NAME:-all training stages} again"
-	@PAPERKIT_RERUN=1 dvc repro --single-item --force $${NAME:-$$(dvc stage list --name-only | grep -v @)}
+	@python -m paperkit repro $${NAME:-} --again
 	@$(MAKE) --no-print-directory repro
+
+new: setup  ## Write a small replication that runs, to be filled: make new NAME=sector_points POST=9324
+	@python -m paperkit new "$${NAME:?call it after its object: make new NAME=sector_points POST=9324}" \
+	  --post "$${POST:?give the archive number of its post: make new NAME=sector_points POST=9324}"
 
 pipeline: setup  ## Write dvc.yaml, the book's contents and the README's table from the replications' folders
 	@python -m paperkit pipeline
@@ -52,15 +66,20 @@ check: pull  ## Say everything that a replication lacks: make check NAME=lion
 
 book: pull  ## Build the book from the committed results
 	@echo "== Book: book/_build/html"
+	@rm -f book/_build/inputs
 	@jupyter-book build book --all -W -n --keep-going --quiet
+	@echo "$$($(BOOK_INPUTS))" > book/_build/inputs
 	@echo "Open book/_build/html/index.html"
 
 changes: setup  ## Record results that moved: make changes SINCE=<commit with the old ones> WHY="one sentence"
 	@PYTHONPATH=book/_ext python -m results_in_text.numbers_changed --since "$${SINCE:-}" --why "$${WHY:-}"
 
-test: pull  ## The whole test suite
+test: pull  ## The whole test suite, but for what is marked soak
 	@echo "== Tests"
 	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+soak: pull  ## The tests that the suite has no time for
+	@python -m pytest -m soak
 
 bench: setup  ## Ratios of speed against peers, measured in one run
 	@python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-enable --benchmark-columns=median,iqr,rounds

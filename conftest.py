@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+collect_ignore = ["paperkit/template"]  # what `make new` writes; tests/test_new.py runs it where it belongs
+
 
 @pytest.fixture(scope="session", autouse=True)
 def git_of_the_tests_alone() -> Iterator[None]:

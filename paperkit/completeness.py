@@ -11,30 +11,32 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from paperkit.claims.declarations import read_claims
+from paperkit.claims.rules import IdentityTest
 from paperkit.claims.verdicts import write_verdicts
 from paperkit.config import ConfigError, read_yaml
 from paperkit.datasets import SPLITS, read_table, write_table
 from paperkit.history import no_history, read_history
+from paperkit.pages import SECTIONS, lone_page_problems, page_sources
 from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
 from paperkit.provenance import NUMERICAL, content_hash, file_md5, fingerprint
-from paperkit.results import ResultsError, read_json, read_runs, read_trials
+from paperkit.results import ResultsError, read_json, read_runs, read_trials, write_json
 
 COMMITTED_PROFILE = "cpu"
 MAX_RUNS_BYTES = 2_000_000
 MAX_CURVE_POINTS = 50
 # A machine's BLAS and vector units move the last digits of a statistic, and an end of an interval may lie near zero.
 ROUNDING, NOTHING = 1e-9, 1e-12
-FILES = ("__init__.py", "README.md", "about.yaml", "claims.yaml", "experiment.py", "params.yaml", "estimands.py")
+FILES = ("__init__.py", "about.yaml", "claims.yaml", "experiment.py", "params.yaml")
 ROLES = (*TRAINS, "estimands", "figures", "__init__")
 RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
@@ -43,6 +45,10 @@ MIN_TUNING_SEEDS = 3
 # that is judged again is tuned by both.
 TUNED_BEFORE_THE_RACE = ("lion", "shared_embeddings")
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
+# CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/),
+# beyond those of one that does next to nothing: the start of Python, torch, pytest and Sphinx.
+MAX_CPU_S = {"small": 8, "large": 40}
+STARTING_CPU_S = 16
 Rule = Callable[[Path, str], list[str]]
 
 
@@ -77,8 +83,13 @@ def registration_problems(root: Path, _: str) -> list[str]:
 
 
 def page_problems(root: Path, name: str) -> list[str]:
-    """Check that the page is there; `make pipeline` lists it in the table of contents."""
-    return missing(root, "book/replications", (f"{name}.md",))
+    """Check that both pages are there, and that the first has the sections of all; `make pipeline` lists the pages."""
+    found = missing(root, "book/replications", (f"{name}.md", f"{name}/derivation.md"))
+    text = read_text(root / "book/replications" / f"{name}.md")
+    sections = tuple(re.findall(r"^## (.+)", text, flags=re.MULTILINE))
+    if text and sections != SECTIONS:
+        found.append(f"book/replications/{name}.md has the sections {sections}; it needs exactly {SECTIONS}")
+    return found
 
 
 def results_problems(root: Path, name: str) -> list[str]:
@@ -102,13 +113,12 @@ def results_problems(root: Path, name: str) -> list[str]:
 
 
 def figures_problems(root: Path, name: str) -> list[str]:
-    """Check that every figure is on the page, and that every figure of the page is drawn."""
-    page = root / "book/replications" / f"{name}.md"
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    """Check that every figure is on a page of the replication, and that every figure there is drawn."""
+    text = "\n".join(map(read_text, page_sources(root, name)))
     shown = set(re.findall(r"^[`:]{3,}\{result-figure\}\s+(\S+)", text, flags=re.MULTILINE))
     drawn = {path.relative_to(root / "figures").as_posix() for path in (root / "figures" / name).glob("*.svg")}
-    found = [f"figure {path} is drawn but not on the page" for path in sorted(drawn - shown)]
-    found += [f"figure {path} is on the page but not drawn" for path in sorted(shown - drawn)]
+    found = [f"figure {path} is drawn but on no page" for path in sorted(drawn - shown)]
+    found += [f"figure {path} is on a page but not drawn" for path in sorted(shown - drawn)]
     return [*found, f"figures/{name} holds no .svg"] if has(root, name, "figures") and not drawn else found
 
 
@@ -119,6 +129,25 @@ def claims_problems(root: Path, name: str) -> list[str]:
     files = [root / "book/references.bib", *root.glob("replications/*/references.bib")]
     known = {key for file in files for key in re.findall(r"^@\w+\{([^,\s]+),", read_text(file), flags=re.MULTILINE)}
     return [f"claims.yaml cites {key}, which is not in replications/{name}/references.bib" for key in cited - known]
+
+
+def checks_problems(root: Path, name: str) -> list[str]:
+    """Check that each check of the derivation decides a claim, and that each check that a claim names is there."""
+    claims = read_claims(root / "replications" / name / "claims.yaml")
+    tests = [test for claim in claims for test in (*claim.tests, *claim.corrected) if isinstance(test, IdentityTest)]
+    named = {test.check for test in tests} - {None}
+    there = set(import_module(f"replications.{name}.checks").CHECKS) if has(root, name, "checks") else set()
+    return [
+        *(f"claims.yaml names the check {check}, which CHECKS of checks.py does not have" for check in named - there),
+        *(f"the check {check} decides no claim: name it in claims.yaml, or remove it" for check in there - named),
+    ]
+
+
+def posts_problems(root: Path, name: str) -> list[str]:
+    """Check that about.yaml names posts of book/posts.yaml."""
+    known = {post["archive"] for post in read_yaml(root / "book/posts.yaml")["posts"]}
+    posts = read_yaml(root / "replications" / name / "about.yaml")["posts"]
+    return [f"about.yaml names post {post}; add it to book/posts.yaml" for post in posts if post not in known]
 
 
 def verdicts_problems(root: Path, name: str) -> list[str]:
@@ -271,7 +300,7 @@ def orphans(root: Path) -> list[str]:
     known = set(found_replications(root))
     known_results = known | {f"{name}_pretrained" for name in known}
     pages = (path for path in (root / "book/replications").glob("*.md") if path.stem not in known)
-    folders = (path for kind in ("results", "figures") for path in (root / kind).glob("*/"))
+    folders = (path for kind in ("book/replications", "results", "figures") for path in (root / kind).glob("*/"))
     stale = [*pages, *(path for path in folders if path.name not in known_results)]
     return [f"{path.relative_to(root).as_posix()} belongs to no replication" for path in stale]
 
@@ -296,6 +325,8 @@ RULES: dict[str, Rule] = {
     "shape": shape_problems,
     "registration": registration_problems,
     "claims": claims_problems,
+    "checks": checks_problems,
+    "posts": posts_problems,
     "page": page_problems,
 }
 RULES_OF_RESULTS: dict[str, Rule] = {
@@ -315,7 +346,7 @@ def problems(rule: Rule, root: Path, name: str) -> list[str]:
     """Ask one rule.
 
     Args:
-        rule: One of `RULES`, `RULES_OF_RESULTS` or `SLOW_RULES`.
+        rule: One of `RULES`, `RULES_OF_RESULTS` or those that run something.
         root: The repository.
         name: The replication.
 
@@ -332,26 +363,44 @@ def problems(rule: Rule, root: Path, name: str) -> list[str]:
 
 def smoke_problems(root: Path, name: str) -> list[str]:
     """Run all stages of one replication at smoke scale in a copy: nothing of its kept runs or results is touched."""
+    with tempfile.TemporaryDirectory(prefix="a copy ") as folder:
+        return _smoke_problems(root, name, Path(folder))
+
+
+def draft_problems(root: Path, name: str) -> list[str]:
+    """Run at smoke scale, and build the pages from what comes out: those of a replication without results."""
     with tempfile.TemporaryDirectory(prefix="a copy ") as scratch:
         folder = Path(scratch)
-        for package in ("paperkit", "replications"):
-            shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
-        _make_small_data(root / "data", folder / "data")
-        for step in _smoke_steps(root, name):
-            done = _python(folder, *step)
-            if done.returncode:
-                return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
-        found = [
-            f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
-            for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]
-            if claim["kind"] == "experiment" and claim["verdict"] != "not tested at this scale"
-        ]
-        if has(root, name, "figures") and not list((folder / "figures" / name).glob("*.svg")):
-            found.append("figures.py draws no .svg from results at smoke scale")
-        if (folder / ".paperkit/runs" / name).exists():
-            found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
-        return found
+        found = _smoke_problems(root, name, folder)
+        if found:
+            return found
+        shutil.copytree(root / "book", folder / "book", ignore=shutil.ignore_patterns("_build", "__pycache__"))
+        for file in ("CITATION.cff", "numbers_changed.yaml"):
+            shutil.copyfile(root / file, folder / file)
+        record = folder / "results" / name / "provenance.json"
+        write_json(record, read_json(record) | {"commit": "0" * 40})  # a copy has none, and pages may name it
+        return lone_page_problems(folder, name)
+
+
+def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
+    for package in ("paperkit", "replications"):
+        shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
+    _make_small_data(root / "data", folder / "data")
+    for step in _smoke_steps(root, name):
+        done = _python(folder, *step)
+        if done.returncode:
+            return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
+    found = [
+        f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
+        for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]
+        if claim["kind"] == "experiment" and claim["verdict"] != "not tested at this scale"
+    ]
+    if has(root, name, "figures") and not list((folder / "figures" / name).glob("*.svg")):
+        found.append("figures.py draws no .svg from results at smoke scale")
+    if (folder / ".paperkit/runs" / name).exists():
+        found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
+    return found
 
 
 def _smoke_steps(root: Path, name: str) -> Iterator[tuple[str, ...]]:
@@ -377,9 +426,12 @@ def _make_small_data(source: Path, target: Path) -> None:
     write_table("sotu", few.to_dict("records"), target)
 
 
-def suite_problems(root: Path, name: str) -> list[str]:
-    """Run the tests in a replication's folder."""
-    done = _python(root, "pytest", f"replications/{name}", "-q", "--tb=no", "-p", "no:cacheprovider")
+def _run_suite(root: Path, name: str) -> subprocess.CompletedProcess[str]:
+    quiet = ("-q", "--tb=no", "-p", "no:cacheprovider", "--durations=3", "--durations-min=0.5")
+    return _python(root, "pytest", f"replications/{name}", *quiet)
+
+
+def _failures(done: subprocess.CompletedProcess[str]) -> list[str]:
     if done.returncode == 0:
         return []
     failed = re.findall(r"^(?:FAILED|ERROR) (.+)", done.stdout, flags=re.MULTILINE)
@@ -417,15 +469,21 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     if name not in found_replications(root):
         say(f"replications/{name} is not there; there are {', '.join(found_replications(root))}")
         return False
-    with ThreadPoolExecutor() as pool:
-        slow = {what: pool.submit(_timed, rule, root, name) for what, rule in SLOW_RULES.items()}
-        number = 0
-        has_results = (root / "results" / name).is_dir()
-        for what, rule in (RULES | (RULES_OF_RESULTS if has_results else {})).items():
-            number += _tell(say, what, problems(rule, root, name))
+    has_results = (root / "results" / name).is_dir()
+    # In a process of their own, on a second core, whose children's processor time is theirs alone.
+    with ProcessPoolExecutor(max_workers=1) as pool:
+        slow_rules = SLOW_RULES if has_results else SLOW_RULES_OF_A_DRAFT
+        slow = {what: pool.submit(_measured, rule, root, name) for what, rule in slow_rules.items()}
+        rules = RULES | (RULES_OF_RESULTS if has_results else {})
+        number = sum(_tell(say, what, problems(rule, root, name)) for what, rule in rules.items())
+        before = _cpu_s_of_children()
+        suite = _run_suite(root, name)
+        cpu_s = {"tests": _cpu_s_of_children() - before}
+        number += _tell(say, "tests", _failures(suite))
         for what, running in slow.items():
-            seconds, found = running.result()
-            number += _tell(say, f"{what}, {seconds:.0f} s", found)
+            cpu_s[what], found = running.result()
+            number += _tell(say, what, found)
+    number += _tell(say, "processor time", _cost_problems(root, name, cpu_s, suite.stdout), _listed(cpu_s))
     if not has_results:
         say("results: none yet; commit claims.yaml, then run `make repro` and commit results, figures and dvc.lock")
     elif no_history(root):
@@ -434,17 +492,42 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     return not number
 
 
-SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "tests": suite_problems}
+SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "page, built alone": lone_page_problems}
+SLOW_RULES_OF_A_DRAFT: dict[str, Rule] = {"smoke run, and the page from it": draft_problems}
 
 
-def _timed(rule: Rule, root: Path, name: str) -> tuple[float, list[str]]:
-    start = time.monotonic()
+def _measured(rule: Rule, root: Path, name: str) -> tuple[float, list[str]]:
+    before = _cpu_s_of_children()
     found = problems(rule, root, name)
-    return time.monotonic() - start, found
+    return _cpu_s_of_children() - before, found
 
 
-def _tell(say: Callable[[str], object], what: str, found: list[str]) -> int:
-    say(f"{what}: {'complete' if not found else ''}".rstrip())
+def _cpu_s_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _listed(cpu_s: Mapping[str, float]) -> str:
+    return ", ".join(f"{what} {seconds:.0f} s" for what, seconds in cpu_s.items())
+
+
+def _cost_problems(root: Path, name: str, cpu_s: Mapping[str, float], report: str) -> list[str]:
+    """Say which tests to take out of the suite where the replication's share of it is too long."""
+    folder = root / "replications" / name
+    size = "large" if any((folder / part).is_dir() for part in ("studies", "tasks")) else "small"
+    share, most = sum(cpu_s.values()) - STARTING_CPU_S, MAX_CPU_S[size]
+    if share <= most:
+        return []
+    slowest = re.findall(r"^([\d.]+s) (?:call|setup) +(.+)", report, flags=re.MULTILINE)
+    tests = "; ".join(f"{seconds} {test}" for seconds, test in slowest) or "none above 0.5 s"
+    return [
+        f"{share:.0f} s of one core beyond starting the programs; at most {most} for a {size} replication: let the "
+        f"smoke block of params.yaml do less, or mark slow tests `soak` (slowest: {tests})"
+    ]
+
+
+def _tell(say: Callable[[str], object], what: str, found: list[str], fine: str = "complete") -> int:
+    say(f"{what}: {fine if not found else ''}".rstrip())
     for problem in found:
         say("  - " + problem.replace("\n", "\n    "))
     return len(found)

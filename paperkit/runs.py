@@ -12,6 +12,7 @@ import math
 import os
 import resource
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -305,6 +306,7 @@ def _importable(measure: Measure) -> Measure:
 
 
 def _prepare_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch  # not at the top: the parent process never computes
 

@@ -19,6 +19,8 @@ from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available
 TRIALS = "trials.csv"
 # Set by `make rerun`: run also where the results are of this very code.
 RERUN = "PAPERKIT_RERUN"
+# Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
 Config = TypeVar("Config", bound=StrictModel)
 
 
@@ -90,7 +92,7 @@ def main(
         arguments: Command line; None for the process's own.
 
     Raises:
-        SystemExit: If configuration or data do not fit; the message names the thing and the remedy.
+        SystemExit: If configuration or data do not fit; the message names the thing and the remedy. Also after Ctrl-C.
     """
     options = _parse(stage, arguments)
     params = module_file(module).with_name(kind.params).relative_to(Path.cwd())
@@ -113,8 +115,12 @@ def main(
     runner = Runner(
         stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set, kind.allocator
     )
-    result = experiment(settings, runner)
-    identities = [row for check, grid in zip(checks, grids, strict=True) for row in execute(runner, check, grid)]
+    try:
+        result = experiment(settings, runner)
+        identities = [row for check, grid in zip(checks, grids, strict=True) for row in execute(runner, check, grid)]
+    except KeyboardInterrupt:
+        print(f"\n{stage}: stopped; finished runs are kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     result = replace(result, runs=[*result.runs, *identities])
     kernels = runner.kernels
     runner.close()

@@ -3,6 +3,7 @@
 Each rule is asked on the committed tree, and on a toy repository that is broken on purpose.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import replications
-from paperkit import pipeline
+from paperkit import completeness, pipeline
 from paperkit.claims.verdicts import write_verdicts
 from paperkit.completeness import (
     FILES,
@@ -30,8 +31,10 @@ from paperkit.completeness import (
     older_versions,
     orphans,
     problems,
+    smoke_problems,
 )
 from paperkit.history import no_history
+from paperkit.pages import SECTIONS
 from paperkit.pipeline import found_replications, write_pipeline
 from paperkit.provenance import code_hash, file_md5, fingerprint, import_closure
 from paperkit.results import (
@@ -44,7 +47,7 @@ from paperkit.results import (
 from tests.tiny_repository import commit
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKS = RULES | RULES_OF_RESULTS | SLOW_RULES
+CHECKS = RULES | RULES_OF_RESULTS | {"smoke run": smoke_problems}
 
 
 @pytest.mark.parametrize("name", found_replications(ROOT))
@@ -84,7 +87,13 @@ TOY = {
     "README.md": f"<!-- {pipeline.BEGIN} -->\n<!-- {pipeline.END} -->\n",
     "requirements.lock": "numpy==2.4.6 \\\n    --hash=sha256:0\n",
     "book/_toc.yml": f"root: index\nparts:\n- chapters:\n  # {pipeline.BEGIN}\n  # {pipeline.END}\n",
-    "book/replications/toy.md": "# Toy\n\n```{result-figure} toy/gap.svg\n:name: gap\nCaption.\n```\n",
+    "book/replications/toy.md": "\n".join([
+        "# Toy",
+        "```{result-figure} toy/gap.svg",
+        "```",
+        *map("## {}".format, SECTIONS),
+    ]),
+    "book/replications/toy/derivation.md": "# Toy: the derivation\n",
     "figures/toy/gap.svg": "<svg/>\n",
     "paperkit/runs.py": "",
     "replications/__init__.py": "",
@@ -95,7 +104,10 @@ TOY = {
         "pathlib.Path('results/toy').mkdir(parents=True, exist_ok=True)\n"
         "pathlib.Path('results/toy/verdicts.json').write_text(json.dumps({'claims': claims}))\n"
     ),
-    **{f"replications/toy/{file}": "" for file in ("__init__.py", "README.md", "about.yaml", "mean.py")},
+    **{f"replications/toy/{file}": "" for file in ("__init__.py", "mean.py")},
+    "replications/toy/about.yaml": "posts: [1]\nquestion: Is it so?\n",
+    "replications/toy/checks.py": "CHECKS = {'half': None}\n",
+    "book/posts.yaml": "posts: [{archive: 1}]\n",
     "replications/toy/test_mean.py": "def test_the_mean():\n    pass\n",
     "replications/toy/experiment.py": MAIN.format("", "experiment", ""),
     "replications/toy/timing.py": MAIN.format("_timing", "timing", ", kind=TIMING"),
@@ -117,7 +129,8 @@ TOY = {
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
         "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]}\n"
         for key, kind, family in (("X1", "experiment", "primary"), ("X2", "timing", "null"))
-    ),
+    )
+    + "- {id: X3, statement: It is half., source: {bib: null, where: ours}, tests: [{check: half, tolerance: 0.0}]}\n",
 }
 
 
@@ -139,6 +152,11 @@ def trials(seeds: tuple[int, ...] = (1000, 1001, 1002), experiment: str = "quali
         | {"metric": "score", "value": 1.0, "status": "ok", "selected": True, "at_edge": False}
         for seed in seeds
     ]
+
+
+def no_problems(root: Path, name: str) -> list[str]:
+    """Stand for a build of the toy's page; tests/test_new.py builds a real one."""
+    return []
 
 
 def closure_with_toy(module: str) -> tuple[str, ...]:
@@ -171,13 +189,14 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replications, "__path__", [*replications.__path__, str(root / "replications")])
         patch.setattr(pipeline, "import_closure", closure_with_toy)
+        patch.setitem(SLOW_RULES, "page, built alone", no_problems)
         with chdir(root):
             write_verdicts("toy", timing=False)
             write_verdicts("toy", timing=True)
         write_pipeline(root)
         commit(root)
         yield root
-    for module in ("replications.toy", "replications.toy.estimands"):
+    for module in ("replications.toy", "replications.toy.checks", "replications.toy.estimands"):
         sys.modules.pop(module)
 
 
@@ -234,6 +253,7 @@ def move_estimate(factor: float) -> Callable[[Path], None]:
     return apply
 
 
+HALF_TO_THIRD = change("replications/toy/claims.yaml", "check: half", "check: third")
 BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     **{f"no {file}": ("shape", remove(f"replications/toy/{file}"), f"{file} is missing") for file in FILES},
     "no timing.yaml": ("shape", remove("replications/toy/timing.yaml"), "timing.yaml is missing"),
@@ -285,17 +305,17 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         ),
         "kept its runs",
     ),
-    "a test that fails": (
-        "tests",
-        change("replications/toy/test_mean.py", "pass", "assert 1 == 2"),
-        "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2",
-    ),
+    "a check without a claim": ("checks", HALF_TO_THIRD, "the check half decides no claim"),
+    "a claim without its check": ("checks", HALF_TO_THIRD, "names the check third, which CHECKS"),
+    "a post that nobody knows": ("posts", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
     "no page": ("page", remove("book/replications/toy.md"), "toy.md is missing"),
+    "no derivation": ("page", remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
+    "another section": ("page", change("book/replications/toy.md", "## Results", "## Numbers"), "it needs exactly"),
     **{
         f"no {file}": ("results", remove(f"results/toy/{file}"), f"{file} is missing")
         for file in RESULTS + TIMING_RESULTS
     },
-    "a figure nobody sees": ("figures", write("figures/toy/extra.svg"), "not on the page"),
+    "a figure nobody sees": ("figures", write("figures/toy/extra.svg"), "on no page"),
     "a figure that is not drawn": ("figures", remove("figures/toy/gap.svg"), "not drawn"),
     "no figure at all": ("figures", remove("figures/toy/gap.svg", "book/replications/toy.md"), "holds no .svg"),
     "a claim reworded later": (
@@ -394,7 +414,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 def test_the_toy_repository_passes_and_the_command_says_so(toy):
     said: list[str] = []
     assert check(toy, "toy", said.append), said
-    assert len(said) == len(CHECKS) + 1
+    assert len(said) == len(CHECKS) + len(("tests", "page", "processor time", "nothing is missing"))
     assert said[-1] == "toy: nothing is missing."
 
 
@@ -410,7 +430,7 @@ def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(bro
         "  - replications/toy has no <algorithm>.py with a test_<algorithm>.py beside it",
         "  - claims.yaml cites nobody2020, which is not in replications/toy/references.bib",
         "  - book/replications/toy.md is missing",
-        "  - figure toy/gap.svg is drawn but not on the page",
+        "  - figure toy/gap.svg is drawn but on no page",
         "  - this could not be checked: KeyError: 'claims'",
         "fails: ZeroDivisionError: division by zero (replications/toy/experiment.py, line 3)",
         "  - pytest stops: no tests ran",
@@ -419,13 +439,22 @@ def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(bro
     assert "Traceback" not in text
 
 
-def test_results_that_are_not_made_yet_are_no_fault(broken):
-    shutil.rmtree(broken / "results")
-    shutil.rmtree(broken / "figures")
-    write_pipeline(broken)
+def test_a_test_that_fails_and_one_that_is_slow_are_named(broken, monkeypatch):
+    monkeypatch.setattr(completeness, "STARTING_CPU_S", 0)
+    monkeypatch.setattr(completeness, "MAX_CPU_S", {"small": 0, "large": 40})
+    slow = "import time\n\ndef test_the_sum():\n    time.sleep(0.6)\n\ndef test_the_mean():\n    assert 1 == 2\n"
+    write("replications/toy/test_mean.py", slow)(broken)
     said: list[str] = []
-    assert check(broken, "toy", said.append), said
-    assert any("results: none yet" in line for line in said)
+    assert not check(broken, "toy", said.append)
+    text = "\n".join(said)
+    assert "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2" in text
+    assert re.search(
+        r"at most 0 for a small .* `soak` \(slowest: 0\.6\ds replications/toy/test_mean.py::test_the_sum\)", text
+    )
+    (broken / "replications/toy/tasks").mkdir()
+    said.clear()
+    assert not check(broken, "toy", said.append)
+    assert "soak" not in "\n".join(said)
 
 
 def test_a_replication_that_is_not_there_is_named_with_those_that_are(toy):
@@ -485,10 +514,11 @@ def test_a_folder_without_an_init_file_is_found_and_one_of_bytecode_is_not(broke
     "break_it",
     [
         write("book/replications/ghost.md"),
+        write("book/replications/ghost/derivation.md"),
         write("results/ghost/runs.csv"),
         write("figures/ghost/gap.svg"),
     ],
-    ids=["page", "results", "figures"],
+    ids=["page", "derivation", "results", "figures"],
 )
 def test_leftovers_of_a_replication_are_found(break_it, broken):
     assert orphans(broken) == []

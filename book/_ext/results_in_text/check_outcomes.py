@@ -9,7 +9,7 @@ entry of `CHECKS`: it belongs to all of the stage's code, and only the stage can
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from results_in_text.code_runner import CodeRunError, ask_code, kept_answer
+from results_in_text.code_runner import CodeRunError, kept_answer
 from results_in_text.provenance_files import current_hash, read_provenance
 from results_in_text.results_files import ResultAddressError, read_verdicts, split_address
 
@@ -75,6 +75,10 @@ class CheckLedger:
             return found._replace(stale=stale)
         return found
 
+    def docstring(self, outcome: CheckOutcome) -> str:
+        """Return what the code says of a check; empty where its function says nothing."""
+        return self._code_of(outcome.name)["docstrings"].get(outcome.check, "")
+
     def _test(self, name: str, check: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
         known = []
         for claim in read_verdicts(self.results, name).claims:
@@ -102,7 +106,8 @@ class CheckLedger:
             if not (self.replications / name / "checks.py").is_file():
                 message = f"{self.replications / name / 'checks.py'} is missing; a check stands there, in CHECKS"
                 raise CodeRunError(message)
-            self._code[name] = ask_code(self.replications.parent, "derivation", name)
+            code = [*(self.replications / name).rglob("*.py"), *Path(__file__).parents[3].glob("paperkit/**/*.py")]
+            self._code[name] = kept_answer(self.replications.parent, "derivation", name, depends=code)
         return self._code[name]
 
     def _run(self, name: str) -> dict[str, dict[str, float]]:

@@ -1,8 +1,8 @@
-"""The directives `citations` (how to cite each claim) and `downloads` (files of a replication), and those files."""
+"""The directive `citations` (how to cite each claim), and the files of a replication that can be fetched."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -17,6 +17,7 @@ from results_in_text.checked_yaml import SCHEMAS, BookDataError
 from results_in_text.citations import LOOK_UP, Citation, Edition, bibtex, macros, read_citations, read_edition
 from results_in_text.claim_tables import claim_target
 from results_in_text.downloads import copy_schemas, write_downloads
+from results_in_text.lone_page import is_left_out
 from results_in_text.numbers_changed import Change, read_changes
 from results_in_text.results_files import read_verdicts
 from results_in_text.verdict_badges import verdict_badge
@@ -104,27 +105,18 @@ class Citations(SphinxDirective):
         )
 
 
-class Downloads(SphinxDirective):
-    """Directive `downloads`: links to the files of one folder of results, on the page of its replication."""
-
-    required_arguments: ClassVar[int] = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Make the list."""
-        folder = self.arguments[0]
-        results, figures = (Path(root, folder) for root in (self.config.results_root, self.config.figures_root))
-        if not (results / "verdicts.json").is_file():
-            message = f"{self.get_location()}: directive downloads: no results {folder!r}; `dvc repro` makes them"
-            raise ExtensionError(message)
-        _want_downloads(self.env)
-        raw = [path.name for path in sorted(results.glob("*")) if path.suffix in (".csv", ".json")]
-        drawn = [f"figures/{path.name}" for path in sorted(figures.glob("*.svg"))]
-        items = [[_link(self.env, folder, name), nodes.Text(f": {text}")] for name, text in _OFFERED.items()]
-        items += [[nodes.Text("Results: "), *_separated([_link(self.env, folder, name) for name in raw])]]
-        if drawn:
-            items += [[nodes.Text("Figures: "), *_separated([_link(self.env, folder, name) for name in drawn])]]
-        entries = [nodes.list_item("", nodes.paragraph("", "", *item)) for item in items]
-        return [nodes.bullet_list("", *entries, classes=["downloads"])]
+def download_list(env: BuildEnvironment, folder: str) -> nodes.bullet_list:
+    """List the files of one folder of results, and note that the page being read links to downloads."""
+    results, figures = (Path(root, folder) for root in (env.config.results_root, env.config.figures_root))
+    _want_downloads(env)
+    raw = [path.name for path in sorted(results.glob("*")) if path.suffix in (".csv", ".json")]
+    drawn = [f"figures/{path.name}" for path in sorted(figures.glob("*.svg"))]
+    items = [[_link(env, folder, name), nodes.Text(f": {text}")] for name, text in _OFFERED.items()]
+    items += [[nodes.Text("Results: "), *_separated([_link(env, folder, name) for name in raw])]]
+    if drawn:
+        items += [[nodes.Text("Figures: "), *_separated([_link(env, folder, name) for name in drawn])]]
+    entries = [nodes.list_item("", nodes.paragraph("", "", *item)) for item in items]
+    return nodes.bullet_list("", *entries, classes=["downloads"])
 
 
 def write_all_downloads(app: Sphinx, exception: Exception | None) -> None:
@@ -135,6 +127,8 @@ def write_all_downloads(app: Sphinx, exception: Exception | None) -> None:
     try:
         edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
         for folder in _folders(results):
+            if is_left_out(app, folder):
+                continue
             sources = [Path(root, folder) for root in (results, app.config.figures_root, app.config.replications_root)]
             citations = read_citations(results, folder, edition)
             profile = read_verdicts(results, folder).profile
@@ -152,13 +146,12 @@ def resolve_files(app: Sphinx, config: Config) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the directives, and the files of the built book."""
+    """Register the directive, and the files of the built book."""
     app.add_config_value("citation_file", "../CITATION.cff", "env", str)
     app.add_config_value("numbers_changed", "../numbers_changed.yaml", "env", str)
     for node in _ELEMENTS:
         app.add_node(node, html=(visit_element, depart_element))
     app.add_directive("citations", Citations)
-    app.add_directive("downloads", Downloads)
     app.connect("config-inited", resolve_files)
     app.connect("build-finished", write_all_downloads)
 

@@ -2,13 +2,13 @@
 
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
 from sphinx.errors import ExtensionError
-from sphinx.util.docutils import SphinxDirective
 
 from paperkit.results import ResultsError
+from results_in_text.of_replication import OfReplication
 from results_in_text.result_roles import live_value
 from results_in_text.results_files import read_verdicts
 from results_in_text.rule_dates import rule_dates
@@ -18,14 +18,12 @@ from results_in_text.verdict_strength import as_test, conclusion, outcome, seeds
 from results_in_text.written_values import has_numbers, measured_line
 
 
-class ClaimsTable(SphinxDirective):
-    """Directive `claims`: all claims of the replication named, primary ones first, superseded ones last.
+class ClaimsTable(OfReplication):
+    """Directive `claims`: all claims of one folder of results, primary ones first, superseded ones last.
 
     Each row is a target, `claim-<name>-<id>` in small letters, so that one result can be cited. Where claims declare
     variations, primary claims have a table of their own, and each claim's variations follow: `strength-<name>-<id>`.
     """
-
-    required_arguments: ClassVar[int] = 1
 
     def run(self) -> list[nodes.Node]:
         """Make the table and note its files as dependencies of the page.
@@ -36,7 +34,7 @@ class ClaimsTable(SphinxDirective):
         Raises:
             ExtensionError: If there are no verdicts, or one is malformed.
         """
-        name = self.arguments[0]
+        name = self.folder
         try:
             verdicts = read_verdicts(Path(self.config.results_root), name)
             claims = sorted(verdicts.claims, key=_rank)

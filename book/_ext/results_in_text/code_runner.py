@@ -8,6 +8,7 @@ thread, the same instruction set. The folder it starts in is the repository.
 import argparse
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -61,7 +62,7 @@ def kept_answer(repository: Path, question: str, name: str, *arguments: str, dep
 
 
 def derivation(name: str) -> dict[str, Any]:
-    """Say what checks a derivation has, and of what code they are made: hash by path, as in provenance.json."""
+    """Say what checks a derivation has, what they say of themselves, and of what code they are made: hash by path."""
     module = f"replications.{name}.checks"
     files = (module_file(imported) for imported in import_closure(module))
     here = Path.cwd().resolve()
@@ -70,7 +71,11 @@ def derivation(name: str) -> dict[str, Any]:
         for path in files
         if path.resolve().is_relative_to(here)
     }
-    return {"checks": list(importlib.import_module(module).CHECKS), "closure": closure}
+    known = importlib.import_module(module).CHECKS
+    docstrings = {
+        check: inspect.getdoc(function) or "" for check, function in known.items() if inspect.isfunction(function)
+    }
+    return {"checks": list(known), "closure": closure, "docstrings": docstrings}
 
 
 def checks(name: str, wanted: Sequence[str]) -> dict[str, dict[str, float]]:

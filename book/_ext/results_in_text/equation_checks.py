@@ -1,7 +1,8 @@
 """Derivations that run: the directives `equation` and `check`, and the count of equations for other pages.
 
-`equation` numbers an equation and names its check; `check` says what a check does and what its control gets wrong, and
-shows its errors. On a page of results every displayed equation is an `equation`, with a check or a reason for none.
+`equation` numbers an equation and names its check; `check` shows a check's errors and says what it does and what its
+control gets wrong, by default in the words of its function's docstring. On a page of results every displayed equation
+is an `equation`, with a check or a reason for none.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from paperkit.results import ResultsError
 from results_in_text.check_outcomes import CheckLedger, CheckOutcome, problem_of
+from results_in_text.of_replication import replication_of
 from results_in_text.page_notes import DESCRIBED, EQUATIONS, is_result_page, line_of, note, note_problem, notes
 from results_in_text.result_cards import anchor
 from results_in_text.result_roles import live_value
@@ -68,7 +70,10 @@ class EquationDirective(MathDirective):
 
 
 class CheckDirective(SphinxDirective):
-    """Directive `check`: argument `name:check`, content what is checked and what the control gets wrong."""
+    """Directive `check`: argument `name:check`, content what is checked and what the control gets wrong.
+
+    Without content it is the docstring of the check's function.
+    """
 
     required_arguments: ClassVar[int] = 1
     has_content: ClassVar[bool] = True
@@ -86,17 +91,26 @@ class CheckDirective(SphinxDirective):
         outcome = _outcome(self, self.arguments[0], refuted=refuted)
         if outcome is None:
             return []
-        if not self.content:
-            sentence = f"check {self.arguments[0]}: say what is checked, and what the control gets wrong"
-            note_problem(self.env, self.lineno, sentence)
+        described = self.parse_content_to_nodes() or self._docstring(outcome)
         title = f"{'Refuted' if refuted else 'Check'}: {outcome.check} (claim {outcome.claim['id']})"
         box = nodes.admonition("", classes=["check", "check-refuted" if refuted else "check-passed"])
         box["ids"].append(check_anchor(outcome))
         self.set_source_info(box)
         box += nodes.title("", title)
         box += nodes.paragraph("", "", *self._errors(outcome))
-        box += self.parse_content_to_nodes()
+        box += described
         return [box]
+
+    def _docstring(self, outcome: CheckOutcome) -> list[nodes.Node]:
+        try:
+            text = getattr(self.env.app, LEDGER).docstring(outcome)
+        except ResultsError as error:
+            note_problem(self.env, self.lineno, f"check {self.arguments[0]}: {error}")
+            return []
+        if not text:
+            sentence = "say what is checked, and what the control gets wrong, here or in its docstring"
+            note_problem(self.env, self.lineno, f"check {self.arguments[0]}: {sentence}")
+        return self.parse_text_to_nodes(text)
 
     def _errors(self, outcome: CheckOutcome) -> list[nodes.Node]:
         error, tolerance, control = (
@@ -123,7 +137,7 @@ def count_equations(env: BuildEnvironment, name: str = "all") -> tuple[int, int]
     found = [
         equation
         for page, of_page in notes(env, EQUATIONS).items()
-        if name in ("all", page.rpartition("/")[2])
+        if name in ("all", replication_of(page))
         for equation in of_page
     ]
     return len(found), sum(bool(equation.checks) for equation in found)

@@ -1,8 +1,8 @@
-"""The directive `errata`: the errors of one replication's sources, or, without an argument, all of them by source."""
+"""The directive `errata`: errors in the sources of the page's replication, or, elsewhere, all of them by source."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
 from pybtex.richtext import Text
@@ -13,20 +13,20 @@ from paperkit.results import ResultsError
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.errata import SEVERITIES, Erratum, Evidence, names_with_errata, read_errata
+from results_in_text.of_replication import replication_of
 from results_in_text.verdict_badges import verdict_badge
 
 
 class ErrataList(SphinxDirective):
-    """Directive `errata`: with a replication's name on its own page, without argument on the page for all."""
-
-    optional_arguments: ClassVar[int] = 1
+    """Directive `errata`: those of the page's replication; on any other page all of them."""
 
     def run(self) -> list[nodes.Node]:
         """Make one block an erratum (without argument one section a source), and note its files as dependencies."""
         replications, results = Path(self.config.replications_root), Path(self.config.results_root)
         bibliography = self.env.get_domain("cite").bibdata.data.entries
         try:
-            names = self.arguments or names_with_errata(replications, results)
+            own = replication_of(self.env.docname)
+            names = [name for name in names_with_errata(replications, results) if own in (None, name)]
             errata = [one for name in names for one in read_errata(replications, results, name, set(bibliography))]
         except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive errata: {error}"
@@ -35,7 +35,9 @@ class ErrataList(SphinxDirective):
             verdicts = (results / name / f"{stem}.json" for stem in ("verdicts", "timing_verdicts"))
             for path in (replications / name / "errata.yaml", *verdicts):
                 self.env.note_dependency(str(path))
-        if self.arguments:
+        if own and not names:
+            return [nodes.paragraph("", "We found no error in the sources.")]
+        if own:
             return [self._block(erratum, at_home=True) for erratum in errata]
         # A new file of errata is noticed by no dependency.
         self.env.note_reread()

@@ -9,7 +9,9 @@ from sphinx.config import Config
 from results_in_text import (
     citation_list,
     equation_checks,
+    lone_page,
     number_linter,
+    page_frame,
     page_notes,
     provenance_pages,
     reading,
@@ -19,6 +21,18 @@ from results_in_text.claim_tables import ClaimsTable
 from results_in_text.errata_list import ErrataList
 from results_in_text.result_figures import ResultFigure
 from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole, VerdictRole
+
+_PARTS = (
+    citation_list,
+    equation_checks,
+    lone_page,
+    number_linter,
+    page_frame,
+    page_notes,
+    provenance_pages,
+    reading,
+    result_cards,
+)
 
 
 def resolve_roots(app: Sphinx, config: Config) -> None:
@@ -42,6 +56,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims", ClaimsTable)
     app.add_directive("result-figure", ResultFigure)
     app.add_directive("errata", ErrataList)
-    for part in (citation_list, page_notes, result_cards, equation_checks, number_linter, provenance_pages, reading):
+    for part in _PARTS:
         part.setup(app)
     return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from paperkit.results import ResultsError
+from results_in_text.of_replication import replication_of
 from results_in_text.page_notes import is_result_page, line_of, note_problem
 from results_in_text.result_cards import quoted_value, result_value
 from results_in_text.results_files import read_verdicts
@@ -164,7 +165,7 @@ def lint_page(app: Sphinx, doctree: nodes.document) -> None:
     for node, text in seen_texts(doctree):
         for number in result_like(text):
             note_problem(env, line_of(node), _complaint(number, text, node))
-    measured = measured_texts(Path(app.config.results_root), env.docname.rpartition("/")[2])
+    measured = measured_texts(Path(app.config.results_root), replication_of(env.docname) or "")
     for node in doctree.findall(_may_hide_a_result):
         for sentence in typed_results(node.astext(), measured):
             problem = f"{sentence}, typed by hand: write it with {{result}} (if it is a coincidence, give more digits)"

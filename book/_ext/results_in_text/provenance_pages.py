@@ -20,6 +20,7 @@ from paperkit.results import ResultsError, read_runs
 from results_in_text.citation_list import downloads_are_written
 from results_in_text.claim_tables import claim_target
 from results_in_text.code_runner import kept_answer
+from results_in_text.lone_page import is_left_out
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import SHORT_COMMIT, commit_text, current_hash, read_provenance
 from results_in_text.result_cards import anchor
@@ -42,6 +43,8 @@ def collect_pages(app: Sphinx) -> Iterator[Page]:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     for name in sorted(path.parent.name for path in root.glob("*/verdicts.json")):
+        if is_left_out(app, name):
+            continue
         try:
             content = provenance_content(app, name)
         except ResultsError as error:
@@ -154,7 +157,7 @@ def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str,
 
 
 def _behind(folder: Path, repository: Path, name: str) -> dict[str, Any]:
-    if not (repository / "replications" / name / "estimands.py").is_file():
+    if not (repository / "replications" / name / "claims.yaml").is_file():
         return {}
     code = (
         (repository / "replications" / name).glob("*.y*ml"),

@@ -12,26 +12,25 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class ResultFigure(Figure, SphinxDirective):
-    """Directive `result-figure`: argument `name/file.svg` below the figures root, content the caption."""
+    """Directive `result-figure`: argument `name/file.svg` below the figures root, content the caption.
+
+    Its label follows from the path: lion/loss_curves.svg is figure-lion-loss-curves.
+    """
 
     option_spec: ClassVar[dict[str, Any]] = {
         "alt": directives.unchanged_required,
-        "name": directives.unchanged_required,
     }
 
     def run(self) -> list[nodes.Node]:
         """Make the figure."""
         path = Path(self.config.figures_root, self.arguments[0])
-        missing = [option for option in self.option_spec if option not in self.options]
         if not path.is_file():
             message = f"{self.get_location()}: figure {path} is missing; `dvc repro` draws it"
             raise ExtensionError(message)
-        if missing or not self.content:
-            message = (
-                f"{self.get_location()}: figure {self.arguments[0]} lacks {', '.join([*missing, 'or a caption'])}; "
-                "give :alt:, :name: and a caption"
-            )
+        if "alt" not in self.options or not self.content:
+            message = f"{self.get_location()}: figure {self.arguments[0]} needs :alt: and a caption"
             raise ExtensionError(message)
+        self.options["name"] = nodes.make_id(f"figure-{self.arguments[0].removesuffix('.svg')}")
         # Sphinx itself copies the file and notes it as a dependency of the page.
         page_folder = Path(self.env.doc2path(self.env.docname)).parent
         self.arguments[0] = os.path.relpath(path, page_folder).replace(os.sep, "/")

@@ -1,0 +1,128 @@
+"""What every replication's page says in the same words: `headline` at its top, `params`, and `rerun` at its end."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+from paperkit.results import ResultsError
+from results_in_text.citation_list import download_list
+from results_in_text.claim_tables import claim_target
+from results_in_text.of_replication import OfReplication
+from results_in_text.posts import page_of
+from results_in_text.provenance_files import read_provenance
+from results_in_text.results_files import ResultAddressError, read_verdicts
+from results_in_text.tables import Row, table
+from results_in_text.verdict_badges import is_primary, verdict_badge
+
+_SENTENCE = re.compile(r"^(\w+): ", re.MULTILINE)
+
+
+class Headline(OfReplication):
+    """Directive `headline`: the primary claims with their verdicts, each linked to its row.
+
+    A line `C6: sentence` of the content says a claim in other words than its statement; claims that are named come
+    first, in that order.
+    """
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table and note its files as dependencies of the page."""
+        try:
+            verdicts = read_verdicts(Path(self.config.results_root), self.folder)
+            primary = {claim["id"]: claim for claim in verdicts.claims if is_primary(claim)}
+            given = self._sentences(primary)
+            rows = [
+                self._row(claim, given.get(claim["id"])) for claim in (primary[key] for key in {**given, **primary})
+            ]
+        except ResultsError as error:
+            message = f"{self.get_location()}: directive headline: {error}"
+            raise ExtensionError(message) from error
+        for path in verdicts.files:
+            self.env.note_dependency(str(path))
+        if not rows:
+            return [nodes.paragraph("", "No claim is primary.")]
+        made = table(["Primary claim", "Verdict"], rows, css_class="headline", widths=[80, 20])
+        # An author's sentences are linted like all of the page; what comes from claims.yaml is not.
+        made["generated"] = False
+        self.set_source_info(made)
+        return [made]
+
+    def _sentences(self, primary: dict[str, Any]) -> dict[str, str]:
+        _, *parts = _SENTENCE.split("\n".join(self.content))
+        given = dict(zip(parts[::2], (" ".join(part.split()) for part in parts[1::2]), strict=True))
+        unknown = [key for key in given if key not in primary]
+        if unknown or (self.content and not given):
+            known = ", ".join(primary)
+            message = f"write lines such as `C6: sentence`, for primary claims ({known}); not {', '.join(unknown)}"
+            raise ResultAddressError(message)
+        return given
+
+    def _row(self, claim: dict[str, Any], sentence: str | None) -> Row:
+        link = f"({{ref}}`{claim['id']} <{claim_target(self.folder, claim['id'])}>`)"
+        said = self.parse_inline(f"{sentence or claim['statement'].rstrip('.')} {link}")[0]
+        return [
+            [nodes.paragraph("", "", *said, generated=sentence is None)],
+            [nodes.paragraph("", "", verdict_badge(claim))],
+        ]
+
+
+class Params(OfReplication):
+    """Directive `params`: all settings of the profile whose results the page shows, as params.yaml has them."""
+
+    def run(self) -> list[nodes.Node]:
+        """Cut the profile's block out of the file and note it as a dependency of the page."""
+        path = Path(self.config.replications_root, page_of(self.folder), "params.yaml")
+        profile = read_provenance(Path(self.config.results_root, self.folder, "provenance.json"))["profile"]
+        self.env.note_dependency(str(path))
+        block = re.search(rf"^{profile}:.*\n(?:(?=[\s#]).*\n)*", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if block is None:
+            message = f"{self.get_location()}: directive params: {path} has no block {profile}"
+            raise ExtensionError(message)
+        text = block[0].rstrip()
+        return [nodes.literal_block(text, text, language="yaml")]
+
+
+class Rerun(OfReplication):
+    """Directive `rerun`: how to run a replication again, what its results were run with, citing, files to fetch."""
+
+    def run(self) -> list[nodes.Node]:
+        """Say it, with live numbers of the records of its stages."""
+        folder = self.folder
+        results = Path(self.config.results_root, folder)
+        records = {path.stem: read_provenance(path) for path in sorted(results.glob("*provenance.json"))}
+        if "provenance" not in records or not (results / "verdicts.json").is_file():
+            message = f"{self.get_location()}: directive rerun: no results {folder!r}; `dvc repro` makes them"
+            raise ExtensionError(message)
+        stages = " ".join(record["stage"] for record in records.values())
+        took = [
+            f"`{record['stage']}` took {_live(folder, f'{stem}:wall_s | .0f')} seconds"
+            for stem, record in records.items()
+        ]
+        commit, machine = _live(folder, "provenance:commit | .10s"), _live(folder, "provenance:machine_class")
+        profile, workers = _live(folder, "provenance:profile"), _live(folder, "provenance:workers")
+        cite = nodes.make_id(f"cite-{folder}")
+        sentences = (
+            f"`dvc repro {stages}` runs this replication alone, `make repro` everything. The results on this page are "
+            f"of profile {profile}, from the code at commit {commit}; with {workers} processes on a machine of class "
+            f"{machine} {' and '.join(took)}.",
+            f"To cite a claim, take its entry from {{ref}}`the list <{cite}>`: BibTeX, LaTeX macros with its numbers, "
+            "and the values it had before.",
+        )
+        said = [nodes.paragraph("", "", *self.parse_inline(sentence)[0]) for sentence in sentences]
+        return [*said, download_list(self.env, folder)]
+
+
+def _live(folder: str, address: str) -> str:
+    return f"{{result}}`{folder}/{address}`"
+
+
+def setup(app: Sphinx) -> None:
+    """Register the directives."""
+    app.add_directive("headline", Headline)
+    app.add_directive("params", Params)
+    app.add_directive("rerun", Rerun)

@@ -15,10 +15,7 @@ from replications.wasserstein_bound.gaussian import (
     MatrixScore,
     affine_score_error,
     constant_shift_distance,
-    exact_affine_score,
     exact_score_growth,
-    forward_moments,
-    gaussian_distance,
     gaussian_kl,
     matrix_exact_score,
     matrix_forward_moments,
@@ -186,34 +183,3 @@ def test_a_rotation_adds_to_the_error_but_not_to_the_slope() -> None:
     score = MatrixScore(exact.matrices + 3 * np.array([[0.0, 1.0], [-1.0, 0.0]]), exact.intercepts)
     np.testing.assert_allclose(matrix_score_slope(score), -1)
     np.testing.assert_allclose(matrix_score_error(means, covariances, score), np.sqrt(18))
-
-
-# --- Failures -----------------------------------------------------------------------------------------------------
-
-FOUR = MatrixScore(np.zeros((4, 1, 1)), np.zeros((4, 1)))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: forward_moments(SCHEDULE, GRID, 0.0, -1.0), "variance has the value -1: pass numbers > 0"),
-        (lambda: forward_moments(SCHEDULE, GRID, np.nan, 1.0), "mean has the value nan"),
-        (lambda: exact_affine_score(0.0, 0.0), "variance_t"),
-        (lambda: affine_score_error(0.0, 1.0, np.nan, 0.0), "slope has the value nan"),
-        (lambda: reverse_moments(SCHEDULE, GRID, -1.0, np.zeros(3), prior_mean=0, prior_variance=1), "intercept"),
-        (lambda: reverse_moments(SCHEDULE, GRID, -1.0, 0.0, prior_mean=0, prior_variance=0), "prior_variance"),
-        (lambda: reverse_moments(SCHEDULE, GRID, -1.0, 0.0, prior_mean=0, prior_variance=1, eta=-1), "eta"),
-        (lambda: gaussian_distance(0, 1, 0, -1), "second_variance"),
-        (lambda: gaussian_kl(0, 0, 0, 1), "first_variance"),
-        (lambda: constant_shift_distance(SCHEDULE, 0.0, 1.0), "variance"),
-        (lambda: matrix_forward_moments(SCHEDULE, GRID, np.zeros(2), -np.eye(2)), "eigenvalue -1"),
-        (lambda: matrix_forward_moments(SCHEDULE, GRID, np.zeros(2), [[1.0, 0.5], [0.0, 1.0]]), "not symmetric"),
-        (lambda: matrix_forward_moments(SCHEDULE, GRID, np.zeros(3), np.eye(2)), "mean has shape"),
-        (lambda: MatrixScore(np.zeros((3, 2, 2)), np.zeros((3, 3))), r"pass \(..., n, d, d\)"),
-        (lambda: MatrixScore(np.full((3, 2, 2), np.nan), np.zeros((3, 2))), "matrices has the value nan"),
-        (lambda: matrix_reverse_moments(SCHEDULE, [0, 1, 2, 3], FOUR, prior_mean=[0], prior_covariance=[[1]]), "odd"),
-    ],
-)
-def test_bad_input_is_refused_by_name_and_remedy(call, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()

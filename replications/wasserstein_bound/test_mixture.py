@@ -83,17 +83,3 @@ def test_products_act_coordinate_by_coordinate_and_draws_have_four_clusters() ->
     assert len(corners) == 4
     assert counts.min() > 900
     np.testing.assert_array_equal(mixture.score(points, 0.1)[:, 1], mixture.score(points[:, 1], 0.1))
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: SymmetricMixture(SCHEDULE, 1.0, -0.1), "variance has the value -0.1"),
-        (lambda: SymmetricMixture(SCHEDULE, -1.0, 0.1), "mean has the value -1"),
-        (lambda: Perturbation(shift=np.nan), "shift has the value nan"),
-        (lambda: SymmetricMixture(SCHEDULE, 1.0, 0.1).quantiles([np.nan], 0.0), "z has the value nan"),
-    ],
-)
-def test_bad_input_is_refused_by_name(make, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()

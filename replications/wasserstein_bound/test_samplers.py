@@ -128,29 +128,3 @@ def test_two_equal_scores_from_one_start_stay_together_in_any_dimension() -> Non
     paths = coupled_paths(SCHEDULE, model, model, start, start, time_grid(SCHEDULE, 51), rng=rng)
     assert (paths.distance == 0).all()
     assert (paths.slope == 0).all()
-
-
-GRID, RNG = np.linspace(0, 1, 11), np.random.default_rng(0)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: probability_flow(SCHEDULE, lambda x, _t: x * np.nan, Z, GRID), "NaN or inf"),
-        (lambda: probability_flow(SCHEDULE, lambda _x, _t: np.zeros(3), Z, GRID), "one finite number for each"),
-        (lambda: probability_flow(SCHEDULE, model, [np.inf], GRID), "start has the value inf"),
-        (lambda: probability_flow(SCHEDULE, model, Z, GRID[::-1]), "does not increase"),
-        (lambda: reverse_masses(SCHEDULE, model, EDGES, start_masses(), GRID, eta=0.0), "eta has the value 0"),
-        (lambda: reverse_masses(SCHEDULE, model, EDGES**3, start_masses(), GRID), "equally spaced"),
-        (lambda: reverse_masses(SCHEDULE, model, EDGES, -start_masses(), GRID), "masses has the value -"),
-        (lambda: reverse_masses(SCHEDULE, model, EDGES[1:], start_masses(), GRID), r"k \+ 1"),
-        (lambda: euler_maruyama(SCHEDULE, model, Z, GRID, eta=-1.0, rng=RNG), "eta has the value -1"),
-        (
-            lambda: coupled_paths(SCHEDULE, model, model, Z, Z[1:], GRID, rng=RNG),
-            "pairs of points have the same shape",
-        ),
-    ],
-)
-def test_bad_input_is_refused_by_name_and_remedy(call, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()

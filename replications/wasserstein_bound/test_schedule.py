@@ -30,22 +30,3 @@ def test_the_grid_is_quadratic_and_ends_at_the_horizon() -> None:
     grid = time_grid(constant_rate(1.0, 4.0), 5)
     np.testing.assert_allclose(grid, [0, 0.25, 1, 2.25, 4])
     assert time_grid(VariancePreserving(), 3, start=0.005)[0] == 0.005
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: VariancePreserving(horizon=0.0), "horizon has the value 0"),
-        (lambda: VariancePreserving(horizon=-1.0), "pass numbers > 0"),
-        (lambda: VariancePreserving(beta_min=-0.1), "beta_min"),
-        (lambda: VariancePreserving(1.0, 0.5, 3.0), "beta at the horizon"),
-        (lambda: constant_rate(rate=float("nan")), "rate has the value nan"),
-        (lambda: constant_rate(horizon=float("inf")), "horizon has the value inf"),
-        (lambda: time_grid(constant_rate(), 1), "at least 2"),
-        (lambda: time_grid(constant_rate(), 5, start=1.0), "before the horizon"),
-        (lambda: time_grid(constant_rate(), 5, start=-0.1), "start has the value -0.1"),
-    ],
-)
-def test_a_bad_schedule_is_refused_by_name(make, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()

@@ -99,10 +99,3 @@ def test_training_the_noise_prediction_learns_the_score_of_a_gaussian():
     x = torch.linspace(-1, 1, 21, dtype=torch.float64)[:, None]
     exact = -x / (0.5 * v + 0.5)
     assert (score(network, x, log_snr) - exact).abs().max() < 0.2
-
-
-@pytest.mark.parametrize("name", ["dimension", "width", "depth"])
-def test_sizes_below_one_are_refused(name):
-    sizes = {"dimension": 1, "width": 1, "depth": 1, name: 0}
-    with pytest.raises(ValueError, match=f"{name} is 0; a score network needs at least 1"):
-        ScoreNetwork(**sizes)

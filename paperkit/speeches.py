@@ -34,21 +34,13 @@ def token_stream(split: Split, vocabulary: int) -> Tensor:
 
 
 class SpeechModel(StrictModel):
-    """Sizes of a small GPT over the speeches.
+    """Sizes of a small GPT over the speeches."""
 
-    Attributes:
-        vocabulary: Tokens of the byte-level BPE, trained on the training speeches.
-        width: A multiple of `heads`.
-        layers: Blocks.
-        heads: Heads of each.
-        context: Tokens a window.
-    """
-
-    vocabulary: int = Field(ge=257, le=65_535)
-    width: int = Field(ge=1)
+    vocabulary: int = Field(ge=257, le=65_535)  # of the byte-level BPE, trained on the training speeches
+    width: int = Field(ge=1)  # a multiple of heads
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
-    context: int = Field(ge=1)
+    context: int = Field(ge=1)  # tokens a window
 
     @model_validator(mode="after")
     def _whole_heads(self) -> Self:
@@ -59,68 +51,31 @@ class SpeechModel(StrictModel):
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
-        """Read these settings from a run's configuration, which holds others beside them.
-
-        Args:
-            config: All settings of a run.
-
-        Returns:
-            Those of this class, checked.
-        """
+        """Take these settings, checked, from a run's configuration, which holds others beside them."""
         return cls(**{name: config[name] for name in cls.model_fields})
 
     def make(self, *, tied: bool = False) -> TinyGPT:
-        """Make a model from torch's global generator.
-
-        Args:
-            tied: Whether its head is the matrix of its embedding.
-
-        Returns:
-            The untrained model.
-        """
+        """Make an untrained model from torch's global generator; `tied`: its head is the matrix of its embedding."""
         return TinyGPT(
             vocabulary=self.vocabulary, width=self.width, layers=self.layers, heads=self.heads, context=self.context,
             tied=tied,
         )  # fmt: skip
 
-    def evaluation_windows(self, split: Split, number: int) -> tuple[Tensor, Tensor]:
-        """Cut evenly spaced windows out of a split, the same ones for every run.
-
-        Args:
-            split: Which speeches.
-            number: How many.
-
-        Returns:
-            Inputs and targets, each of shape (number, context).
-        """
+    def even_windows(self, split: Split, number: int) -> tuple[Tensor, Tensor]:
+        """Cut evenly spaced windows out of a split: inputs and targets, each of shape (number, context)."""
         return even_windows(token_stream(split, self.vocabulary), context=self.context, number=number)
 
     def loss(self, model: nn.Module, split: Split, windows: int) -> float:
-        """Evaluate a model.
-
-        Args:
-            model: Left in evaluation mode.
-            split: Which speeches.
-            windows: Number of evenly spaced windows.
-
-        Returns:
-            Mean cross-entropy in nats a token.
-        """
-        return mean_loss(model, *self.evaluation_windows(split, windows))
+        """Return the mean cross-entropy in nats a token over so many evenly spaced windows of a split."""
+        return mean_loss(model, *self.even_windows(split, windows))
 
 
 class SpeechTraining(SpeechModel):
-    """A training run of such a model.
+    """A training run of such a model."""
 
-    Attributes:
-        batch: Windows a step.
-        steps: Optimizer steps.
-        warmup_steps: Of the linear rise; half a cosine follows.
-    """
-
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=1)  # windows a step
     steps: int = Field(ge=2)
-    warmup_steps: int = Field(ge=0)
+    warmup_steps: int = Field(ge=0)  # of the linear rise; half a cosine follows
 
     @model_validator(mode="after")
     def _two_steps_after_warmup(self) -> Self:
@@ -135,14 +90,7 @@ class SpeechTraining(SpeechModel):
         return token_stream("train", self.vocabulary)
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Draw the windows of a run; the same seed gives every arm the same ones.
-
-        Args:
-            seed: Of the order.
-
-        Returns:
-            Inputs and targets of each step, of shape (batch, context).
-        """
+        """Draw inputs and targets of each step, of shape (batch, context); a seed gives every arm the same ones."""
         return random_windows(self.text, context=self.context, batch=self.batch, steps=self.steps, seed=seed)
 
 

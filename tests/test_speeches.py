@@ -62,7 +62,7 @@ def test_a_run_draws_from_the_training_speeches_and_a_split_is_evaluated_on_its_
     drawn = list(training.batches(seed=1))
     assert len(drawn) == 5
     assert all(inputs.shape == (3, 4) and inputs.min() >= 100 for inputs, _ in drawn)
-    inputs, targets = training.evaluation_windows("test", 3)
+    inputs, targets = training.even_windows("test", 3)
     assert (inputs.min(), targets.max()) == (50, 59)
     model = training.make()
     assert training.loss(model, "test", 3) == mean_loss(model, inputs, targets)

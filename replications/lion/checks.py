@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from paperkit.checks import Check, Checks
+from paperkit.checks import Check, Checks, by_name
 from replications.lion import checks_of_arithmetic, checks_of_noise
+from replications.lion.betas import LION_BETAS
 from replications.lion.optimizer import lion_update
-from replications.lion.trajectory import BETAS, GradientOf, given, largest, lion_maker, normal, trajectory
+from replications.lion.trajectory import GradientOf, given, largest, lion_maker, normal, small_network, trajectory
 
 __all__ = ["CHECKS", "box_bound"]
 
@@ -34,7 +35,7 @@ def _coupled(gradient_of: GradientOf, weight_decay: float) -> GradientOf:
     return lambda step, theta: gradient_of(step, theta) + weight_decay * theta
 
 
-def magnitude_of_update() -> Check:
+def step_1_magnitude() -> Check:
     """Every coordinate moves by exactly eta, apart from decay: |theta_t - q theta_{t-1}| = eta where c_t != 0."""
     # Hence the update has norm eta sqrt(d), whatever the gradients (arXiv 2302.06675).
     # Control: lambda theta is added to the gradient (coupled decay), so that q theta is never formed.
@@ -51,7 +52,7 @@ def magnitude_of_update() -> Check:
     return Check(error(decoupled), error(coupled))
 
 
-def first_step() -> Check:
+def step_2_first_step() -> Check:
     """Lion's first step is -eta sign(g_1), AdamW's is -eta g_1 / (|g_1| + eps)."""
     # In Adam the bias corrections cancel the betas: mhat_1 = g_1 and vhat_1 = g_1^2. No decay.
     # Control: the second step, when the averages no longer hold one gradient alone.
@@ -72,7 +73,7 @@ def first_step() -> Check:
     return Check(error(0), error(1))
 
 
-def signum_with_equal_betas() -> Check:
+def step_3_signum() -> Check:
     """With b1 = b2 = b and lambda = 0, Lion is SIGNUM: theta_t = theta_{t-1} - eta sign(m_t), bit for bit."""
     # arXiv 1802.04434, written here in NumPy. Control: b1 = 0.9, b2 = 0.99, against SIGNUM with b2.
     eta, beta = 1e-2, 0.99
@@ -90,12 +91,12 @@ def signum_with_equal_betas() -> Check:
     return Check(error((beta, beta)), error((0.9, beta)))
 
 
-def other_form_of_direction() -> Check:
+def step_4_other_form() -> Check:
     """The direction in terms of the new momentum: c_t = (b1/b2) m_t + (1 - b1/b2) g_t, for b2 > 0."""
     # Checked for c and for sign(c), also with b1 > b2. Control: the old momentum m_{t-1} in place of m_t.
     gradients = normal(5, NUM_STEPS, NUM_COORDINATES)
     errors, controls = [], []
-    for b1, b2 in (BETAS, (0.95, 0.98), (0.99, 0.9)):
+    for b1, b2 in (LION_BETAS, (0.95, 0.98), (0.99, 0.9)):
         old = torch.zeros(NUM_COORDINATES, dtype=torch.float64)
         for g in gradients:
             direction, new = lion_update(g, old, beta1=b1, beta2=b2)
@@ -107,7 +108,7 @@ def other_form_of_direction() -> Check:
     return Check(max(errors), max(controls))
 
 
-def scale_invariance() -> Check:
+def step_5_scale_invariance() -> Check:
     """Multiplying all gradients by one a > 0 changes nothing: theta_t(a g) = theta_t(g)."""
     # There is no eps to break this. With a a power of two every rounding scales too: equal bit for bit.
     # Control: a factor that changes from step to step; it reweighs the gradients within m.
@@ -130,7 +131,7 @@ def box_bound(start: Tensor, steps: Tensor, *, lr: float, weight_decay: float) -
     return shrinkage * start.abs() + (1 - shrinkage) / weight_decay
 
 
-def bound_of_the_box() -> Check:
+def step_6_box_bound() -> Check:
     """For eta lambda <= 1: |theta_t| <= q^t |theta_0| + (1 - q^t) / lambda, and the bound is attained."""
     # arXiv 2310.05898. Equality needs gradients of one sign and a theta_0 that is zero or of the opposite sign.
     # Control: coupled decay; while |g| exceeds lambda |theta|, theta grows by eta a step.
@@ -149,7 +150,7 @@ def bound_of_the_box() -> Check:
     return Check(max(errors), min(controls))
 
 
-def constrained_optimum() -> Check:
+def step_7_constrained_optimum() -> Check:
     """With lambda > 0 Lion solves min f(x) subject to |lambda x_i| <= 1 for every i (arXiv 2310.05898)."""
     # For f(x) = |x - c|^2 / 2 the solution is clip(c, -1/lambda, 1/lambda), from inside and outside the box. With eta
     # falling linearly to 0 the oscillation of a few eta dies out.
@@ -174,7 +175,7 @@ def state_bytes() -> Check:
     # AdamW's step counter of 4 bytes a tensor counts. Control: SGD with momentum, whose state is as large as Lion's.
 
     def num_bytes(optimizer_of: Callable[[list[Parameter]], torch.optim.Optimizer]) -> int:
-        params = [Parameter(torch.zeros(shape)) for shape in ((256, 64), (256,), (10, 256), (10,))]
+        params = small_network()
         for param in params:
             param.grad = torch.ones_like(param)
         optimizer = optimizer_of(params)
@@ -187,14 +188,16 @@ def state_bytes() -> Check:
 
 
 CHECKS: Checks = {
-    "step_1_magnitude": magnitude_of_update,
-    "step_2_first_step": first_step,
-    "step_3_signum": signum_with_equal_betas,
-    "step_4_other_form": other_form_of_direction,
-    "step_5_scale_invariance": scale_invariance,
-    "step_6_box_bound": bound_of_the_box,
-    "step_7_constrained_optimum": constrained_optimum,
-    "state_bytes": state_bytes,
+    **by_name(
+        step_1_magnitude,
+        step_2_first_step,
+        step_3_signum,
+        step_4_other_form,
+        step_5_scale_invariance,
+        step_6_box_bound,
+        step_7_constrained_optimum,
+        state_bytes,
+    ),
     **checks_of_noise.CHECKS,
     **checks_of_arithmetic.CHECKS,
 }

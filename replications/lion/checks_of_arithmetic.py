@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from paperkit.checks import Check, Checks
+from paperkit.checks import Check, by_name
+from replications.lion.betas import ADAMW_BETAS
 from replications.lion.optimizer import Lion, lion_update
-from replications.lion.trajectory import MakerOf, given, largest, lion_maker, normal, trajectory
+from replications.lion.trajectory import MakerOf, given, largest, lion_maker, normal, small_network, trajectory
 from replications.lion.variants import Tiger
 
 __all__ = ["CHECKS", "adamw_further_update", "ballistic_path", "rounds_to_itself", "stuck_units"]
@@ -49,7 +50,7 @@ def adamw_further_update(betas: Betas) -> float:
     return max((1 - beta1) / math.sqrt(1 - beta2), 1.0) * ratio / (1 - ratio)
 
 
-def sparse_rows() -> Check:
+def step_12_sparse_rows() -> Check:
     """After one gradient and then zeros Lion goes ballistically to -sign(g) / lambda, AdamW soon stops."""
     # AdamW's further update stays below `adamw_further_update`, whether the gradient comes at the first step or after
     # 100 steps, and equals it after 4000, when the bias corrections are 1 to rounding.
@@ -64,11 +65,11 @@ def sparse_rows() -> Check:
         return weight_decay * largest(trajectory(optimizer_of, given(table), start, num_steps) - expected)
 
     errors = [path_error(lion_maker(eta, weight_decay=weight_decay))]
-    for betas, delay in (((0.9, 0.999), 0), ((0.9, 0.999), 100), ((0.9, 0.95), 0), ((0.9, 0.99), 4000)):
+    for betas, delay in ((ADAMW_BETAS, 0), (ADAMW_BETAS, 100), ((0.9, 0.95), 0), ((0.9, 0.99), 4000)):
         excess = _further_update(_adamw(1.0, betas), gradient, delay) / adamw_further_update(betas) - 1
         errors.append(largest(excess if delay == 4000 else excess.clamp(min=0)))
-    excess = _further_update(lion_maker(), gradient, 0) / adamw_further_update((0.9, 0.999)) - 1
-    return Check(max(errors), min(path_error(_adamw(eta, (0.9, 0.999), weight_decay)), largest(excess)))
+    excess = _further_update(lion_maker(), gradient, 0) / adamw_further_update(ADAMW_BETAS) - 1
+    return Check(max(errors), min(path_error(_adamw(eta, ADAMW_BETAS, weight_decay)), largest(excess)))
 
 
 def _adamw(lr: float, betas: Betas, weight_decay: float = 0.0) -> MakerOf:
@@ -121,7 +122,7 @@ def _momentum_units(beta2: float, dtype: torch.dtype, num_steps: int) -> tuple[i
     return int(first), int(second)
 
 
-def momentum_reaches_zero() -> Check:
+def step_13_momentum_never_zero() -> Check:
     """As written in kexue.fm/archives/9736: the sign of m stays until rounding makes m zero. Does it ever?"""
     # In exact arithmetic 1e-5 would become 4e-58, far below the smallest number of each type. Expected: 0 units.
     # Control: after 20 steps, when the momentum is far from zero in any arithmetic.
@@ -131,7 +132,7 @@ def momentum_reaches_zero() -> Check:
     return Check(float(max(left)), float(min(early)))
 
 
-def momentum_stuck() -> Check:
+def step_13_stuck_momentum() -> Check:
     """The corrected statement: m stops at `stuck_units`, sign kept."""
     # Equality is exact, over both signs. Control: the prediction for another b2 of the three.
     beta2s, dtypes = (0.99, 0.98, 0.965), (torch.float32, *HALF_DTYPES)
@@ -146,7 +147,7 @@ def momentum_stuck() -> Check:
 # --- Steps 14 and 15: accumulation -------------------------------------------------------------------------------
 
 
-def tiger_accumulation() -> Check:
+def step_14_tiger_accumulation() -> Check:
     """Tiger with accumulation over k micro-batches takes the steps of Tiger on the mean gradient."""
     # As said in kexue.fm/archives/9512: m is multiplied by b at the first micro-step of a group only, every gradient
     # enters with (1 - b) / k, and theta moves at the last. theta must agree bit for bit; m need not, the order of its
@@ -178,7 +179,7 @@ def tiger_accumulation() -> Check:
     return Check(largest(accumulated - reference) / lr, largest(decayed_each_time - reference) / lr)
 
 
-def bytes_under_accumulation() -> Check:
+def step_15_bytes_under_accumulation() -> Check:
     """Between micro-steps Tiger holds one number a parameter besides the weight, Lion two, AdamW three."""
     # Lion and AdamW need the sum of gradients, here `.grad`, beside their state; Tiger's momentum is that sum.
     # Control: no accumulation, gradients freed after each step.
@@ -194,7 +195,7 @@ def bytes_under_accumulation() -> Check:
 
 def _buffers_held(optimizer_of: MakerOf, steps_per_update: int) -> float:
     """Bytes of state and gradients after six micro-steps, over those of the weights; frees gradients after updates."""
-    params = [Parameter(torch.zeros(shape)) for shape in ((256, 64), (256,), (10, 256), (10,))]
+    params = small_network()
     optimizer = optimizer_of(params)
     for micro_step in range(1, ACCUMULATION_STEPS + 3):
         for param in params:
@@ -230,7 +231,7 @@ def _unmoved(values: Tensor, *, lr: float, decay: float = 0.0, sign: int = 0) ->
     return param.detach() == values
 
 
-def half_precision_as_claimed() -> Check:
+def step_17_half_precision_claim() -> Check:
     """As written in kexue.fm/archives/9512: float16 weights do get updated, since eta >= 6e-8 does not underflow."""
     # The update does not, but the sum may. Expected: no entry stays as it is, whatever the gradient's sign.
     # Control: eta = 2e-8 at theta = 1 in float16, below the source's own limit.
@@ -242,7 +243,7 @@ def half_precision_as_claimed() -> Check:
     return Check(max(share(gain, 1e-4), share(weights, 3e-5)), share(gain, 2e-8))
 
 
-def half_precision() -> Check:
+def step_17_half_precision() -> Check:
     """The corrected statement: a weight moves unless eta is below half the distance to its neighbour on that side."""
     # For all positive float16 and bfloat16 numbers but the largest; eta includes powers of two, hence ties. So too for
     # decay, done as in Lion by multiplication with 1 - eta lambda, whose change is eta lambda theta.
@@ -262,12 +263,12 @@ def half_precision() -> Check:
     return Check(float(torch.cat(wrong).double().mean()), float(torch.cat(control).double().mean()))
 
 
-CHECKS: Checks = {
-    "step_12_sparse_rows": sparse_rows,
-    "step_13_momentum_never_zero": momentum_reaches_zero,
-    "step_13_stuck_momentum": momentum_stuck,
-    "step_14_tiger_accumulation": tiger_accumulation,
-    "step_15_bytes_under_accumulation": bytes_under_accumulation,
-    "step_17_half_precision_claim": half_precision_as_claimed,
-    "step_17_half_precision": half_precision,
-}
+CHECKS = by_name(
+    step_12_sparse_rows,
+    step_13_momentum_never_zero,
+    step_13_stuck_momentum,
+    step_14_tiger_accumulation,
+    step_15_bytes_under_accumulation,
+    step_17_half_precision_claim,
+    step_17_half_precision,
+)

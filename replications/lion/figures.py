@@ -12,12 +12,14 @@ from paperkit.estimands import configured
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing
+from replications.lion.betas import LION_BETAS
+from replications.lion.noise import gaussian_drift_ratio
 
 RESULTS, FIGURES = Path("results/lion"), Path("figures/lion")
 COLOUR = {"adamw": COLOURS[0], "lion": COLOURS[1]}
 NAME = {"adamw": "AdamW", "lion": "Lion"}
 # Derivation step 8: AdamW's learning rate over Lion's for equal drift under small, Gaussian-noisy gradients.
-GAUSSIAN_RATIO = 6.73
+GAUSSIAN_RATIO = round(gaussian_drift_ratio(LION_BETAS), 2)
 
 
 def draw(results: Path, figures: Path) -> None:

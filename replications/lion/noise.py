@@ -23,6 +23,8 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import erf
 
+from replications.lion.betas import ADAMW_BETAS, LION_BETAS
+
 __all__ = [
     "NOISES",
     "adamw_drift",
@@ -47,8 +49,6 @@ __all__ = [
 Betas = tuple[float, float]
 Array = np.ndarray
 
-LION_BETAS = (0.9, 0.99)
-ADAMW_BETAS = (0.9, 0.999)
 SPARSE_SHARE = 0.02
 BLOCK_ELEMENTS = 2**19  # of a simulation; about ten float64 arrays of this size live at once, 40 MB
 MEMORIES = 40  # a sum over lags stops where b2^k = e^-40, far below rounding

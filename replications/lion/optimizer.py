@@ -22,14 +22,15 @@ which would leave finite, frozen weights behind a momentum of NaN and so hide a 
 # (`torch._foreach_*` are public in all but their type stubs.)
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from replications.lion.kernel import Coefficients, TensorTriple, split_off_kernel
+from replications.lion.betas import LION_BETAS
+from replications.lion.kernel import Coefficients, TensorTriple, by_device_and_dtype, split_off_kernel
 
 __all__ = ["Lion", "SignOptimizer", "lion_update", "sign_"]
 
@@ -89,14 +90,7 @@ class SignOptimizer(Optimizer):
     _warned_of_sign_flip = False
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Refuse options outside their range, in the words of `torch.optim`; NaN fails every comparison.
-
-        Args:
-            options: Those of a group, defaults filled in: lr, weight_decay, and betas or beta.
-
-        Raises:
-            ValueError: If lr, a beta or the weight decay is outside its range.
-        """
+        """Refuse options outside their range, in the words of `torch.optim`; NaN fails every comparison."""
         lr, weight_decay = options["lr"], options["weight_decay"]
         if isinstance(lr, Tensor) and lr.numel() != 1:
             message = "Tensor lr must be 1-element"
@@ -116,11 +110,7 @@ class SignOptimizer(Optimizer):
             raise ValueError(message)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, after checking its options as the constructor checks the defaults.
-
-        Args:
-            param_group: `params` and the options that differ from the defaults.
-        """
+        """Add a group of parameters, after checking its options as the constructor checks the defaults."""
         if isinstance(param_group, dict):  # anything else: let torch refuse it in its own words
             options = {**self.defaults, **param_group}
             self.check_options(options)
@@ -146,28 +136,11 @@ class SignOptimizer(Optimizer):
         return loss
 
     def step_group(self, group: dict[str, Any]) -> None:
-        """Update every parameter of a group that has a gradient.
-
-        Args:
-            group: One of `param_groups`.
-
-        Raises:
-            NotImplementedError: Always: a subclass says how.
-        """
+        """Update every parameter of a group that has a gradient; a subclass says how."""
         raise NotImplementedError
 
     def gather(self, group: dict[str, Any]) -> list[TensorTriple]:
-        """Parameter, gradient and momentum of each tensor to update; missing momenta are made, of zeros.
-
-        Args:
-            group: One of `param_groups`.
-
-        Returns:
-            theta, g and m of each parameter that has a gradient.
-
-        Raises:
-            RuntimeError: If a gradient is sparse, or a momentum would have to be made inside a CUDA graph.
-        """
+        """Parameter, gradient and momentum of each tensor that has a gradient; missing momenta are made, of zeros."""
         triples = []
         for param in group["params"]:
             gradient = param.grad
@@ -189,11 +162,7 @@ class SignOptimizer(Optimizer):
         return triples
 
     def warn_if_decay_flips_signs(self, options: dict[str, Any]) -> None:
-        """Say once, per optimizer, that 1 - eta lambda is negative.
-
-        Args:
-            options: Those of a group.
-        """
+        """Say once, per optimizer, that 1 - eta lambda is negative."""
         lr, weight_decay = options["lr"], options["weight_decay"]
         if isinstance(lr, Tensor):
             if lr.is_cuda or torch.compiler.is_compiling():
@@ -255,7 +224,7 @@ class Lion(SignOptimizer):
         self,
         params: ParamsT,
         lr: float | Tensor = 1e-4,
-        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.99),
+        betas: tuple[float | Tensor, float | Tensor] = LION_BETAS,
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
@@ -275,11 +244,7 @@ class Lion(SignOptimizer):
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded optimizer, filling in options that older states lack.
-
-        Args:
-            state: As made by `__getstate__`: defaults, state and param_groups.
-        """
+        """Restore a pickled or loaded optimizer, filling in options that older states lack."""
         super().__setstate__(state)
         for group in self.param_groups:
             group.setdefault("maximize", False)
@@ -287,36 +252,25 @@ class Lion(SignOptimizer):
             group.setdefault("fused", None)
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Refuse options outside their range, and `fused` together with `foreach`.
-
-        Args:
-            options: Those of a group, defaults filled in.
-
-        Raises:
-            RuntimeError: If `fused` and `foreach` are both true.
-        """
+        """Refuse options outside their range, and `fused` together with `foreach`."""
         super().check_options(options)
         if options["fused"] and options["foreach"]:
             message = "`fused` and `foreach` cannot be `True` together."
             raise RuntimeError(message)
 
     def step_group(self, group: dict[str, Any]) -> None:
-        """Send each tensor of a group to the implementation that suits it.
-
-        Args:
-            group: One of `param_groups`.
-        """
+        """Send each tensor of a group to the implementation that suits it."""
         self.warn_if_decay_flips_signs(group)
         triples, lr = self.gather(group), group["lr"]
         beta1, beta2 = map(float, group["betas"])
-        options = beta1, beta2, group["weight_decay"], group["maximize"], group["foreach"], group["fused"]
+        factors, kinds = (beta1, beta2, group["weight_decay"], group["maximize"]), (group["foreach"], group["fused"])
         if not torch.compiler.is_compiling():
-            _step(triples, lr, *options)
+            _step(triples, _coefficients(lr, *factors), *kinds)
         elif triples:
             if not isinstance(lr, Tensor):  # a product is what lets the compiler see a variable in a float
                 lr = torch.ones((), dtype=torch.float64).mul(lr)
             params, gradients, momenta = map(list, zip(*triples, strict=True))
-            _step_opaquely(params, gradients, momenta, lr, *options)
+            _step_opaquely(params, gradients, momenta, lr, *factors, *kinds)
 
 
 # A CUDA graph that the compiler makes would hold the rate fast; so it must leave this out.
@@ -336,22 +290,12 @@ def _step_opaquely(
     fused: bool | None,
 ) -> None:
     """`_step` as an operator that `torch.compile` does not look into, so that compiled steps round as others do."""
-    triples = list(zip(params, gradients, momenta, strict=True))
-    _step(triples, lr, beta1, beta2, weight_decay, maximize, foreach, fused)
-
-
-def _step(
-    triples: list[TensorTriple],
-    lr: float | Tensor,
-    beta1: float,
-    beta2: float,
-    weight_decay: float,
-    maximize: bool,
-    foreach: bool | None,
-    fused: bool | None,
-) -> None:
-    """One step on the tensors of a group, each in the implementation that suits it."""
     coefficients = _coefficients(lr, beta1, beta2, weight_decay, maximize)
+    _step(list(zip(params, gradients, momenta, strict=True)), coefficients, foreach, fused)
+
+
+def _step(triples: list[TensorTriple], coefficients: Coefficients, foreach: bool | None, fused: bool | None) -> None:
+    """One step on the tensors of a group, each in the implementation that suits it."""
     in_kernel, others = [], [_as_real(triple) for triple in triples]
     if fused or (fused is None and not foreach):
         in_kernel, others = split_off_kernel(others, required=bool(fused))
@@ -359,7 +303,7 @@ def _step(
     one_by_one = [triple for triple in others if foreach is False or (foreach is None and triple[0].is_cpu)]
     for step, batch in in_kernel:
         step(batch, coefficients)
-    for (_, dtype), batch in _by_device_and_dtype(in_foreach).items():
+    for (_, dtype), batch in by_device_and_dtype(in_foreach).items():
         _step_in_foreach(dtype, batch, coefficients)
     for triple in one_by_one:
         _step_one(triple, coefficients)
@@ -395,16 +339,6 @@ def _step_one(triple: TensorTriple, coefficients: Coefficients) -> None:
     for stored, computed in ((triple[0], param), (triple[2], momentum)):
         if computed is not stored:
             stored.copy_(computed)
-
-
-def _by_device_and_dtype(
-    triples: Iterable[TensorTriple],
-) -> dict[tuple[torch.device, torch.dtype], list[TensorTriple]]:
-    """Batches that one foreach call can take."""
-    batches: dict[tuple[torch.device, torch.dtype], list[TensorTriple]] = {}
-    for triple in triples:
-        batches.setdefault((triple[0].device, triple[0].dtype), []).append(triple)
-    return batches
 
 
 def _step_in_foreach(dtype: torch.dtype, triples: list[TensorTriple], coefficients: Coefficients) -> None:

@@ -37,8 +37,8 @@ from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.stage import Tables
 from paperkit.training import warmup_cosine
 from paperkit.tuning import LogRange, Tuned, draw_trials, ledger
-from replications.lion.tasks.arms import make_optimizer
-from replications.lion.tasks.full_scale import FILES, LanguageModel, LanguageTask, Split, Vision, VisionTask
+from replications.lion.studies.arms import make_optimizer
+from replications.lion.studies.full_scale import FILES, LanguageModel, LanguageTask, Split, Vision, VisionTask
 
 MODULE = "replications.lion.paper"
 

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import Parameter
 
-from paperkit.checks import Check
 from replications.lion import checks, checks_of_arithmetic, trajectory
 from replications.lion.checks import CHECKS, box_bound
 from replications.lion.checks_of_arithmetic import (
@@ -18,61 +15,6 @@ from replications.lion.checks_of_arithmetic import (
 )
 from replications.lion.optimizer import Lion, lion_update
 
-TOLERANCES = {
-    "step_1_magnitude": 1e-12,
-    "step_2_first_step": 1e-12,
-    "step_3_signum": 0.0,
-    "step_4_other_form": 1e-12,
-    "step_5_scale_invariance": 0.0,
-    "step_6_box_bound": 1e-12,
-    "step_7_constrained_optimum": 1e-3,
-    "state_bytes": 1e-3,
-    "step_8_drift": 0.05,
-    "step_8_heavy_tails": 0.03,
-    "step_8_sparse_gradients": 0.06,
-    "step_8_diffusion": 0.05,
-    "step_9_update_rms": 0.03,
-    "step_10_equilibrium": 0.03,
-    "step_11_batch_size": 0.03,
-    "step_12_sparse_rows": 1e-12,
-    "step_13_momentum_never_zero": 0.0,
-    "step_13_stuck_momentum": 0.0,
-    "step_14_tiger_accumulation": 0.0,
-    "step_15_bytes_under_accumulation": 1e-3,
-    "step_17_half_precision_claim": 0.0,
-    "step_17_half_precision": 0.0,
-}
-REFUTED = {"step_13_momentum_never_zero": 50.0, "step_17_half_precision_claim": 1.0}  # claims of sources, as written
-CONTROL_AT_LEAST = 0.1  # of a learning rate, or of the quantity itself: no control passes by a hair
-
-
-def test_every_check_has_a_tolerance() -> None:
-    assert list(CHECKS) == list(TOLERANCES)
-
-
-@pytest.mark.parametrize("name", [name for name in TOLERANCES if name not in REFUTED])
-def test_the_statement_holds_and_its_control_does_not(name) -> None:
-    outcome = CHECKS[name]()
-    assert 0 <= outcome.max_error <= TOLERANCES[name]
-    assert outcome.control_error > CONTROL_AT_LEAST
-
-
-@pytest.mark.parametrize("name", REFUTED)
-def test_a_refuted_claim_fails_and_so_does_its_control(name) -> None:
-    outcome = CHECKS[name]()
-    assert outcome.max_error == REFUTED[name] > TOLERANCES[name]
-    assert outcome.control_error > CONTROL_AT_LEAST
-
-
-@pytest.mark.parametrize("name", ["step_1_magnitude", "step_3_signum", "step_4_other_form", "step_11_batch_size"])
-def test_checks_are_deterministic(name) -> None:
-    assert CHECKS[name]() == CHECKS[name]()
-
-
-def test_a_check_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Check(0.0, 1.0).max_error = 1.0  # type: ignore[misc]
-
 
 def test_a_lion_that_takes_the_sign_of_the_new_momentum_fails_the_checks_that_concern_it(monkeypatch) -> None:
     def wrong_update(gradient, momentum, *, beta1, beta2):
@@ -80,7 +22,7 @@ def test_a_lion_that_takes_the_sign_of_the_new_momentum_fails_the_checks_that_co
         return following.sign(), following
 
     monkeypatch.setattr(checks, "lion_update", wrong_update)
-    assert CHECKS["step_4_other_form"]().max_error > CONTROL_AT_LEAST
+    assert CHECKS["step_4_other_form"]().max_error > 0.1
 
 
 def test_a_lion_that_decays_after_the_step_fails_the_checks_that_concern_it(monkeypatch) -> None:
@@ -97,7 +39,7 @@ def test_a_lion_that_decays_after_the_step_fails_the_checks_that_concern_it(monk
 
     monkeypatch.setattr(trajectory, "Lion", DecaysAfter)
     for name in ("step_1_magnitude", "step_6_box_bound", "step_12_sparse_rows"):
-        assert CHECKS[name]().max_error > TOLERANCES[name]
+        assert CHECKS[name]().max_error > 1e-3
     assert CHECKS["step_3_signum"]().max_error == 0  # without decay nothing changes
 
 

@@ -20,7 +20,7 @@ from paperkit.full_scale import Session
 from paperkit.results import read_runs, read_trials, write_runs, write_trials
 from paperkit.runs import Run
 from replications.lion import paper
-from replications.lion.tasks import full_scale
+from replications.lion.studies import full_scale
 from replications.lion.vit import VisionTransformer
 from tests.two_processes import (
     paragraphs,

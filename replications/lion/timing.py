@@ -20,9 +20,9 @@ from typing import Self
 import lion_pytorch
 import torch
 from pydantic import Field, model_validator
-from torch.nn import functional
 
 from paperkit.config import StrictModel
+from paperkit.models.language_model import next_token_loss
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, Runner
 from paperkit.stage import TIMING, Tables, main
@@ -175,7 +175,7 @@ def measure_training_step(run: Run) -> Iterator[Measurement]:
     )  # fmt: skip
     tokens = torch.randint(settings.vocabulary, (1, settings.context + 1))
     steps = train(
-        model, repeat((tokens[:, :-1], tokens[:, 1:])), _next_token_loss,
+        model, repeat((tokens[:, :-1], tokens[:, 1:])), next_token_loss,
         IMPLEMENTATIONS[run.arm](matrices_only_decay(model, 0.1), lr=1e-4),
         max_gradient_norm=settings.max_gradient_norm,
     )  # fmt: skip
@@ -184,10 +184,6 @@ def measure_training_step(run: Run) -> Iterator[Measurement]:
 
 def _normal_tensors(number: int, entries: int, generator: torch.Generator) -> Tensors:
     return [torch.randn(entries, generator=generator) for _ in range(number)]
-
-
-def _next_token_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
 
 def _median_seconds(action: Callable[[], object], settings: OptimizerStep | TrainingStep) -> float:

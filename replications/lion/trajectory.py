@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from replications.lion.betas import LION_BETAS
 from replications.lion.optimizer import Lion
 
-__all__ = ["BETAS", "GradientOf", "MakerOf", "given", "largest", "lion_maker", "normal", "trajectory"]
-
-BETAS = (0.9, 0.99)
+__all__ = ["GradientOf", "MakerOf", "given", "largest", "lion_maker", "normal", "small_network", "trajectory"]
 
 GradientOf = Callable[[int, Tensor], Tensor]
 MakerOf = Callable[[list[Parameter]], torch.optim.Optimizer]
@@ -47,9 +46,14 @@ def trajectory(
     return torch.stack(thetas)
 
 
-def lion_maker(lr: float = 1.0, betas: tuple[float, float] = BETAS, weight_decay: float = 0.0) -> MakerOf:
+def lion_maker(lr: float = 1.0, betas: tuple[float, float] = LION_BETAS, weight_decay: float = 0.0) -> MakerOf:
     """Maker of a Lion optimizer; plain torch, whose bits the kernel shares, so that no check waits for a compiler."""
     return lambda params: Lion(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=False)
+
+
+def small_network() -> list[Parameter]:
+    """Weights of two layers, all zero: what bytes are counted on."""
+    return [Parameter(torch.zeros(shape)) for shape in ((256, 64), (256,), (10, 256), (10,))]
 
 
 def largest(values: Tensor) -> float:

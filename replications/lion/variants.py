@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from replications.lion.betas import LION_BETAS
 from replications.lion.kernel import TensorTriple
 from replications.lion.optimizer import SignOptimizer, lion_update, sign_
 
@@ -58,6 +59,22 @@ class _OneByOne(SignOptimizer):
     ) -> tuple[Tensor, Tensor]:
         """The new parameter and the new momentum; changes neither."""
         raise NotImplementedError
+
+
+class _WithTwoBetas(_OneByOne):
+    """Takes Lion's options."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        betas: tuple[float | Tensor, float | Tensor] = LION_BETAS,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Check the options and register the parameters; the class says what each means."""
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        self.check_options(defaults)
+        super().__init__(params, defaults)
 
 
 def _moved(theta: Tensor, direction: Tensor, eta: float | Tensor, weight_decay: float) -> Tensor:
@@ -304,14 +321,7 @@ class Tiger(_OneByOne):
         super().__init__(params, defaults)
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Refuse options outside their range.
-
-        Args:
-            options: Those of a group, defaults filled in.
-
-        Raises:
-            ValueError: If there is one.
-        """
+        """Refuse options outside their range."""
         super().check_options(options)
         steps, center = options["accumulation_steps"], options["center"]
         if not isinstance(steps, int) or steps < 1:
@@ -376,7 +386,7 @@ def cautious_lion_update(gradient: Tensor, momentum: Tensor, *, beta1: float, be
     return direction.mul_(agrees).mul_(scale), following  # a direction of NaN stays NaN: 0 * NaN
 
 
-class CautiousLion(_OneByOne):
+class CautiousLion(_WithTwoBetas):
     """Lion that moves only where its direction and the gradient have the same sign, and further there.
 
     theta = (1 - eta lambda) theta - eta u with the u of `cautious_lion_update`: C-Lion of Liang et al.,
@@ -409,18 +419,6 @@ class CautiousLion(_OneByOne):
         >>> weight.tolist()
         [-0.75, -0.75, -0.75]
     """
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float | Tensor,
-        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-    ) -> None:
-        """Check the options and register the parameters; the class says what each means."""
-        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
-        self.check_options(defaults)
-        super().__init__(params, defaults)
 
     def stepped(
         self, param: Tensor, gradient: Tensor, momentum: Tensor, group: dict[str, Any]
@@ -474,7 +472,7 @@ def lazy_lion_step(
     return torch.where(occurs, moved, theta), torch.where(occurs, following, momentum)
 
 
-class LazyLion(_OneByOne):
+class LazyLion(_WithTwoBetas):
     """Lion for embeddings: a row whose gradient is entirely zero is left as it is: no decay, no step, same momentum.
 
     Lion goes on moving the row of a token that no longer occurs, by a full step in the direction of its last momentum,
@@ -515,18 +513,6 @@ class LazyLion(_OneByOne):
         >>> embedding.weight.tolist()
         [[-0.25, -0.25], [0.0, 0.0], [-0.5, -0.5]]
     """
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float | Tensor,
-        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-    ) -> None:
-        """Check the options and register the parameters; the class says what each means."""
-        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
-        self.check_options(defaults)
-        super().__init__(params, defaults)
 
     def stepped(
         self, param: Tensor, gradient: Tensor, momentum: Tensor, group: dict[str, Any]

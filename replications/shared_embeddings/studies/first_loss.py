@@ -44,7 +44,7 @@ def measure_first_loss(run: Run) -> Iterator[Measurement]:
     torch.manual_seed(seeds_of(run.seed)[0])
     sigma = initial_sigma(size.vocabulary, size.width, "tied")
     gpt = make_gpt(size, sigma=sigma, positions=run.config["positions"], branches=run.config["branches"])
-    inputs, targets = size.evaluation_windows("validation", run.config["windows"])
+    inputs, targets = size.even_windows("validation", run.config["windows"])
     heads = {name: HEADS[name](gpt.token_embedding) for name in ARMS}
     with torch.no_grad():
         hidden = gpt(inputs)

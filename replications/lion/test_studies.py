@@ -1,4 +1,4 @@
-"""The tasks train and measure what they say; made-up text and few steps keep them cheap."""
+"""The studies train and measure what they say; made-up text and few steps keep them cheap."""
 
 import copy
 import math
@@ -10,13 +10,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from paperkit import speeches
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Run
 from paperkit.training import Step, train
 from replications.lion.checks import box_bound
 from replications.lion.noise import gaussian_drift_ratio, lion_drift
 from replications.lion.optimizer import Lion
-from replications.lion.tasks import arms, box, digits, embedding, identities, language_model, updates
+from replications.lion.studies import ablation, arms, box, derivation, digits, embedding, language_model, updates
 from replications.lion.variants import LazyLion, Tiger
 from tests.made_up_text import made_up_stream
 
@@ -35,15 +36,14 @@ TASKS = {
     "digits_trial": (digits.measure_digits_trial, {**IMAGES, **POINT}),
     "embedding": (embedding.measure_embedding, ROWS),
     "embedding_trial": (embedding.measure_embedding_trial, ROWS),
-    "constraint": (digits.measure_constraint, {**IMAGES, **POINT, "box_decay": 0.1}),
+    "constraint": (ablation.measure_constraint, {**IMAGES, **POINT, "box_decay": 0.1}),
 }
 
 
 @pytest.fixture(scope="module", autouse=True)
 def made_up_text():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (language_model, embedding):
-            patch.setattr(module, "token_stream", made_up_stream)
+        patch.setattr(speeches, "token_stream", made_up_stream)
         yield
 
 
@@ -122,8 +122,8 @@ def test_a_trial_is_the_same_run_and_never_looks_at_the_test_split(task, monkeyp
         return evaluate_but_for_test
 
     report = [each for each in measured(task, "lion") if each.split == "validation"]
-    for module in (language_model, digits, embedding):
-        monkeypatch.setattr(module, "evaluate", refuses(module.evaluate))
+    monkeypatch.setattr(digits, "evaluate", refuses(digits.evaluate))
+    monkeypatch.setattr(language_model.LanguageModel, "loss", refuses(language_model.LanguageModel.loss))
     with pytest.raises(AssertionError, match="looks at the test split"):
         measured(task, "lion")
     assert measured(f"{task}_trial", "lion") == report
@@ -314,7 +314,7 @@ DISTURBANCE = {"train_nll": 1.9, "every": 5, "perturbations": [0.0, 0.5], "draws
 
 def flatness(**changes):
     config = {**IMAGES, **POINT, **DISTURBANCE, "samples_seen": 1920, "hidden": 16, "lr": 3e-2, **changes}
-    return digits.measure_flatness(Run("flatness", "adamw", 0, config))
+    return ablation.measure_flatness(Run("flatness", "adamw", 0, config))
 
 
 def test_a_run_that_does_not_reach_the_loss_has_no_number():
@@ -338,7 +338,7 @@ def test_training_stops_at_the_first_look_that_finds_the_loss(monkeypatch):
         return evaluate(model, split)
 
     evaluate = digits.evaluate
-    monkeypatch.setattr(digits, "evaluate", watched)
+    monkeypatch.setattr(ablation, "evaluate", watched)
     list(flatness())
     on_train = [nll for split, nll in looks if split == "train"]
     assert len(on_train) > 1
@@ -348,7 +348,7 @@ def test_training_stops_at_the_first_look_that_finds_the_loss(monkeypatch):
 def test_every_weight_is_disturbed_in_proportion_to_its_size(monkeypatch):
     models = []
     make_model = digits.make_model
-    monkeypatch.setattr(digits, "make_model", lambda run: models.append(make_model(run)) or models[0])
+    monkeypatch.setattr(ablation, "make_model", lambda run: models.append(make_model(run)) or models[0])
     disturbed = flatness(perturbations=[0.5], draws=1)
     next(disturbed)  # the loss on train: training has stopped
     before = copy.deepcopy(models[0])
@@ -360,33 +360,6 @@ def test_every_weight_is_disturbed_in_proportion_to_its_size(monkeypatch):
     assert float(z.mean()) == pytest.approx(0, abs=0.15)
     assert float(z.std()) == pytest.approx(1, abs=0.1)
     assert len(z.unique()) > 0.9 * len(z)
-
-
-# --- Language model --------------------------------------------------------------------------------------------
-
-
-def test_windows_are_runs_of_the_stream_and_their_targets_come_one_token_later():
-    task = language_model.LanguageModel(**TEXT)
-    stream = torch.arange(100)
-    drawn = list(language_model.batches(stream, task, seed=0))
-    assert len(drawn) == task.steps
-    for inputs, targets in drawn:
-        assert inputs.shape == targets.shape == (task.batch, task.context)
-        assert torch.equal(targets, inputs + 1)
-        assert torch.equal(inputs, inputs[:, :1] + torch.arange(task.context))
-
-
-def test_an_evaluation_is_the_mean_over_all_its_windows():
-    task = language_model.LanguageModel(**{**TEXT, "evaluation_windows": 70})  # more than are evaluated at once
-    model = TinyGPT(vocabulary=300, width=16, layers=1, heads=2, context=16)
-    stream = made_up_stream("test", 300)
-    starts = np.linspace(0, len(stream) - 17, 70).astype(int)
-    losses = []
-    for start in starts:
-        window = stream[start : start + 17]
-        log_p = model(window[None, :-1]).log_softmax(-1)[0]
-        losses.append(-log_p[torch.arange(16), window[1:]].mean().item())
-    assert language_model.evaluate(model, task, "test", 70) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 # --- Embedding rows --------------------------------------------------------------------------------------------
@@ -598,7 +571,7 @@ def test_the_masked_share_is_that_of_the_entries_the_cautious_rule_leaves_in_pla
 
 @pytest.mark.parametrize(
     ("measure", "task"),
-    [(updates.measure_language_model_updates, TEXT), (updates.measure_digits_updates, IMAGES)],
+    [(language_model.measure_language_model_updates, TEXT), (digits.measure_digits_updates, IMAGES)],
 )
 def test_updates_are_compared_along_a_run_and_a_diverged_one_has_none(measure, task):
     config = {**task, **POINT, "window": 4}
@@ -616,22 +589,15 @@ def test_updates_are_compared_along_a_run_and_a_diverged_one_has_none(measure, t
 # --- The derivation as runs ------------------------------------------------------------------------------------
 
 
-def test_a_check_reports_its_error_and_its_controls():
-    found = values(identities.measure_identity(Run("identities", "state_bytes", 0, {})))
-    check = identities.CHECKS["state_bytes"]()
-    assert found == {("none", "max_error"): check.max_error, ("none", "control_error"): check.control_error}
-    assert check.max_error < 1e-3 < check.control_error
-
-
 def test_the_simulated_ratio_in_gaussian_noise_is_about_the_formulas():
-    (ratio,) = (each.value for each in identities.measure_noise(Run("noise", "gaussian", 0, {})))
-    (other,) = (each.value for each in identities.measure_noise(Run("noise", "gaussian", 1, {})))
+    (ratio,) = (each.value for each in derivation.measure_noise(Run("noise", "gaussian", 0, {})))
+    (other,) = (each.value for each in derivation.measure_noise(Run("noise", "gaussian", 1, {})))
     assert ratio != other
     assert [ratio, other] == pytest.approx([gaussian_drift_ratio((0.9, 0.99))] * 2, rel=0.3)
 
 
 def test_simulated_and_predicted_drifts_agree():
-    found = values(identities.measure_drift(Run("drift", "gaussian", 0, {"rho": 1.0})))
+    found = values(derivation.measure_drift(Run("drift", "gaussian", 0, {"rho": 1.0})))
     for arm in ("lion", "adamw"):
         assert found["none", f"{arm}_simulated"] == pytest.approx(found["none", f"{arm}_predicted"], rel=0.05)
     assert found["none", "lion_predicted"] == pytest.approx(float(lion_drift(1.0, (0.9, 0.99))))
@@ -642,7 +608,7 @@ def test_the_portrait_starts_where_told_and_lion_ends_at_the_wall_of_the_box():
         "curvatures": [1.0, 20.0], "minimum": [2.0, 0.5], "start": [-1.5, 1.8], "lr": 0.1, "weight_decay": 1.0,
         "steps": 60,
     }  # fmt: skip
-    found = list(identities.measure_portrait(Run("portrait", "lion", 0, config)))
+    found = list(derivation.measure_portrait(Run("portrait", "lion", 0, config)))
     path = {(each.metric, each.step): each.value for each in found}
     assert (path["x", 0], path["y", 0]) == (-1.5, 1.8)
     assert sorted(step for metric, step in path if metric == "x") == list(range(61))

@@ -1,18 +1,44 @@
-"""What the figures of the derivation show: the simulated drift under noise of several shapes."""
+"""What the figures of the derivation show: drift under noise of several shapes (X8), paths on a quadratic."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from paperkit.runs import Measurement, Run
+from paperkit.config import StrictModel
+from paperkit.runs import Measurement, Run, Runner, execute
+from paperkit.stage import Tables
+from replications.lion.betas import LION_BETAS
 from replications.lion.noise import NOISES, adamw_drift, lion_drift, simulated_drifts
-from replications.lion.tasks.arms import OPTIMIZERS
-
-__all__ = ["NOISES", "measure_drift", "measure_noise", "measure_portrait"]
+from replications.lion.studies.arms import ARMS, OPTIMIZERS
+from replications.lion.studies.search import Count
 
 # Mean over standard deviation: small enough that Lion's sign is still linear in it.
 SMALL_RHO = 0.02
-BETAS = (0.9, 0.99)
+DRIFT_RHOS = (0.03, 0.1, 0.3, 1.0, 3.0)
+# A minimum outside the box in one weight and inside it in the other.
+PORTRAIT = {
+    "curvatures": [1.0, 20.0],
+    "minimum": [2.0, 0.5],
+    "start": [-1.5, 1.8],
+    "lr": 0.1,
+    "weight_decay": 1.0,
+    "steps": 40,
+}
+
+
+class Derivation(StrictModel):
+    """The simulations."""
+
+    num_noise_seeds: Count  # of each shape of the noise
+
+
+def run_derivation(study: Derivation, seeds: Sequence[int], runner: Runner) -> Tables:
+    """Simulate what the figures of the derivation show."""
+    shapes = [Run("noise", noise, seed, {}) for seed in seeds[: study.num_noise_seeds] for noise in NOISES]
+    drifts = [Run("drift", "gaussian", 0, {"rho": rho}) for rho in DRIFT_RHOS]
+    paths = [Run("portrait", arm, 0, PORTRAIT) for arm in ARMS]
+    grids = ((measure_noise, shapes), (measure_drift, drifts), (measure_portrait, paths))
+    return Tables([row for measure, grid in grids for row in execute(runner, measure, grid)])
 
 
 def measure_noise(run: Run) -> Iterator[Measurement]:
@@ -25,7 +51,7 @@ def measure_drift(run: Run) -> Iterator[Measurement]:
     """Hold both mean steps in Gaussian noise, in learning rates, against their formulas."""
     rho = run.config["rho"]
     simulated = simulated_drifts("gaussian", rho, num_coordinates=500, num_steps=500, seed=run.seed)
-    predicted = lion_drift(rho, BETAS), adamw_drift(rho)
+    predicted = lion_drift(rho, LION_BETAS), adamw_drift(rho)
     for arm, seen, expected in zip(("lion", "adamw"), simulated, predicted, strict=True):
         yield Measurement("none", 0, f"{arm}_simulated", seen)
         yield Measurement("none", 0, f"{arm}_predicted", float(expected))
@@ -36,7 +62,7 @@ def measure_portrait(run: Run) -> Iterator[Measurement]:
     config = run.config
     point = torch.nn.Parameter(torch.tensor(config["start"], dtype=torch.float64))
     groups = [{"params": [point], "weight_decay": config["weight_decay"]}]
-    optimizer = OPTIMIZERS[run.arm](groups, config["lr"], BETAS)
+    optimizer = OPTIMIZERS[run.arm](groups, config["lr"], LION_BETAS)
     curvatures, minimum = (torch.tensor(config[name], dtype=torch.float64) for name in ("curvatures", "minimum"))
     for step in range(config["steps"] + 1):
         x, y = point.tolist()

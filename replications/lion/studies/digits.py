@@ -1,4 +1,4 @@
-"""Handwritten digits by a small perceptron: cheap enough to tune at every batch size.
+"""Handwritten digits by a small perceptron, what the batch sweep and the ablation train: cheap at every batch size.
 
 The images are those of scikit-learn (8 × 8 pixels, UCI's optical recognition of handwritten digits). Each training
 image stands in the data nine times, shifted by up to one pixel: without this the perceptron learns them by heart
@@ -21,8 +21,8 @@ from torch.nn import functional
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.training import Step, train, warmup_cosine
-from replications.lion.tasks.arms import make_optimizer
-from replications.lion.tasks.box import BoxBound, places_in_box
+from replications.lion.studies.arms import make_optimizer
+from replications.lion.studies.updates import compare_updates
 
 Split = Literal["train", "validation", "test"]
 SIDE = 8
@@ -72,57 +72,11 @@ def _losses(run: Run, splits: Sequence[Split]) -> Iterator[Measurement]:
         yield Measurement(split, num_steps(run), "error_share", error)
 
 
-def measure_constraint(run: Run) -> Iterator[Measurement]:
-    """Train with a decay, and compare every weight with the bound of derivation step 6 after every step."""
-    # In float64: the bound is attained, and in float32 rounding alone goes beyond it by some 1e-6 of the box.
-    # `box_decay` is the λ whose box is looked at: the run's own, or, as a control that must break the bound, one that
-    # the run does not apply. Yields the largest excess in half-widths of the box, the loss, the places in the box.
-    peak = run.config["lr"] * run.config["box_decay"]
-    if peak > 1:
-        message = (
-            f"learning rate {run.config['lr']} times box decay {run.config['box_decay']} is {peak:.3g}, above 1, "
-            "where the bound of step 6 does not hold; lower ablation.box_decays, or ablation.box.lr.high"
-        )
-        raise ValueError(message)
-    model, decay = make_model(run).double(), run.config["box_decay"]
-    optimizer = make_optimizer(run.arm, model, run.config)
-    bound, largest = BoxBound(model, decay), -math.inf
-    lr = optimizer.param_groups[0]["lr"]
-    for step in training(run, model, optimizer):
-        if not math.isfinite(step.loss):
-            yield Measurement("none", step.number, "box_excess", math.nan)
-            return
-        largest = max(largest, bound.excess(lr))
-        lr = optimizer.param_groups[0]["lr"]  # the schedule has set it for the next step
-    yield Measurement("none", num_steps(run), "box_excess", largest)
-    yield Measurement("test", num_steps(run), "nll_nats", evaluate(model, "test")[0])
-    yield from places_in_box(model, run.config["weight_decay"], num_steps(run))
-
-
-def measure_flatness(run: Run) -> Iterator[Measurement]:
-    """Stop at a given training loss, then disturb every weight in proportion to its size: θ + ε |θ| z, z normal."""
-    # Looks at the loss every `every` steps, averages `draws` of z at each ε; all diverged if the loss is not reached.
+def measure_digits_updates(run: Run) -> Iterator[Measurement]:
+    """Compare updates along a run, arm "adamw"."""
     model = make_model(run)
-    reached = math.nan
-    for step in training(run, model, make_optimizer(run.arm, model, run.config)):
-        if step.number % run.config["every"] == 0:
-            reached = evaluate(model, "train")[0]
-            if reached <= run.config["train_nll"]:
-                break
-    stopped = reached <= run.config["train_nll"]
-    yield Measurement("train", 0, "nll_nats", reached if stopped else math.nan)
-    start, (initialisation, _, _) = evaluate(model, "test")[0], seeds_of(run.seed)
-    yield Measurement("test", 0, "nll_nats", start if stopped else math.nan)
-    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-    for size in run.config["perturbations"]:
-        losses = []
-        for draw in range(run.config["draws"]):
-            noise = np.random.default_rng([initialisation, draw])
-            for name, p in model.named_parameters():
-                z = torch.from_numpy(noise.standard_normal(p.shape, dtype=np.float32))
-                p.data.copy_(weights[name] + size * weights[name].abs() * z)
-            losses.append(evaluate(model, "test")[0])
-        yield Measurement("test", 0, f"perturbed_{size:g}_nll_nats", float(np.mean(losses)) if stopped else math.nan)
+    optimizer = make_optimizer(run.arm, model, run.config)
+    return compare_updates(model, optimizer, training(run, model, optimizer), run.config["window"])
 
 
 def make_model(run: Run) -> nn.Sequential:

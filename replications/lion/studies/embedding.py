@@ -1,4 +1,4 @@
-"""Rows of rare tokens in the embedding, under optimizers and remedies, at one and the same total decay.
+"""Rows of rare tokens in the embedding, under optimizers and remedies, at one and the same total decay (C8 to C10).
 
 A small GPT with a vocabulary so large that many tokens come a few times only. Every arm decays every matrix by
 the same factor over a run, q^T = (1 - η λ)^T with η λ T given: λ follows from the learning rate, so that the wall
@@ -6,7 +6,7 @@ at 1/λ and the reach of an update, η T, stand in one proportion everywhere.
 """
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,22 +14,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from paperkit.config import StrictModel
+from paperkit.models.language_model import next_token_loss
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.speeches import Split, token_stream
+from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
+from paperkit.speeches import Split
+from paperkit.stage import Tables
 from paperkit.training import train
-from replications.lion.tasks.arms import OPTIMIZERS
-from replications.lion.tasks.language_model import (
-    LanguageModel,
-    batches,
-    evaluate,
-    next_token_loss,
-    task_of,
-)
+from paperkit.tuning import LogRange, Search, tune
+from replications.lion.betas import LION_BETAS
+from replications.lion.studies import language_model
+from replications.lion.studies.arms import OPTIMIZERS
+from replications.lion.studies.language_model import LanguageModel
+from replications.lion.studies.search import Count, PowerOfTwo, Searches, best_points, pairs
 
 CLASSES = {"0": (0, 0), "1_9": (1, 9), "10_29": (10, 29), "30_99": (30, 99), "100": (100, None)}
 NEAR_WALL = 0.8
-LION_BETAS, ADAMW_BETAS = (0.9, 0.99), (0.9, 0.99)
 # What moves the embedding, whether the output head is the same matrix, and what moves everything else.
 ARMS = {
     "adamw": ("adamw", None, "adamw"),
@@ -42,17 +41,31 @@ ARMS = {
 
 
 class Embedding(StrictModel):
-    """The task, and the decay that all arms share."""
+    """The task, the decay that all arms share, and both learning rates."""
 
-    language_model: LanguageModel  # a large vocabulary, no warm-up: the learning rate is constant
+    task: LanguageModel  # a large vocabulary; the learning rate is constant
     total_decay: float = Field(gt=0)  # η λ T of every matrix
+    lr: LogRange  # of everything but the embedding
+    embedding_lr: LogRange
+    num_trials: PowerOfTwo  # of each arm, over the two learning rates
+    num_seeds: Count  # of each arm
+
+
+def run_embedding(study: Embedding, search: Searches, seeds: Sequence[int], runner: Runner) -> Tables:
+    """Tune and report every remedy at equal η λ T."""
+    task = {**study.task.model_dump(), "total_decay": study.total_decay}
+    space = {"lr": study.lr, "embedding_lr": study.embedding_lr}
+    searches = [Search("lm_embedding", arm, task, space, study.num_trials, "loss_nats") for arm in ARMS]
+    tuned, trials = tune(runner, measure_embedding_trial, searches, search)
+    grid = pairs("lm_embedding", best_points(searches, tuned, task), seeds[: study.num_seeds])
+    return Tables(execute(runner, measure_embedding, grid), trials)
 
 
 def measure_embedding(run: Run) -> Iterator[Measurement]:
     """Train, and look at the rows of the token embedding and of the output head by how often their token came."""
     # Beside the losses, for each class of counts: root mean square of its rows, share of their entries beyond
     # 0.8 (q^T |θ₀| + (1 - q^T) / λ); and the half-width that a row pushed one way all the time would reach.
-    task, model = task_of(run), make_model(run)
+    task, model = LanguageModel.of(run.config), make_model(run)
     embedding, head = model.token_embedding.weight, model.head.weight
     starts = embedding.detach().clone(), head.detach().clone()
     data = _data(run)
@@ -77,12 +90,8 @@ def measure_embedding_trial(run: Run) -> Iterator[Measurement]:
 
 def make_model(run: Run) -> TinyGPT:
     """Make the model of an arm, tied or not; with swapped halves one matrix, whose halves change places as output."""
-    task, tying = task_of(run), ARMS[run.arm][1]
-    torch.manual_seed(seeds_of(run.seed)[0])
-    model = TinyGPT(
-        vocabulary=task.vocabulary, width=task.width, layers=task.layers, heads=task.heads, context=task.context,
-        tied=tying is not None,
-    )  # fmt: skip
+    tying = ARMS[run.arm][1]
+    model = language_model.make_model(run, tied=tying is not None)
     if tying == "half_swapped":
         # Instead of the matrix's halves, those of the head's input change places: the same product.
         model.final_norm.register_forward_hook(_swap_halves)
@@ -101,22 +110,16 @@ def make_optimizer(run: Run, model: TinyGPT) -> "OptimizerPair":
 
 
 def _data(run: Run) -> list[tuple[Tensor, Tensor]]:
-    task = task_of(run)
-    return list(batches(token_stream("train", task.vocabulary), task, seeds_of(run.seed)[1]))
+    return list(LanguageModel.of(run.config).batches(seeds_of(run.seed)[1]))
 
 
 def _losses(
     run: Run, model: TinyGPT, data: list[tuple[Tensor, Tensor]], splits: Sequence[Split]
 ) -> Generator[Measurement, None, bool]:
     """Train and yield the losses of the splits; return whether the run diverged."""
-    task, optimizer = task_of(run), make_optimizer(run, model)
-    for step in train(model, data, next_token_loss, optimizer, max_gradient_norm=task.max_gradient_norm):  # pyright: ignore[reportArgumentType]
-        if not math.isfinite(step.loss):
-            yield from (Measurement(split, task.steps, "loss_nats", math.nan) for split in splits)
-            return True
-    for split in splits:
-        yield Measurement(split, task.steps, "loss_nats", evaluate(model, task, split, task.evaluation_windows))
-    return False
+    task, optimizer = LanguageModel.of(run.config), make_optimizer(run, model)
+    steps = train(model, data, next_token_loss, optimizer, max_gradient_norm=task.max_gradient_norm)  # pyright: ignore[reportArgumentType]
+    return (yield from language_model.losses(task, model, steps, splits))
 
 
 class OptimizerPair:
@@ -137,19 +140,19 @@ class OptimizerPair:
             optimizer.step()
 
 
-def decay_of(config: dict[str, Any], lr: float) -> float:
+def decay_of(config: Mapping[str, Any], lr: float) -> float:
     """Return the λ that gives a learning rate the run's total decay η λ T."""
     return config["total_decay"] / (lr * config["steps"])
 
 
 def _optimizer(arm: str, parameters: list[nn.Parameter], lr: float, run: Run) -> torch.optim.Optimizer:
-    decay = decay_of(dict(run.config), lr)
+    decay = decay_of(run.config, lr)
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return OPTIMIZERS[arm](groups, lr, ADAMW_BETAS if arm == "adamw" else LION_BETAS)
+    return OPTIMIZERS[arm](groups, lr, LION_BETAS)
 
 
 def _swap_halves(_module: nn.Module, _inputs: Any, hidden_BTD: Tensor) -> Tensor:
@@ -157,7 +160,7 @@ def _swap_halves(_module: nn.Module, _inputs: Any, hidden_BTD: Tensor) -> Tensor
 
 
 def _rows(name: str, now: Tensor, start: Tensor, tokens: Tensor, run: Run, lr: float) -> Iterator[Measurement]:
-    steps, decay = run.config["steps"], decay_of(dict(run.config), lr)
+    steps, decay = run.config["steps"], decay_of(run.config, lr)
     shrinkage = (1 - lr * decay) ** steps
     reach = (1 - shrinkage) / decay
     counts = torch.bincount(tokens, minlength=len(now))

@@ -11,28 +11,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from paperkit.runs import Measurement, Run
+from paperkit.runs import Measurement
 from paperkit.training import Step
+from replications.lion.betas import LION_BETAS
 from replications.lion.optimizer import lion_update
-from replications.lion.tasks import digits, language_model
-from replications.lion.tasks.arms import make_optimizer
 
-LION_BETAS = (0.9, 0.99)
 EARLY_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100, 140, 200)
-
-
-def measure_language_model_updates(run: Run) -> Iterator[Measurement]:
-    """Compare updates along a run of the language model, arm "adamw" or "cautious_lion"."""
-    model = language_model.make_model(run)
-    optimizer = make_optimizer(run.arm, model, run.config)
-    return compare_updates(model, optimizer, language_model.training(run, model, optimizer), run.config["window"])
-
-
-def measure_digits_updates(run: Run) -> Iterator[Measurement]:
-    """Compare updates along a run on digits, arm "adamw"."""
-    model = digits.make_model(run)
-    optimizer = make_optimizer(run.arm, model, run.config)
-    return compare_updates(model, optimizer, digits.training(run, model, optimizer), run.config["window"])
 
 
 def compare_updates(

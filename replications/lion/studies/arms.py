@@ -11,28 +11,16 @@ from replications.lion.optimizer import Lion
 from replications.lion.variants import CautiousLion, LazyLion, Signum, Tiger
 
 Groups = list[dict[str, Any]]
-
-
-def _adamw(groups: Groups, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=1e-8, fused=True)
-
-
-def _signum(groups: Groups, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    return Signum(groups, lr=lr, beta=_only(betas))
-
-
-def _tiger(groups: Groups, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    return Tiger(groups, lr=lr, beta=_only(betas))
-
-
 OPTIMIZERS: dict[str, Callable[[Groups, float, tuple[float, float]], torch.optim.Optimizer]] = {
-    "adamw": _adamw,
+    "adamw": lambda groups, lr, betas: torch.optim.AdamW(groups, lr=lr, betas=betas, eps=1e-8, fused=True),
     "lion": Lion,
     "cautious_lion": CautiousLion,
     "lazy_lion": LazyLion,
-    "signum": _signum,
-    "tiger": _tiger,
+    "signum": lambda groups, lr, betas: Signum(groups, lr=lr, beta=_only(betas)),
+    "tiger": lambda groups, lr, betas: Tiger(groups, lr=lr, beta=_only(betas)),
 }
+ARMS = ("adamw", "lion")
+VARIANTS = (*ARMS, "cautious_lion", "signum", "tiger")
 
 
 def make_optimizer(arm: str, model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -1,0 +1,66 @@
+"""The language model of the headline claim (C6), and what is asked about its verdict."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from paperkit.runs import Run, Runner, execute
+from paperkit.stage import Tables
+from paperkit.tuning import tune
+from replications.lion.betas import LION_BETAS
+from replications.lion.studies.arms import ARMS
+from replications.lion.studies.language_model import (
+    LanguageModel,
+    measure_language_model,
+    measure_language_model_and_box,
+    measure_language_model_trial,
+    measure_language_model_updates,
+)
+from replications.lion.studies.search import Configuration, Count, Searches, Study, best_points, pairs
+
+
+class Headline(Study):
+    """The task, and what is asked about the verdict."""
+
+    task: LanguageModel
+    # Smaller budgets, at which the verdict is drawn again: the first trials of the same sequence.
+    budgets: list[Count] = Field(min_length=1)
+    num_budget_seeds: Count  # of each
+    num_transfer_seeds: Count  # of Lion at AdamW's transferred point (X1)
+    window: Count  # steps over which updates are summed for the measured ratio k
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if max(self.budgets) > self.num_trials:
+            message = f"budgets {self.budgets} must be at most num_trials {self.num_trials}"
+            raise ValueError(message)
+        return self
+
+
+def run_headline(study: Headline, search: Searches, seeds: Sequence[int], runner: Runner) -> Tables:
+    """Tune and report the language model; draw its verdict at smaller budgets; transfer AdamW's point to Lion."""
+    task = study.task.model_dump()
+    searches = search.of_arms("lm_quality", ARMS, {**task, "curve_points": 1}, study, "loss_nats")
+    tuned, trials = tune(runner, measure_language_model_trial, searches, search)
+    best = best_points(searches, tuned, task)
+    # The probe first, since the transferred point depends on it; the reports then are one grid.
+    probe = Run("lm_updates", "adamw", search.seeds[0], {**best["adamw"], "window": study.window})
+    (updates,) = runner(measure_language_model_updates, [probe])
+    ratio = float(np.median([row["value"] for row in updates if row["metric"] == "update_ratio"]))
+    grid = pairs("lm_quality", best, seeds)
+    transferred = {"lion": {**best["adamw"], **transfer(best["adamw"], ratio)}}
+    grid += pairs("lm_transfer", transferred, seeds[: study.num_transfer_seeds])
+    runs = [*updates, *execute(runner, measure_language_model_and_box, grid)]
+    for budget in study.budgets:
+        # Under one name, since several budgets may have selected one point: it is run once.
+        early = pairs("lm_budget", best_points(searches, tuned, task, budget), seeds[: study.num_budget_seeds])
+        rows = execute(runner, measure_language_model, early)
+        runs += [{**row, "experiment": f"lm_budget_{budget}"} for row in rows]
+    return Tables(runs, trials)
+
+
+def transfer(adamw: Mapping[str, Any], ratio: float) -> Configuration:
+    """Map AdamW's tuned pair to Lion: (η / k, k λ), which keeps η λ; k says how much further Lion's updates go."""
+    return {"lr": adamw["lr"] / ratio, "weight_decay": adamw["weight_decay"] * ratio, "betas": list(LION_BETAS)}

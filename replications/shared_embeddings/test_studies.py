@@ -1,4 +1,4 @@
-"""The tasks train and measure what they say; made-up text and few steps keep them cheap."""
+"""The studies train and measure what they say; made-up text and few steps keep them cheap."""
 
 import math
 
@@ -8,8 +8,15 @@ import torch
 
 from paperkit import speeches
 from paperkit.runs import Run, seeds_of
-from replications.shared_embeddings.embedding import HEADS, initial_sigma, predicted_initial_loss
-from replications.shared_embeddings.tasks import curves, identities, initial_loss, language_model, rare_rows
+from replications.shared_embeddings.embedding import initial_sigma, predicted_initial_loss
+from replications.shared_embeddings.studies import (
+    curves,
+    drawings,
+    first_loss,
+    initial_loss,
+    language_model,
+    rare_rows,
+)
 from tests.made_up_text import made_up_stream
 
 TEXT = {
@@ -191,7 +198,7 @@ def test_a_task_out_of_range_is_refused_by_name(changes, told):
 
 def test_an_untrained_gpt_starts_at_the_bigram_formula():
     found = {
-        each.metric: each.value for each in language_model.measure_first_loss(Run("first_loss", "all_heads", 0, FIRST))
+        each.metric: each.value for each in first_loss.measure_first_loss(Run("first_loss", "all_heads", 0, FIRST))
     }
     expected = predicted_initial_loss(300, 256, 1 / 16, "tied") - 16 * found["repeated_share"]
     assert found["repeated_share"] > 0.02
@@ -206,7 +213,7 @@ def test_the_simulated_losses_are_near_their_predictions():
     for arm, config in (("own", {}), ("constant", {"sigma": 0.05})):
         run = Run("initial_loss", arm, 0, {"n": 1000, "d": 64, "inputs": 512, **config})
         found = {each.metric: each.value for each in initial_loss.measure_initial_loss(run)}
-        names = HEADS if arm == "own" else initial_loss.CONSTANT_SIGMA
+        names = initial_loss.ARMS[arm]
         assert {f"{name}_loss_nats" for name in names} <= set(found)
         for name in names:
             assert found[f"{name}_loss_nats"] == pytest.approx(found[f"{name}_predicted_nats"], abs=0.25)
@@ -223,7 +230,7 @@ def test_entropy_of_the_frequencies():
 
 
 def test_tokens_come_as_often_as_their_class_says():
-    task = rare_rows.RareRows(**{**LION, "batch": 100_000})
+    task = rare_rows.Bigram(**{**LION, "batch": 100_000})
     drawn = rare_rows.draw_tokens(np.random.default_rng(0), task)
     share = np.bincount(drawn, minlength=16) / len(drawn)
     classes = rare_rows.token_classes(16)
@@ -233,7 +240,7 @@ def test_tokens_come_as_often_as_their_class_says():
 
 
 def test_an_unseen_token_is_neither_input_nor_target_and_half_of_the_targets_follow():
-    task, follows = rare_rows.RareRows(**{**LION, "batch": 20_000}), np.arange(16)[::-1]
+    task, follows = rare_rows.Bigram(**{**LION, "batch": 20_000}), np.arange(16)[::-1]
     inputs, targets = rare_rows.draw_pairs(np.random.default_rng(0), task, follows)
     assert max(inputs.max(), targets.max()) < rare_rows.token_classes(16)["unseen"].start
     # Where the fixed function leads to an unseen token, the token itself follows.
@@ -260,14 +267,13 @@ def test_an_untied_row_that_never_comes_only_decays_and_the_bound_is_kept():
 def test_scores_and_self_logits_are_those_of_the_map():
     for arm in ("tied", "half_swap", "signed_swap"):
         rows = [
-            [each.value for each in identities.measure_scores(Run("scores", arm, 0, {"row": row}))]
-            for row in range(identities.TOKENS)
+            [each.value for each in drawings.measure_scores(Run("scores", arm, 0, {"row": row}))]
+            for row in range(drawings.TOKENS)
         ]
         sign = -1 if arm == "signed_swap" else 1
         np.testing.assert_allclose(rows, sign * np.transpose(rows), atol=1e-12)
     means = {
-        arm: next(iter(identities.measure_self_logits(Run("self_logits", arm, 0, {})))).value
-        for arm in identities.MAPS
+        arm: next(iter(drawings.measure_self_logits(Run("self_logits", arm, 0, {})))).value for arm in drawings.MAPS
     }
     assert means["tied"] == pytest.approx(8, abs=0.1)
     assert means["shuffle_square"] == pytest.approx(1, abs=0.05)

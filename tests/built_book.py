@@ -62,8 +62,8 @@ def source_pages():
 def written_text(page):
     """Return what was written for a page: its source and the errata that a directive prints on it."""
     text = (BOOK / page).with_suffix(".md").read_text()
-    named = re.findall(r"^```\{errata\} ?(\w*)$", text, re.MULTILINE)
-    files = sorted(path for name in named for path in ROOT.glob(f"replications/{name or '*'}/errata.yaml"))
+    owner = page.name if page.parts[0] == "replications" else "*"
+    files = sorted(ROOT.glob(f"replications/{owner}/errata.yaml")) if "```{errata}" in text else []
     return "\n".join([text, *(path.read_text() for path in files)])
 
 

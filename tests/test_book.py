@@ -109,9 +109,9 @@ def test_the_examples_in_the_docstrings_are_true():
         ("```{claims} tiger\n```", r"tiger/verdicts\.json is missing"),
         ("```{claims} odd\n```", r"'proven'; allowed"),
         ("```{verdict-table}\n```", r"'proven'; allowed"),
-        ("```{result-figure} lion/no.svg\n:alt: A\n:name: b\n\nCaption.\n```", r"no\.svg is missing; `dvc repro`"),
-        ("```{result-figure} lion/a.svg\n:name: b\n\nCaption.\n```", r"lacks alt"),
-        ("```{result-figure} lion/a.svg\n:alt: A\n:name: b\n```", r"lacks .*caption"),
+        ("```{result-figure} lion/no.svg\n:alt: A\n\nCaption.\n```", r"no\.svg is missing; `dvc repro`"),
+        ("```{result-figure} lion/a.svg\n\nCaption.\n```", r"needs :alt: and a caption"),
+        ("```{result-figure} lion/a.svg\n:alt: A\n```", r"needs :alt: and a caption"),
     ],
 )
 def test_whatever_cannot_be_printed_stops_the_build_and_says_where(tiny, page, complaint):
@@ -234,7 +234,7 @@ def test_the_table_of_verdicts_finds_replications_on_disk(tiny):
 
 def test_a_figure_is_numbered_copied_and_described(tiny):
     tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
-    figure = "```{result-figure} lion/a.svg\n:alt: A line.\n:name: a-figure\n\nThe caption.\n```\n\n{numref}`a-figure`"
+    figure = "```{result-figure} lion/a.svg\n:alt: A line.\n\nThe caption.\n```\n\n{numref}`figure-lion-a`"
     html = tiny.build(figure)
     assert re.search(r'<img alt="A line\." class="result-figure dark-light" src="_images/a\.svg"', html)
     assert (tiny.output / "_images" / "a.svg").is_file()

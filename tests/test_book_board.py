@@ -6,6 +6,7 @@ import shutil
 import pytest
 from sphinx.errors import ExtensionError
 
+from paperkit.pages import page_sources
 from paperkit.pipeline import found_replications
 from tests.built_book import BOOK, ROOT
 from tests.tiny_book import CLAIMS, claim, identity, posts
@@ -226,8 +227,10 @@ def test_a_cell_runs_on_one_thread_with_the_pins_of_the_results_and_in_the_repos
     assert run_code(f"from os import environ as e, path; print({names})", ROOT) == "1 avx2 0 True"
 
 
-def test_every_page_of_a_replication_has_a_cell_to_run():
-    for page in sorted((BOOK / "replications").glob("*.md")):
-        cells = re.findall(r"^```\{run-cell\}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-        assert cells, f"{page.name} has no run-cell; show the algorithm on real data in a few lines"
-        assert any(f"from replications.{page.stem}." in cell for cell in cells), page.name
+@pytest.mark.parametrize("name", found_replications(ROOT))
+def test_every_replication_has_a_cell_to_run(name):
+    text = "\n".join(page.read_text() for page in page_sources(ROOT, name))
+    cells = re.findall(r"^```\{run-cell\}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert any(f"from replications.{name}." in cell for cell in cells), (
+        "show the algorithm on real data in a few lines"
+    )

@@ -18,7 +18,7 @@ from pylatexenc.latexwalker import LatexWalker
 from sphinx.errors import ExtensionError
 
 from tests.built_book import ROOT, PageReader, needs_browser
-from tests.tiny_book import CLAIMS, claim, effect, identity, provenance
+from tests.tiny_book import CLAIMS, FULL, claim, effect, identity, provenance
 
 from results_in_text import citations, downloads, latex_text, numbers_changed  # isort: skip - tiny_book makes it importable
 from results_in_text.checked_yaml import SCHEMAS, BookDataError, misfits  # isort: skip
@@ -187,7 +187,7 @@ def book(tiny):
     (root / "numbers_changed.yaml").write_text(record_text([]))
     tiny.write_result("lion/provenance", RECORD)
     tiny.write_verdicts([claim(tests=[FULL])])
-    tiny.write_page("replications/lion", "# Lion\n\n```{downloads} lion\n```\n\n" + CLAIMS)
+    tiny.write_page("replications/lion", "# Lion\n\n```{rerun}\n```\n\n" + CLAIMS)
     tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
     return tiny
 
@@ -210,8 +210,6 @@ def change(old=None, new=None, claim="lion/C6", date="2026-11-24", why="another 
     }
 
 
-# What a test of tests/tiny_book.py leaves out, the schema of verdicts.json requires.
-FULL = effect(bound=0, low90=0.12, high90=0.28, seeds=list(range(8)))
 CITE = "```{citations}\n```"
 
 
@@ -292,11 +290,6 @@ def test_a_claim_that_its_schema_refuses_stops_the_build(book):
     book.write_verdicts([claim(kind="guess", tests=[FULL])])
     with pytest.raises(ExtensionError, match=r"(?s)claims of lion do not fit.*kind: 'guess' is not one of"):
         book.build(CITE)
-
-
-def test_downloads_of_unknown_results_stop_the_build(book):
-    with pytest.raises(ExtensionError, match="directive downloads: no results 'tiger'"):
-        book.build("```{downloads} tiger\n```")
 
 
 # --- schemas -------------------------------------------------------------------------------------------------

@@ -164,8 +164,8 @@ TYPED = [
     "| gap |\n|---|\n| 0.873 |",
     "```{list-table}\n* - gap\n  - 0.873\n```",
     "```{note}\nIt is 0.873 nats.\n```",
-    "```{result-figure} lion/a.svg\n:alt: A line.\n:name: b\n\nIt is 0.873.\n```",
-    "```{result-figure} lion/a.svg\n:alt: A line at 0.873.\n:name: c\n\nIt is so.\n```",
+    "```{result-figure} lion/a.svg\n:alt: A line.\n\nIt is 0.873.\n```",
+    "```{result-figure} lion/b.svg\n:alt: A line at 0.873.\n\nIt is so.\n```",
     "## Better by 0.873",
     "It is so.[^1]\n\n[^1]: By 0.873.",
     "<div>It is 0.873 nats.</div>",
@@ -175,7 +175,8 @@ TYPED = [
 
 
 def test_a_number_typed_on_a_page_of_results_stops_the_build(tiny):
-    tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+    for file in ("a", "b"):
+        tiny.write_figure(f"lion/{file}.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
     for place, typed in enumerate(TYPED):
         tiny.write_page(f"replications/page{place}", f"# Lion\n\n{typed}\n")
     with pytest.raises(ExtensionError) as failure:

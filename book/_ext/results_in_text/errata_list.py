@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from pybtex.richtext import Text
@@ -18,15 +18,18 @@ from results_in_text.verdict_badges import verdict_badge
 
 
 class ErrataList(SphinxDirective):
-    """Directive `errata`: those of the page's replication; on any other page all of them."""
+    """Directive `errata`: those of the replication named, or of the page's; on any other page all of them."""
+
+    optional_arguments: ClassVar[int] = 1
 
     def run(self) -> list[nodes.Node]:
         """Make one block an erratum (without argument one section a source), and note its files as dependencies."""
         replications, results = Path(self.config.replications_root), Path(self.config.results_root)
         bibliography = self.env.get_domain("cite").bibdata.data.entries
         try:
-            own = replication_of(self.env.docname)
-            names = [name for name in names_with_errata(replications, results) if own in (None, name)]
+            own = self.arguments[0] if self.arguments else replication_of(self.env.docname)
+            known = names_with_errata(replications, results)
+            names = known if own is None else [own] * bool(self.arguments or own in known)
             errata = [one for name in names for one in read_errata(replications, results, name, set(bibliography))]
         except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive errata: {error}"

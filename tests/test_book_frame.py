@@ -1,0 +1,148 @@
+"""What the frame of a replication's pages says by itself, and that the pages of one replication can be built alone."""
+
+import re
+import shutil
+
+import pytest
+from sphinx.errors import ExtensionError
+
+from paperkit.pages import lone_page_problems
+from tests.built_book import BOOK, ROOT
+from tests.tiny_book import CLAIMS, FULL, claim, provenance
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+
+PAGE, BELOW = "replications/lion", "replications/lion/derivation"
+OWN_CLAIMS = CLAIMS.replace(" lion", "")
+
+
+@pytest.fixture
+def book(tiny):
+    claims = [claim("C1", family=None), claim("C6"), claim("C8", "contradicted")]
+    tiny.write_verdicts([judged | {"tests": [FULL]} for judged in claims])
+    (tiny.replications / "lion" / "params.yaml").write_text(
+        "smoke:\n  steps: 2\n\ncpu:\n  # Few.\n  steps: 9\n\ngpu: {}\n"
+    )
+    (tiny.source.parent / "CITATION.cff").write_text("title: A\nversion: 0.1.0\nauthors: [{name: Some}]\n")
+    (tiny.source.parent / "numbers_changed.yaml").write_text(
+        "schema: 1\ncomplete_since: aaaaaaaaaa\nnumbers_changed: []\n"
+    )
+    return tiny
+
+
+def text_of(html):
+    return " ".join(re.sub("<[^>]+>", " ", html).split())
+
+
+def built(book, page, name=PAGE):
+    book.write_page(name, f"# Lion\n\n{page}\n\n")
+    book.build("{ref}`list <cite-lion>`\n\n(cite-lion)=\n## Cite")
+    return (book.output / f"{name}.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        ("", ["It is … better ( C6 ) holds", "It is … better ( C8 ) contradicted"]),
+        (
+            "C8: Rows drift\n  to the *wall*",
+            ["Rows drift to the wall ( C8 ) contradicted", "It is … better ( C6 ) holds"],
+        ),
+    ],
+)
+def test_the_headline_shows_the_primary_claims_in_their_words_or_the_authors(book, given, rows):
+    html = built(book, f"```{{headline}}\n{given}\n```\n\n{OWN_CLAIMS}")
+    table = re.search(r"<table[^>]*headline.*?</table>", html, re.DOTALL)[0]
+    assert text_of(table).removeprefix("Primary claim Verdict ") == text_of(" ".join(rows)).replace("…", r"\(x^2\)")
+    assert 'href="#claim-lion-c6"' in table
+
+
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        ("```{headline}\nC1: It is so.\n```", r"for primary claims \(C6, C8\); not C1"),
+        ("```{headline}\nIt is so.\n```", "write lines such as `C6: sentence`"),
+        ("```{headline}\nC6: It is 0.5 nats better.\n```\n\n" + OWN_CLAIMS, r"lion\.md:\d+: typed number '0.5 nats'"),
+        ("```{params} emo\n```", r"emo.provenance\.json is missing"),
+        ("```{rerun} emo\n```", "directive rerun: no results 'emo'; `dvc repro` makes them"),
+    ],
+)
+def test_what_the_frame_cannot_say_stops_the_build(book, page, complaint):
+    with pytest.raises((ExtensionError, ValueError), match=complaint):
+        built(book, page)
+
+
+def test_a_page_of_no_replication_names_the_results_that_it_shows(book):
+    with pytest.raises(ExtensionError, match="directive claims: this is no replication's page, so name a folder"):
+        book.build(OWN_CLAIMS)
+
+
+def test_parameters_are_those_of_the_profile_that_was_run_and_follow_the_file(book):
+    path = book.replications / "lion" / "params.yaml"
+    assert "cpu: # Few. steps : 9" in text_of(built(book, "```{params}\n```")).replace("cpu :", "cpu:")
+    path.write_text(path.read_text().replace("9", "11"))
+    book.build()
+    assert "11" in text_of((book.output / f"{PAGE}.html").read_text())
+    path.write_text("smoke: {}\n")
+    with pytest.raises(ExtensionError, match=r"params\.yaml has no block cpu"):
+        book.build()
+
+
+def test_rerun_names_the_stages_and_what_they_ran_with_in_live_numbers(book):
+    book.write_result("lion/timing_provenance", provenance(stage="lion_timing", wall_s=7.2))
+    html = built(book, "```{rerun}\n```")
+    shown = text_of(html).replace(" .", ".").replace(" ,", ",")
+    for words in (
+        "dvc repro lion lion_timing runs this replication alone",
+        "of profile cpu, from the code at commit 2b27a3d69a; with 2 processes on a machine of class Intel x86_64",
+        "lion took 62 seconds and lion_timing took 7 seconds.",
+        "To cite a claim, take its entry from the list",
+    ):
+        assert words in shown
+    assert 'data-address="lion/timing_provenance:wall_s"' in html
+    assert 'href="../downloads/lion/claims.bib"' in html
+
+
+def test_a_replication_without_errata_says_so_and_the_rules_of_pages_bind_those_below(book):
+    assert "We found no error in the sources." in built(book, "```{errata}\n```")
+    with pytest.raises(ExtensionError, match=r"derivation\.md:3: typed number '0.5 nats'"):
+        built(book, "It is 0.5 nats.", BELOW)
+    with pytest.raises(ExtensionError, match=r"derivation\.md:3: 0\.199 is lion/verdicts:C1"):
+        built(book, "{constant}`0.199`", BELOW)
+
+
+# --- the pages of one replication alone -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reference", ["{ref}`it <cite-lion-c6>`", "{ref}`it <claim-emo-c6>`", "[it](emo.md)"])
+def test_alone_a_page_names_what_was_left_out_and_makes_files_of_its_own_results_only(book, reference):
+    book.write_page("replications/emo", "# Emo\n")
+    book.write_verdicts([claim()], name="emo")
+    book.write_page(PAGE, f"# Lion\n\nSee {reference}.\n\n```{{rerun}}\n```\n\n{OWN_CLAIMS}")
+    html = book.build(root=PAGE)
+    assert "See it." in text_of(html).replace(" .", ".")
+    assert {path.name for path in (book.output / "provenance").iterdir()} == {"lion.html"}
+    assert {path.name for path in (book.output / "downloads").iterdir()} == {"lion", "schemas"}
+
+
+@pytest.mark.parametrize("reference", ["{ref}`it <claim-lion-c9>`", "{ref}`it <nowhere>`", "[it](nowhere.md)"])
+def test_alone_a_page_that_refers_to_nothing_is_refused_all_the_same(book, reference):
+    book.write_page(PAGE, f"# Lion\n\nSee {reference}.\n")
+    with pytest.raises(Exception, match=r"claim-lion-c9|nowhere"):
+        book.build(root=PAGE)
+
+
+# --- the real pages ---------------------------------------------------------------------------------------------
+
+
+def test_one_replications_pages_are_built_alone_and_what_is_wrong_with_them_is_said(tmp_path):
+    for name in ("paperkit", "replications", "results", "figures", "requirements.lock", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("CITATION.cff", "numbers_changed.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(BOOK, tmp_path / "book", ignore=shutil.ignore_patterns("_build"))
+    assert lone_page_problems(tmp_path, "sector_points") == []
+    with (tmp_path / "book/replications/sector_points/derivation.md").open("a") as page:
+        page.write("\nBy 0.5 nats.\n")
+    (problem,) = lone_page_problems(tmp_path, "sector_points")
+    assert re.match(r"book/replications/sector_points/derivation\.md:\d+: typed number '0\.5 nats'", problem)

@@ -32,9 +32,10 @@ pull: setup  ## Fetch the data from the remote inside the repository
 	@echo "== Data: dvc pull (into data/)"
 	@$(DVC) pull
 
-# What the book is made of: the files but for those of tests, and when claims and results were committed.
-BOOK_INPUTS = { git log -1 --format=%H -- replications results; \
-  git ls-files -coz --exclude-standard -- . ':!tests' ':!benchmarks' ':!build_data' ':!.dvcstore' | sort -z \
+# What the book is made of: the files but for those of tests, and when claims and results were committed. Where git
+# cannot say, the hour stands for it, and the book is built.
+BOOK_INPUTS = { git log -1 --format=%H -- replications results 2>/dev/null || date +%s%N; \
+  git ls-files -coz --exclude-standard 2>/dev/null -- . ':!tests' ':!benchmarks' ':!build_data' ':!.dvcstore' | sort -z \
   | xargs -0 sha256sum 2>/dev/null || true; } | sha256sum
 
 repro: pull  ## Environment, data, pipeline, book; does only what is not done yet

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_repository import commit
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -54,7 +56,7 @@ def interpreter(path: Path, version: tuple[int, int, int]) -> Path:
 
 
 def test_help_lists_every_target(folder):
-    assert {"repro", "rerun", "pipeline", "check", "test", "book", "bench", "data"} <= targets(
+    assert {"repro", "one", "rerun", "new", "check", "pipeline", "test", "soak", "book", "bench", "data"} <= targets(
         (folder / "Makefile").read_text(encoding="utf-8")
     )
     assert undocumented(folder) == set()
@@ -102,3 +104,45 @@ def test_set_up_checks_the_python_before_it_makes_anything(folder):
     assert done.returncode != 0
     assert "needs Python 3.11" in done.stderr
     assert not (folder / ".venv").exists()
+
+
+@pytest.mark.parametrize("target", ["check", "one", "new"])
+def test_a_command_for_one_replication_asks_which(target, folder):
+    (folder / "bin").mkdir()
+    done = make(folder, "-o", "setup", "-o", "pull", target)
+    assert done.returncode != 0
+    assert f"make {target} NAME=" in done.stderr
+
+
+def book_is_built(folder: Path) -> bool:
+    """Say whether `make repro` builds the book, where its other commands do nothing."""
+    done = make(folder, "repro")
+    assert done.returncode == 0, done.stderr
+    return "Book: up to date" not in done.stdout
+
+
+@pytest.fixture
+def ready(folder: Path) -> Path:
+    """A folder whose environment is there, and does nothing."""
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name in ("python", "dvc", "jupyter-book"):
+        (folder / ".venv/bin" / name).write_text("#!/bin/sh\nmkdir -p book/_build\n", encoding="utf-8")
+        (folder / ".venv/bin" / name).chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", "tests/test_book.py", "results/runs.csv", ".venv/.ready"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / ".gitignore").write_text("/book/_build/\n/.venv/\n", encoding="utf-8")
+    return folder
+
+
+def test_the_book_is_built_again_only_where_an_input_of_it_has_changed(ready):
+    commit(ready)
+    assert [book_is_built(ready) for _ in range(2)] == [True, False]
+    for file, is_input in (("results/runs.csv", True), ("tests/test_book.py", False), ("page two.md", True)):
+        (ready / file).write_text("new", encoding="utf-8")
+        assert book_is_built(ready) == is_input, file
+        assert not book_is_built(ready), file
+
+
+def test_the_book_is_built_always_where_git_does_not_tell_what_has_changed(ready):
+    assert [book_is_built(ready) for _ in range(2)] == [True, True]

@@ -30,23 +30,23 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
     Raises:
         ConfigError: If the replication has no stage, or a stage fails; its command has said why.
     """
-    # DVC's hints are messages of other loggers, or of its command line.
-    logging.getLogger("dvc.stage.run").setLevel(logging.INFO)
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+    logging.getLogger("dvc.stage.run").setLevel(logging.INFO)  # which stage runs, and its command
     if again:
         os.environ[RERUN] = "1"
-    with Repo(str(root)) as repo:
-        stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and not stage.frozen]
-        names = [str(stage.name) for stage in stages]
-        of_name = [each for each in names if name is None or re.fullmatch(_OF.format(name), each)]
-        targets = [each for each in of_name if not (again and "@" in each)]
-        if not targets:
-            message = f"no stage is called {name}; is replications/{name} there, and `make pipeline` up to date?"
-            raise ConfigError(message)
-        try:
+    try:
+        with Repo(str(root)) as repo:
+            stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and not stage.frozen]
+            names = [str(stage.name) for stage in stages]
+            of_name = [each for each in names if name is None or re.fullmatch(_OF.format(name), each)]
+            targets = [each for each in of_name if not (again and "@" in each)]
+            if not targets:
+                message = f"no stage is called {name}; is replications/{name} there, and `make pipeline` up to date?"
+                raise ConfigError(message)
             repo.reproduce(targets=targets, single_item=again, force=again)  # pyright: ignore[reportCallIssue]
-        except DvcException as error:
-            if str(error.__cause__).endswith(f"exited with {INTERRUPTED}"):
-                return False
-            message = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-            raise ConfigError(message) from error
+    except DvcException as error:
+        if str(error.__cause__).endswith(f"exited with {INTERRUPTED}"):
+            return False
+        message = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise ConfigError(message) from error
     return True

@@ -29,6 +29,7 @@ class Check(NamedTuple):
 
 
 def descent():
+    'A step is $w - w_0$. Control: its sign turned.'
     errors = [abs((step(w, 2.0) - w) / 0.1 + 2.0) for w in (0.25, 1.0, 3.0)]
     return Check(max(errors), 4.0)
 
@@ -198,7 +199,7 @@ BARE = "$$\nx = y\n$$ (toy-bare)\n\n"
         (CHECK.replace("step_1", "step_9"), r"no identity of toy is called 'step_9_descent'; .*There are: step_1_des"),
         (CHECK.replace("toy:", "emu:"), r"check emu:step_1_descent: .*emu/verdicts\.json is missing"),
         (CHECK.replace("toy:", ""), r"'step_1_descent' is not an address"),
-        ("```{check} toy:step_1_descent\n```\n", r"say what is checked, and what the control gets wrong"),
+        ("```{check} toy:step_2_refuted\n:refuted:\n```\n", r"say what is checked, and .* here or in its docstring"),
         (
             "```{check} toy:step_2_refuted\nA.\n```\n",
             r"check toy:step_2_refuted fails: error 1, tolerance 0, control 2",
@@ -217,6 +218,18 @@ def test_an_equation_without_a_check_and_a_check_without_sense_stop_the_build(bo
 def test_a_reason_stands_in_the_place_of_a_check_and_is_printed(book):
     html = built(book, ":::{equation} toy-step\n:unchecked: the *definition* of the rule.\n\nx = y\n:::\n")
     assert "Not checked: the definition of the rule." in text_of(html)
+
+
+def test_a_check_without_words_has_those_of_its_function_and_follows_them(book):
+    page = EQUATION + "```{check} toy:step_1_descent\n```\n"
+    assert "A step is \\(w - w_0\\) . Control: its sign turned." in text_of(built(book, page))
+    change(book.code / "checks.py", "Control: its", "Control: the")
+    book.build()
+    assert "Control: the sign turned." in text_of((book.output / f"{PAGE}.html").read_text())
+    assert not ran_checks(book)
+    change(book.code / "checks.py", "A step is", "A step of 0.5 is")
+    with pytest.raises(ExtensionError, match=r"toy\.md:\d+: typed number '0\.5'"):
+        book.build()
 
 
 def test_a_statement_that_is_wrong_as_written_is_shown_as_refuted(book):

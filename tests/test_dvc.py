@@ -1,7 +1,9 @@
 """The DVC remote that lies in the repository: safe against damage, the same everywhere, silent to the network."""
 
 import hashlib
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from configparser import ConfigParser
 from pathlib import Path, PureWindowsPath
@@ -180,3 +182,53 @@ def test_a_pipeline_that_cannot_be_read_is_refused(text, toy):
     (toy / "dvc.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(DvcException):
         stage_names(toy)
+
+
+# --- `python -m paperkit repro`: DVC without its hints ---------------------------------------------------------------
+
+STAGES = """\
+stages:
+  toy: {cmd: echo 1 > toy.txt, outs: [toy.txt: {cache: false}]}
+  verdicts:
+    foreach: [toy]
+    do: {cmd: echo 2 > judged.txt, deps: ["${item}.txt"], outs: [judged.txt: {cache: false}]}
+  toys: {cmd: echo it is broken >&2; exit 3}
+  stopped: {cmd: exit 130}
+"""
+
+
+def repro(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run stages of a repository that is not this one."""
+    (root / "dvc.yaml").write_text(STAGES, encoding="utf-8")
+    command = [sys.executable, "-m", "paperkit", "repro", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_stages_of_one_replication_run_alone_again_only_what_trains_and_dvc_gives_no_hints(toy):
+    done = repro(toy, "toy")
+    assert done.returncode == 0
+    assert (done.stdout + done.stderr).splitlines() == [
+        "Running stage 'toy':",
+        "> echo 1 > toy.txt",
+        "Running stage 'verdicts@toy':",
+        "> echo 2 > judged.txt",
+    ]
+    again = repro(toy, "toy", "--again")
+    assert (again.stdout + again.stderr).splitlines() == ["Running stage 'toy':", "> echo 1 > toy.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("toys", 1, "failed to reproduce 'toys'"),
+        ("stopped", 130, "exit 130"),
+        ("lion", 1, "no stage is called lion"),
+    ],
+)
+def test_a_stage_that_fails_is_named_and_one_that_was_stopped_needs_no_word(name, status, message, toy):
+    done = repro(toy, name)
+    assert done.returncode == status
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("failed" in done.stderr) == (name == "toys")

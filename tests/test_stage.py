@@ -195,10 +195,19 @@ def test_a_refused_stage_is_a_process_that_fails_with_the_message_and_no_traceba
 # Failures on the way
 
 
-@pytest.mark.parametrize("error", [ArithmeticError("in a run"), KeyboardInterrupt()])
-def test_an_error_in_the_experiment_leaves_committed_results_and_kept_runs(folder, error) -> None:
-    with pytest.raises(type(error)):
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (ArithmeticError("in a run"), ArithmeticError, ""),
+        (KeyboardInterrupt(), SystemExit, "toy: stopped; finished runs are kept, and the same command goes on"),
+    ],
+)
+def test_an_error_in_the_experiment_leaves_committed_results_and_kept_runs(
+    folder, error, raised, said, capsys
+) -> None:
+    with pytest.raises(raised):
         stage(Experiment(error=error))
+    assert said in capsys.readouterr().err
     assert committed() == OLD
     assert Path(".paperkit/runs/toy/kept.json").exists()
 

@@ -41,18 +41,10 @@ def test_t4_is_the_ode_lemma_for_the_drift_when_eta_is_zero_and_has_the_full_wei
     prior, squared, score_slope, drift_slope
 ) -> None:
     for eta, w in ((0.0, squared / 2), (1.0, squared)):
-        bound = wasserstein_upper_bound(
-            T,
-            diffusion_squared=squared,
-            score_error=0.3,
-            score_slope=score_slope,
-            drift_slope=drift_slope,
-            eta=eta,
-            prior_distance=prior,
-        )
-        lemma = ode_lemma_bound(
-            T, drift_error=w * 0.3, reverse_slope=drift_slope + w * score_slope, prior_distance=prior
-        )
+        known = {"diffusion_squared": squared, "score_slope": score_slope, "drift_slope": drift_slope}
+        bound = wasserstein_upper_bound(T, **known, score_error=0.3, eta=eta, prior_distance=prior)
+        rate = drift_slope + w * score_slope
+        lemma = ode_lemma_bound(T, drift_error=w * 0.3, reverse_slope=rate, prior_distance=prior)
         assert float(bound.log_value) == pytest.approx(float(lemma.log_value), rel=1e-9, abs=1e-9)
 
 
@@ -85,11 +77,9 @@ def test_the_two_terms_add_up_and_a_sweep_equals_its_cases() -> None:
     np.testing.assert_allclose(sweep.score_term + sweep.offset, sweep.value, rtol=1e-12)
     assert sweep.value.shape == (4,)
     assert sweep.log_growth.shape == (4, 201)
-    for i in range(4):
-        case = wasserstein_upper_bound(
-            T, **{**GOOD, "score_slope": slopes[i]}, eta=float(etas[i]), prior_distance=float(priors[i])
-        )
-        assert float(case.value) == pytest.approx(float(sweep.value[i]), rel=1e-14)
+    for slope, eta, prior, value in zip(slopes, etas, priors, sweep.value, strict=True):
+        case = wasserstein_upper_bound(T, **{**GOOD, "score_slope": slope}, eta=eta, prior_distance=prior)
+        assert float(case.value) == pytest.approx(value, rel=1e-14)
 
 
 def test_without_error_and_with_the_right_prior_the_bound_is_zero() -> None:
@@ -150,7 +140,5 @@ def test_the_loss_is_half_the_weighted_integral() -> None:
 
 def test_the_weight_runs_over_cases_and_times() -> None:
     assert score_weight(np.ones(7), np.array([0.0, 1.0])).shape == (2, 7)
-    np.testing.assert_allclose(
-        growth_rate(diffusion_squared=2.0, score_slope=3.0, drift_slope=1.0, eta=np.array([0.0, 1.0]))[:, 0],
-        [4.0, 7.0],
-    )
+    rates = growth_rate(diffusion_squared=2.0, score_slope=3.0, drift_slope=1.0, eta=np.array([0.0, 1.0]))
+    assert rates[:, 0].tolist() == [4.0, 7.0]

@@ -141,7 +141,7 @@ def test_a_run_on_the_line_obeys_the_bound_and_breaks_the_control():
     assert set(values(found, 0)) == {"prior_w2", "floor_w2_ode", "floor_w2_sde"}
     for step in LINE["checkpoints"]:
         numbers = values(found, step)
-        for name in ("ode", "sde"):
+        for name in ETA_OF:
             assert numbers[f"excess_{name}"] == 0.0
             assert numbers[f"control_excess_{name}"] > 0.5
             assert math.log10(numbers[f"distance_w2_{name}"]) < numbers[f"log10_bound_w2_{name}"]
@@ -189,12 +189,8 @@ def test_the_estimated_slope_of_the_exact_score_is_that_between_the_clusters():
 
 def test_clouds_of_the_exact_score_are_near_and_those_of_a_wrong_one_are_not():
     settings = plane(num_points=200, sampler_steps=100)
-    near, far = (
-        network_in_plane.cloud_distances(
-            settings, score_training.network_score(ExactNoise(settings, shift), SCHEDULE), 0
-        )
-        for shift in (0.0, 1.0)
-    )
+    scores = (score_training.network_score(ExactNoise(settings, shift), SCHEDULE) for shift in (0.0, 1.0))
+    near, far = (network_in_plane.cloud_distances(settings, score, 0) for score in scores)
     for name in ("ode", "sde"):
         assert near[f"debiased_w2_{name}"] < 0.25 < 0.5 < far[f"debiased_w2_{name}"]
         assert near[f"debiased_w2_{name}"] < near[f"plain_w2_{name}"]
@@ -226,13 +222,10 @@ def test_a_diverged_run_reports_a_loss_that_is_no_number(run, lr):
     assert math.isnan(found[0].value)
 
 
-@pytest.mark.parametrize(
-    ("model", "content"), [(network_on_line.LearnedScore, LINE), (network_in_plane.PlaneScore, PLANE)]
-)
 @pytest.mark.parametrize("checkpoints", [[30, 10], [30, 30], [5]])
-def test_checkpoints_out_of_order_or_too_early_are_refused(model, content, checkpoints):
+def test_checkpoints_out_of_order_or_too_early_are_refused(checkpoints):
     with pytest.raises(ConfigError, match=r"checkpoints \[.*\] must increase, the last to at least 22"):
-        parse(model, {**content, "checkpoints": checkpoints}, source="params.yaml")
+        parse(network_on_line.LearnedScore, {**LINE, "checkpoints": checkpoints}, source="params.yaml")
 
 
 def test_levels_are_enough_for_the_prior():

@@ -35,9 +35,8 @@ VOCABULARY, INPUTS = 2048, 512
 
 
 def squared_norm() -> Check:
-    """E |w|^2 = d s^2 and Var |w|^2 = d (E w^4 - s^4): 2 d s^4 normal, 4 d s^4 / 5 uniform, 0 for signs."""
-    # Error: largest relative error of means and variances (of the signs' variance, in units of d s^4).
-    # Control: the normal variance for the uniform entries.
+    """Mean and variance of |w|², relative, for three laws. The control takes the normal one's for the uniform."""
+    # Var |w|^2 = d (E w^4 - s^4): 2 d s^4 for normal entries, 4 d s^4 / 5 for uniform ones, 0 for signs.
     d = WIDTH
     normal = drawn(0, DRAWS, d)
     uniform = torch.sqrt(torch.tensor(3.0)) * torch.erf(drawn(1, DRAWS, d) / math.sqrt(2))
@@ -54,17 +53,15 @@ def _relative_variance(sigma: float) -> float:
 
 
 def accuracy_of_norm_as_written() -> Check:
-    """As written: the smaller s, the better |w| = s sqrt(d), "since" Var |w|^2 = 2 d s^4 falls with s."""
-    # Read as a statement on the approximation, whose error counts in relation to |w|: then the relative variance of
-    # |w|^2 ought to fall a hundredfold from s = 1 to s = 0.1 at the least (as s^2).
-    # Control: as s^4.
+    """As written, read thus: the relative variance falls with σ². The control reads σ⁴, which is wrong as well."""
+    # From s = 1 to s = 0.1 it ought to fall a hundredfold: "since" Var |w|^2 = 2 d s^4 falls with s.
     ratio = _relative_variance(1.0) / _relative_variance(0.1)
     return Check(relative(ratio, 1e2), relative(ratio, 1e4))
 
 
 def accuracy_of_norm() -> Check:
-    """Var |w|^2 / (E |w|^2)^2 = 2 / d at every s: accuracy comes from the width alone."""
-    # Relative errors at s = 0.02, 1/sqrt(d) and 1. Control: half the width in the formula.
+    """As corrected, at three values of σ. The control halves the width."""
+    # Var |w|^2 / (E |w|^2)^2 = 2 / d at every s: accuracy comes from the width alone.
     values = [_relative_variance(sigma) for sigma in (0.02, WIDTH**-0.5, 1.0)]
     return Check(max(relative(x, 2 / WIDTH) for x in values), min(relative(x, 4 / WIDTH) for x in values))
 
@@ -75,8 +72,8 @@ def _scaled_inner_product_variance(d: int) -> float:
 
 
 def inner_product() -> Check:
-    """E w.v = 0 and Var w.v = d s^4 for independent w, v: by independence only d of the d^2 products survive."""
-    # Error: of the variance relative, of the mean in standard deviations over 10. Control: d^2 s^4, all products.
+    """The variance relatively, the mean in tenths of standard deviations. The control counts all d² products."""
+    # E w.v = 0 and Var w.v = d s^4: by independence only d of the d^2 products survive.
     d = WIDTH
     products = (drawn(3, DRAWS, d) * drawn(4, DRAWS, d)).sum(1)
     mean = abs(float(products.mean())) / math.sqrt(d) / 10
@@ -84,23 +81,22 @@ def inner_product() -> Check:
 
 
 def inner_product_as_written() -> Check:
-    """As written after equation 5: with s^2 = 1/d the variance is 1/d^3."""
-    # Relative error, d^2 - 1. Control: 1/d^2, wrong as well.
+    """As written, 1/d³. The control, 1/d², is wrong as well."""
+    # The sentence after equation 5.
     variance = _scaled_inner_product_variance(WIDTH)
     return Check(relative(variance, WIDTH**-3), relative(variance, WIDTH**-2))
 
 
 def inner_product_corrected() -> Check:
-    """With s^2 = 1/d the variance is d (1/d)^2 = 1/d."""
-    # Relative errors at d = 16 and 64. Control: 1/d^3.
+    """As corrected, simulated at two widths. The control is 1/d³."""
     variances = {d: _scaled_inner_product_variance(d) for d in (16, 64)}
     errors = [relative(x, 1 / d) for d, x in variances.items()]
     return Check(max(errors), min(relative(x, d**-3) for d, x in variances.items()))
 
 
 def uniform_reference() -> Check:
-    """Labels uniform and independent of the input: mean loss = log n + KL(uniform | p) >= log n, = for uniform p."""
-    # 50 distributions of 40 tokens, and log n for uniform p. Control: the divergence the other way, KL(p | uniform).
+    """Fifty random distributions, and the uniform one. The control turns the divergence round."""
+    # Labels that do not depend on the input: mean loss = log n + KL(uniform | p) >= log n, = for uniform p.
     n = 40
     log_p = torch.log_softmax(2 * drawn(5, 50, n), dim=1)
     losses = -log_p.mean(1) - math.log(n)
@@ -118,9 +114,8 @@ def _measured(head: str, d: int, sigma: float, seed: int = 0, n: int = VOCABULAR
 
 
 def tied_loss() -> Check:
-    """z_ii = sqrt(d) |w_i|, about d s, and z_ij ~ N(0, d s^2): loss = log(e^(d s) + (n - 1) e^(d s^2 / 2))."""
-    # Errors in nats over d = 16, 32, 128, 512 at s = 1/sqrt(d).
-    # Control: the source's formula without e^(d s^2 / 2), where the two differ (d = 16 and 32).
+    """Simulated at four widths. The control is the source's formula at the two smallest, where the two differ."""
+    # z_ii = sqrt(d) |w_i|, about d s, and z_ij ~ N(0, d s^2): loss = log(e^(d s) + (n - 1) e^(d s^2 / 2)).
     measured = {d: _measured("tied", d, d**-0.5) for d in (16, 32, 128, 512)}
     errors = [abs(x - predicted_initial_loss(VOCABULARY, d, d**-0.5, "tied")) for d, x in measured.items()]
     controls = [abs(measured[d] - source_initial_loss(VOCABULARY, d, d**-0.5)) for d in (16, 32)]
@@ -128,10 +123,8 @@ def tied_loss() -> Check:
 
 
 def crossover() -> Check:
-    """With s = 1/sqrt(d), loss > log n + d s^2 / 2 + log 2 from d* = (log n + 1/2)^2 on."""
-    # There e^(d s) is half the sum. Error: distance of the first simulated width above (in steps of 8) from d*, for
-    # n = 512 and 4096.
-    # Control: (log n)^2, which forgets that the others weigh e^(1/2) each.
+    """Located by simulation in steps of 8, for two vocabularies. The control, (log n)², forgets the half."""
+    # With s = 1/sqrt(d), loss > log n + d s^2 / 2 + log 2 from d* on: there e^(d s) is half the sum.
     errors, controls = [], []
     for n in (512, 4096):
         threshold = math.log(n) + 0.5 + math.log(2)
@@ -143,8 +136,8 @@ def crossover() -> Check:
 
 
 def small_sigma() -> Check:
-    """With s = (log n) / d, e^(d s) = n and loss = log(2 n - 1) up to d s^2 / 2 = (log n)^2 / (2 d), not log n."""
-    # Errors in nats at d = 512 and 1024, with the small term counted. Control: log n.
+    """Widths 512 and 1024, with the exponential term. The control is log n."""
+    # With s = (log n) / d, e^(d s) = n and loss = log(2 n - 1) up to d s^2 / 2 = (log n)^2 / (2 d), not log n.
     n, log_n = VOCABULARY, math.log(VOCABULARY)
     measured = {d: _measured("tied", d, log_n / d) for d in (512, 1024)}
     expected = {d: math.log(n + (n - 1) * math.exp(log_n**2 / (2 * d))) for d in measured}
@@ -153,8 +146,8 @@ def small_sigma() -> Check:
 
 
 def untied_loss() -> Check:
-    """Untied, every logit is N(0, d s^2): loss = log n + d s^2 / 2, log n + 1/2 at s^2 = 1/d."""
-    # Errors in nats over d = 64, 512 at s = 1/sqrt(d), and d = 512 at s = 0.06. Control: log n, the source's limit.
+    """Three pairs of d and σ. The control is log n, the source's limit."""
+    # Every logit is N(0, d s^2): loss = log n + d s^2 / 2, log n + 1/2 at s^2 = 1/d.
     cases = [(64, 0.125), (512, 512**-0.5), (512, 0.06)]
     measured = [_measured("untied", d, sigma) for d, sigma in cases]
     expected = [math.log(VOCABULARY) + d * sigma**2 / 2 for d, sigma in cases]
@@ -174,10 +167,9 @@ def _maps() -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def trace_rule() -> Check:
-    """w^T P w / s has mean s tr P and variance s^2 (|P|^2 + tr P^2) for normal w."""
-    # The mean is sum_ij P_ij E w_i w_j / s; the variance of a normal quadratic form is 2 s^4 |sym P|^2. Seven maps at
-    # d = 64, s = 1/8; errors of means in standard deviations, of variances relative (signed swap: absolute).
-    # Control: without tr P^2, the variance of an untied head.
+    """Seven maps; means in standard deviations, variances relatively. The control leaves tr P² out."""
+    # w^T P w / s has mean s tr P and variance s^2 (|P|^2 + tr P^2) for normal w.
+    # The variance of a normal quadratic form is 2 s^4 |sym P|^2; signed swap, which has none, absolutely.
     sigma = WIDTH**-0.5
     w = sigma * drawn(7, DRAWS, WIDTH)
     errors, controls = [], []
@@ -197,8 +189,8 @@ def trace_rule() -> Check:
 
 
 def fixed_points() -> Check:
-    """A shuffle in g groups leaves gcd(g - 1, d/g - 1) + 1 coordinates: sqrt(d) at g = sqrt(d)."""
-    # Counted for all divisors but 1 and d of d = 64, 96, 144, 256. Control: two, as for g = 2.
+    """All divisors of four widths, counted. The control says two for every number of groups."""
+    # gcd(g - 1, d/g - 1) + 1 coordinates stay, sqrt(d) at g = sqrt(d).
     errors, controls = [], []
     for d in (64, 96, 144, 256):
         order = torch.arange(d)
@@ -210,10 +202,8 @@ def fixed_points() -> Check:
 
 
 def positions() -> Check:
-    """Learned positions of the same s: RMS(x) = s sqrt(2), so z_ii is about d s / sqrt(2) and z_ij ~ N(0, d s^2)."""
-    # loss = log(e^(d s / sqrt 2) + (n - 1) e^(d s^2 / 2)), one position for each input; errors in nats at d = 128 and
-    # 512, s = 1/sqrt(d).
-    # Control: without positions.
+    """Widths 128 and 512, one position for each input. The control leaves the positions out."""
+    # RMS(x) = s sqrt(2), so z_ii is about d s / sqrt(2), and z_ij ~ N(0, d s^2) as before.
     errors, controls = [], []
     for d in (128, 512):
         sigma = d**-0.5

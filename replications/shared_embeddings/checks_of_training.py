@@ -27,12 +27,10 @@ def _largest(values: Tensor) -> float:
 
 
 def symmetry() -> Check:
-    """Z = W P^T W^T / s is symmetric for P = I and half swap, antisymmetric for signed swap."""
+    """Entries of Z ∓ Zᵀ, and eigenvalues of a wrong sign. The control, a random rotation, has neither symmetry."""
     # P^T = P gives Z^T = Z, P^T = -P gives Z^T = -Z. For P = I it is positive semi-definite of rank d; for half swap P
     # has d/2 eigenvalues 1 and d/2 of -1, and so (Sylvester) has Z: d/2 of each sign. Exact with the scalar s only:
-    # division by RMS(w_i) scales the rows. Error: largest entry of Z -+ Z^T, plus the number of eigenvalues of a wrong
-    # sign.
-    # Control: a random rotation has neither symmetry.
+    # division by RMS(w_i) scales the rows.
     table = drawn(0, N, D)
     plain, swapped, turned = (table @ table.T, half_swap(table) @ table.T, signed_swap(table) @ table.T)
     asymmetry = max(_largest(plain - plain.T), _largest(swapped - swapped.T), _largest(turned + turned.T))
@@ -50,8 +48,8 @@ def _swapped_scores(table: Tensor) -> Tensor:
 
 
 def split_tables_as_written() -> Check:
-    """As written: half swap is the untied bigram model of the two halves W = (A, B), z_ij = a_i . b_j / RMS(w_i)."""
-    # Control: b_i . a_j / RMS(w_i), the other order.
+    """As written: the untied model of the table's halves. The control takes the halves in the other order."""
+    # z_ij = a_i . b_j / RMS(w_i) with W = (A, B).
     table = drawn(2, N, D)
     first, second = (table[:, : D // 2], table[:, D // 2 :])
     scale = table.square().mean(1).sqrt()[:, None]
@@ -60,8 +58,8 @@ def split_tables_as_written() -> Check:
 
 
 def split_tables() -> Check:
-    """Half swap is that model symmetrised: z_ij = (a_i . b_j + b_i . a_j) / RMS(w_i)."""
-    # Control: one of the two products, twice.
+    """As corrected: that model symmetrised. The control counts one of the two products twice."""
+    # z_ij = (a_i . b_j + b_i . a_j) / RMS(w_i) with W = (A, B).
     table = drawn(2, N, D)
     first, second = (table[:, : D // 2], table[:, D // 2 :])
     scale = table.square().mean(1).sqrt()[:, None]
@@ -77,10 +75,9 @@ def _loss(inputs: Tensor, outputs: Tensor) -> Tensor:
 
 
 def gradient_parts() -> Check:
-    """The gradient of a shared table is the sum of its input side and its output side."""
+    """Input side plus output side, by automatic differentiation. The control takes one side alone."""
     # dL/dW = d/dU L(U, V) + d/dV L(U, V) at U = V = W. On the output side dL/dw_j = sum_i (p_ij - y_ij) h_i: with
     # P = I nearly all mass p_ii sits on the input token, and the row is pushed off its own direction.
-    # Control: one side alone.
     table = (0.5 * drawn(3, N, D)).requires_grad_()
     (shared,) = torch.autograd.grad(_loss(table, table), table)
     sides = (table.detach().clone().requires_grad_(), table.detach().clone().requires_grad_())
@@ -89,8 +86,7 @@ def gradient_parts() -> Check:
 
 
 def parameters() -> Check:
-    """Tying saves n d parameters, the projection costs d^2, a learnable scale 1."""
-    # Difference in parameters beside the embedding's n d. Control: the untied head counted as if it were tied.
+    """All heads, counted beside the embedding's n d. The control takes the untied head for a tied one."""
     counts = {}
     for name, head in HEADS.items():
         embedding = make_embedding(N, D, 1.0)
@@ -101,10 +97,8 @@ def parameters() -> Check:
 
 
 def constant_sign() -> Check:
-    """Under Lion with decay a coordinate whose direction keeps its sign goes to -sign / decay."""
-    # theta <- (1 - lr decay) theta - lr sign has that fixed point. lr = 0.01, decay = 0.1, 10 000 steps from 0 with a
-    # gradient of constant sign, with the package lion-pytorch; relative distance from 1 / decay.
-    # Control: a gradient of changing sign.
+    """The package lion-pytorch, ten thousand steps. The control lets the gradient change its sign."""
+    # theta <- (1 - lr decay) theta - lr sign has the fixed point -sign / decay.
     decay, steps = 0.1, 10_000
 
     def end(sign_of: Callable[[int], float]) -> float:
@@ -126,18 +120,15 @@ def _gradient_norm(sigma: float) -> float:
 
 
 def gradient_as_written() -> Check:
-    """As written: a smaller s makes smaller gradients, that underflow; here read as norm proportional to s."""
-    # Relative error of the ratio of norms between s = 1e-2 and 1e-4. Control: proportional to s^2.
+    """As written, read thus: the norm is proportional to σ. The control reads σ², which is wrong as well."""
     ratio = _gradient_norm(1e-2) / _gradient_norm(1e-4)
     return Check(abs(ratio / 1e2 - 1), abs(ratio / 1e4 - 1))
 
 
 def gradient_limit() -> Check:
-    """Behind a normalisation the gradient tends to a limit as s falls."""
+    """As corrected: the norm is the same at two small σ. The control leaves the normalisation out."""
     # h = P w / RMS(w) does not depend on s. Output side: sum (p - y) h, with p -> 1/n as logits shrink. Input side:
-    # dL/dh = sum (p - y) u is of order s, and dh/dw of order 1/s. Error: relative difference of the norms at s = 1e-2
-    # and 1e-4.
-    # Control: without the normalisation the gradient does shrink with s.
+    # dL/dh = sum (p - y) u is of order s, and dh/dw of order 1/s.
 
     def unnormalised(sigma: float) -> float:
         table = (sigma * drawn(4, N, D)).requires_grad_()
@@ -150,8 +141,7 @@ def gradient_limit() -> Check:
 
 
 def rotation() -> Check:
-    """Rotating the table, W -> W Q, and the map with it, P -> Q^T P Q, leaves the loss as it is."""
-    # Control: the table alone.
+    """A random table, map and rotation, W -> W Q and P -> Qᵀ P Q. The control rotates the table alone."""
     table = drawn(5, N, D)
     turn, other = (torch.linalg.qr(drawn(seed, D, D))[0] for seed in (6, 7))
 
@@ -163,11 +153,10 @@ def rotation() -> Check:
 
 
 def three_factors() -> Check:
-    """Small s under Adam is three changes to the tied model at s0: logits times r, input times r, table's step / r."""
+    """Fifty steps of Adam, in learning rates. The control leaves the table's learning rate as it is."""
     # Put W = r V, r = s / s0. Logits are h . r v_j and inputs r v_i; Adam (without decay, eps -> 0) moves W by lr
     # whatever the gradient's scale, that is V by lr / r. Here with an additive stream, so that the input's scale
-    # counts, for 50 steps. Error: difference of r V and W, in learning rates.
-    # Control: without the change of the step.
+    # counts.
     r, lr, steps = 0.6, 1e-3, 50
     stream, start = drawn(8, N, D), drawn(9, N, D)
 

@@ -90,11 +90,7 @@ def test_a_shuffle_is_a_permutation_undone_by_the_complementary_groups_with_the_
     moved = embedding.shuffle(order, small)
     assert torch.equal(moved.sort().values, order)
     assert torch.equal(embedding.shuffle(moved, large), order)
-    assert int((moved == order).sum()) == (d if 1 in (small, large) else embedding.shuffle_fixed_points(d, small))
-
-
-def test_fixed_points_of_a_trivial_shuffle_are_all():
-    assert embedding.shuffle_fixed_points(12, 1) == embedding.shuffle_fixed_points(12, 12) == 12
+    assert int((moved == order).sum()) == embedding.shuffle_fixed_points(d, small)
 
 
 @pytest.mark.parametrize("name", PERMUTING)
@@ -246,68 +242,42 @@ def test_no_prediction_overflows_and_the_tied_one_is_the_largest(n, half, sigma)
     assert embedding.source_initial_loss(n, d, sigma) >= d * sigma * (1 - 1e-12)
 
 
-def test_the_two_terms_are_equal_at_the_crossover_width():
-    for n in (512, 2048, 50257):
-        d = embedding.crossover_width(n)
-        assert math.sqrt(d) == pytest.approx(math.log(n) + 0.5, abs=1e-12)
-
-
-@pytest.mark.parametrize("name", ["tied", *PERMUTING])
-def test_the_trace_rule_is_met_by_simulation(name):
-    torch.manual_seed(0)
-    d, sigma = 16, 0.25
-    head = Bigram(name, d=d).head
-    matrix = head.transformed(torch.eye(d, dtype=torch.float64)).detach().T
-    mean, variance = embedding.self_logit_moments(
-        float(matrix.trace()), float(matrix.square().sum()), float((matrix @ matrix).trace()), sigma
-    )
-    w = sigma * torch.from_numpy(np.random.default_rng(0).standard_normal((400_000, d)))
-    values = (w * head.transformed(w)).sum(-1).detach() / sigma
-    assert float(values.mean()) == pytest.approx(mean, abs=0.01)
-    assert float(values.var()) == pytest.approx(variance, rel=0.02, abs=1e-12)
-
-
-def test_log_n_bounds_the_loss_from_below_where_labels_do_not_depend_on_the_input():
-    torch.manual_seed(0)
-    losses = -torch.log_softmax(3 * torch.randn(7, 40, dtype=torch.float64), dim=-1).mean(dim=-1)
-    assert (losses > math.log(40)).all()
-
-
-def test_a_rotation_of_table_and_map_together_changes_nothing():
-    torch.manual_seed(0)
-    model, tokens = Bigram("orthogonal"), torch.arange(12)
-    rotated = copy.deepcopy(model)
-    q = nn.init.orthogonal_(torch.empty(8, 8, dtype=torch.float64))
-    rotated.embedding.weight.data @= q
-    torch.testing.assert_close(rotated(tokens).shape, model(tokens).shape)
-    assert (rotated(tokens) - model(tokens)).abs().max() > 1e-3
-    rotated.head.projection.data = q.T @ model.head.projection.data @ q
-    torch.testing.assert_close(rotated(tokens), model(tokens), atol=1e-12, rtol=0)
-
-
 # --- Bad input -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["half_swap", "signed_swap"])
-def test_an_odd_width_has_no_halves(name):
-    with pytest.raises(ValueError, match="d is 7"):
-        Bigram(name, d=7)
-    with pytest.raises(ValueError, match="d is 7"):
-        getattr(embedding, name)(torch.zeros(2, 7))
-    with pytest.raises(ValueError, match="d is 7"):
-        embedding.predicted_initial_loss(10, 7, 1.0, name)
+REFUSED = [
+    *(("d is 7", call) for name in ("half_swap", "signed_swap") for call in (
+        lambda name=name: Bigram(name, d=7),
+        lambda name=name: getattr(embedding, name)(torch.zeros(2, 7)),
+        lambda name=name: embedding.predicted_initial_loss(10, 7, 1.0, name),
+    )),
+    *((rf"g is {groups} and d is 8", call) for groups in (0, -2, 3, 16) for call in (
+        lambda groups=groups: embedding.ShuffleHead(embedding.make_embedding(10, 8, 1.0), groups),
+        lambda groups=groups: embedding.shuffle(torch.zeros(2, 8), groups),
+        lambda groups=groups: embedding.shuffle_fixed_points(8, groups),
+    )),
+    *((told, call) for told, n, d in (("n is 1", 1, 8), ("n is 0", 0, 8), ("d is 0", 10, 0)) for call in (
+        lambda n=n, d=d: embedding.make_embedding(n, d, 1.0),
+        lambda n=n, d=d: embedding.initial_sigma(n, d, "small_sigma"),
+        lambda n=n, d=d: embedding.predicted_initial_loss(n, d, 1.0, "tied"),
+        lambda n=n, d=d: embedding.source_initial_loss(n, d, 1.0),
+    )),
+    ("n is 1", lambda: embedding.crossover_width(1)),
+    *(("sigma is", call) for sigma in (0.0, -1.0, math.nan, math.inf) for call in (
+        lambda sigma=sigma: embedding.make_embedding(10, 8, sigma),
+        lambda sigma=sigma: embedding.predicted_initial_loss(10, 8, sigma, "tied"),
+        lambda sigma=sigma: embedding.source_initial_loss(10, 8, sigma),
+        lambda sigma=sigma: embedding.self_logit_moments(1.0, 1.0, 1.0, sigma),
+    )),
+    (r"'twisted'; known: tied, .*half_swap", lambda: embedding.predicted_initial_loss(10, 8, 1.0, "twisted")),
+    (r"'twisted'; known: tied, .*half_swap", lambda: embedding.initial_sigma(10, 8, "twisted")),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("groups", [0, -2, 3, 16])
-def test_groups_must_divide_the_width(groups):
-    table = embedding.make_embedding(10, 8, 1.0)
-    for refused in (
-        lambda: embedding.ShuffleHead(table, groups),
-        lambda: embedding.shuffle(torch.zeros(2, 8), groups),
-        lambda: embedding.shuffle_fixed_points(8, groups),
-    ):
-        with pytest.raises(ValueError, match=rf"g is {groups} and d is 8"):
-            refused()
+@pytest.mark.parametrize(("told", "call"), REFUSED)
+def test_what_is_out_of_range_is_refused_by_name(told, call):
+    with pytest.raises(ValueError, match=told):
+        call()
 
 
 def test_a_square_shuffle_warns_with_its_fixed_points_and_others_do_not():
@@ -317,42 +287,6 @@ def test_a_square_shuffle_warns_with_its_fixed_points_and_others_do_not():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         embedding.ShuffleHead(table, 4)
-
-
-@pytest.mark.parametrize(("n", "d", "told"), [(1, 8, "n is 1"), (0, 8, "n is 0"), (10, 0, "d is 0")])
-def test_sizes_out_of_range_are_refused(n, d, told):
-    for refused in (
-        lambda: embedding.make_embedding(n, d, 1.0),
-        lambda: embedding.initial_sigma(n, d, "small_sigma"),
-        lambda: embedding.predicted_initial_loss(n, d, 1.0, "tied"),
-        lambda: embedding.source_initial_loss(n, d, 1.0),
-    ):
-        with pytest.raises(ValueError, match=told):
-            refused()
-    if n < 2:
-        with pytest.raises(ValueError, match=told):
-            embedding.crossover_width(n)
-
-
-@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
-def test_a_spread_must_be_finite_and_positive(sigma):
-    for refused in (
-        lambda: embedding.make_embedding(10, 8, sigma),
-        lambda: embedding.predicted_initial_loss(10, 8, sigma, "tied"),
-        lambda: embedding.source_initial_loss(10, 8, sigma),
-        lambda: embedding.self_logit_moments(1.0, 1.0, 1.0, sigma),
-    ):
-        with pytest.raises(ValueError, match="sigma is"):
-            refused()
-
-
-def test_an_unknown_head_is_refused_with_the_known_ones():
-    for refused in (
-        lambda: embedding.predicted_initial_loss(10, 8, 1.0, "twisted"),
-        lambda: embedding.initial_sigma(10, 8, "twisted"),
-    ):
-        with pytest.raises(ValueError, match=r"'twisted'; known: tied, .*half_swap"):
-            refused()
 
 
 @pytest.mark.parametrize(

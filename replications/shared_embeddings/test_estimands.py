@@ -108,59 +108,61 @@ def tied(n, d, sigma, measured, refined, source):
     return cell(n, d, sigma, tied_loss=measured, tied_predicted=refined, source_formula=source)
 
 
-def test_the_source_s_formula_is_judged_where_the_self_logit_rules():
-    runs = table(
-        *tied(1000, 256, None, 16.3, 16.0, 16.0),
-        *tied(1000, 16, None, 9.0, 7.5, 7.0),
-        *tied(1000, 64, 0.02, 9.9, 6.9, 6.9),
-    )
+LOG_N = math.log(1000)
+CURED = {f"{name}_loss": LOG_N + 0.5 for name in estimands.REMEDIES}
+INITIAL_LOSSES = {
     # Only sqrt(256) = 16 is above log n + 1 = 7.9.
-    assert values(estimands.post_formula_error(runs)) == {0: 0.3}
-
-
-def test_the_refined_formula_is_judged_where_the_sum_averages_itself_out():
-    runs = table(*tied(1000, 256, None, 16.3, 16.1, 16.0), *tied(1000, 512, 0.1, 60.0, 51.0, 51.2))
+    "the source's formula where the self-logit rules": (
+        [
+            *tied(1000, 256, None, 16.3, 16.0, 16.0),
+            *tied(1000, 16, None, 9.0, 7.5, 7.0),
+            *tied(1000, 64, 0.02, 9.9, 6.9, 6.9),
+        ],
+        {"post_formula_error": 0.3},
+    ),
     # d s^2 is 1 and 5.12.
-    assert values(estimands.refined_formula_error(runs)) == {0: 0.2}
+    "the refined formula where the sum averages itself out": (
+        [*tied(1000, 256, None, 16.3, 16.1, 16.0), *tied(1000, 512, 0.1, 60.0, 51.0, 51.2)],
+        {"refined_formula_error": 0.2},
+    ),
+    "the nearer formula where the two differ": (
+        [
+            *tied(1000, 16, None, 7.5, 7.5, 7.0),
+            *tied(1000, 32, None, 7.1, 7.6, 7.1),
+            *tied(1000, 256, None, 16.0, 16.2, 16.2),
+        ],
+        {"refined_is_nearer": 0.5},
+    ),
+    "small sigma against log n and log 2n": (
+        [*cell(1000, 64, None, small_sigma_loss=LOG_N + 1.1), *cell(1000, 512, None, small_sigma_loss=LOG_N + 0.7)],
+        {
+            "small_sigma_least": 0.7,
+            "small_sigma_largest": 1.1,
+            "small_sigma_distance": LOG_N + 0.7 - math.log(1999),
+        },
+    ),
+    "the worst cure in the worst cell": (
+        [
+            *cell(1000, 64, None, **CURED, tied_loss=99.0),
+            *cell(1000, 128, None, **{**CURED, "shuffle_loss": LOG_N + 0.7}),
+        ],
+        {"remedies_excess": 0.2},
+    ),
+    "the untied start wide against log n, calm against its formula": (
+        [
+            *cell(1000, 64, None, untied_loss=LOG_N + 9.0, untied_predicted=LOG_N + 8.9),
+            *cell(1000, 512, 0.1, untied_loss=LOG_N + 2.0, untied_predicted=LOG_N + 2.56),
+        ],
+        {"untied_above_log_n": 2.0, "untied_formula_error": 0.1},
+    ),
+}
 
 
-def test_the_nearer_formula_counts_where_the_two_differ():
-    runs = table(
-        *tied(1000, 16, None, 7.5, 7.5, 7.0),
-        *tied(1000, 32, None, 7.1, 7.6, 7.1),
-        *tied(1000, 256, None, 16.0, 16.2, 16.2),
-    )
-    assert values(estimands.refined_is_nearer(runs)) == {0: 0.5}
-
-
-def test_small_sigma_is_held_against_log_n_and_log_2n():
-    log_n = math.log(1000)
-    runs = table(
-        *cell(1000, 64, None, small_sigma_loss=log_n + 1.1), *cell(1000, 512, None, small_sigma_loss=log_n + 0.7)
-    )
-    assert values(estimands.small_sigma_least(runs)) == {0: 0.7}
-    assert values(estimands.small_sigma_largest(runs)) == {0: 1.1}
-    assert values(estimands.small_sigma_distance(runs))[0] == pytest.approx(log_n + 0.7 - math.log(1999))
-
-
-def test_the_worst_cure_in_the_worst_cell_counts():
-    log_n = math.log(1000)
-    losses = {f"{name}_loss": log_n + 0.5 for name in estimands.REMEDIES}
-    runs = table(
-        *cell(1000, 64, None, **losses, tied_loss=99.0),
-        *cell(1000, 128, None, **{**losses, "shuffle_loss": log_n + 0.7}),
-    )
-    assert values(estimands.remedies_excess(runs)) == {0: 0.2}
-
-
-def test_the_untied_start_is_judged_wide_against_log_n_and_calm_against_its_formula():
-    log_n = math.log(1000)
-    runs = table(
-        *cell(1000, 64, None, untied_loss=log_n + 9.0, untied_predicted=log_n + 8.9),
-        *cell(1000, 512, 0.1, untied_loss=log_n + 2.0, untied_predicted=log_n + 2.56),
-    )
-    assert values(estimands.untied_above_log_n(runs)) == {0: 2.0}
-    assert values(estimands.untied_formula_error(runs)) == {0: 0.1}
+@pytest.mark.parametrize("judged", INITIAL_LOSSES)
+def test_the_initial_loss_is_judged_in_the_cells_that_the_claim_speaks_of(judged):
+    cells, expected = INITIAL_LOSSES[judged]
+    found = {name: values(getattr(estimands, name)(table(*cells)))[0] for name in expected}
+    assert found == pytest.approx(expected)
 
 
 # --- First losses of transformers ----------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def kernel_time_ratio(timings: pd.DataFrame) -> pd.Series:
 
 def whole_step_time_ratio(timings: pd.DataFrame) -> pd.Series:
     """Time of a whole training step with the compiled Lion over that with the fused AdamW, by round (X11)."""
-    steps = _clock_readings(timings, "training_step", "training_step_s")
+    steps = clock_readings(timings, "training_step", "training_step_s")
     steps = steps.reindex(columns=["adamw_fused", "lion_fused"])
     return steps["lion_fused"] / steps["adamw_fused"]
 
@@ -142,20 +142,20 @@ def whole_step_time_ratio(timings: pd.DataFrame) -> pd.Series:
 def kernel_share_of_bandwidth(timings: pd.DataFrame) -> pd.Series:
     """Share of the memory bandwidth that the compiled Lion's step uses at its least traffic, by round (X13)."""
     # The bandwidth is that of the fastest sweep in the same round: a slower one would only flatter the kernel.
-    bandwidth = _clock_readings(timings, "bandwidth", "bytes_per_s").max(axis=1)
-    bytes_moved = _clock_readings(timings, "step_time", "minimal_bytes").reindex(columns=["lion_fused"])
-    seconds = _clock_readings(timings, "step_time", "step_s").reindex(columns=["lion_fused"])
+    bandwidth = clock_readings(timings, "bandwidth", "bytes_per_s").max(axis=1)
+    bytes_moved = clock_readings(timings, "step_time", "minimal_bytes").reindex(columns=["lion_fused"])
+    seconds = clock_readings(timings, "step_time", "step_s").reindex(columns=["lion_fused"])
     return (bytes_moved / seconds)["lion_fused"] / bandwidth
 
 
-def _clock_readings(timings: pd.DataFrame, experiment: str, metric: str) -> pd.DataFrame:
+def clock_readings(timings: pd.DataFrame, experiment: str, metric: str) -> pd.DataFrame:
     """Arrange one metric: index round, one column an arm."""
     rows = timings[(timings["experiment"] == experiment) & (timings["metric"] == metric)]
     return rows.pivot(index="seed", columns="arm", values="value").astype(float)
 
 
 def _time_ratio(timings: pd.DataFrame, lions: tuple[str, ...]) -> pd.Series:
-    steps = _clock_readings(timings, "step_time", "step_s")
+    steps = clock_readings(timings, "step_time", "step_s")
     adamws = [arm for arm in steps.columns if arm.startswith("adamw_")]
     return steps.reindex(columns=list(lions)).min(axis=1) / steps[adamws].min(axis=1)
 

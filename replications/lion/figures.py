@@ -13,6 +13,7 @@ from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing
 from replications.lion.betas import LION_BETAS
+from replications.lion.estimands import clock_readings
 from replications.lion.noise import gaussian_drift_ratio
 
 RESULTS, FIGURES = Path("results/lion"), Path("figures/lion")
@@ -391,7 +392,7 @@ def draw_flatness(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
     """Draw the time of one step of every implementation: one point a round."""
-    table = _by_round(timings, "step_time", "step_s") * 1e3
+    table = clock_readings(timings, "step_time", "step_s") * 1e3
     order = table.median().sort_values().index
     question = "Which implementation takes the least time for a step?"
     shown = f"one point a round, n = {len(table)}; marks: medians"
@@ -405,9 +406,9 @@ def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
 def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
     """Draw the bandwidth each implementation achieves at its least traffic, beside that of plain memory sweeps."""
     # The line is the roof: the median over rounds of the fastest sweep, its band their range.
-    moved = _by_round(timings, "step_time", "minimal_bytes")
-    achieved = moved / _by_round(timings, "step_time", "step_s") / 1e9
-    sweeps = _by_round(timings, "bandwidth", "bytes_per_s") / 1e9
+    moved = clock_readings(timings, "step_time", "minimal_bytes")
+    achieved = moved / clock_readings(timings, "step_time", "step_s") / 1e9
+    sweeps = clock_readings(timings, "bandwidth", "bytes_per_s") / 1e9
     roof = sweeps.max(axis=1)
     order = [*achieved.median().sort_values().index, *sweeps.median().sort_values().index]
     question = "How near does a step come to the memory's bandwidth?"
@@ -422,12 +423,6 @@ def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
         axes.set_yticks(range(len(order)), [_row_name(arm, arm in sweeps) for arm in order])
         axes.set(xlabel="least bytes moved / time (GB/s), one thread", ylabel="implementation", xlim=(0, None))
         axes.legend(loc="lower right")
-
-
-def _by_round(timings: pd.DataFrame, experiment: str, metric: str) -> pd.DataFrame:
-    """Arrange one metric: index round, one column an arm."""
-    rows = timings[(timings["experiment"] == experiment) & (timings["metric"] == metric)]
-    return rows.pivot(index="seed", columns="arm", values="value")
 
 
 def _draw_row(axes: Axes, values: pd.Series, middle: float, position: int, colour: str) -> None:

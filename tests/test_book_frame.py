@@ -91,7 +91,7 @@ def test_parameters_are_those_of_the_profile_that_was_run_and_follow_the_file(bo
 def test_rerun_names_the_stages_and_what_they_ran_with_in_live_numbers(book):
     book.write_result("lion/timing_provenance", provenance(stage="lion_timing", wall_s=7.2))
     html = built(book, "```{rerun}\n```")
-    shown = text_of(html).replace(" ;", ";")
+    shown = text_of(html).replace(" ,", ",").replace(" ;", ";")
     for words in (
         "dvc repro lion lion_timing runs this replication alone",
         "of profile cpu, from the code at commit 2b27a3d69a; with 2 processes on a machine of class Intel x86_64",

@@ -109,7 +109,7 @@ class Rerun(OfReplication):
         sentences = (
             f"`dvc repro {stages}` runs this replication alone, `make repro` everything. The results on this page are "
             f"of profile {profile}, from the code at commit {commit}; with {workers} processes on a machine of class "
-            f"{machine} {' and '.join(took)}.",
+            f"{machine}, {' and '.join(took)}.",
             f"To cite a claim, take its entry from {{ref}}`the list <{cite}>`: BibTeX, LaTeX macros with its numbers, "
             "and the values it had before.",
         )

@@ -14,20 +14,18 @@ from paperkit.config import ConfigError, parse, read_profile
 from paperkit.results import canonical_json, read_runs, read_trials, write_json, write_runs, write_trials
 from paperkit.tuning import at_edge
 from replications.shared_embeddings import experiment, figures
+from replications.shared_embeddings.embedding import HEADS
 from replications.shared_embeddings.studies import curves, passes, widths
 from tests.made_up_runs import changed, made_up_row
 
 FOLDER = Path(__file__).parent
-PARAMS, CLAIMS_FILE = FOLDER / "params.yaml", FOLDER / "claims.yaml"
-CLAIMS = read_claims(CLAIMS_FILE)
+PARAMS, CLAIMS = FOLDER / "params.yaml", read_claims(FOLDER / "claims.yaml")
 BEST_RATE = {"tied": 2e-3, "half_swap": 6e-3, "untied": 4e-3}
 
 
 def wiggle(run):
-    return (
-        zlib.crc32(canonical_json([run.experiment.removesuffix("_search"), run.arm, run.seed, run.config]).encode())
-        / 2**32
-    )
+    text = canonical_json([run.experiment.removesuffix("_search"), run.arm, run.seed, run.config])
+    return zlib.crc32(text.encode()) / 2**32
 
 
 def made_up_loss(run):
@@ -55,8 +53,7 @@ class MadeUpRunner:
         if run.experiment in ("widths", "curves", "passes", "factorial") or run.experiment.endswith("_search"):
             return self._curve(run)
         if run.experiment == "initial_loss":
-            names = (*figures.SOURCE_ARMS, "signed_swap", "scaled", "learnable_scale")
-            losses = [(f"{name}_{kind}_nats", 8 + wiggle(run)) for name in names for kind in ("loss", "predicted")]
+            losses = [(f"{name}_{kind}_nats", 8 + wiggle(run)) for name in HEADS for kind in ("loss", "predicted")]
             return [("none", 0, name, value) for name, value in [*losses, ("source_formula_nats", 9.0)]]
         if run.experiment == "first_loss":
             names = ("tied_loss_nats", "untied_loss_nats", "half_swap_loss_nats", "repeated_share")

@@ -6,6 +6,9 @@ with the number of tensors, and nothing of their size is allocated. Contraction 
 kernel rounds as plain torch does and gives the same bits (where a result is NaN, a NaN of possibly other bits).
 """
 
+# Triton compiles these; its stubs do not know what its constants are.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+
 # pyright: reportPrivateImportUsage=false
 # (`torch._foreach_*` are public in all but their type stubs.)
 

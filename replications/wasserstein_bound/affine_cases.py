@@ -1,5 +1,8 @@
 """Gaussian data with affine scores that are wrong: the cases in which distance, divergence and bounds are exact."""
 
+# How many parts a starred tuple has, and what ArrayLike becomes in a product, is not known.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -21,6 +21,9 @@ before it, written (...), are cases that broadcast. Distances carry the unit of 
 refused by ValueError (`arguments`).
 """
 
+# How many parts broadcast_arrays has is not known.
+# pyright: reportCallIssue=false
+
 import math
 import warnings
 from dataclasses import dataclass

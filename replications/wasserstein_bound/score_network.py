@@ -69,7 +69,7 @@ class SpectralScoreNetwork(ScoreNetwork):
     def __init__(self, *, dimension: int, width: int, depth: int) -> None:
         """Draw the weights; raise ValueError for a size below 1."""
         super().__init__(dimension=dimension, width=width, depth=depth)
-        for layer in self.layers[:-1]:
+        for layer in self.layers[:-1]:  # pyright: ignore[reportGeneralTypeIssues]
             if isinstance(layer, nn.Linear):
                 parametrizations.spectral_norm(layer)
 

@@ -53,7 +53,7 @@ class ScoreUNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict the noise ε_θ, shape (B, S²), from flat images and, last, ℓ; shape (B, S² + 1)."""
-        angles = inputs[:, -1:] * self.frequencies
+        angles = inputs[:, -1:] * self.frequencies  # pyright: ignore[reportOperatorIssue]
         time = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))
         full = self.down[0](self.first(inputs[:, :-1].unflatten(1, (1, self.side, self.side))), time)
         half = self.down[1](functional.avg_pool2d(full, 2), time)

@@ -1,4 +1,4 @@
-"""Every check of every derivation: it holds or fails as its committed run did, and its control fails."""
+"""Every check of every derivation errs as its committed run did, and its control fails."""
 
 import importlib
 from functools import cache
@@ -39,12 +39,13 @@ def test_every_check_decides_a_claim_and_every_claim_s_check_is_there():
 
 
 @pytest.mark.parametrize(("name", "check"), TOLERANCES, ids=[f"{name}: {check}" for name, check in TOLERANCES])
-def test_a_check_is_on_the_same_side_of_its_tolerance_as_committed_and_its_control_is_beyond(name, check):
+def test_a_check_errs_as_committed_and_its_control_is_beyond_its_tolerance(name, check):
     tolerance, found = TOLERANCES[name, check], MODULES[name].CHECKS[check]()
     committed = identity_errors(committed_runs(name), check)["max_error"].item()
     assert found.max_error >= 0
     assert (found.max_error <= tolerance) == (committed <= tolerance)
-    assert found.control_error > tolerance
+    assert found.max_error == pytest.approx(committed, rel=0.01, abs=1e-6)  # what is drawn is drawn from fixed seeds
+    assert found.control_error > max(tolerance, 0.01)  # by far more than rounding
 
 
 def test_a_run_of_a_check_measures_its_error_and_that_of_its_control(monkeypatch, tmp_path):

@@ -455,6 +455,16 @@ def _cause(stderr: str) -> str:
     return f"{stderr.strip().splitlines()[-1]}{place}"
 
 
+def style_problems(root: Path, name: str) -> list[str]:
+    """Run linter, formatter and type checker over a replication's folder."""
+    folder, found = f"replications/{name}", []
+    for module, *options in (("ruff", "check", "-q", "--output-format=concise"), ("ruff", "format", "--check", "-q")):
+        done = _python(root, module, *options, folder)
+        found += [line for line in (done.stdout + done.stderr).splitlines() if line]
+    done = _python(root, "basedpyright", folder)
+    return found + [line.strip().replace(f"{root}/", "") for line in done.stdout.splitlines() if " - error: " in line]
+
+
 def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     """Say everything that a replication lacks, whole and at once.
 
@@ -474,8 +484,9 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     with ProcessPoolExecutor(max_workers=1) as pool:
         slow_rules = SLOW_RULES if has_results else SLOW_RULES_OF_A_DRAFT
         slow = {what: pool.submit(_measured, rule, root, name) for what, rule in slow_rules.items()}
+        number = _tell(say, "style and types", problems(style_problems, root, name))
         rules = RULES | (RULES_OF_RESULTS if has_results else {})
-        number = sum(_tell(say, what, problems(rule, root, name)) for what, rule in rules.items())
+        number += sum(_tell(say, what, problems(rule, root, name)) for what, rule in rules.items())
         before = _cpu_s_of_children()
         suite = _run_suite(root, name)
         cpu_s = {"tests": _cpu_s_of_children() - before}
@@ -485,7 +496,10 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
             number += _tell(say, what, found)
     number += _tell(say, "processor time", _cost_problems(root, name, cpu_s, suite.stdout), _listed(cpu_s))
     if not has_results:
-        say("results: none yet; commit claims.yaml, then run `make repro` and commit results, figures and dvc.lock")
+        say(
+            f"results: none yet; commit claims.yaml, then run `make one NAME={name}` and commit results, figures and "
+            "dvc.lock"
+        )
     elif no_history(root):
         say(f"history: not checked: {no_history(root)}")
     say(f"{name}: {number} things are missing." if number else f"{name}: nothing is missing.")
@@ -521,8 +535,8 @@ def _cost_problems(root: Path, name: str, cpu_s: Mapping[str, float], report: st
     slowest = re.findall(r"^([\d.]+s) (?:call|setup) +(.+)", report, flags=re.MULTILINE)
     tests = "; ".join(f"{seconds} {test}" for seconds, test in slowest) or "none above 0.5 s"
     return [
-        f"{share:.0f} s of one core beyond starting the programs; at most {most} for a {size} replication: let the "
-        f"smoke block of params.yaml do less, or mark slow tests `soak` (slowest: {tests})"
+        f"{_listed(cpu_s)}: {share:.0f} s of one core beyond starting the programs; at most {most} for a {size} "
+        f"replication: let the smoke block of params.yaml do less, or mark slow tests `soak` (slowest: {tests})"
     ]
 
 

@@ -1,7 +1,6 @@
 """What claims.yaml declares: claims, where they stand, and the tests that decide them."""
 
 import importlib
-import importlib.util
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -252,9 +251,14 @@ def load_estimands(module_name: str, claims: Sequence[Claim]) -> dict[str, Estim
     Raises:
         ConfigError: If the module has no such function (the message lists those it has), or a name stands for two
             things.
+        ModuleNotFoundError: If what the module imports is not there.
     """
-    there = importlib.util.find_spec(module_name) is not None
-    module = importlib.import_module(module_name) if there else ModuleType(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        module = ModuleType(module_name)
     said: dict[str, Any] = {}
     estimands: dict[str, Estimand] = {}
     for claim in claims:

@@ -157,7 +157,7 @@ def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str,
 
 
 def _behind(folder: Path, repository: Path, name: str) -> dict[str, Any]:
-    if not (repository / "replications" / name / "claims.yaml").is_file():
+    if not (repository / "replications" / name / "experiment.py").is_file():
         return {}
     code = (
         (repository / "replications" / name).glob("*.y*ml"),

@@ -21,6 +21,7 @@ def draw_errors(runs: pd.DataFrame, path: Path) -> None:
     """Draw the squared error against the size of a draw, for both arms."""
     question = "Does an average err less without replacement?"
     shown = "dots: mean over seeds; bars: 95 % intervals; 20 numbers"
+    # runs.csv also holds the checks of the derivation, as experiment "identities".
     experiments = {int(name.removeprefix("draws_")): name for name in runs["experiment"] if name.startswith("draws_")}
     with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for arm in ("with_replacement", "without_replacement"):

@@ -100,11 +100,14 @@ class Visit(NamedTuple):
     problems: list[tuple]
 
 
-@pytest.fixture(scope="module")
-def visits(address, html_folder, new_page):
-    """A visit of every page."""
+ONE_OF_A_KIND = re.compile(r"(?!replications/)|replications/(lion|sector_points)\b")
+
+
+@pytest.fixture(scope="module", params=[ONE_OF_A_KIND, pytest.param(re.compile(""), marks=pytest.mark.soak)])
+def visits(request, address, html_folder, new_page):
+    """A visit of every page; in the suite, of a large and a small replication's."""
     seen = {}
-    for name in written_pages(html_folder):
+    for name in filter(request.param.match, written_pages(html_folder)):
         page = new_page(f"{address}/{name}")
         page.evaluate("document.querySelectorAll('img').forEach(image => (image.loading = 'eager'))")
         page.wait_for_load_state("networkidle")

@@ -32,6 +32,7 @@ from paperkit.completeness import (
     orphans,
     problems,
     smoke_problems,
+    style_problems,
 )
 from paperkit.history import no_history
 from paperkit.pages import SECTIONS
@@ -411,11 +412,19 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 }
 
 
-def test_the_toy_repository_passes_and_the_command_says_so(toy):
+def test_the_toy_repository_passes_and_the_command_says_so(toy, monkeypatch):
+    monkeypatch.setattr(completeness, "style_problems", lambda *_: [])
     said: list[str] = []
     assert check(toy, "toy", said.append), said
-    assert len(said) == len(CHECKS) + len(("tests", "page", "processor time", "nothing is missing"))
+    assert len(said) == len(CHECKS) + len(("style", "tests", "page", "processor time", "nothing is missing"))
     assert said[-1] == "toy: nothing is missing."
+
+
+def test_linter_formatter_and_type_checker_speak_by_file_and_line(broken):
+    (broken / "replications/toy/half.py").write_text('import os\nx: int = "a"\n')
+    found = "\n".join(style_problems(broken, "toy"))
+    for word in ("replications/toy/half.py:1:8: F401", "would be reformatted", "half.py:2:10 - error"):
+        assert word in found
 
 
 def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(broken):

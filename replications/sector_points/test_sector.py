@@ -21,7 +21,6 @@ def test_the_ends_are_exact():
 
 
 @pytest.mark.soak
-@pytest.mark.soak
 def test_values_do_not_underflow_on_the_way():  # as those of the recursion not scaled to probabilities do
     n, x = 5000, 7.5 / 5000
     assert probability_gaps_below(n, x) == pytest.approx(1 - float(exact_sum(n, x)), rel=1e-11, abs=0)

@@ -157,16 +157,12 @@ def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str,
 
 
 def _behind(folder: Path, repository: Path, name: str) -> dict[str, Any]:
-    if not (repository / "replications" / name / "experiment.py").is_file():
+    code = repository / "replications" / name
+    if not all((code / file).is_file() for file in ("claims.yaml", "experiment.py")):
         return {}
-    code = (
-        (repository / "replications" / name).glob("*.y*ml"),
-        (repository / "replications" / name).glob("estimands.py"),
-    )
+    own = (*code.glob("*.y*ml"), *code.glob("estimands.py"))
     shared = (Path(__file__).parents[3] / "paperkit").rglob("*.py")
-    return kept_answer(
-        repository, "runs", name, depends=[*code[0], *code[1], *shared, folder / "runs.csv", folder / "timings.csv"]
-    )
+    return kept_answer(repository, "runs", name, depends=[*own, *shared, folder / "runs.csv", folder / "timings.csv"])
 
 
 def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:

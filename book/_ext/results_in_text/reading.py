@@ -34,6 +34,24 @@ def repair_roles(
         context["body"] = context.get("body", "").replace(found, wanted)
 
 
+def label_toggles(
+    app: Sphinx,  # noqa: ARG001 - Sphinx passes five arguments
+    pagename: str,  # noqa: ARG001
+    templatename: str,  # noqa: ARG001
+    context: dict[str, Any],
+    doctree: nodes.document | None,  # noqa: ARG001
+) -> None:
+    """Name what unfolds in the contents: the theme gives it an icon alone."""
+    contents = context.get("generate_toctree_html")
+    if contents is None:
+        return
+
+    def labelled(*arguments: Any, **options: Any) -> str:
+        return str(contents(*arguments, **options)).replace("<summary>", '<summary aria-label="Pages below this one">')
+
+    context["generate_toctree_html"] = labelled
+
+
 def setup(app: Sphinx) -> None:
     """Register everything with Sphinx."""
     app.add_node(
@@ -45,3 +63,4 @@ def setup(app: Sphinx) -> None:
     app.add_directive("run-cell", RunCell)
     app.add_search_language(SearchEnglishAndChinese)
     app.connect("html-page-context", repair_roles)
+    app.connect("html-page-context", label_toggles, priority=900)  # after the theme has made them

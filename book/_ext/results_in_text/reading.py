@@ -19,7 +19,15 @@ _REPAIRS = {
     # What scrolls has to be reachable by keyboard.
     '<div class="pst-scrollable-table-container">': '<div class="pst-scrollable-table-container" tabindex="0">',
     '<figure class="align-default"': '<figure tabindex="0" class="align-default"',
+    # What unfolds in the contents has an icon alone.
+    '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
 }
+
+
+def _repaired(html: str) -> str:
+    for found, wanted in _REPAIRS.items():
+        html = html.replace(found, wanted)
+    return html
 
 
 def repair_roles(
@@ -30,26 +38,9 @@ def repair_roles(
     doctree: nodes.document | None,  # noqa: ARG001
 ) -> None:
     """Mend the HTML of a page where docutils and the theme leave out readers with a keyboard or a screen reader."""
-    for found, wanted in _REPAIRS.items():
-        context["body"] = context.get("body", "").replace(found, wanted)
-
-
-def label_toggles(
-    app: Sphinx,  # noqa: ARG001 - Sphinx passes five arguments
-    pagename: str,  # noqa: ARG001
-    templatename: str,  # noqa: ARG001
-    context: dict[str, Any],
-    doctree: nodes.document | None,  # noqa: ARG001
-) -> None:
-    """Name what unfolds in the contents: the theme gives it an icon alone."""
-    contents = context.get("generate_toctree_html")
-    if contents is None:
-        return
-
-    def labelled(*arguments: Any, **options: Any) -> str:
-        return str(contents(*arguments, **options)).replace("<summary>", '<summary aria-label="Pages below this one">')
-
-    context["generate_toctree_html"] = labelled
+    context["body"] = _repaired(context.get("body", ""))
+    if contents := context.get("generate_toctree_html"):
+        context["generate_toctree_html"] = lambda *names, **options: _repaired(str(contents(*names, **options)))
 
 
 def setup(app: Sphinx) -> None:
@@ -62,5 +53,4 @@ def setup(app: Sphinx) -> None:
     app.add_directive("posts-map", PostsMap)
     app.add_directive("run-cell", RunCell)
     app.add_search_language(SearchEnglishAndChinese)
-    app.connect("html-page-context", repair_roles)
-    app.connect("html-page-context", label_toggles, priority=900)  # after the theme has made them
+    app.connect("html-page-context", repair_roles, priority=900)  # after the theme has made the contents

@@ -9,9 +9,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from paperkit.config import StrictModel
 from paperkit.runs import Runner
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 from replications.wasserstein_bound.studies import (
     controls,
     finite_sets,
@@ -34,7 +33,7 @@ SEEDS_OF = {
 }
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     """One profile of params.yaml."""
 
     seeds: Seeds = Field(default=[])  # of the blocks of random cases, and of the pairs

@@ -1,9 +1,10 @@
-"""Small GPTs over State of the Union speeches that differ in their head: text and model.
+"""GPTs over a text that differ in their head.
 
 Dimension letters: B batch, T time (context), V vocabulary n, D width d.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -11,15 +12,23 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.speeches import SpeechModel
+from paperkit.texts import TextModel
 
 EvenWidth = Annotated[int, Field(ge=2, multiple_of=2)]
 
 
-class LanguageModel(SpeechModel):
+class LanguageModel(TextModel):
     """Sizes of the model, the same for all heads."""
 
     width: EvenWidth  # d
+
+
+def require_whole_heads(widths: Sequence[int], size: TextModel) -> None:
+    """Refuse widths in place of the model's own that its attention heads do not divide."""
+    refused = [width for width in widths if width % size.heads]
+    if refused:
+        message = f"widths {refused} must be multiples of heads {size.heads}"
+        raise ValueError(message)
 
 
 class ScaledEmbedding(nn.Embedding):
@@ -46,7 +55,7 @@ class Multiply(nn.Module):
         return h * self.factor
 
 
-def make_gpt(size: SpeechModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
+def make_gpt(size: TextModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
     """Make a GPT without a head: the same numbers for every sigma, from torch's global generator."""
     # Positions start at the embedding's standard deviation or at 0, residual branches at their usual size or at 0, as
     # the source assumes. The head is the identity: the model returns final hidden states.
@@ -67,7 +76,7 @@ def factorised_width(vocabulary: int, width: int) -> int:
     return max(1, vocabulary * width // (2 * (vocabulary + width)))
 
 
-def factorise(gpt: TinyGPT, size: SpeechModel) -> None:
+def factorise(gpt: TinyGPT, size: TextModel) -> None:
     """Give a model an input and an output table of their own, each a product of a narrow table and a projection."""
     # Entries of the product have variance 1/d, logits variance 1, as in the untied model.
     inner = factorised_width(size.vocabulary, size.width)

@@ -26,13 +26,32 @@ WEIGHT_LIMIT = 1.5e6
 CODE_CAN_BE_REACHED = """
 () => [...document.querySelectorAll('pre')].every(code => code.scrollWidth <= code.clientWidth || code.tabIndex === 0)
 """
-# A page's elements are the same in both themes, and their colours at both widths; colours take most of the time.
-# Typeset mathematics is most of the elements. Its colour is that of the text around it, in both themes: that is looked
-# at without axe, and the elements themselves once.
+# The first text of each look: what has the same ink on the same grounds, in letters of one size, has one contrast.
+ONE_OF_EACH_LOOK = """({ include: (() => {
+  const inks = new Map(), grounds = new Map(), first = new Map();
+  for (const element of document.querySelectorAll('*')) {
+    const style = getComputedStyle(element), around = element.parentElement, box = element.getBoundingClientRect();
+    const ground = [style.backgroundColor, style.backgroundImage, style.opacity].join();
+    const shows = ground !== 'rgba(0, 0, 0, 0),none,1';
+    inks.set(element, [style.color, style.fontSize, style.fontWeight, style.textDecorationLine].join());
+    grounds.set(element, (grounds.get(around) ?? '') + (shows ? `${ground};` : ''));
+    const look = [inks.get(element), inks.get(around), grounds.get(element)].join();
+    const says = [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    const isSeen = element.checkVisibility({ visibilityProperty: true }) && box.width > 1 && box.right > 0;
+    if ((says || element.matches('a, input, select')) && isSeen && !first.has(look)) first.set(look, element);
+  }
+  return [...first.values()];
+})() })"""
+# A page's elements are the same in both themes, and their colours at both widths; colours take most of the time: in
+# the dark they are looked at once a look. Typeset mathematics is most of the elements. Its colour is that of the text
+# around it, in both themes: that is looked at without axe, and the elements themselves once.
 LOOKS = {
-    ("light", "wide"): (WCAG, []),
-    ("dark", "wide"): ({"runOnly": {"type": "rule", "values": COLOURS}}, [["mjx-container"]]),
-    ("light", "phone"): ({**WCAG, "rules": {rule: {"enabled": False} for rule in COLOURS}}, [["mjx-container"]]),
+    ("light", "wide"): (WCAG, "document"),
+    ("dark", "wide"): ({"runOnly": {"type": "rule", "values": COLOURS}}, ONE_OF_EACH_LOOK),
+    ("light", "phone"): (
+        {**WCAG, "rules": {rule: {"enabled": False} for rule in COLOURS}},
+        "({ exclude: [['mjx-container']] })",
+    ),
 }
 MATHS_OF_ANOTHER_COLOUR = """
 [...document.querySelectorAll('mjx-container')].filter(
@@ -44,11 +63,10 @@ def overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
-def violations(page, rules=WCAG, exclude=()):
-    """What axe-core finds against WCAG 2.1 AA, outside of the elements to exclude: rule, element, reason."""
+def violations(page, rules=WCAG, context="document"):
+    """What axe-core finds against WCAG 2.1 AA in a context: rule, element, reason."""
     options = {**rules, "resultTypes": ["violations"]}
-    run = "([options, exclude]) => axe.run(exclude.length ? { exclude } : document, options)"
-    found = page.evaluate(run, [options, exclude])["violations"]
+    found = page.evaluate(f"options => axe.run({context}, options)", options)["violations"]
     return [
         (rule["id"], node["target"], node["any"][0]["message"] if node["any"] else rule["help"])
         for rule in found

@@ -27,6 +27,7 @@ CODE_CAN_BE_REACHED = """
 () => [...document.querySelectorAll('pre')].every(code => code.scrollWidth <= code.clientWidth || code.tabIndex === 0)
 """
 # The first text of each look: what has the same ink on the same grounds, in letters of one size, has one contrast.
+# (Of one letter axe never says that its contrast is too low.)
 ONE_OF_EACH_LOOK = """({ include: (() => {
   const inks = new Map(), grounds = new Map(), first = new Map();
   for (const element of document.querySelectorAll('*')) {
@@ -36,7 +37,7 @@ ONE_OF_EACH_LOOK = """({ include: (() => {
     inks.set(element, [style.color, style.fontSize, style.fontWeight, style.textDecorationLine].join());
     grounds.set(element, (grounds.get(around) ?? '') + (shows ? `${ground};` : ''));
     const look = [inks.get(element), inks.get(around), grounds.get(element)].join();
-    const says = [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    const says = [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim()[1]);
     const isSeen = element.checkVisibility({ visibilityProperty: true }) && box.width > 1 && box.right > 0;
     if ((says || element.matches('a, input, select')) && isSeen && !first.has(look)) first.set(look, element);
   }

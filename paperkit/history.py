@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from paperkit.claims.declarations import PROFILES, Claim, ClaimsFile
+from paperkit.claims.declarations import Claim, ClaimsFile
 from paperkit.config import ConfigError, _UniqueKeyLoader, parse
+from paperkit.profiles import PROFILES, results_name
 from paperkit.results import read_json
 
 _SAID = {"check", "value", "difference"}
@@ -99,7 +100,7 @@ def read_history(root: Path, name: str) -> History:
         Dates of the claims on disk, and problems; each names claim and remedy.
     """
     claims_path = f"replications/{name}/claims.yaml"
-    folders = [f"results/{folder}" for folder in (name, *(f"{name}_{profile}" for profile in PROFILES))]
+    folders = list(dict.fromkeys(f"results/{results_name(name, profile)}" for profile in PROFILES))
     verdicts = [f"{folder}/{file}.json" for folder in folders for file in ("verdicts", "timing_verdicts")]
     points = _points(root, claims_path, verdicts)
     now = points[-1]

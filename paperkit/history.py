@@ -152,7 +152,7 @@ def _points(root: Path, claims_path: str, verdicts: Sequence[str]) -> list[_Poin
     """Read the history, the oldest first and what lies on disk last; a point is named by its place."""
     paths = [claims_path, *verdicts]
     commits = _commits(root, paths)
-    texts = _committed(root, [f"{commit.hash}:{path}" for commit, _ in commits for path in paths])
+    texts = committed(root, [f"{commit.hash}:{path}" for commit, _ in commits for path in paths])
     rules_in, measured_in = cache(_rules_in), cache(_measured_in)
     points: list[_Point] = []
     last = [len(commits) - 1] if commits else []
@@ -298,8 +298,16 @@ def _commits(root: Path, paths: Sequence[str]) -> list[tuple[Commit, list[int]]]
     return commits
 
 
-def _committed(root: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """Read files of commits, named commit:path; empty where there is none."""
+def committed(root: Path, names: Sequence[str]) -> Iterator[bytes]:
+    """Read what git holds.
+
+    Args:
+        root: The repository's root.
+        names: Of commits, or of files in them, such as "1a2b3c:params.yaml".
+
+    Yields:
+        The content of each; empty where there is none.
+    """
     listed = io.BytesIO(_git(root, "cat-file", "--batch", text="".join(f"{name}\n" for name in names)))
     for _ in names:
         header = listed.readline()

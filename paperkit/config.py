@@ -1,8 +1,9 @@
 """YAML to a frozen, strictly typed model; what does not fit is refused by name before anything runs."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +25,21 @@ class StrictModel(BaseModel):
 
     # allow_inf_nan=False: `.nan` is a float to YAML, and would pass every bound written as a comparison.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """Take these settings, checked, from a run's configuration, which holds others beside them.
+
+        Args:
+            config: Of a run.
+
+        Returns:
+            The settings; defaults where the configuration is silent.
+
+        Raises:
+            ValidationError: If one is missing, or does not fit.
+        """
+        return cls(**{name: config[name] for name in cls.model_fields if name in config})
 
 
 Model = TypeVar("Model", bound=StrictModel)

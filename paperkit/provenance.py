@@ -89,6 +89,7 @@ class Provenance:
         threads: int,
         environment: Mapping[str, str],
         kernels: Mapping[str, str],
+        device: Mapping[str, str] | None = None,
     ) -> None:
         """Write the record.
 
@@ -99,6 +100,7 @@ class Provenance:
             threads: Threads in each.
             environment: Variables that change numbers, see `number_environment`.
             kernels: See `kernels_in_use`.
+            device: What the runs computed on, if that is no CPU.
         """
         record: dict[str, Any] = {
             **self._head,
@@ -110,6 +112,7 @@ class Provenance:
             "threads": threads,
             "environment": dict(environment),
             "kernels": dict(kernels),
+            "device": device,
             "outs": {name: file_md5(path.with_name(name)) for name in outs},
         }
         write_json(path, record)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -29,6 +29,7 @@ import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor, cpu_count, process_executor
 from tqdm import tqdm
 
+from paperkit.hardware import ON_CPU, Hardware
 from paperkit.provenance import (
     code_hash,
     import_closure,
@@ -145,6 +146,7 @@ class Runner:
         allocator: Environment variables that keep the workers' memory; no part of a run's key.
         kept: Folder of finished runs of all stages.
         costs: What each run has taken that was returned, by its key.
+        hardware: On what the runs compute; what of it may change a number becomes part of each run.
     """
 
     stage: str
@@ -155,6 +157,7 @@ class Runner:
     allocator: Mapping[str, str] = field(default_factory=ALLOCATOR.copy)
     kept: Path = Path(".paperkit/runs")
     costs: dict[str, Cost] = field(default_factory=dict)
+    hardware: Hardware = ON_CPU
 
     @property
     def folder(self) -> Path:
@@ -173,6 +176,7 @@ class Runner:
             For each run of the grid, in its order, its rows of `runs.csv`.
         """
         measure = _importable(measure)
+        runs = [replace(run, config={**run.config, **self.hardware.in_runs}) for run in runs]
         common = self._common_key(measure)
         keys = [run_key(run, common) for run in runs]
         grid = dict(zip(keys, runs, strict=True))
@@ -182,7 +186,7 @@ class Runner:
     @cached_property
     def environment(self) -> dict[str, str]:
         """Environment variables of a worker that may change a number."""
-        return number_environment({**self.instruction_set, **_ONE_THREAD})
+        return number_environment({**self.instruction_set, **_ONE_THREAD, **self.hardware.environment})
 
     @cached_property
     def kernels(self) -> dict[str, str]:
@@ -203,7 +207,7 @@ class Runner:
         # One pool for all calls: what a worker has loaded (torch, a tokenised corpus) serves the next grid too.
         return ProcessPoolExecutor(
             max_workers=self.workers,
-            env={**self.instruction_set, **self.allocator, **_ONE_THREAD},
+            env={**self.instruction_set, **self.allocator, **_ONE_THREAD, **self.hardware.environment},
             initializer=_prepare_worker,
             initargs=(os.getpid(),),
         )
@@ -241,6 +245,7 @@ class Runner:
             "inputs": dict(self.inputs),
             "environment": self.environment,
             "kernels": self.kernels,
+            "device": self.hardware.describe(),
             "threads": THREADS,
             "profile": self.profile,
         }

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 from paperkit.config import StrictModel, read_profile
 from paperkit.datasets import data_hash
+from paperkit.hardware import ON_CPU, Hardware
 from paperkit.identities import ChecksOf
+from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import Provenance, dependencies, is_made, module_file
 from paperkit.results import write_costs, write_runs, write_trials
 from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available_workers, execute
@@ -21,7 +23,28 @@ TRIALS = "trials.csv"
 RERUN = "PAPERKIT_RERUN"
 # Exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
-Config = TypeVar("Config", bound=StrictModel)
+
+
+class StageConfig(StrictModel):
+    """What every profile of a replication holds; its studies are fields of a subclass.
+
+    Attributes:
+        hardware: On what the runs compute.
+    """
+
+    hardware: Hardware = ON_CPU
+
+    def require(self) -> None:
+        """Refuse what this machine lacks, before anything runs; a subclass adds the files that its studies read.
+
+        Raises:
+            OSError: If the device or a file is missing.
+            ValueError: If a file does not fit the settings.
+        """
+        self.hardware.require()
+
+
+Config = TypeVar("Config", bound=StageConfig)
 
 
 @dataclass(frozen=True)
@@ -75,9 +98,12 @@ def main(
     module: str,
     tables: Sequence[str] = (),
     kind: Kind = TRAINING,
+    everywhere: Sequence[str] = (),  # noqa: ARG001  # the pipeline reads it here
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Run one stage from its command line (`--profile`, `--out`): its experiment, then the checks of its derivation.
+
+    Profiles above cpu leave the checks out: a derivation is the same at every scale.
 
     Configuration and data are checked before anything is trained; result files are replaced only after the
     last run has ended, so that a refused configuration, a crash or a kill leaves the old results as they are.
@@ -85,10 +111,11 @@ def main(
     Args:
         config: Model of the parameter file.
         experiment: Does the work with the runner it is given.
-        stage: Name of the stage in dvc.yaml.
+        stage: Name of the stage in dvc.yaml; a profile above cpu adds its own name to it.
         module: Full name of the module that runs, for example "replications.lion.experiment".
         tables: Names of the data tables it reads.
         kind: Files and process set-up.
+        everywhere: Profiles above cpu that run on any machine; the others need a device or files of their own.
         arguments: Command line; None for the process's own.
 
     Raises:
@@ -99,10 +126,12 @@ def main(
     try:
         settings = read_profile(config, params, options.profile)
         inputs = {name: data_hash(name) for name in tables}
-    except (ValueError, FileNotFoundError) as error:
+        settings.require()
+    except (ValueError, OSError) as error:
         message = f"{stage}: {error}"
         raise SystemExit(message) from error
-    modules = modules_of(module, kind)
+    stage = results_name(stage, options.profile)
+    modules = (module,) if options.profile in ABOVE else modules_of(module, kind)
     deps = dependencies(modules, params, options.profile, tables)
     record = options.out / kind.provenance
     if is_made(record, options.profile, deps) and not os.environ.get(RERUN):
@@ -112,8 +141,9 @@ def main(
     provenance = Provenance(stage, command, options.profile, deps=deps, claims=params.with_name("claims.yaml"))
     checks = [ChecksOf(name) for name in modules[1:]]
     grids = [each.runs() for each in checks]  # now, since this imports them: an error comes before the training
+    workers = settings.hardware.workers or kind.workers or available_workers()
     runner = Runner(
-        stage, options.profile, inputs, kind.workers or available_workers(), kind.instruction_set, kind.allocator
+        stage, options.profile, inputs, workers, kind.instruction_set, kind.allocator, hardware=settings.hardware
     )
     try:
         result = experiment(settings, runner)
@@ -128,8 +158,9 @@ def main(
     if kind.costs:
         write_costs(options.out / kind.costs, map(asdict, runner.costs.values()))
     provenance.write(
-        record, outs=outs, workers=runner.workers, threads=THREADS, environment=runner.environment, kernels=kernels
-    )
+        record, outs=outs, workers=runner.workers, threads=THREADS, environment=runner.environment, kernels=kernels,
+        device=settings.hardware.describe(),
+    )  # fmt: skip
     runner.forget()
 
 

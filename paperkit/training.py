@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from paperkit.hardware import ON_CPU, Hardware
+
 
 @dataclass(frozen=True)
 class Step:
@@ -32,6 +34,7 @@ def train(
     *,
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
     max_gradient_norm: float = math.inf,
+    hardware: Hardware = ON_CPU,
 ) -> Iterator[Step]:
     """Take one optimizer step a batch and yield each.
 
@@ -39,11 +42,13 @@ def train(
 
     Args:
         model: Maps inputs to predictions; trained in place.
-        batches: Pairs (inputs, targets), one a step.
-        loss_function: Maps (predictions, targets) to a scalar.
+        batches: Pairs (inputs, targets), one a step, on any device.
+        loss_function: Maps (predictions, targets) to a scalar, the mean over samples.
         optimizer: Any torch optimizer over the model's parameters.
         schedule: Advanced once after each step.
         max_gradient_norm: Gradients are scaled down to this L2 norm; infinite for no clipping.
+        hardware: Device of the model, precision of its products, and the most samples in one forward pass: the
+            gradient of a larger batch is accumulated, each part with its share of the samples.
 
     Yields:
         The step just taken.
@@ -59,16 +64,23 @@ def train(
     for number, (inputs, targets) in enumerate(batches, start=1):
         # The caller may have evaluated between two steps, and left the model in evaluation mode.
         model.train()
-        loss = loss_function(model(inputs), targets)
         optimizer.zero_grad()
-        loss.backward()
+        samples = len(inputs)
+        size = hardware.micro_batch or samples
+        losses = []
+        for some_inputs, some_targets in zip(inputs.split(size), targets.split(size), strict=True):
+            with torch.autocast(hardware.device, torch.bfloat16, enabled=hardware.precision == "bfloat16"):
+                predictions = model(some_inputs.to(hardware.device))
+                loss = loss_function(predictions, some_targets.to(hardware.device)) * (len(some_inputs) / samples)
+            loss.backward()
+            losses.append(loss.detach())
         norm = None
         if max_gradient_norm < math.inf:
             norm = nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm).item()
         optimizer.step()
         if schedule is not None:
             schedule.step()
-        yield Step(number, loss.item(), norm)
+        yield Step(number, torch.stack(losses).sum().item(), norm)
 
 
 def warmup_cosine(

@@ -18,7 +18,7 @@ from paperkit.config import StrictModel
 from paperkit.datasets import write_table
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.runs import INSTRUCTION_SET, Measurement, Run, Runner, available_workers
-from paperkit.stage import TIMING, Tables, main
+from paperkit.stage import TIMING, StageConfig, Tables, main
 
 ROOT = Path(__file__).parents[1]
 SOUND = "smoke:\n  model: {width: 8}\n  seeds: 2\ncpu:\n  model: {width: 64}\n  seeds: 10\n"
@@ -32,7 +32,7 @@ from paperkit.config import StrictModel
 from paperkit.stage import Tables, main
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     width: int = Field(ge=1)
 
 
@@ -50,7 +50,7 @@ class Model(StrictModel):
     width: int = Field(ge=1)
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     model: Model
     seeds: int = Field(ge=1)
 

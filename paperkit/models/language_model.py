@@ -96,7 +96,8 @@ def mean_loss(model: nn.Module, inputs_NT: Tensor, targets_NT: Tensor) -> float:
         Cross-entropy in nats a token.
     """
     model.eval()
+    device = next(model.parameters()).device
     total = 0.0
     for inputs, targets in zip(inputs_NT.split(EVALUATED_AT_ONCE), targets_NT.split(EVALUATED_AT_ONCE), strict=True):
-        total += next_token_loss(model(inputs), targets).item() * len(inputs)
+        total += next_token_loss(model(inputs.to(device)), targets.to(device)).item() * len(inputs)
     return total / len(inputs_NT)

@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from paperkit import speeches
+from paperkit import texts
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Run
 from paperkit.training import Step, train
@@ -43,7 +43,7 @@ TASKS = {
 @pytest.fixture(scope="module", autouse=True)
 def made_up_text():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speeches, "token_stream", made_up_stream)
+        patch.setattr(texts, "token_stream", made_up_stream)
         yield
 
 

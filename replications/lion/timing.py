@@ -22,10 +22,11 @@ import torch
 from pydantic import Field, model_validator
 
 from paperkit.config import StrictModel
+from paperkit.hardware import Hardware
 from paperkit.models.language_model import next_token_loss
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, Runner
-from paperkit.stage import TIMING, Tables, main
+from paperkit.stage import TIMING, StageConfig, Tables, main
 from paperkit.training import matrices_only_decay, train
 from replications.lion.optimizer import Lion
 
@@ -109,7 +110,7 @@ class TrainingStep(StrictModel):
         return self
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     """One profile of timing.yaml."""
 
     rounds: int = Field(ge=1)  # visits of every arm
@@ -142,60 +143,69 @@ def measure(run: Run) -> Iterator[Measurement]:
 
 def measure_bandwidth(run: Run) -> Iterator[Measurement]:
     """Time one way to go through as much memory as a Lion step does: bytes read plus bytes written, a second."""
-    settings, sweep = OptimizerStep(**run.config), SWEEPS[run.arm]
+    settings, sweep = OptimizerStep.of(run.config), SWEEPS[run.arm]
+    device = Hardware.of(run.config).device
     entries = LION_ARRAYS * settings.entries // sweep.reads
     generator = torch.Generator().manual_seed(run.seed)
-    arrays = [_normal_tensors(settings.tensors, entries, generator) for _ in range(sweep.reads)]
-    seconds = _median_seconds(lambda: sweep.action(*arrays), settings)
+    arrays = [_normal_tensors(settings.tensors, entries, generator, device) for _ in range(sweep.reads)]
+    seconds = _median_seconds(lambda: sweep.action(*arrays), settings, device)
     moved = (sweep.reads + sweep.writes) * settings.tensors * entries * FLOAT32_BYTES
     yield Measurement("none", 0, "bytes_per_s", moved / seconds)
 
 
 def measure_step_time(run: Run) -> Iterator[Measurement]:
     """Time the steps of one implementation; beside it the bytes that a step of this optimizer moves at least."""
-    settings = OptimizerStep(**run.config)
+    settings, device = OptimizerStep.of(run.config), Hardware.of(run.config).device
     generator = torch.Generator().manual_seed(run.seed)
-    parameters = _normal_tensors(settings.tensors, settings.entries, generator)
-    gradients = _normal_tensors(settings.tensors, settings.entries, generator)
+    parameters = _normal_tensors(settings.tensors, settings.entries, generator, device)
+    gradients = _normal_tensors(settings.tensors, settings.entries, generator, device)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_().grad = gradient
     optimizer = IMPLEMENTATIONS[run.arm](parameters, lr=1e-4, weight_decay=0.1)
-    yield Measurement("none", 0, "step_s", _median_seconds(optimizer.step, settings))
+    yield Measurement("none", 0, "step_s", _median_seconds(optimizer.step, settings, device))
     per_parameter = MINIMAL_BYTES_PER_PARAMETER[run.arm.split("_")[0]]
     yield Measurement("none", 0, "minimal_bytes", per_parameter * settings.tensors * settings.entries)
 
 
 def measure_training_step(run: Run) -> Iterator[Measurement]:
     """Time whole training steps of a small GPT on one sequence of random tokens."""
-    settings = TrainingStep(**run.config)
+    settings, hardware = TrainingStep.of(run.config), Hardware.of(run.config)
     torch.manual_seed(run.seed)
     model = TinyGPT(
         vocabulary=settings.vocabulary, width=settings.width, layers=settings.layers, heads=settings.heads,
         context=settings.context,
-    )  # fmt: skip
+    ).to(hardware.device)  # fmt: skip
     tokens = torch.randint(settings.vocabulary, (1, settings.context + 1))
     steps = train(
         model, repeat((tokens[:, :-1], tokens[:, 1:])), next_token_loss,
         IMPLEMENTATIONS[run.arm](matrices_only_decay(model, 0.1), lr=1e-4),
-        max_gradient_norm=settings.max_gradient_norm,
+        max_gradient_norm=settings.max_gradient_norm, hardware=hardware,
     )  # fmt: skip
-    yield Measurement("none", 0, "training_step_s", _median_seconds(lambda: next(steps), settings))
+    yield Measurement("none", 0, "training_step_s", _median_seconds(lambda: next(steps), settings, hardware.device))
 
 
-def _normal_tensors(number: int, entries: int, generator: torch.Generator) -> Tensors:
-    return [torch.randn(entries, generator=generator) for _ in range(number)]
+def _normal_tensors(number: int, entries: int, generator: torch.Generator, device: str) -> Tensors:
+    return [torch.randn(entries, generator=generator).to(device) for _ in range(number)]
 
 
-def _median_seconds(action: Callable[[], object], settings: OptimizerStep | TrainingStep) -> float:
+def _median_seconds(action: Callable[[], object], settings: OptimizerStep | TrainingStep, device: str) -> float:
     for _ in range(settings.warmup_steps):
         action()
-    return statistics.median(_seconds(action) for _ in range(settings.repetitions))
+    return statistics.median(_seconds(action, device) for _ in range(settings.repetitions))
 
 
-def _seconds(action: Callable[[], object]) -> float:
+def _seconds(action: Callable[[], object], device: str) -> float:
+    # A GPU works through its queue while Python goes on: both ends of the interval wait until it is empty.
+    wait = torch.cuda.synchronize if device == "cuda" else _nothing
+    wait()
     start = time.perf_counter()
     action()
+    wait()
     return time.perf_counter() - start
+
+
+def _nothing() -> None:
+    pass
 
 
 if __name__ == "__main__":

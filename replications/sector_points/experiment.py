@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import minimize_scalar
 
-from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, Runner, execute
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 from replications.sector_points.sector import probability_gaps_below, probability_in_sector
 
 THROWN = {4: 180, 6: 240, 12: 300, 30: 330}  # degrees by number of points
 BLOCK = 2000  # sets tested at once; no number depends on it
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     """One profile of params.yaml: seeds of the batches, sets of points in a batch, and n of the Gumbel limit."""
 
     seeds: Annotated[list[int], Field(min_length=1)]

@@ -10,9 +10,8 @@ from typing import Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, Runner, execute
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 from paperkit.tuning import LogRange, Tuning, tune
 from replications.shared_embeddings.studies import drawings
 from replications.shared_embeddings.studies.curves import Curves, measure_curve, measure_trial
@@ -29,7 +28,7 @@ class Rates(Tuning):
     lr: LogRange  # peak, the same for every arm; widths and passes have ranges of their own
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     """One profile of params.yaml."""
 
     search: Rates

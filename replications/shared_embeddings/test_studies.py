@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from paperkit import speeches
+from paperkit import texts
 from paperkit.runs import Run, seeds_of
 from replications.shared_embeddings.embedding import initial_sigma, predicted_initial_loss
 from replications.shared_embeddings.studies import (
@@ -36,7 +36,7 @@ FIRST = {
 @pytest.fixture(scope="module", autouse=True)
 def made_up_text():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speeches, "token_stream", made_up_stream)
+        patch.setattr(texts, "token_stream", made_up_stream)
         yield
 
 

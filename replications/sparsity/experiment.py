@@ -13,9 +13,8 @@ from scipy.optimize import linprog
 from scipy.special import softmax
 from sklearn.datasets import load_digits
 
-from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 from replications.sparsity.indices import gini_density, hill_density, lorenz, power_mean_ratio
 
 NUM_EQUATIONS, NUM_UNKNOWNS = 40, 128
@@ -25,7 +24,7 @@ CURVE_POINTS = 41
 Floats = NDArray[np.float64]
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     """One profile of params.yaml."""
 
     seeds: list[NonNegativeInt] = Field(min_length=1)  # of the problems; also the numbers of the blocks of images

@@ -9,9 +9,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from paperkit.config import StrictModel
 from paperkit.runs import Runner
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 from replications.wasserstein_bound.studies import (
     controls,
     gaussians,
@@ -25,7 +24,7 @@ Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     """One profile of params.yaml."""
 
     seeds: Seeds  # of the blocks of random cases, and of the pairs

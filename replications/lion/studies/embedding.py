@@ -17,8 +17,8 @@ from paperkit.config import StrictModel
 from paperkit.models.language_model import next_token_loss
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
-from paperkit.speeches import Split
 from paperkit.stage import Tables
+from paperkit.texts import Split
 from paperkit.training import train
 from paperkit.tuning import LogRange, Search, tune
 from replications.lion.betas import LION_BETAS
@@ -53,7 +53,7 @@ class Embedding(StrictModel):
 
 def run_embedding(study: Embedding, search: Searches, seeds: Sequence[int], runner: Runner) -> Tables:
     """Tune and report every remedy at equal η λ T."""
-    task = {**study.task.model_dump(), "total_decay": study.total_decay}
+    task = {**study.task.in_runs, "total_decay": study.total_decay}
     space = {"lr": study.lr, "embedding_lr": study.embedding_lr}
     searches = [Search("lm_embedding", arm, task, space, study.num_trials, "loss_nats") for arm in ARMS]
     tuned, trials = tune(runner, measure_embedding_trial, searches, search)

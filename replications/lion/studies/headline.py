@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from paperkit.runs import Run, Runner, execute
+from paperkit.runs import Rows, Run, Runner, execute
 from paperkit.stage import Tables
 from paperkit.tuning import tune
 from replications.lion.betas import LION_BETAS
@@ -26,14 +26,14 @@ class Headline(Study):
 
     task: LanguageModel
     # Smaller budgets, at which the verdict is drawn again: the first trials of the same sequence.
-    budgets: list[Count] = Field(min_length=1)
-    num_budget_seeds: Count  # of each
-    num_transfer_seeds: Count  # of Lion at AdamW's transferred point (X1)
-    window: Count  # steps over which updates are summed for the measured ratio k
+    budgets: list[Count] = Field(default=[])
+    num_budget_seeds: int = Field(default=0, ge=0)  # of each
+    num_transfer_seeds: int = Field(default=0, ge=0)  # of Lion at AdamW's transferred point (X1)
+    window: Count = 1  # steps over which updates are summed for the measured ratio k
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if max(self.budgets) > self.num_trials:
+        if max(self.budgets, default=0) > self.num_trials:
             message = f"budgets {self.budgets} must be at most num_trials {self.num_trials}"
             raise ValueError(message)
         return self
@@ -41,17 +41,19 @@ class Headline(Study):
 
 def run_headline(study: Headline, search: Searches, seeds: Sequence[int], runner: Runner) -> Tables:
     """Tune and report the language model; draw its verdict at smaller budgets; transfer AdamW's point to Lion."""
-    task = study.task.model_dump()
+    task = study.task.in_runs
     searches = search.of_arms("lm_quality", ARMS, {**task, "curve_points": 1}, study, "loss_nats")
     tuned, trials = tune(runner, measure_language_model_trial, searches, search)
     best = best_points(searches, tuned, task)
-    # The probe first, since the transferred point depends on it; the reports then are one grid.
-    probe = Run("lm_updates", "adamw", search.seeds[0], {**best["adamw"], "window": study.window})
-    (updates,) = runner(measure_language_model_updates, [probe])
-    ratio = float(np.median([row["value"] for row in updates if row["metric"] == "update_ratio"]))
+    updates: Rows = []
     grid = pairs("lm_quality", best, seeds)
-    transferred = {"lion": {**best["adamw"], **transfer(best["adamw"], ratio)}}
-    grid += pairs("lm_transfer", transferred, seeds[: study.num_transfer_seeds])
+    if study.num_transfer_seeds:
+        # The probe first, since the transferred point depends on it; the reports then are one grid.
+        probe = Run("lm_updates", "adamw", search.seeds[0], {**best["adamw"], "window": study.window})
+        (updates,) = runner(measure_language_model_updates, [probe])
+        ratio = float(np.median([row["value"] for row in updates if row["metric"] == "update_ratio"]))
+        transferred = {"lion": {**best["adamw"], **transfer(best["adamw"], ratio)}}
+        grid += pairs("lm_transfer", transferred, seeds[: study.num_transfer_seeds])
     runs = [*updates, *execute(runner, measure_language_model_and_box, grid)]
     for budget in study.budgets:
         # Under one name, since several budgets may have selected one point: it is run once.

@@ -8,17 +8,18 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from paperkit.hardware import Hardware
 from paperkit.models.language_model import next_token_loss
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.speeches import SpeechTraining, Split
+from paperkit.texts import Split, TextTraining
 from paperkit.training import Step, train, warmup_cosine
 from replications.lion.studies.arms import make_optimizer
 from replications.lion.studies.box import places_in_box
 from replications.lion.studies.updates import compare_updates
 
 
-class LanguageModel(SpeechTraining):
+class LanguageModel(TextTraining):
     """The task: model, text windows, horizon. The same for both arms."""
 
     max_gradient_norm: float = Field(gt=0)  # L2 norm of all gradients at which they are clipped
@@ -40,8 +41,9 @@ def measure_language_model(run: Run) -> Iterator[Measurement]:
 
 
 def measure_language_model_and_box(run: Run) -> Iterator[Measurement]:
-    """Measure as `measure_language_model` does, and where the weights stand in the box at the end."""
+    """Measure as `measure_language_model` does, and the model's size and where its weights stand in the box."""
     model = make_model(run)
+    yield Measurement("none", 0, "parameters", sum(parameter.numel() for parameter in model.parameters()))
     yield from _losses(run, model, ("validation", "test"))
     yield from places_in_box(model, run.config["weight_decay"], run.config["steps"])
 
@@ -83,7 +85,7 @@ def losses(
 def make_model(run: Run, *, tied: bool = False) -> TinyGPT:
     """Make the model of a run; arms of one seed start from the same weights."""
     torch.manual_seed(seeds_of(run.seed)[0])
-    return LanguageModel.of(run.config).make(tied=tied)
+    return LanguageModel.of(run.config).make(tied=tied).to(Hardware.of(run.config).device)
 
 
 def training(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Step]:
@@ -92,5 +94,5 @@ def training(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> It
     yield from train(
         model, task.batches(seeds_of(run.seed)[1]), next_token_loss, optimizer,
         schedule=warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps),
-        max_gradient_norm=task.max_gradient_norm,
+        max_gradient_norm=task.max_gradient_norm, hardware=Hardware.of(run.config),
     )  # fmt: skip

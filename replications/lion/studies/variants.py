@@ -28,7 +28,7 @@ class Variants(Study):
 
 def run_variants(study: Variants, search: Searches, fresh: Sequence[int], runner: Runner) -> Tables:
     """Tune and report all relatives on the smaller model; move the learning rate off each optimum; look at updates."""
-    task, seeds = study.task.model_dump(), fresh[: study.num_seeds]
+    task, seeds = study.task.in_runs, fresh[: study.num_seeds]
     searches = search.of_arms("variants", VARIANTS, {**task, "curve_points": 1}, study, "loss_nats")
     tuned, trials = tune(runner, measure_language_model_trial, searches, search)
     best = best_points(searches, tuned, task)

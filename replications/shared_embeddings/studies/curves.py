@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from paperkit.config import StrictModel
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.speeches import SpeechTraining, Split
+from paperkit.texts import Split, TextTraining
 from paperkit.training import train, warmup_cosine
 from paperkit.tuning import LogRange, Search
 from replications.shared_embeddings.embedding import HEADS, ShuffleHead, initial_sigma, token_cross_entropy
@@ -41,7 +41,7 @@ ARMS = (*SOURCE_ARMS, "signed_swap", "scaled", "learnable_scale", "factorised")
 Searches = Iterator[tuple[Search, Sequence[int]]]
 
 
-class Training(SpeechTraining):
+class Training(TextTraining):
     """The task: model, horizon, what is looked at."""
 
     width: EvenWidth
@@ -77,7 +77,7 @@ class Curves(StrictModel):
     def searches(self, seeds: Sequence[int], lr: LogRange) -> Searches:
         """List the arms."""
         for arm in ARMS:
-            search = Search("curves", arm, self.task.model_dump(), {"lr": lr}, self.num_trials, "loss_nats")
+            search = Search("curves", arm, self.task.in_runs, {"lr": lr}, self.num_trials, "loss_nats")
             yield search, seeds if arm in SOURCE_ARMS else seeds[: self.num_other_seeds]
 
     def factorial(self, seeds: Sequence[int], lr: float) -> Iterator[Run]:
@@ -85,7 +85,7 @@ class Curves(StrictModel):
         # With r = (log n) / sqrt(d), small sigma is the tied head with logits times r, input times r, and the table's
         # learning rate divided by r (step 18 of the derivation). lr: half swap's, which is none of the corners'.
         ratio = initial_sigma(self.task.vocabulary, self.task.width, "small_sigma") * math.sqrt(self.task.width)
-        settings = {**self.task.model_dump(), "curve": False, "lr": lr}
+        settings = {**self.task.in_runs, "curve": False, "lr": lr}
         for seed in seeds[: self.num_other_seeds]:
             for logits, inputs, step in product((0, 1), repeat=3):
                 factors = {

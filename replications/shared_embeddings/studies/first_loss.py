@@ -30,7 +30,7 @@ class FirstLoss(StrictModel):
         for width, seed in product(sorted(self.widths, reverse=True), seeds[: self.num_seeds]):
             for positions, branches in product((True, False), repeat=2):
                 settings = {
-                    **self.size.model_dump(), "width": width, "positions": positions, "branches": branches,
+                    **self.size.in_runs, "width": width, "positions": positions, "branches": branches,
                     "windows": self.windows, "gradient_windows": self.gradient_windows,
                 }  # fmt: skip
                 yield Run("first_loss", "all_heads", seed, settings)

@@ -11,12 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from paperkit.models.tiny_gpt import TinyGPT
-from paperkit.speeches import SpeechModel
+from paperkit.texts import TextModel
 
 EvenWidth = Annotated[int, Field(ge=2, multiple_of=2)]
 
 
-class LanguageModel(SpeechModel):
+class LanguageModel(TextModel):
     """Sizes of the model, the same for all heads."""
 
     width: EvenWidth  # d
@@ -46,7 +46,7 @@ class Multiply(nn.Module):
         return h * self.factor
 
 
-def make_gpt(size: SpeechModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
+def make_gpt(size: TextModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
     """Make a GPT without a head: the same numbers for every sigma, from torch's global generator."""
     # Positions start at the embedding's standard deviation or at 0, residual branches at their usual size or at 0, as
     # the source assumes. The head is the identity: the model returns final hidden states.
@@ -67,7 +67,7 @@ def factorised_width(vocabulary: int, width: int) -> int:
     return max(1, vocabulary * width // (2 * (vocabulary + width)))
 
 
-def factorise(gpt: TinyGPT, size: SpeechModel) -> None:
+def factorise(gpt: TinyGPT, size: TextModel) -> None:
     """Give a model an input and an output table of their own, each a product of a narrow table and a projection."""
     # Entries of the product have variance 1/d, logits variance 1, as in the untied model.
     inner = factorised_width(size.vocabulary, size.width)

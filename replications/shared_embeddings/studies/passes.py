@@ -20,5 +20,5 @@ class Passes(StrictModel):
     def searches(self) -> Searches:
         """List the arms; the best loss on the way selects, not that at the end."""
         for arm in ARMS:
-            search = Search("passes", arm, self.task.model_dump(), {"lr": self.lr}, self.num_trials, "best_loss_nats")
+            search = Search("passes", arm, self.task.in_runs, {"lr": self.lr}, self.num_trials, "best_loss_nats")
             yield search, self.seeds

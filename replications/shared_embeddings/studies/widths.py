@@ -23,6 +23,6 @@ class Widths(StrictModel):
         """List the arms at each width, the widest first."""
         space = {"lr": self.lr}
         for width in sorted(self.widths, reverse=True):
-            task, label = {**self.task.model_dump(), "width": width}, {"width": width}
+            task, label = {**self.task.in_runs, "width": width}, {"width": width}
             for arm in ARMS:
                 yield Search("widths", arm, task, space, self.num_trials, "loss_nats", label=label), self.seeds

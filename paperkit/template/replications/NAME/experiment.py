@@ -6,15 +6,14 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, Runner, execute
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 from replications.NAME.sampling import averages
 
 NUMBERS = np.linspace(-1, 1, 20)  # the population; errors are measured in its variance
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     """One profile of params.yaml: seeds, draws of each seed, and how many numbers a draw takes."""
 
     seeds: Annotated[list[int], Field(min_length=1)]

@@ -13,7 +13,7 @@ from results_in_text.claim_tables import source_text
 from results_in_text.of_replication import OfReplication
 from results_in_text.provenance_files import read_provenance
 from results_in_text.results_files import Verdicts, read_all_verdicts
-from results_in_text.tables import Row, paragraph, table
+from results_in_text.tables import Row, table
 from results_in_text.verdict_badges import is_primary
 
 _HEADINGS = ["Profile", "Where it ran", "Largest model", "Longest run", "Tokens a run", "Seeds", "Hours"]
@@ -55,14 +55,14 @@ def _row(folder: Path, verdicts: Verdicts) -> Row:
     seeds = sorted({test["n"] for test in tests if test.get("n")})
     cells = [
         verdicts.profile,
-        record["machine_class"],
+        (record.get("device") or {"name": record["machine_class"]})["name"],
         _largest(parameters.tolist(), "parameters"),
         _largest(runs["step"].tolist(), "steps"),
         _largest(tokens),
         " to ".join(map(str, dict.fromkeys([*seeds[:1], *seeds[-1:]]))) or "–",
         f"{record['wall_s'] / 3600:.2g}",
     ]
-    return [[paragraph(cell)] for cell in cells]
+    return [[nodes.paragraph("", cell)] for cell in cells]
 
 
 def _largest(values: list[float], unit: str = "") -> str:

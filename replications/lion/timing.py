@@ -143,7 +143,11 @@ def measure(run: Run) -> Iterator[Measurement]:
 
 def measure_bandwidth(run: Run) -> Iterator[Measurement]:
     """Time one way to go through as much memory as a Lion step does: bytes read plus bytes written, a second."""
-    settings, device, sweep = OptimizerStep.of(run.config), Hardware.of(run.config).device, SWEEPS[run.arm]
+    settings, device, sweep = (
+        OptimizerStep.from_config(run.config),
+        Hardware.from_config(run.config).device,
+        SWEEPS[run.arm],
+    )
     entries = LION_ARRAYS * settings.entries // sweep.reads
     generator = torch.Generator(device).manual_seed(run.seed)
     arrays = [_normal_tensors(settings.tensors, entries, generator) for _ in range(sweep.reads)]
@@ -154,7 +158,7 @@ def measure_bandwidth(run: Run) -> Iterator[Measurement]:
 
 def measure_step_time(run: Run) -> Iterator[Measurement]:
     """Time the steps of one implementation; beside it the bytes that a step of this optimizer moves at least."""
-    settings, device = OptimizerStep.of(run.config), Hardware.of(run.config).device
+    settings, device = OptimizerStep.from_config(run.config), Hardware.from_config(run.config).device
     generator = torch.Generator(device).manual_seed(run.seed)
     parameters = _normal_tensors(settings.tensors, settings.entries, generator)
     gradients = _normal_tensors(settings.tensors, settings.entries, generator)
@@ -168,7 +172,7 @@ def measure_step_time(run: Run) -> Iterator[Measurement]:
 
 def measure_training_step(run: Run) -> Iterator[Measurement]:
     """Time whole training steps of a small GPT on one sequence of random tokens."""
-    settings, hardware = TrainingStep.of(run.config), Hardware.of(run.config)
+    settings, hardware = TrainingStep.from_config(run.config), Hardware.from_config(run.config)
     torch.manual_seed(run.seed)
     model = TinyGPT(
         vocabulary=settings.vocabulary, width=settings.width, layers=settings.layers, heads=settings.heads,

@@ -191,7 +191,7 @@ def test_the_paper_profile_trains_the_source_s_heads_on_files_of_the_hub_by_the_
     content["hardware"] |= {"device": "cpu", "micro_batch": 3}
     content["curves"]["num_trials"] = 1
     content["curves"]["task"] |= {
-        "vocabulary": VOCABULARY, "width": 16, "layers": 1, "heads": 2, "context": 16, "batch": 4, "steps": 4,
+        "vocabulary": VOCABULARY, "width": 16, "layers": 1, "heads": 2, "context": 16, "batch": 4, "steps": 6,
         "warmup_steps": 1, "windows": 5,
     }  # fmt: skip
     tiny = parse(experiment.Config, content, source="params.yaml")

@@ -60,6 +60,9 @@ _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS)
 )
 
+# Address of a Dask scheduler, such as tcp://host:8786, whose workers execute the runs.
+CLUSTER = "PAPERKIT_DASK"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -202,12 +205,20 @@ class Runner:
         self._executor.shutdown()
         del self.__dict__["_executor"]
 
+    @property
+    def worker_environment(self) -> dict[str, str]:
+        """Environment variables that a worker is started with."""
+        return {**self.instruction_set, **self.allocator, **_ONE_THREAD, **self.hardware.environment}
+
     @cached_property
     def _executor(self) -> ProcessPoolExecutor:
+        if address := os.environ.get(CLUSTER):
+            # By its name, so that it is no part of a stage's code: where a run is executed changes no number.
+            return importlib.import_module("paperkit.cluster").connect(address, self)
         # One pool for all calls: what a worker has loaded (torch, a tokenised corpus) serves the next grid too.
         return ProcessPoolExecutor(
             max_workers=self.workers,
-            env={**self.instruction_set, **self.allocator, **_ONE_THREAD, **self.hardware.environment},
+            env=self.worker_environment,
             initializer=_prepare_worker,
             initargs=(os.getpid(),),
         )

@@ -143,11 +143,14 @@ def measure(run: Run) -> Iterator[Measurement]:
 
 def measure_bandwidth(run: Run) -> Iterator[Measurement]:
     """Time one way to go through as much memory as a Lion step does: bytes read plus bytes written, a second."""
-    settings, sweep = OptimizerStep.of(run.config), SWEEPS[run.arm]
-    device = Hardware.of(run.config).device
+    settings, device, sweep = (
+        OptimizerStep.from_config(run.config),
+        Hardware.from_config(run.config).device,
+        SWEEPS[run.arm],
+    )
     entries = LION_ARRAYS * settings.entries // sweep.reads
-    generator = torch.Generator().manual_seed(run.seed)
-    arrays = [_normal_tensors(settings.tensors, entries, generator, device) for _ in range(sweep.reads)]
+    generator = torch.Generator(device).manual_seed(run.seed)
+    arrays = [_normal_tensors(settings.tensors, entries, generator) for _ in range(sweep.reads)]
     seconds = _median_seconds(lambda: sweep.action(*arrays), settings, device)
     moved = (sweep.reads + sweep.writes) * settings.tensors * entries * FLOAT32_BYTES
     yield Measurement("none", 0, "bytes_per_s", moved / seconds)
@@ -155,10 +158,10 @@ def measure_bandwidth(run: Run) -> Iterator[Measurement]:
 
 def measure_step_time(run: Run) -> Iterator[Measurement]:
     """Time the steps of one implementation; beside it the bytes that a step of this optimizer moves at least."""
-    settings, device = OptimizerStep.of(run.config), Hardware.of(run.config).device
-    generator = torch.Generator().manual_seed(run.seed)
-    parameters = _normal_tensors(settings.tensors, settings.entries, generator, device)
-    gradients = _normal_tensors(settings.tensors, settings.entries, generator, device)
+    settings, device = OptimizerStep.from_config(run.config), Hardware.from_config(run.config).device
+    generator = torch.Generator(device).manual_seed(run.seed)
+    parameters = _normal_tensors(settings.tensors, settings.entries, generator)
+    gradients = _normal_tensors(settings.tensors, settings.entries, generator)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_().grad = gradient
     optimizer = IMPLEMENTATIONS[run.arm](parameters, lr=1e-4, weight_decay=0.1)
@@ -169,7 +172,7 @@ def measure_step_time(run: Run) -> Iterator[Measurement]:
 
 def measure_training_step(run: Run) -> Iterator[Measurement]:
     """Time whole training steps of a small GPT on one sequence of random tokens."""
-    settings, hardware = TrainingStep.of(run.config), Hardware.of(run.config)
+    settings, hardware = TrainingStep.from_config(run.config), Hardware.from_config(run.config)
     torch.manual_seed(run.seed)
     model = TinyGPT(
         vocabulary=settings.vocabulary, width=settings.width, layers=settings.layers, heads=settings.heads,
@@ -184,8 +187,8 @@ def measure_training_step(run: Run) -> Iterator[Measurement]:
     yield Measurement("none", 0, "training_step_s", _median_seconds(lambda: next(steps), settings, hardware.device))
 
 
-def _normal_tensors(number: int, entries: int, generator: torch.Generator, device: str) -> Tensors:
-    return [torch.randn(entries, generator=generator).to(device) for _ in range(number)]
+def _normal_tensors(number: int, entries: int, generator: torch.Generator) -> Tensors:
+    return [torch.randn(entries, generator=generator, device=generator.device) for _ in range(number)]
 
 
 def _median_seconds(action: Callable[[], object], settings: OptimizerStep | TrainingStep, device: str) -> float:

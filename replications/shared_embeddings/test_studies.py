@@ -83,7 +83,7 @@ def test_arms_of_a_seed_share_batches_and_initial_numbers():
     windows = []
     for arm in curves.ARMS:
         run = curve_run(arm, seed=5)
-        windows.append([x for x, _ in curves.Training.of(run.config).batches(seeds_of(5)[1])])
+        windows.append([x for x, _ in curves.Training.from_config(run.config).batches(seeds_of(5)[1])])
         model = curves.make_model(run)
         torch.testing.assert_close(
             model.blocks[0].mlp_input.weight, curves.make_model(curve_run("tied", 5)).blocks[0].mlp_input.weight
@@ -154,7 +154,7 @@ def test_the_best_evaluation_is_chosen_on_validation_and_read_on_test(monkeypatc
 
 
 def test_a_short_text_is_all_a_run_sees():
-    task = curves.Training.of(curve_run("tied", training_tokens=40).config)
+    task = curves.Training.from_config(curve_run("tied", training_tokens=40).config)
     seen = torch.cat([x.flatten() for x, _ in task.batches(0)])
     assert set(seen.tolist()) <= set(made_up_stream("train", 300)[:40].tolist())
 

@@ -110,7 +110,7 @@ def measure_trial(run: Run) -> Iterator[Measurement]:
 
 def _measurements(run: Run, splits: tuple[Split, ...]) -> Iterator[Measurement]:
     """Yield losses of the splits at the end (loss_nats), at the best evaluation on validation, and the summaries."""
-    task, model = Training.of(run.config), make_model(run).to(Hardware.of(run.config).device)
+    task, model = Training.from_config(run.config), make_model(run).to(Hardware.from_config(run.config).device)
     evaluated = [round(task.steps * part / task.evaluations) for part in range(1, task.evaluations + 1)]
     losses: list[float] = []
     found: dict[Split, list[float]] = {split: [] for split in splits}
@@ -173,7 +173,7 @@ def threshold_of(task: Training) -> float:
 
 def make_model(run: Run) -> TinyGPT:
     """Make the model of an arm; arms of one seed share all initial numbers but for sigma and what is their own."""
-    task, factors = Training.of(run.config), run.config.get("factors", {})
+    task, factors = Training.from_config(run.config), run.config.get("factors", {})
     torch.manual_seed(seeds_of(run.seed)[0])
     name = "untied" if run.arm == "factorised" else factors.get("head", run.arm)
     sigma = initial_sigma(task.vocabulary, task.width, name)
@@ -206,11 +206,11 @@ def make_optimizer(model: TinyGPT, config: Mapping[str, Any]) -> torch.optim.Opt
 def training(run: Run, model: TinyGPT) -> Iterator[float]:
     """Train with warm-up and half a cosine, arms of one seed on the same windows; yield each loss before its step."""
     # Gradients are not clipped: that would act on the heads differently, whose gradients differ in size at first.
-    task = Training.of(run.config)
+    task = Training.from_config(run.config)
     optimizer = make_optimizer(model, run.config)
     schedule = warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps)
     batches = task.batches(seeds_of(run.seed)[1])
-    hardware = Hardware.of(run.config)
+    hardware = Hardware.from_config(run.config)
     for step in train(model, batches, float32_loss, optimizer, schedule=schedule, hardware=hardware):
         yield step.loss
 

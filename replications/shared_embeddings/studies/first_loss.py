@@ -51,7 +51,7 @@ def measure_first_loss(run: Run) -> Iterator[Measurement]:
     """Measure an untrained GPT with each head on the same hidden states."""
     # Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads), and
     # the share of tokens that repeat the one before.
-    size = LanguageModel.of(run.config)
+    size = LanguageModel.from_config(run.config)
     torch.manual_seed(seeds_of(run.seed)[0])
     sigma = initial_sigma(size.vocabulary, size.width, "tied")
     gpt = make_gpt(size, sigma=sigma, positions=run.config["positions"], branches=run.config["branches"])

@@ -10,10 +10,11 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
 from paperkit.config import ConfigError
+from paperkit.profiles import ABOVE
 from paperkit.stage import INTERRUPTED, RERUN
 
 # A replication's own stages, with its name alone or as a key: lion, lion_timing, verdicts@lion, verdicts@lion_gpu.
-_OF = r"(\w+@)?{}(_timing|_pretrained|_gpu|_paper)?"
+_OF = rf"(\w+@)?{{}}(_timing)?(_({'|'.join(ABOVE)}))?"
 
 
 def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bool:

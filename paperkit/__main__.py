@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from paperkit.completeness import check
 from paperkit.config import ConfigError
 from paperkit.new import write_new
 from paperkit.pipeline import write_pipeline
+from paperkit.readiness import check
 from paperkit.stage import INTERRUPTED
 
 

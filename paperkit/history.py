@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from paperkit.claims.declarations import PROFILES, Claim, ClaimsFile
+from paperkit.claims.declarations import Claim, ClaimsFile
 from paperkit.config import ConfigError, _UniqueKeyLoader, parse
+from paperkit.profiles import PROFILES, results_name
 from paperkit.results import read_json
 
 _SAID = {"check", "value", "difference"}
@@ -99,7 +100,7 @@ def read_history(root: Path, name: str) -> History:
         Dates of the claims on disk, and problems; each names claim and remedy.
     """
     claims_path = f"replications/{name}/claims.yaml"
-    folders = [f"results/{folder}" for folder in (name, *(f"{name}_{profile}" for profile in PROFILES))]
+    folders = list(dict.fromkeys(f"results/{results_name(name, profile)}" for profile in PROFILES))
     verdicts = [f"{folder}/{file}.json" for folder in folders for file in ("verdicts", "timing_verdicts")]
     points = _points(root, claims_path, verdicts)
     now = points[-1]
@@ -151,7 +152,7 @@ def _points(root: Path, claims_path: str, verdicts: Sequence[str]) -> list[_Poin
     """Read the history, the oldest first and what lies on disk last; a point is named by its place."""
     paths = [claims_path, *verdicts]
     commits = _commits(root, paths)
-    texts = _committed(root, [f"{commit.hash}:{path}" for commit, _ in commits for path in paths])
+    texts = committed(root, [f"{commit.hash}:{path}" for commit, _ in commits for path in paths])
     rules_in, measured_in = cache(_rules_in), cache(_measured_in)
     points: list[_Point] = []
     last = [len(commits) - 1] if commits else []
@@ -297,8 +298,16 @@ def _commits(root: Path, paths: Sequence[str]) -> list[tuple[Commit, list[int]]]
     return commits
 
 
-def _committed(root: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """Read files of commits, named commit:path; empty where there is none."""
+def committed(root: Path, names: Sequence[str]) -> Iterator[bytes]:
+    """Read what git holds.
+
+    Args:
+        root: The repository's root.
+        names: Of commits, or of files in them, such as "1a2b3c:params.yaml".
+
+    Yields:
+        The content of each; empty where there is none.
+    """
     listed = io.BytesIO(_git(root, "cat-file", "--batch", text="".join(f"{name}\n" for name in names)))
     for _ in names:
         header = listed.readline()

@@ -3,9 +3,6 @@
 A run is one (experiment, arm, hyper-parameters, seed). Its measurements are a function of the run, of the
 code it imports, of the data, of the versions of numerical libraries and of the kernels they choose, and of nothing
 else: these are its key. A stage that was killed finds its finished runs under their keys and ends with the same bytes.
-
-On a cluster, workers start in the stage's own folder (a shared file system), or in a checkout of the same commit with
-the same `data/`. Nothing is sent: a worker hashes the code and the data it has, and refuses a run with another key.
 """
 
 import hashlib
@@ -13,7 +10,6 @@ import importlib
 import json
 import math
 import os
-import platform
 import resource
 import shutil
 import signal
@@ -24,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -33,14 +29,11 @@ import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor, cpu_count, process_executor
 from tqdm import tqdm
 
-from paperkit.cluster import Cluster
-from paperkit.datasets import data_hash
 from paperkit.hardware import ON_CPU, Hardware
 from paperkit.provenance import (
     code_hash,
     import_closure,
     kernels_in_use,
-    machine_class,
     module_file,
     number_environment,
     numerical_versions,
@@ -67,20 +60,8 @@ _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS)
 )
 
-# What a worker of a cluster compares with the key, and what to do where it differs.
-_REMEDIES = {
-    "code": "start the worker in the stage's folder, or in a checkout of the same commit",
-    "inputs": "start the worker in the stage's folder, or say `dvc pull` where it starts",
-    "versions": "start the worker with the stage's .venv, or with one made of the same lock",
-    "environment": "set it alike, or nowhere, where stage and worker start",
-    "kernels": "let all workers be machines of one kind",
-    "device": "start stage and workers on machines with one kind of GPU and driver",
-    "machine": "start stage and workers on machines of one kind",
-}
-
-
-class OtherWorkerError(RuntimeError):
-    """A worker would compute other numbers than a run's key says; the message names what differs, and the remedy."""
+# Address of a Dask scheduler, such as tcp://host:8786, whose workers execute the runs.
+CLUSTER = "PAPERKIT_DASK"
 
 
 @dataclass(frozen=True)
@@ -136,7 +117,6 @@ class Cost:
 
 Measure = Callable[[Run], Iterable[Measurement]]
 Rows = list[dict[str, Any]]
-Work = Callable[[Run], dict[str, Any]]
 
 
 def seeds_of(seed: int) -> tuple[int, int, int]:
@@ -170,7 +150,6 @@ class Runner:
         kept: Folder of finished runs of all stages.
         costs: What each run has taken that was returned, by its key.
         hardware: On what the runs compute; what of it may change a number becomes part of each run.
-        cluster: Address of a Dask scheduler, whose workers then execute the runs; None for processes here.
     """
 
     stage: str
@@ -182,7 +161,6 @@ class Runner:
     kept: Path = Path(".paperkit/runs")
     costs: dict[str, Cost] = field(default_factory=dict)
     hardware: Hardware = ON_CPU
-    cluster: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -205,8 +183,7 @@ class Runner:
         common = self._common_key(measure)
         keys = [run_key(run, common) for run in runs]
         grid = dict(zip(keys, runs, strict=True))
-        work = partial(_measured_there, common, self.hardware) if self.cluster else _measured
-        self._execute(partial(work, measure), {key: run for key, run in grid.items() if _kept(self._file(key)) is None})
+        self._execute(measure, {key: run for key, run in grid.items() if _kept(self._file(key)) is None})
         return [self._rows(key, grid[key]) for key in keys]
 
     @cached_property
@@ -228,24 +205,30 @@ class Runner:
         self._executor.shutdown()
         del self.__dict__["_executor"]
 
+    @property
+    def worker_environment(self) -> dict[str, str]:
+        """Environment variables that a worker is started with."""
+        return {**self.instruction_set, **self.allocator, **_ONE_THREAD, **self.hardware.environment}
+
     @cached_property
-    def _executor(self) -> ProcessPoolExecutor | Cluster:
+    def _executor(self) -> ProcessPoolExecutor:
+        if address := os.environ.get(CLUSTER):
+            # By its name, so that it is no part of a stage's code: where a run is executed changes no number.
+            return importlib.import_module("paperkit.cluster").connect(address, self)
         # One pool for all calls: what a worker has loaded (torch, a tokenised corpus) serves the next grid too.
-        variables = {**self.environment, **self.instruction_set, **self.allocator, **_ONE_THREAD}
-        if self.cluster:
-            return Cluster(self.cluster, variables, _prepare_worker)
         return ProcessPoolExecutor(
-            max_workers=self.workers, env=variables, initializer=_prepare_worker, initargs=(os.getpid(),)
+            max_workers=self.workers,
+            env=self.worker_environment,
+            initializer=_prepare_worker,
+            initargs=(os.getpid(),),
         )
 
-    def _execute(self, work: Work, missing: Mapping[str, Run]) -> None:
+    def _execute(self, measure: Measure, missing: Mapping[str, Run]) -> None:
         if not missing:
             return
-        # Few are submitted ahead, for with a full queue loky fails to kill its workers; Dask wants to see them all.
-        ahead = len(missing) if self.cluster else 2 * self.workers
         with tqdm(total=len(missing), desc=self.stage, unit="run") as bar:
             try:
-                for key, finished in _finished(self._executor, work, missing, ahead=ahead):
+                for key, finished in _finished(self._executor, measure, missing, ahead=2 * self.workers):
                     replace_text(self._file(key), canonical_json(finished) + "\n")
                     bar.update()
             except BaseException:
@@ -265,7 +248,7 @@ class Runner:
         return [{**head, **m, "status": "diverged" if m["value"] is None else "ok"} for m in finished["measurements"]]
 
     def _common_key(self, measure: Measure) -> dict[str, Any]:
-        module = _module_of(measure)
+        module = getattr(measure, "module", measure.__module__)
         return {
             "measure": f"{module}.{getattr(measure, '__qualname__', type(measure).__qualname__)}",
             "code": code_hashes(module),
@@ -273,7 +256,6 @@ class Runner:
             "inputs": dict(self.inputs),
             "environment": self.environment,
             "kernels": self.kernels,
-            "machine": machine_class(self.kernels),
             "device": self.hardware.describe(),
             "threads": THREADS,
             "profile": self.profile,
@@ -330,10 +312,6 @@ def available_workers() -> int:
     return cpu_count()
 
 
-def _module_of(measure: Measure) -> str:
-    return getattr(measure, "module", measure.__module__)
-
-
 def _importable(measure: Measure) -> Measure:
     """Under `python -m`, a module's functions belong to `__main__`: workers need them by their real name."""
     if measure.__module__ != "__main__":
@@ -362,53 +340,19 @@ def _end_with(parent: int) -> None:
 
 
 def _finished(
-    executor: ProcessPoolExecutor | Cluster, work: Work, missing: Mapping[str, Run], *, ahead: int
+    executor: ProcessPoolExecutor, measure: Measure, missing: Mapping[str, Run], *, ahead: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each run as it finishes; few are submitted ahead, for with a full queue loky fails to kill its workers."""
     waiting = iter(missing.items())
     submitted: dict[Future, str] = {}
     while True:
         for key, run in islice(waiting, ahead - len(submitted)):
-            submitted[executor.submit(work, run)] = key
+            submitted[executor.submit(_measured, measure, run)] = key
         if not submitted:
             return
         done, _ = wait(submitted, return_when=FIRST_COMPLETED)
         for future in sorted(done, key=lambda each: each.exception() is not None):  # keep what is finished, then fail
             yield submitted.pop(future), future.result()
-
-
-def _measured_there(key: Mapping[str, Any], hardware: Hardware, measure: Measure, run: Run) -> dict[str, Any]:
-    """Execute a run on a cluster, unless this worker is another than its key says."""
-    here = _conditions(_module_of(measure), tuple(key["inputs"]), hardware)
-    differing = [
-        f"{part}: {_unlike(key[part], here[part])}; {remedy}"
-        for part, remedy in _REMEDIES.items()
-        if here[part] != key[part]
-    ]
-    if differing:
-        message = "\n  ".join([f"a worker on {platform.node()}, in {Path.cwd()}, is not as the stage:", *differing])
-        raise OtherWorkerError(message)
-    return _measured(measure, run)
-
-
-def _unlike(there: Any, here: Any) -> str:
-    if not isinstance(there, dict) or not isinstance(here, dict):
-        return f"{there!r} for the stage, {here!r} here"
-    names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
-    return ", ".join(f"{name} {_unlike(there.get(name), here.get(name))}" for name in names)
-
-
-@cache
-def _conditions(module: str, tables: tuple[str, ...], hardware: Hardware) -> dict[str, Any]:
-    kernels = kernels_in_use()
-    return {
-        "code": code_hashes(module),
-        "inputs": {name: data_hash(name) for name in tables},
-        "versions": numerical_versions(),
-        "environment": number_environment({}),
-        "kernels": kernels,
-        "device": hardware.describe(),
-        "machine": machine_class(kernels),
-    }
 
 
 def _measured(measure: Measure, run: Run) -> dict[str, Any]:

@@ -21,8 +21,6 @@ from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available
 TRIALS = "trials.csv"
 # Set by `make rerun`: run also where the results are of this very code.
 RERUN = "PAPERKIT_RERUN"
-# Address of a Dask scheduler that executes the runs, for example tcp://10.0.0.1:8786; clocks are read here.
-CLUSTER = "PAPERKIT_DASK"
 # Exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
@@ -145,10 +143,8 @@ def main(
     grids = [each.runs() for each in checks]  # now, since this imports them: an error comes before the training
     workers = settings.hardware.workers or kind.workers or available_workers()
     runner = Runner(
-        stage, options.profile, inputs, workers, kind.instruction_set, kind.allocator,
-        hardware=settings.hardware,
-        cluster=None if kind is TIMING else os.environ.get(CLUSTER),
-    )  # fmt: skip
+        stage, options.profile, inputs, workers, kind.instruction_set, kind.allocator, hardware=settings.hardware
+    )
     try:
         result = experiment(settings, runner)
         identities = [row for check, grid in zip(checks, grids, strict=True) for row in execute(runner, check, grid)]

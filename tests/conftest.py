@@ -17,7 +17,7 @@ from tests.made_up_claims import Toy
 from tests.tiny_book import TinyBook
 
 # Each keeps one process busy for minutes; started last, it would be what the others wait for.
-LONGEST_FILES = ("test_smoke.py", "test_book_browser.py")
+LONGEST_FILES = ("test_smoke.py", "test_book_browser.py", "test_new.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -25,6 +25,7 @@ from tests.tiny_book import CLAIMS, EXTENSION, claim, effect, identity
 
 from results_in_text import claim_tables  # isort: skip - tests.tiny_book makes it importable
 from results_in_text.latex_text import interval, number  # isort: skip
+from results_in_text.posts import page_of  # isort: skip
 from results_in_text.provenance_pages import code_link  # isort: skip
 from results_in_text.result_cards import anchor  # isort: skip
 from results_in_text.results_files import formatted, split_address, value_at  # isort: skip
@@ -335,7 +336,7 @@ def test_mathematics_is_typeset_by_the_local_copy(html_folder):
 def test_every_claim_has_its_row_and_its_badge(html_folder):
     for verdicts in ROOT.glob("results/*/verdicts.json"):
         name = verdicts.parent.name
-        page = PageReader(html_folder / "replications" / f"{name.removesuffix('_pretrained')}.html")
+        page = PageReader(html_folder / "replications" / f"{page_of(name)}.html")
         for judged in json.loads(verdicts.read_text())["claims"]:
             assert f"claim-{name}-{judged['id']}".lower().replace("_", "-") in page.ids
             assert any(badge.startswith(judged["verdict"] or "no verdict") for badge in page.badges)

@@ -7,8 +7,11 @@ import pytest
 from sphinx.errors import ExtensionError
 
 from paperkit.pages import lone_page_problems
+from paperkit.results import write_runs
+from paperkit.runs import Run
 from tests.built_book import BOOK, ROOT
-from tests.tiny_book import CLAIMS, FULL, claim, provenance
+from tests.made_up_runs import made_up_row
+from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, FULL, claim, effect, provenance
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
@@ -109,6 +112,73 @@ def test_a_replication_without_errata_says_so_and_the_rules_of_pages_bind_those_
         built(book, "It is 0.5 nats.", BELOW)
     with pytest.raises(ExtensionError, match=r"derivation\.md:3: 0\.199 is lion/verdicts:C1"):
         built(book, "{constant}`0.199`", BELOW)
+
+
+# --- a replication that ran at several profiles ------------------------------------------------------------------
+
+
+@pytest.fixture
+def scaled(book):
+    """The book with results of a second profile, which judged one of the claims."""
+    larger = claim("C6", "contradicted", tests=[FULL | effect(estimate=-0.777, n=5)])
+    book.write_verdicts([larger], name="lion_gpu", profile="gpu")
+    book.write_result("lion_gpu/provenance", provenance(profile="gpu", device={"name": "A card"}, wall_s=5400.0))
+    for folder, steps, metric in (("lion", 600, "loss_nats"), ("lion_gpu", 2000, "parameters")):
+        config = {"batch": 8, "context": 64, "steps": steps}
+        rows = [made_up_row(Run("lm", "lion", 0, config), "none", steps, metric, 12_345_678.0)]
+        rows.append(made_up_row(Run("noise", "lion", 0, {"batch": 9}), "none", 0, "drift", 1.0))
+        write_runs(book.results / folder / "runs.csv", rows)
+    return book
+
+
+def rows_of(html, table):
+    found = re.search(rf"<table[^>]*{table}.*?</table>", html, re.DOTALL)[0]
+    return [text_of(row) for row in re.findall("<tr.*?</tr>", found, re.DOTALL)[1:]]
+
+
+def test_a_page_shows_the_claims_of_every_profile_and_each_verdict_beside_the_others(scaled):
+    html = built(scaled, f"```{{headline}}\n```\n\n{OWN_CLAIMS}")
+    both = "holds cpu contradicted gpu"
+    assert [row.partition(" ) ")[2] for row in rows_of(html, "headline")] == [both, "contradicted"]
+    (cpu,), (gpu,) = (
+        re.findall(rf'<tr[^>]*>(?:(?!<tr).)*id="claim-{folder}-c6".*?</tr>', html, re.DOTALL)
+        for folder in ("lion", "lion-gpu")
+    )
+    assert text_of(cpu).startswith(f"C6 primary {both} It is")
+    assert text_of(gpu).startswith(f"C6 primary {both} It is")
+    assert "At profile gpu" in text_of(html)
+    assert html.count('href="#claim-lion-gpu-c6"') == 3
+
+
+def test_a_profile_that_is_run_later_enters_the_page(scaled):
+    shutil.move(scaled.results / "lion_gpu", scaled.results.parent / "later")
+    assert "At profile" not in built(scaled, OWN_CLAIMS)
+    shutil.move(scaled.results.parent / "later", scaled.results / "lion_gpu")
+    scaled.build()
+    assert "At profile gpu" in (scaled.output / f"{PAGE}.html").read_text()
+
+
+def test_a_value_of_any_profile_is_not_typed_by_hand(scaled):
+    with pytest.raises(ExtensionError, match=r"0\.777 is lion_gpu/verdicts:C6\.tests\[0\]\.estimate, typed by hand"):
+        built(scaled, "{constant}`0.777`")
+
+
+def test_the_scale_of_every_profile_stands_beside_that_of_the_source(scaled):
+    sentence = {"text": "A model of 12 layers, 300 epochs.", "bib": "someone2023", "where": "Table 2"}
+    scaled.write_about("lion", posts=[1], question="What does lion do?", scale=sentence)
+    html = built(scaled, f"```{{scale}}\n```{BIBLIOGRAPHY}")
+    assert rows_of(html, "scales") == [
+        "cpu Intel x86_64 – 600 steps 307,200 8 0.017",
+        "gpu A card 12,345,678 parameters 2,000 steps 1,024,000 5 1.5",
+    ]
+    assert "The source: A model of 12 layers, 300 epochs ( One [ One23 ] , Table 2)." in text_of(html)
+    scaled.write_about("lion", posts=[1], question="What does lion do?", scale={"text": "Large."})
+    with pytest.raises(ExtensionError, match=r"(?s)directive scale: .*'bib' is a required property"):
+        scaled.build()
+
+
+def test_rerun_says_how_to_run_the_other_profiles(scaled):
+    assert "make gpu NAME=lion runs profile gpu, or says what it lacks." in text_of(built(scaled, "```{rerun}\n```"))
 
 
 # --- the pages of one replication alone -------------------------------------------------------------------------

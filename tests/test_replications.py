@@ -8,13 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import chdir
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import replications
-from paperkit import completeness, pipeline
+from paperkit import pipeline, readiness
 from paperkit.claims.verdicts import write_verdicts
 from paperkit.completeness import (
     FILES,
@@ -23,21 +24,19 @@ from paperkit.completeness import (
     RESULTS,
     RULES,
     RULES_OF_RESULTS,
-    SLOW_RULES,
     TIMING_RESULTS,
-    check,
     first_difference,
+    folders_of_results,
     forbidden_names,
     older_versions,
     orphans,
     problems,
-    smoke_problems,
-    style_problems,
 )
 from paperkit.history import no_history
 from paperkit.pages import SECTIONS
 from paperkit.pipeline import found_replications, write_pipeline
 from paperkit.provenance import code_hash, file_md5, fingerprint, import_closure
+from paperkit.readiness import SLOW_RULES, check, smoke_problems, style_problems
 from paperkit.results import (
     read_json,
     write_costs,
@@ -45,14 +44,17 @@ from paperkit.results import (
     write_runs,
     write_trials,
 )
-from tests.tiny_repository import commit
+from tests.tiny_repository import commit, git
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = RULES | RULES_OF_RESULTS | {"smoke run": smoke_problems}
+NAMES = found_replications(ROOT)
+FOLDERS = [folder for name in NAMES for folder in folders_of_results(ROOT, name)]
+# test_smoke.py asks for the smoke run.
+ASKED = [*product(RULES, NAMES), *product(RULES_OF_RESULTS, FOLDERS)]
 
 
-@pytest.mark.parametrize("name", found_replications(ROOT))
-@pytest.mark.parametrize("rule", RULES | RULES_OF_RESULTS)  # test_smoke.py asks for the smoke run
+@pytest.mark.parametrize(("rule", "name"), ASKED)
 def test_every_replication_is_complete_and_consistent(rule, name):
     if rule == "history" and (reason := no_history(ROOT)):
         pytest.skip(f"not checked: {reason}")
@@ -71,7 +73,7 @@ def test_no_file_has_a_name_that_says_nothing():
     assert forbidden_names(ROOT) == []
 
 
-@pytest.mark.parametrize("name", found_replications(ROOT))
+@pytest.mark.parametrize("name", FOLDERS)
 def test_results_from_older_versions_are_reported(name, record_property):
     older = older_versions(ROOT, name)
     record_property("older_versions", older)
@@ -258,7 +260,6 @@ HALF_TO_THIRD = change("replications/toy/claims.yaml", "check: half", "check: th
 BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     **{f"no {file}": ("shape", remove(f"replications/toy/{file}"), f"{file} is missing") for file in FILES},
     "no timing.yaml": ("shape", remove("replications/toy/timing.yaml"), "timing.yaml is missing"),
-    "no pretrained claims": ("shape", write("replications/toy/pretrained.py"), "claims_pretrained.yaml is missing"),
     "no algorithm": ("shape", remove("replications/toy/mean.py"), "no <algorithm>.py"),
     "no test of the algorithm": ("shape", remove("replications/toy/test_mean.py"), "no <algorithm>.py"),
     "no smoke block": ("shape", change("replications/toy/params.yaml", "smoke:", "tiny:"), "no block smoke"),
@@ -413,7 +414,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 
 def test_the_toy_repository_passes_and_the_command_says_so(toy, monkeypatch):
-    monkeypatch.setattr(completeness, "style_problems", lambda *_: [])
+    monkeypatch.setattr(readiness, "style_problems", lambda *_: [])
     said: list[str] = []
     assert check(toy, "toy", said.append), said
     assert len(said) == len(CHECKS) + len(("style", "tests", "page", "processor time", "nothing is missing"))
@@ -449,8 +450,8 @@ def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(bro
 
 
 def test_a_test_that_fails_and_one_that_is_slow_are_named(broken, monkeypatch):
-    monkeypatch.setattr(completeness, "STARTING_CPU_S", 0)
-    monkeypatch.setattr(completeness, "MAX_CPU_S", {"small": 0, "large": 40})
+    monkeypatch.setattr(readiness, "STARTING_CPU_S", 0)
+    monkeypatch.setattr(readiness, "MAX_CPU_S", {"small": 0, "large": 40})
     slow = "import time\n\ndef test_the_sum():\n    time.sleep(0.6)\n\ndef test_the_mean():\n    assert 1 == 2\n"
     write("replications/toy/test_mean.py", slow)(broken)
     said: list[str] = []
@@ -495,6 +496,89 @@ def test_a_replication_of_derivations_alone_needs_neither_figure_nor_ledger(brok
     record = read_json(broken / "results/toy/provenance.json")
     write_json(broken / "results/toy/provenance.json", record | {"outs": {"runs.csv": record["outs"]["runs.csv"]}})
     assert [problem for rule in (RULES | RULES_OF_RESULTS).values() for problem in problems(rule, broken, "toy")] == []
+
+
+# --- results of a profile that cannot run everywhere ---------------------------------------------------------------
+
+
+@pytest.fixture
+def at_gpu(broken: Path) -> Path:
+    """The toy with results of profile gpu, whose stage is frozen, and with code that has changed since."""
+    change("dvc.yaml", "stages:\n", "stages:\n  toy_gpu: {frozen: true}\n")(broken)
+    change("book/replications/toy.md", "```\n", "```\n```{result-figure} toy_gpu/gap.svg\n```\n")(broken)
+    write("figures/toy_gpu/gap.svg", "<svg/>\n")(broken)
+    results, record = broken / "results/toy_gpu", read_json(broken / "results/toy/provenance.json")
+    write_runs(results / "runs.csv", rows("gpu"))
+    write_costs(results / "costs.csv", [])
+    head = git(broken, "rev-parse", "HEAD")
+    made = {"stage": "toy_gpu", "profile": "gpu", "commit": head, "dirty": False, "claims": {"commit": head}}
+    made |= {"fingerprint": fingerprint("gpu", record["deps"], record["versions"])}
+    write_json(results / "provenance.json", record | made | {"outs": {"runs.csv": file_md5(results / "runs.csv")}})
+    with chdir(broken):
+        write_verdicts("toy_gpu", timing=False)
+    write("replications/toy/mean.py", "x = 1\n")(broken)
+    return broken
+
+
+def recorded(**changes: Any) -> Callable[[Path], None]:
+    """Make a break that changes the record of the frozen stage."""
+
+    def apply(root: Path) -> None:
+        path = root / "results/toy_gpu/provenance.json"
+        write_json(path, read_json(path) | changes)
+
+    return apply
+
+
+UNKNOWN = "0" * 40
+BREAKS_AT_GPU = {
+    "runs of another profile": (
+        "profile",
+        change("results/toy_gpu/runs.csv", "gpu,", "cpu,"),
+        "toy_gpu/runs.csv says profile cpu, not gpu",
+    ),
+    "runs typed by hand": ("results", change("results/toy_gpu/runs.csv", "1.0,ok", "1.5,ok"), "runs.csv is not what"),
+    "a verdict typed by hand": (
+        "recomputation",
+        change("results/toy_gpu/verdicts.json", '"holds"', '"contradicted"'),
+        "first at claims[X1] verdict",
+    ),
+    "a claim that is left out": ("recomputation", change("results/toy_gpu/verdicts.json", '"X1"', '"X3"'), "claims"),
+    "a claim reworded later": (
+        "verdicts",
+        change("replications/toy/claims.yaml", "X1 is so", "X1 was so"),
+        "claim X1",
+    ),
+    "a figure nobody sees": ("figures", write("figures/toy_gpu/extra.svg"), "toy_gpu/extra.svg is drawn but on no"),
+    "code that was not committed": ("provenance", recorded(dirty=True), "was not all committed"),
+    "claims that nobody knows": ("provenance", recorded(claims={"commit": UNKNOWN}), f"git has no commit {UNKNOWN}"),
+    "code of another commit": (
+        "provenance",
+        recorded(deps={"replications/toy/mean.py": UNKNOWN}),
+        "mean.py in commit",
+    ),
+    "a fingerprint typed by hand": ("provenance", recorded(fingerprint=UNKNOWN), "was edited by hand"),
+    "a stage that is not frozen": (
+        "provenance",
+        change("dvc.yaml", "frozen: true", "frozen: false"),
+        "mean.py changed since",
+    ),
+}
+
+
+def test_a_frozen_stage_belongs_to_the_code_of_its_commit(at_gpu):
+    assert folders_of_results(at_gpu, "toy") == ["toy", "toy_gpu"]
+    assert [problem for rule in RULES_OF_RESULTS.values() for problem in problems(rule, at_gpu, "toy_gpu")] == []
+    recorded(commit=UNKNOWN)(at_gpu)  # that of a branch which is gone
+    assert problems(RULES_OF_RESULTS["provenance"], at_gpu, "toy_gpu") == []
+    assert [problem for problem in orphans(at_gpu) if "toy_gpu" in problem] == []
+
+
+@pytest.mark.parametrize("case", BREAKS_AT_GPU)
+def test_what_is_broken_on_purpose_in_results_of_another_profile_is_found(case, at_gpu):
+    check, break_it, message = BREAKS_AT_GPU[case]
+    break_it(at_gpu)
+    assert any(message in problem for problem in problems(CHECKS[check], at_gpu, "toy_gpu"))
 
 
 def test_a_comment_leaves_a_record_as_good_as_it_was(broken):

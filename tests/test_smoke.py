@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from paperkit.completeness import problems, smoke_problems
+from paperkit.completeness import problems
 from paperkit.pipeline import found_replications
+from paperkit.readiness import smoke_problems
 
 ROOT = Path(__file__).parents[1]
 

@@ -35,12 +35,12 @@ def test_the_vocabulary_is_learnt_from_the_training_speeches_alone(texts):
 
 def test_settings_are_read_out_of_a_run_s_and_those_that_do_not_fit_are_refused():
     sizes = {"vocabulary": 280, "width": 8, "layers": 1, "heads": 2, "context": 4}
-    assert module.TextModel.of({**sizes, "lr": 0.1}).in_runs == sizes
+    assert module.TextModel.from_config({**sizes, "lr": 0.1}).in_runs == sizes
     with pytest.raises(ValueError, match="width 8 must be a multiple of heads 3"):
-        module.TextModel.of({**sizes, "heads": 3})
+        module.TextModel.from_config({**sizes, "heads": 3})
     horizon = {"batch": 2, "steps": 20, "warmup_steps": 19}
     with pytest.raises(ValueError, match="warmup_steps 19 must be at most steps - 2 = 18"):
-        module.TextTraining.of({**sizes, **horizon})
+        module.TextTraining.from_config({**sizes, **horizon})
 
 
 def test_a_model_has_the_sizes_and_the_tie_that_it_is_made_with():

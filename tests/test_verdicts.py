@@ -13,9 +13,10 @@ from scipy import stats
 
 import paperkit
 from paperkit.claims.__main__ import main
-from paperkit.claims.declarations import PROFILES, Claim
+from paperkit.claims.declarations import Claim
 from paperkit.claims.rules import Result, Verdict
 from paperkit.claims.verdicts import judge_claim
+from paperkit.profiles import PROFILES
 from paperkit.results import write_runs
 from paperkit.statistics import equivalence_p, paired_interval
 from tests.made_up_claims import (
@@ -432,6 +433,23 @@ def test_timing_claims_are_judged_from_timings_and_written_apart(toy):
     assert (toy.read("verdicts.json"), toy.read("metrics.json")) == before
 
 
+@pytest.mark.parametrize(("timing", "file"), [([], "verdicts"), (["--timing"], "timing_verdicts")])
+def test_a_profile_above_the_committed_one_judges_what_it_has_runs_of_and_leaves_the_rest_out(toy, timing, file):
+    kind = {"kind": "timing"} if timing else {}
+    first, second = primary(**kind), primary(GREATER, OTHER, id="C2", **kind)
+    toy.declare(first, second, identity(), claim(id="C3", profile="paper", **kind))
+    toy.measure(gap=with_p(0.03))
+    rows = made_up_rows("gap", with_p(0.03), "gpu")
+    write_runs(toy.root / "results/toy_gpu" / ("timings.csv" if timing else "runs.csv"), rows)
+    main(["toy_gpu", *timing])
+    content = toy.read(f"../toy_gpu/{file}.json")
+    (record,) = content["claims"]
+    assert (content["replication"], content["profile"], record["id"]) == ("toy", "gpu", "C1")
+    # Holm's correction counts the second, which has no runs there, with p = 1.
+    assert (record["verdict"], record["tests"][0]["p_holm"]) == ("inconclusive", pytest.approx(0.06))
+    assert not (toy.results / f"{file}.json").exists()
+
+
 def test_the_module_runs_as_a_command_with_estimands_from_the_working_directory(toy):
     toy.declare(claim())
     toy.measure(gap=FIRM)
@@ -454,6 +472,7 @@ def test_the_module_runs_as_a_command_with_estimands_from_the_working_directory(
     [
         (["toy"], "results/toy/runs.csv is missing; run `dvc repro toy`"),
         (["toy", "--timing"], "dvc repro toy_timing`"),
+        (["toy_gpu"], "results/toy_gpu/runs.csv is missing; run `make gpu NAME=toy`"),
         (["lyon"], r"replications/lyon/claims\.yaml is missing"),
     ],
 )

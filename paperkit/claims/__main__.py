@@ -1,4 +1,7 @@
-"""What is claimed and what comes of it: `python -m paperkit.claims <name> [--timing]` writes verdicts.json.
+"""What is claimed and what comes of it: `python -m paperkit.claims <results> [--timing]` writes verdicts.json.
+
+Results are a folder below results/: lion, or lion_gpu for those of another profile. A profile above the committed one
+judges the claims that it has runs of; a verdict never moves from one profile to another.
 
 claims.yaml declares beforehand which number decides a claim and by which rule (`declarations`). The number is said in
 place (a check of the derivation, a value, a difference) or is a function of the replication's estimands.py, loaded by
@@ -19,11 +22,11 @@ from paperkit.results import ResultsError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a refused file ends it with a message and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m paperkit.claims", description="Judge a replication's claims.")
-    parser.add_argument("name", help="folder of the replication, for example lion")
+    parser.add_argument("results", help="folder below results/, for example lion or lion_gpu")
     parser.add_argument("--timing", action="store_true", help="judge the claims of kind timing, from timings.csv")
     options = parser.parse_args(arguments)
     try:
-        write_verdicts(options.name, timing=options.timing)
+        write_verdicts(options.results, timing=options.timing)
     except (ConfigError, ResultsError) as error:
         sys.exit(f"error: {error}")
 

@@ -25,9 +25,9 @@ from paperkit.claims.rules import (
     spelled_out,
 )
 from paperkit.config import ConfigError, parse, read_yaml
+from paperkit.profiles import PROFILES
 from paperkit.statistics import achieved_power, seeds_needed
 
-PROFILES = ("smoke", "cpu", "pretrained", "gpu", "paper")
 MIN_SEEDS_FOR_A_VERDICT = 5
 MAX_PRIMARY = 4
 MIN_POWER = 0.8
@@ -85,7 +85,7 @@ class Claim(ClaimsModel):
     reported: Reported = Reported(value=None, unit=None, unverified=False)
     kind: Literal["identity", "experiment", "timing", "exploratory"]
     family: Literal["primary"] | None = None
-    profile: Literal["smoke", "cpu", "pretrained", "gpu", "paper"]
+    profile: Literal[PROFILES]  # pyright: ignore[reportInvalidTypeForm] - a tuple of words is allowed there
     min_seeds: Annotated[int, Field(ge=1)]
     tests: Tests
     correction: Correction | None = None

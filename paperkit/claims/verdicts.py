@@ -9,13 +9,13 @@ import pandas as pd
 
 from paperkit.claims.declarations import (
     MIN_SEEDS_FOR_A_VERDICT,
-    PROFILES,
     Claim,
     Estimand,
     load_estimands,
     read_claims,
 )
 from paperkit.claims.rules import FRAGILE, LEVEL, SEVERITY, Result, Verdict, evaluate, not_run, vary
+from paperkit.profiles import ABOVE, PROFILES, replication_and_profile
 from paperkit.results import ResultsError, read_runs, write_json
 from paperkit.statistics import holm
 
@@ -119,9 +119,12 @@ def judge_runs(
             count with p = 1, so that verdicts.json does not depend on a clock.
 
     Returns:
-        One entry of verdicts.json for each claim, in the order given.
+        One entry of verdicts.json for each claim, in the order given. Above the committed profile there is none for a
+        claim that needs a larger one, or that has a test without runs.
     """
     profile = profile_of(runs)
+    if profile in ABOVE:
+        claims = [claim for claim in claims if _has_runs(claim, runs, estimands, profile)]
     results: dict[str, Result] = {}
     parts: dict[str, tuple[list[Result], list[Result]]] = {}
     for claim in claims:
@@ -138,6 +141,12 @@ def judge_runs(
         | _robustness(claim, results[claim.id], parts[claim.id][0], runs, estimands)
         for claim in claims
     ]
+
+
+def _has_runs(claim: Claim, runs: pd.DataFrame, estimands: Mapping[str, Estimand], profile: str) -> bool:
+    """Tell whether a profile can judge a claim: it is large enough, and has runs for each of the claim's tests."""
+    is_large = PROFILES.index(claim.profile) <= PROFILES.index(profile)
+    return is_large and all(len(estimands[test.estimand](runs)) for test in claim.tests)
 
 
 def profile_of(runs: pd.DataFrame) -> str:
@@ -206,25 +215,27 @@ def headline_numbers(claim_records: Sequence[Mapping[str, Any]]) -> dict[str, di
     }
 
 
-def write_verdicts(name: str, *, timing: bool) -> None:
-    """Judge a replication's claims and write its verdicts.
+def write_verdicts(results_name: str, *, timing: bool) -> None:
+    """Judge a replication's claims on one folder of results and write its verdicts.
 
-    Reads replications/<name>/claims.yaml and results/<name>/runs.csv; writes verdicts.json and metrics.json
+    Reads replications/<name>/claims.yaml and results/<results_name>/runs.csv; writes verdicts.json and metrics.json
     beside the runs. With timing, reads timings.csv and writes timing_verdicts.json only.
 
     Args:
-        name: Folder of the replication.
+        results_name: Folder below results/, see `paperkit.profiles.results_name`.
         timing: Judge the claims of kind timing instead of all others.
 
     Raises:
         ResultsError: If the runs are missing; the message names the stage that makes them.
     """
+    name, of_profile = replication_and_profile(results_name)
     claims = read_claims(Path("replications") / name / "claims.yaml")
     estimands = load_estimands(f"replications.{name}.estimands", claims)
-    results = Path("results") / name
+    results = Path("results") / results_name
     table, stage = ("timings.csv", f"{name}_timing") if timing else ("runs.csv", name)
     if not (results / table).exists():
-        message = f"{results / table} is missing; run `dvc repro {stage}`"
+        remedy = f"make {of_profile} NAME={name}" if of_profile in ABOVE else f"dvc repro {stage}"
+        message = f"{results / table} is missing; run `{remedy}`"
         raise ResultsError(message)
     runs = read_runs(results / table)
     judged = [claim for claim in claims if (claim.kind == "timing") == timing]

@@ -29,53 +29,59 @@ class Rates(Tuning):
 
 
 class Config(StageConfig):
-    """One profile of params.yaml."""
+    """One profile of params.yaml; it runs the studies that it names. `hardware` is that of all language models."""
 
     search: Rates
     seeds: list[NonNegativeInt] = Field(min_length=1)  # fresh; studies without their own take the first so many
-    initial_loss: InitialLoss
-    first_loss: FirstLoss
-    curves: Curves
-    widths: Widths
-    passes: Passes
-    lion: RareRows
+    initial_loss: InitialLoss | None = None
+    first_loss: FirstLoss | None = None
+    curves: Curves | None = None
+    widths: Widths | None = None
+    passes: Passes | None = None
+    lion: RareRows | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        reported = {"seeds": self.seeds, "widths.seeds": self.widths.seeds, "passes.seeds": self.passes.seeds}
-        self.search.refuse_shared(reported)
+        reported = {"seeds": self.seeds}
         for path in ("initial_loss", "first_loss", "curves", "widths", "passes", "lion"):
-            for name, value in getattr(self, path):
+            for name, value in getattr(self, path) or ():
+                if name == "seeds":
+                    reported[f"{path}.seeds"] = value
                 if name == "num_trials" and value & (value - 1):
                     message = f"{path}.num_trials {value} must be a power of two (1, 2, 4, 8, 16 …)"
                     raise ValueError(message)
                 if name.startswith("num_") and name.endswith("seeds") and value > len(self.seeds):
                     message = f"{path}.{name} {value} must be at most the number of seeds, {len(self.seeds)}"
                     raise ValueError(message)
-        heads = self.first_loss.size.heads, self.widths.task.heads
-        for path, study, number in zip(("first_loss", "widths"), (self.first_loss, self.widths), heads, strict=True):
-            refused = [width for width in study.widths if width % number]
-            if refused:
-                message = f"{path}.widths {refused} must be multiples of heads {number}"
-                raise ValueError(message)
+        self.search.refuse_shared(reported)
         return self
+
+    def require(self) -> None:
+        """Refuse a missing device, or a missing text of what is trained."""
+        super().require()
+        for study in (self.curves, self.widths, self.passes):
+            if study:
+                study.task.require()
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study."""
-    curves = config.curves.searches(config.seeds, config.search.lr)
-    searches = [*config.widths.searches(), *curves, *config.passes.searches()]
+    """Run every study that the profile names."""
+    searches = [
+        *(config.widths.searches() if config.widths else ()),
+        *(config.curves.searches(config.seeds, config.search.lr) if config.curves else ()),
+        *(config.passes.searches() if config.passes else ()),
+    ]
     tuned, trials = tune(runner, measure_run, [search for search, _ in searches], config.search)
     best = [(of, seeds, of_arm.best()) for (of, seeds), of_arm in zip(searches, tuned, strict=True)]
     rates = {(of.experiment, of.arm): point["lr"] for of, _, point in best}
-    grid = [
-        *(Run(of.experiment, of.arm, seed, {**of.task, **point}) for of, seeds, point in best for seed in seeds),
-        *config.curves.factorial(config.seeds, rates["curves", "half_swap"]),
-        *config.first_loss.runs(config.seeds),
-        *config.initial_loss.runs(config.seeds),
-        *config.lion.runs(config.seeds),
-        *drawings.runs(),
-    ]
+    grid = [Run(of.experiment, of.arm, seed, {**of.task, **point}) for of, seeds, point in best for seed in seeds]
+    if config.curves:
+        grid += config.curves.factorial(config.seeds, rates["curves", "half_swap"])
+    for study in (config.first_loss, config.initial_loss, config.lion):
+        if study:
+            grid += study.runs(config.seeds)
+    if config.initial_loss:
+        grid += drawings.runs()  # what its formulas rest on
     return Tables(execute(runner, measure_run, grid), trials)
 
 

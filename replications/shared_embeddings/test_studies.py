@@ -1,6 +1,7 @@
 """The studies train and measure what they say; made-up text and few steps keep them cheap."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -48,22 +49,41 @@ def values(measurements):
     return {(each.split, each.metric, each.step): each.value for each in measurements}
 
 
+@cache
+def measured(arm, seed=0):
+    return list(curves.measure_curve(curve_run(arm, seed)))
+
+
 # --- Training ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arm", curves.ARMS)
 def test_the_same_run_gives_the_same_numbers_and_another_seed_others(arm):
-    first = list(curves.measure_curve(curve_run(arm)))
-    assert first == list(curves.measure_curve(curve_run(arm)))
-    assert first != list(curves.measure_curve(curve_run(arm, seed=1)))
-    assert all(math.isfinite(each.value) for each in first)
+    assert measured(arm) == list(curves.measure_curve(curve_run(arm)))
+    assert measured(arm) != measured(arm, seed=1)
+    assert all(math.isfinite(each.value) for each in measured(arm))
+
+
+def test_half_precision_and_micro_batches_change_a_run_by_rounding_alone():
+    coarse = list(curves.measure_curve(curve_run("half_swap", device="cpu", precision="bfloat16", micro_batch=3)))
+    exact = values(measured("half_swap"))
+    assert coarse != measured("half_swap")
+    assert values(coarse) == pytest.approx(exact, rel=0.01)
+
+
+def test_the_loss_is_in_float32_whatever_the_logits_are():
+    logits = torch.randn(2, 3, 10)
+    targets = torch.zeros(2, 3, dtype=torch.int64)
+    loss = curves.float32_loss(logits.bfloat16(), targets)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, curves.float32_loss(logits.bfloat16().double(), targets))
 
 
 def test_arms_of_a_seed_share_batches_and_initial_numbers():
     windows = []
     for arm in curves.ARMS:
         run = curve_run(arm, seed=5)
-        windows.append([x for x, _ in curves.Training.of(run.config).batches(seeds_of(5)[1])])
+        windows.append([x for x, _ in curves.Training.from_config(run.config).batches(seeds_of(5)[1])])
         model = curves.make_model(run)
         torch.testing.assert_close(
             model.blocks[0].mlp_input.weight, curves.make_model(curve_run("tied", 5)).blocks[0].mlp_input.weight
@@ -93,7 +113,7 @@ def test_a_run_learns_and_reports_its_parameters():
     found = values(curves.measure_curve(curve_run("half_swap", steps=60)))
     assert found["test", "loss_nats", 60] < math.log(300) - 0.5
     counts = {
-        arm: values(curves.measure_curve(curve_run(arm)))["none", "parameters", 12]
+        arm: values(measured(arm))["none", "parameters", 12]
         for arm in ("tied", "half_swap", "shuffle", "small_sigma", "untied", "orthogonal", "factorised")
     }
     assert counts["tied"] == counts["half_swap"] == counts["shuffle"] == counts["small_sigma"]
@@ -112,7 +132,7 @@ def test_a_diverged_run_reports_no_number():
 
 
 def test_a_trial_is_the_same_run_and_never_looks_at_the_test_split(monkeypatch):
-    report = [each for each in curves.measure_curve(curve_run("tied")) if each.split == "validation"]
+    report = [each for each in measured("tied") if each.split == "validation"]
     right = curves.Training.loss
 
     def loss_but_for_test(task, model, split, windows):
@@ -134,7 +154,7 @@ def test_the_best_evaluation_is_chosen_on_validation_and_read_on_test(monkeypatc
 
 
 def test_a_short_text_is_all_a_run_sees():
-    task = curves.Training.of(curve_run("tied", training_tokens=40).config)
+    task = curves.Training.from_config(curve_run("tied", training_tokens=40).config)
     seen = torch.cat([x.flatten() for x, _ in task.batches(0)])
     assert set(seen.tolist()) <= set(made_up_stream("train", 300)[:40].tolist())
 
@@ -251,9 +271,9 @@ def test_an_unseen_token_is_neither_input_nor_target_and_half_of_the_targets_fol
 def test_an_untied_row_that_never_comes_only_decays_and_the_bound_is_kept():
     found = {}
     for arm in rare_rows.ARMS:
-        measured = list(rare_rows.measure_rare_rows(Run("rare_rows", arm, 0, LION)))
-        assert measured == list(rare_rows.measure_rare_rows(Run("rare_rows", arm, 0, LION)))
-        found[arm] = {each.metric: each.value for each in measured}
+        rows = list(rare_rows.measure_rare_rows(Run("rare_rows", arm, 0, LION)))
+        found[arm] = {each.metric: each.value for each in rows}
+    assert rows == list(rare_rows.measure_rare_rows(Run("rare_rows", arm, 0, LION)))
     decayed = (1 - 1e-2) ** 300
     torch.manual_seed(0)
     start = torch.randn(16, 8)[14:] / math.sqrt(8)

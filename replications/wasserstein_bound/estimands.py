@@ -210,6 +210,41 @@ likelihood_weight_bound_change = partial(technique_bound_change, arm="likelihood
 likelihood_weight_distance_change = partial(technique_distance_change, arm="likelihood_weight")
 
 
+# --- The source's own point sets: estimates ---------------------------------------------------------------------
+
+
+def finite_set_rank(runs: pd.DataFrame, data_set: str, sampler: str) -> pd.Series:
+    """Return Spearman's rank correlation of debiased W2 with J along training, from step 100 on (C9b)."""
+    # The slope of ranks in units of their standard deviations. Equal distances, zeros for example, share a rank.
+    ranks = _finite_set(runs, data_set).groupby(level="seed").rank()
+    by_seed = ranks.groupby(level="seed")
+    standard = (ranks - by_seed.transform("mean")) / by_seed.transform("std")
+    return slopes(standard["score_loss"], standard[f"debiased_w2_{sampler}"])
+
+
+def finite_set_bound_slope(runs: pd.DataFrame, data_set: str) -> pd.Series:
+    """Return the slope of the log of the SDE's estimated bound on log J along training, from step 100 on (C13b)."""
+    table = _finite_set(runs, data_set)
+    return slopes(np.log(table["score_loss"]), LN_10 * table["log10_estimated_bound_w2_sde"])
+
+
+def finite_set_looseness(runs: pd.DataFrame, data_set: str) -> pd.Series:
+    """Return log10 of the SDE's estimated bound over plain W2 at the end of training (X16)."""
+    table = _finite_set(runs, data_set).reset_index("step")
+    end = table[table["step"] == table["step"].max()]
+    return end["log10_estimated_bound_w2_sde"] - np.log10(end["plain_w2_sde"])
+
+
+clusters_rank_sde = partial(finite_set_rank, data_set="four_clusters", sampler="sde")
+clusters_rank_ode = partial(finite_set_rank, data_set="four_clusters", sampler="ode")
+moons_rank_sde = partial(finite_set_rank, data_set="moons", sampler="sde")
+moons_rank_ode = partial(finite_set_rank, data_set="moons", sampler="ode")
+clusters_bound_slope = partial(finite_set_bound_slope, data_set="four_clusters")
+moons_bound_slope = partial(finite_set_bound_slope, data_set="moons")
+clusters_looseness = partial(finite_set_looseness, data_set="four_clusters")
+moons_looseness = partial(finite_set_looseness, data_set="moons")
+
+
 # --- Tables -----------------------------------------------------------------------------------------------------
 
 OF_A_SAMPLER = ("distance_w2", "log10_bound_w2", "log10_averaged_bound_w2")
@@ -229,6 +264,19 @@ def _checkpoints(runs: pd.DataFrame, first: int = 0) -> pd.DataFrame:
 def _end_of_training(runs: pd.DataFrame) -> pd.DataFrame:
     table = _checkpoints(runs).reset_index("step")
     return table[table["step"] == table["step"].max()]
+
+
+FINITE_SET_METRICS = [
+    *("score_loss", "log10_estimated_bound_w2_sde", "plain_w2_sde"),
+    *("debiased_w2_sde", "debiased_w2_ode"),
+]
+
+
+def _finite_set(runs: pd.DataFrame, data_set: str) -> pd.DataFrame:
+    """Return what was measured along training on one of the source's point sets: index seed and step."""
+    rows = runs[(runs["experiment"] == "finite_set") & (runs["arm"] == data_set) & (runs["step"] >= FIRST_STEP)]
+    table = rows.pivot(index=["seed", "step"], columns="metric", values="value").astype(float)
+    return table.reindex(columns=FINITE_SET_METRICS)
 
 
 def _offsets(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """The bound against distances that are known exactly: every study behind claims.yaml.
 
-`studies/` has one module a study: its settings, what is measured, and which cases with which seeds. All but the
-networks is closed form or quadrature. A seed is a block of random cases, a draw of coupled pairs, or the
-initialisation and data order of a network.
+`studies/` has one module a study: its settings, what is measured, and which cases with which seeds; a profile runs
+those that it names. All but the networks is closed form or quadrature. A seed is a block of random cases, a draw of
+coupled pairs, or the initialisation and data order of a network.
 """
 
 from typing import Annotated, Self
@@ -13,41 +13,56 @@ from paperkit.runs import Runner
 from paperkit.stage import StageConfig, Tables, main
 from replications.wasserstein_bound.studies import (
     controls,
+    finite_sets,
     gaussians,
     mixtures,
     network_in_plane,
     network_on_line,
     schedules,
 )
+from replications.wasserstein_bound.studies.finite_sets import FiniteSets
+from replications.wasserstein_bound.studies.mixtures import Mixtures
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
+SEEDS_OF = {
+    "seeds": ("sweeps", "mixtures"),
+    "learned_seeds": ("learned",),
+    "learned_2d_seeds": ("learned_2d",),
+    "finite_set_seeds": ("finite_sets",),
+}
 
 
 class Config(StageConfig):
     """One profile of params.yaml."""
 
-    seeds: Seeds  # of the blocks of random cases, and of the pairs
-    sweeps: gaussians.Sweeps
-    mixtures: mixtures.Mixtures
-    horizons: list[Positive]  # T at which the offset is computed, increasing
-    num_steps: list[Annotated[int, Field(ge=1)]]  # time steps of the discretised sampler
-    stationary_rates: Annotated[list[Positive], Field(max_length=50)]  # β T of the counterexample's curves
-    learned: network_on_line.LearnedScore
-    learned_seeds: Seeds
-    learned_2d: network_in_plane.PlaneScore
-    learned_2d_seeds: Seeds  # the same for every arm
+    seeds: Seeds = Field(default=[])  # of the blocks of random cases, and of the pairs
+    sweeps: gaussians.Sweeps | None = None
+    mixtures: Mixtures | None = None
+    horizons: list[Positive] = Field(default=[])  # T at which the offset is computed, increasing
+    num_steps: list[Annotated[int, Field(ge=1)]] = Field(default=[])  # time steps of the discretised sampler
+    # β T of the counterexample's curves
+    stationary_rates: Annotated[list[Positive], Field(max_length=50)] = Field(default=[])
+    learned: network_on_line.LearnedScore | None = None
+    learned_seeds: Seeds = Field(default=[])
+    learned_2d: network_in_plane.PlaneScore | None = None
+    learned_2d_seeds: Seeds = Field(default=[])  # the same for every arm
+    finite_sets: FiniteSets | None = None
+    finite_set_seeds: Seeds = Field(default=[])  # the same for every data set
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name in ("seeds", "learned_seeds", "learned_2d_seeds"):
+        for name, studies in SEEDS_OF.items():
+            if any(getattr(self, study) for study in studies) and not getattr(self, name):
+                message = f"{name} are missing: {' and '.join(studies)} run on them"
+                raise ValueError(message)
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 message = f"{name} {getattr(self, name)} must differ from each other"
                 raise ValueError(message)
         if sorted(set(self.horizons)) != self.horizons:
             message = f"horizons {self.horizons} must increase"
             raise ValueError(message)
-        if self.mixtures.num_slack_seeds > len(self.seeds):
+        if self.mixtures and self.mixtures.num_slack_seeds > len(self.seeds):
             message = (
                 f"mixtures.num_slack_seeds {self.mixtures.num_slack_seeds} must be at most {len(self.seeds)}, the "
                 "number of seeds"
@@ -57,16 +72,26 @@ class Config(StageConfig):
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study, the longest runs first, so that no worker is idle at the end; nothing is tuned here."""
-    return Tables([
-        *network_in_plane.run(config.learned_2d, config.learned_2d_seeds, runner),
-        *network_on_line.run(config.learned, config.learned_seeds, runner),
-        *gaussians.run(config.sweeps, config.seeds, runner),
-        *mixtures.run(config.mixtures, config.seeds, runner),
-        *schedules.run(config.horizons, config.num_steps, config.stationary_rates, runner),
-        *controls.run(runner),
-    ])
+    """Run every study named, the longest runs first, so that no worker is idle at the end; nothing is tuned here."""
+    rows = []
+    if config.finite_sets:
+        rows += finite_sets.run(config.finite_sets, config.finite_set_seeds, runner)
+    if config.learned_2d:
+        rows += network_in_plane.run(config.learned_2d, config.learned_2d_seeds, runner)
+    if config.learned:
+        rows += network_on_line.run(config.learned, config.learned_seeds, runner)
+    if config.sweeps:
+        rows += gaussians.run(config.sweeps, config.seeds, runner) + controls.run(runner)
+    if config.mixtures:
+        rows += mixtures.run(config.mixtures, config.seeds, runner)
+    return Tables(rows + schedules.run(config.horizons, config.num_steps, config.stationary_rates, runner))
 
 
 if __name__ == "__main__":
-    main(Config, run, stage="wasserstein_bound", module="replications.wasserstein_bound.experiment")
+    main(
+        Config,
+        run,
+        stage="wasserstein_bound",
+        module="replications.wasserstein_bound.experiment",
+        everywhere=["paper"],
+    )

@@ -24,24 +24,28 @@ TECHNIQUES = {
     "weight_decay": "weight decay",
     "likelihood_weight": "weight g²",
 }
+POINT_SETS = {"four_clusters": "four clusters", "moons": "moons"}
 
 
 def draw(results: Path, figures: Path) -> None:
-    """Draw all figures."""
+    """Draw the figures of the studies that have been run."""
     runs = read_runs(results / "runs.csv")
-    draw_counterexample(runs, figures / "counterexample.svg")
-    draw_weight(runs, figures / "weight.svg")
-    draw_sweep(runs, figures / "sweep.svg")
-    draw_tightness(runs, figures / "tightness.svg")
-    draw_mixtures(runs, figures / "mixtures.svg")
-    draw_slack(runs, figures / "slack.svg")
-    draw_dimensions(runs, figures / "dimensions.svg")
-    draw_outside(runs, figures / "outside.svg")
-    draw_training(runs, figures / "training.svg")
-    draw_against_loss(runs, figures / "against_loss.svg")
-    draw_end_of_training(runs, figures / "end_of_training.svg")
-    draw_integrand(runs, figures / "integrand.svg")
-    draw_techniques(runs, figures / "techniques.svg")
+    if (runs["experiment"] == "finite_set").any():
+        draw_finite_sets(runs, figures / "finite_sets.svg")
+    if (runs["experiment"] == "affine").any():
+        draw_counterexample(runs, figures / "counterexample.svg")
+        draw_weight(runs, figures / "weight.svg")
+        draw_sweep(runs, figures / "sweep.svg")
+        draw_tightness(runs, figures / "tightness.svg")
+        draw_mixtures(runs, figures / "mixtures.svg")
+        draw_slack(runs, figures / "slack.svg")
+        draw_dimensions(runs, figures / "dimensions.svg")
+        draw_outside(runs, figures / "outside.svg")
+        draw_training(runs, figures / "training.svg")
+        draw_against_loss(runs, figures / "against_loss.svg")
+        draw_end_of_training(runs, figures / "end_of_training.svg")
+        draw_integrand(runs, figures / "integrand.svg")
+        draw_techniques(runs, figures / "techniques.svg")
 
 
 def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
@@ -341,6 +345,24 @@ def draw_techniques(runs: pd.DataFrame, path: Path) -> None:
         right.set_yticks(range(len(TECHNIQUES)), [""] * len(TECHNIQUES))
         left.set(xscale="log", xlabel="estimated bound B (units of x)", ylabel="technique")
         right.set(xlabel="debiased W₂ (units of x)", ylabel="technique")
+
+
+def draw_finite_sets(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the SDE's bound, estimated from below, and its W2 along training on the source's point sets."""
+    rows = runs[(runs["experiment"] == "finite_set") & (runs["status"] == "ok")]
+    table = rows.pivot(index=["arm", "seed", "step"], columns="metric", values="value")
+    question = "What happens to bound and distance on the source's points?"
+    shown = f"SDE; one line a seed, n = {rows['seed'].nunique()}; plain W₂ is biased upwards, B estimated from below"
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, panels):
+        for axes, (arm, title) in zip(panels, POINT_SETS.items(), strict=True):
+            for number, (_, of_seed) in enumerate(table.loc[arm].groupby(level="seed")):
+                of_seed = of_seed.droplevel("seed")
+                distance, bound = of_seed["plain_w2_sde"], 10 ** of_seed["log10_estimated_bound_w2_sde"]
+                labels = ("W₂", "B, estimate") if not number else (None, None)
+                axes.plot(of_seed.index, distance, "o-", markersize=2, color=COLOURS[0], alpha=0.6, label=labels[0])
+                axes.plot(of_seed.index, bound, "o--", markersize=2, color=COLOURS[1], alpha=0.6, label=labels[1])
+            axes.set(xscale="log", yscale="log", xlabel="optimizer steps", ylabel="W₂ and B (units of x)", title=title)
+            axes.legend()
 
 
 def _checkpoints(runs: pd.DataFrame) -> pd.DataFrame:

@@ -93,6 +93,24 @@ def sweep_rows(seed):
     return rows
 
 
+def finite_set_rows(seed):
+    """J falls as 1 / step; W2 of the SDE is 0 in the end, that of the ODE rises in seed 1; log B has slope -0.2."""
+    # Step 30 lies off the lines.
+    rows = []
+    for arm, factor in (("four_clusters", 100.0), ("moons", 10.0)):
+        for step in STEPS:
+            loss, off = 100 / step, 50.0 if step < 100 else 1.0
+            numbers = {
+                "score_loss": loss,
+                "debiased_w2_sde": 1.0 if step == 100 else 0.0,
+                "debiased_w2_ode": loss ** (1 - 2 * seed),
+                "plain_w2_sde": loss,
+                "log10_estimated_bound_w2_sde": math.log10(factor * off * loss**-0.2),
+            }
+            rows += [row("finite_set", arm, seed, name, value, step=step) for name, value in numbers.items()]
+    return rows
+
+
 def deterministic_rows():
     rows = []
     for arm, factor in (("ode", 3.0), ("sde", 1.0)):
@@ -110,7 +128,8 @@ def deterministic_rows():
     return rows
 
 
-RUNS = table([*deterministic_rows(), *(each for seed in SEEDS for each in (*learned_rows(seed), *sweep_rows(seed)))])
+OF_A_SEED = (learned_rows, sweep_rows, finite_set_rows)
+RUNS = table([*deterministic_rows(), *(each for seed in SEEDS for rows in OF_A_SEED for each in rows(seed))])
 
 EXPECTED = {
     "training_slope_sde": [0.5, 0.6], "training_slope_ode": [0.25] * 2, "bound_slope_sde": [0.3] * 2,
@@ -123,6 +142,11 @@ EXPECTED = {
     "spectral_norm_bound_change": [-0.1 * math.log(10)] * 2, "spectral_norm_distance_change": [0.1] * 2,
     "weight_decay_bound_change": [0.1 * math.log(10)] * 2, "weight_decay_distance_change": [-0.1] * 2,
     "likelihood_weight_bound_change": [0.0] * 2, "likelihood_weight_distance_change": [0.4] * 2,
+    # Ranks of W2 against 1, 2, 3: two zeros share theirs.
+    "clusters_rank_sde": [0.75**0.5] * 2, "moons_rank_sde": [0.75**0.5] * 2,
+    "clusters_rank_ode": [1.0, -1.0], "moons_rank_ode": [1.0, -1.0],
+    "clusters_bound_slope": [-0.2] * 2, "moons_bound_slope": [-0.2] * 2,
+    "clusters_looseness": [2 + 1.2 * math.log10(16)] * 2, "moons_looseness": [1 + 1.2 * math.log10(16)] * 2,
 }  # fmt: skip
 # Errors and controls of the checks that are not one run.
 EXPECTED_CHECKS = {

@@ -59,6 +59,7 @@ def runner(cpu):
         ("sweeps.num_plane_times", 100, "odd"),
         ("sweeps.num_cases", 51, "num_cases"),
         ("mixtures.clusters", [{"mean": 1.0, "variance": 0.0}], "variance"),
+        ("finite_set_seeds", None, "finite_set_seeds"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(path, value, told):
@@ -68,7 +69,7 @@ def test_settings_out_of_range_are_refused_by_name(path, value, told):
 
 
 def test_reported_seeds_are_neither_those_the_code_was_written_with_nor_that_of_the_learning_rate(cpu):
-    for name in ("seeds", "learned_seeds", "learned_2d_seeds"):
+    for name in ("seeds", "learned_seeds", "learned_2d_seeds", "finite_set_seeds"):
         assert not {*getattr(cpu, name)} & {*WRITTEN_WITH, TUNING_SEED}
 
 

@@ -181,7 +181,8 @@ def test_the_error_in_the_plane_is_summed_over_coordinates():
 
 def test_the_estimated_slope_of_the_exact_score_is_that_between_the_clusters():
     settings = plane(num_probes=200, num_ascents=10, ascent_steps=20)
-    found = [each.value for each in network_in_plane.slopes(settings, ExactNoise(settings), 0)]
+    probes = lambda rng, time: settings.draw(rng, settings.num_probes, time)  # noqa: E731
+    found = [each.value for each in network_in_plane.slopes(settings, probes, ExactNoise(settings), 0)]
     exact = settings.mixture.score_slope(settings.times)
     assert (np.array(found) <= exact + 1e-9).all()
     np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
@@ -190,7 +191,7 @@ def test_the_estimated_slope_of_the_exact_score_is_that_between_the_clusters():
 def test_clouds_of_the_exact_score_are_near_and_those_of_a_wrong_one_are_not():
     settings = plane(num_points=200, sampler_steps=100)
     scores = (score_training.network_score(ExactNoise(settings, shift), SCHEDULE) for shift in (0.0, 1.0))
-    near, far = (network_in_plane.cloud_distances(settings, score, 0) for score in scores)
+    near, far = (network_in_plane.cloud_distances(settings, settings.draw, score, 0) for score in scores)
     for name in ("ode", "sde"):
         assert near[f"debiased_w2_{name}"] < 0.25 < 0.5 < far[f"debiased_w2_{name}"]
         assert near[f"debiased_w2_{name}"] < near[f"plain_w2_{name}"]

@@ -6,11 +6,13 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
 
 from paperkit.results import ResultsError
 from results_in_text.of_replication import OfReplication
+from results_in_text.posts import page_of
 from results_in_text.result_roles import live_value
-from results_in_text.results_files import read_verdicts
+from results_in_text.results_files import Verdicts, read_all_verdicts, read_verdicts
 from results_in_text.rule_dates import rule_dates
 from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
@@ -19,9 +21,10 @@ from results_in_text.written_values import has_numbers, measured_line
 
 
 class ClaimsTable(OfReplication):
-    """Directive `claims`: all claims of one folder of results, primary ones first, superseded ones last.
+    """Directive `claims`: all claims of a replication at each of its profiles, or of the folder of results named.
 
-    Each row is a target, `claim-<name>-<id>` in small letters, so that one result can be cited. Where claims declare
+    Primary ones come first, superseded ones last. Each row is a target, `claim-<name>-<id>` in small letters, so that
+    one result can be cited, and shows the verdict of every profile that has judged the claim. Where claims declare
     variations, primary claims have a table of their own, and each claim's variations follow: `strength-<name>-<id>`.
     """
 
@@ -34,19 +37,22 @@ class ClaimsTable(OfReplication):
         Raises:
             ExtensionError: If there are no verdicts, or one is malformed.
         """
-        name = self.folder
+        root, name = Path(self.config.results_root), self.folder
+        # Another profile is a new folder, which no dependency on a file would notice.
+        self.env.note_reread()
         try:
-            verdicts = read_verdicts(Path(self.config.results_root), name)
-            claims = sorted(verdicts.claims, key=_rank)
-            varied = any("robustness" in claim for claim in claims)
-            groups = groupby(claims, key=lambda claim: varied and is_primary(claim))
-            tables = [node for _, group in groups for node in self._tables(name, list(group))]
+            every = {name: read_verdicts(root, name)} if self.arguments else read_all_verdicts(root, name)
+            return [node for folder, verdicts in every.items() for node in self._of_folder(folder, verdicts)]
         except ResultsError as error:
             message = f"{self.get_location()}: directive claims, {name!r}: {error}"
             raise ExtensionError(message) from error
-        for path in verdicts.files:
-            self.env.note_dependency(str(path))
-        return tables
+
+    def _of_folder(self, name: str, verdicts: Verdicts) -> list[nodes.Node]:
+        claims = sorted(verdicts.claims, key=_rank)
+        varied = any("robustness" in claim for claim in claims)
+        groups = groupby(claims, key=lambda claim: varied and is_primary(claim))
+        tables = [node for _, group in groups for node in self._tables(name, list(group))]
+        return tables if name == page_of(name) else [nodes.rubric("", f"At profile {verdicts.profile}"), *tables]
 
     def _tables(self, name: str, claims: list[dict[str, Any]]) -> list[nodes.Node]:
         headings = ["Claim", "What is claimed, and where", "Measured here", "Reason"]
@@ -68,7 +74,7 @@ class ClaimsTable(OfReplication):
         self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
         kind = claim["kind"] if not is_primary(claim) else "primary"
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(f" {kind}"), ids=[target])
-        cell = [heading, nodes.paragraph("", "", verdict_badge(claim))]
+        cell = [heading, *verdicts_by_profile(self, name, claim)]
         if "superseded_by" in claim:
             successor = claim["superseded_by"]
             cell.append(self._line(f"judged again as {{ref}}`{successor} <{claim_target(name, successor)}>`"))
@@ -146,6 +152,20 @@ class ClaimsTable(OfReplication):
 
     def _markdown(self, text: str) -> list[nodes.Node]:
         return self.parse_inline(text)[0]
+
+
+def verdicts_by_profile(directive: SphinxDirective, folder: str, claim: dict[str, Any]) -> list[nodes.paragraph]:
+    """Make the badge of a claim; where several profiles have judged it, one for each, with a link to its row."""
+    every = read_all_verdicts(Path(directive.config.results_root), page_of(folder))
+    judged = [
+        (verdict_badge(found), f"{{ref}}`{verdicts.profile} <{claim_target(of, found['id'])}>`")
+        for of, verdicts in every.items()
+        for found in verdicts.claims
+        if found["id"] == claim["id"]
+    ]
+    if len(judged) == 1:
+        return [nodes.paragraph("", "", judged[0][0])]
+    return [nodes.paragraph("", "", badge, nodes.Text(" "), *directive.parse_inline(row)[0]) for badge, row in judged]
 
 
 def claim_target(name: str, claim_id: str) -> str:

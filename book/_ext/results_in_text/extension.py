@@ -16,6 +16,7 @@ from results_in_text import (
     provenance_pages,
     reading,
     result_cards,
+    scale_table,
 )
 from results_in_text.claim_tables import ClaimsTable
 from results_in_text.errata_list import ErrataList
@@ -32,6 +33,7 @@ _PARTS = (
     provenance_pages,
     reading,
     result_cards,
+    scale_table,
 )
 
 

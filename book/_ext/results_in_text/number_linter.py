@@ -16,7 +16,7 @@ from paperkit.results import ResultsError
 from results_in_text.of_replication import replication_of
 from results_in_text.page_notes import is_result_page, line_of, note_problem
 from results_in_text.result_cards import quoted_value, result_value
-from results_in_text.results_files import read_verdicts
+from results_in_text.results_files import read_all_verdicts
 
 # A directive that prints a file sets this attribute on what it returns.
 GENERATED = "generated"
@@ -128,13 +128,14 @@ def _is_no_text(node: nodes.Element) -> bool:
 def measured_texts(root: Path, name: str) -> dict[str, set[float]]:
     """Collect the values of a replication's verdicts, by address; nothing where there are no verdicts."""
     try:
-        claims = read_verdicts(root, name).claims
+        every = read_all_verdicts(root, name)
     except ResultsError:
         return {}
     keys = ("estimate", "low", "high", "max_error")
     return {
-        f"{name}/verdicts:{claim['id']}.tests[{place}].{key}": {test[key]}
-        for claim in claims
+        f"{folder}/verdicts:{claim['id']}.tests[{place}].{key}": {test[key]}
+        for folder, verdicts in every.items()
+        for claim in verdicts.claims
         if claim["kind"] != "timing"  # its values are others at every reading, and would meet a constant by chance
         for place, test in enumerate(claim["tests"])
         for key in keys

@@ -10,13 +10,13 @@ from sphinx.errors import ExtensionError
 
 from paperkit.results import ResultsError
 from results_in_text.citation_list import download_list
-from results_in_text.claim_tables import claim_target
+from results_in_text.claim_tables import claim_target, verdicts_by_profile
 from results_in_text.of_replication import OfReplication
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import read_provenance
-from results_in_text.results_files import ResultAddressError, read_verdicts
+from results_in_text.results_files import ResultAddressError, read_all_verdicts, read_verdicts
 from results_in_text.tables import Row, table
-from results_in_text.verdict_badges import is_primary, verdict_badge
+from results_in_text.verdict_badges import is_primary
 
 _SENTENCE = re.compile(r"^(\w+): ", re.MULTILINE)
 
@@ -67,7 +67,7 @@ class Headline(OfReplication):
         said = self.parse_inline(f"{sentence or claim['statement'].rstrip('.')} {link}")[0]
         return [
             [nodes.paragraph("", "", *said, generated=sentence is None)],
-            [nodes.paragraph("", "", verdict_badge(claim))],
+            [*verdicts_by_profile(self, self.folder, claim)],
         ]
 
 
@@ -105,6 +105,7 @@ class Rerun(OfReplication):
         ]
         commit, machine = _live(folder, "provenance:commit | .10s"), _live(folder, "provenance:machine_class")
         profile, workers = _live(folder, "provenance:profile"), _live(folder, "provenance:workers")
+        others = [of.profile for other, of in read_all_verdicts(results.parent, folder).items() if other != folder]
         cite = nodes.make_id(f"cite-{folder}")
         sentences = (
             f"`dvc repro {stages}` runs this replication alone, `make repro` everything. The results on this page are "
@@ -112,6 +113,7 @@ class Rerun(OfReplication):
             f"{machine}, {' and '.join(took)}.",
             f"To cite a claim, take its entry from {{ref}}`the list <{cite}>`: BibTeX, LaTeX macros with its numbers, "
             "and the values it had before.",
+            *(f"`make {other} NAME={folder}` runs profile {other}, or says what it lacks." for other in others),
         )
         said = [nodes.paragraph("", "", *self.parse_inline(sentence)[0]) for sentence in sentences]
         return [*said, download_list(self.env, folder)]

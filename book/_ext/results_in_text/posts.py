@@ -3,15 +3,12 @@
 Nothing here knows Sphinx.
 """
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paperkit.profiles import replication_and_profile
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
-
-# The results of these profiles stand in folders of their own, and on the page of their replication.
-_PROFILE = re.compile("_(pretrained|gpu|paper)$")
 
 
 class Posts(NamedTuple):
@@ -42,7 +39,7 @@ class Posts(NamedTuple):
 
 def page_of(folder: str) -> str:
     """Return the page, below replications/, that prints the results of a folder."""
-    return _PROFILE.sub("", folder)
+    return replication_and_profile(folder)[0]
 
 
 def read_posts(path: Path, results: Path, replications: Path) -> Posts:

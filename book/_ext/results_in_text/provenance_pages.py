@@ -62,8 +62,8 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
     files = [files for files in _STAGES if files is _STAGES[0] or (root / name / f"{files[0]}.json").is_file()]
     stages = [_stage(app, root / name, repository, *of_stage) for of_stage in files]
     verdicts = read_verdicts(root, name)
-    behind = _behind(root / name, repository, name)
     page = page_of(name)
+    behind = _behind(root / name, repository / "replications" / page)
     return {
         "name": name,
         "code": f"replications/{page}/estimands.py",
@@ -73,7 +73,7 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
         "data": {stage["id"]: [dep for dep in stage["deps"] if dep["path"].startswith("data/")] for stage in stages},
         "downloads": f"../downloads/{name}/" if downloads_are_written(app.env) else "",
         "claims": [_claim(name, claim, behind) for claim in verdicts.claims],
-        "recompute": f"python -m paperkit.claims {page}",
+        "recompute": f"python -m paperkit.claims {name}",
     }
 
 
@@ -156,13 +156,13 @@ def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str,
     }
 
 
-def _behind(folder: Path, repository: Path, name: str) -> dict[str, Any]:
-    code = repository / "replications" / name
+def _behind(folder: Path, code: Path) -> dict[str, Any]:
     if not all((code / file).is_file() for file in ("claims.yaml", "experiment.py")):
         return {}
     own = (*code.glob("*.y*ml"), *code.glob("estimands.py"))
     shared = (Path(__file__).parents[3] / "paperkit").rglob("*.py")
-    return kept_answer(repository, "runs", name, depends=[*own, *shared, folder / "runs.csv", folder / "timings.csv"])
+    tables = folder / "runs.csv", folder / "timings.csv"
+    return kept_answer(code.parents[1], "runs", folder.name, depends=[*own, *shared, *tables])
 
 
 def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:

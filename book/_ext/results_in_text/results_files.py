@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paperkit.profiles import PROFILES, results_name
 from paperkit.results import ResultsError, read_json
 
 _ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
@@ -47,7 +48,7 @@ def value_at(content: Any, path: str) -> Any:
 
 
 class Verdicts(NamedTuple):
-    """The verdicts of one replication."""
+    """The verdicts of one folder of results."""
 
     profile: str  # of the runs
     claims: list[dict[str, Any]]  # of verdicts.json, then of timing_verdicts.json where that exists
@@ -55,13 +56,20 @@ class Verdicts(NamedTuple):
 
 
 def read_verdicts(root: Path, name: str) -> Verdicts:
-    """Read all claims of a replication."""
+    """Read all claims of a folder of results."""
     required, optional = (root / name / f"{stem}.json" for stem in ("verdicts", "timing_verdicts"))
     contents = [read_json(required)]
     if optional.exists():
         contents.append(read_json(optional))
     claims = [claim for content in contents for claim in value_at(content, "claims")]
     return Verdicts(value_at(contents[0], "profile"), claims, [required, optional])
+
+
+def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
+    """Read the verdicts of a replication at every profile that has some, by folder; the committed profile's first."""
+    folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)
+    there = (folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file())
+    return {folder: read_verdicts(root, folder) for folder in there}
 
 
 def claim_with_id(verdicts: Verdicts, claim_id: str) -> dict[str, Any]:

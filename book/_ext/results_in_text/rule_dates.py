@@ -7,12 +7,14 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 from paperkit.history import Commit, Dates, no_history, read_history
+from results_in_text.posts import page_of
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def rule_dates(env: BuildEnvironment, name: str, claim_id: str) -> list[nodes.Node]:
+def rule_dates(env: BuildEnvironment, folder: str, claim_id: str) -> list[nodes.Node]:
     """Make the line of a claim; nothing where there is no history to read, which the build says once a page."""
+    name = page_of(folder)
     kept = f"rule dates of {name}"
     if kept not in env.temp_data:
         env.temp_data[kept] = _dates(Path(env.config.replications_root).parent, name)

@@ -16,18 +16,20 @@ import numpy as np
 import pandas as pd
 
 from paperkit.claims.declarations import load_estimands, read_claims
+from paperkit.profiles import replication_and_profile
 from paperkit.results import read_runs
 
 Estimand = Callable[[pd.DataFrame], Any]
 
 
-def runs_behind(name: str) -> dict[str, dict[str, Any]]:
-    """Look behind every test of a replication, by claim and place of the test, such as C6.tests[0]."""
+def runs_behind(folder: str) -> dict[str, dict[str, Any]]:
+    """Look behind every test of a folder of results, by claim and place of the test, such as C6.tests[0]."""
+    name, _ = replication_and_profile(folder)
     claims = read_claims(Path(f"replications/{name}/claims.yaml"))
     estimands = load_estimands(f"replications.{name}.estimands", claims)
     found = {}
     for file, timing in (("runs.csv", False), ("timings.csv", True)):
-        path = Path(f"results/{name}/{file}")
+        path = Path(f"results/{folder}/{file}")
         if path.exists():
             runs = read_runs(path)
             for claim in claims:

@@ -65,7 +65,7 @@ def measure_embedding(run: Run) -> Iterator[Measurement]:
     """Train, and look at the rows of the token embedding and of the output head by how often their token came."""
     # Beside the losses, for each class of counts: root mean square of its rows, share of their entries beyond
     # 0.8 (q^T |θ₀| + (1 - q^T) / λ); and the half-width that a row pushed one way all the time would reach.
-    task, model = LanguageModel.of(run.config), make_model(run)
+    task, model = LanguageModel.from_config(run.config), make_model(run)
     embedding, head = model.token_embedding.weight, model.head.weight
     starts = embedding.detach().clone(), head.detach().clone()
     data = _data(run)
@@ -110,14 +110,14 @@ def make_optimizer(run: Run, model: TinyGPT) -> "OptimizerPair":
 
 
 def _data(run: Run) -> list[tuple[Tensor, Tensor]]:
-    return list(LanguageModel.of(run.config).batches(seeds_of(run.seed)[1]))
+    return list(LanguageModel.from_config(run.config).batches(seeds_of(run.seed)[1]))
 
 
 def _losses(
     run: Run, model: TinyGPT, data: list[tuple[Tensor, Tensor]], splits: Sequence[Split]
 ) -> Generator[Measurement, None, bool]:
     """Train and yield the losses of the splits; return whether the run diverged."""
-    task, optimizer = LanguageModel.of(run.config), make_optimizer(run, model)
+    task, optimizer = LanguageModel.from_config(run.config), make_optimizer(run, model)
     steps = train(model, data, next_token_loss, optimizer, max_gradient_norm=task.max_gradient_norm)  # pyright: ignore[reportArgumentType]
     return (yield from language_model.losses(task, model, steps, splits))
 

@@ -61,7 +61,7 @@ def measure_language_model_updates(run: Run) -> Iterator[Measurement]:
 
 
 def _losses(run: Run, model: TinyGPT, splits: Sequence[Split]) -> Iterator[Measurement]:
-    task = LanguageModel.of(run.config)
+    task = LanguageModel.from_config(run.config)
     curve = {round(task.steps * point / task.curve_points) for point in range(1, task.curve_points)}
     yield from losses(task, model, training(run, model, make_optimizer(run.arm, model, run.config)), splits, curve)
 
@@ -85,14 +85,14 @@ def losses(
 def make_model(run: Run, *, tied: bool = False) -> TinyGPT:
     """Make the model of a run; arms of one seed start from the same weights."""
     torch.manual_seed(seeds_of(run.seed)[0])
-    return LanguageModel.of(run.config).make(tied=tied).to(Hardware.of(run.config).device)
+    return LanguageModel.from_config(run.config).make(tied=tied).to(Hardware.from_config(run.config).device)
 
 
 def training(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Step]:
     """Train: warm-up and half a cosine, clipped gradients; arms of one seed see the same windows."""
-    task = LanguageModel.of(run.config)
+    task = LanguageModel.from_config(run.config)
     yield from train(
         model, task.batches(seeds_of(run.seed)[1]), next_token_loss, optimizer,
         schedule=warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps),
-        max_gradient_norm=task.max_gradient_norm, hardware=Hardware.of(run.config),
+        max_gradient_norm=task.max_gradient_norm, hardware=Hardware.from_config(run.config),
     )  # fmt: skip

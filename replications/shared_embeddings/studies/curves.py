@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from paperkit.config import StrictModel
+from paperkit.hardware import Hardware
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.texts import Split, TextTraining
@@ -72,11 +73,11 @@ class Curves(StrictModel):
 
     task: Training
     num_trials: PositiveInt  # of each arm, a power of two
-    num_other_seeds: PositiveInt  # of the arms that are not the source's, and of the factorial
+    num_other_seeds: NonNegativeInt  # of the arms that are not the source's, and of the factorial; 0 leaves them out
 
     def searches(self, seeds: Sequence[int], lr: LogRange) -> Searches:
         """List the arms."""
-        for arm in ARMS:
+        for arm in ARMS if self.num_other_seeds else SOURCE_ARMS:
             search = Search("curves", arm, self.task.in_runs, {"lr": lr}, self.num_trials, "loss_nats")
             yield search, seeds if arm in SOURCE_ARMS else seeds[: self.num_other_seeds]
 
@@ -109,7 +110,7 @@ def measure_trial(run: Run) -> Iterator[Measurement]:
 
 def _measurements(run: Run, splits: tuple[Split, ...]) -> Iterator[Measurement]:
     """Yield losses of the splits at the end (loss_nats), at the best evaluation on validation, and the summaries."""
-    task, model = Training.of(run.config), make_model(run)
+    task, model = Training.from_config(run.config), make_model(run).to(Hardware.from_config(run.config).device)
     evaluated = [round(task.steps * part / task.evaluations) for part in range(1, task.evaluations + 1)]
     losses: list[float] = []
     found: dict[Split, list[float]] = {split: [] for split in splits}
@@ -172,7 +173,7 @@ def threshold_of(task: Training) -> float:
 
 def make_model(run: Run) -> TinyGPT:
     """Make the model of an arm; arms of one seed share all initial numbers but for sigma and what is their own."""
-    task, factors = Training.of(run.config), run.config.get("factors", {})
+    task, factors = Training.from_config(run.config), run.config.get("factors", {})
     torch.manual_seed(seeds_of(run.seed)[0])
     name = "untied" if run.arm == "factorised" else factors.get("head", run.arm)
     sigma = initial_sigma(task.vocabulary, task.width, name)
@@ -205,9 +206,15 @@ def make_optimizer(model: TinyGPT, config: Mapping[str, Any]) -> torch.optim.Opt
 def training(run: Run, model: TinyGPT) -> Iterator[float]:
     """Train with warm-up and half a cosine, arms of one seed on the same windows; yield each loss before its step."""
     # Gradients are not clipped: that would act on the heads differently, whose gradients differ in size at first.
-    task = Training.of(run.config)
+    task = Training.from_config(run.config)
     optimizer = make_optimizer(model, run.config)
     schedule = warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps)
     batches = task.batches(seeds_of(run.seed)[1])
-    for step in train(model, batches, token_cross_entropy, optimizer, schedule=schedule):
+    hardware = Hardware.from_config(run.config)
+    for step in train(model, batches, float32_loss, optimizer, schedule=schedule, hardware=hardware):
         yield step.loss
+
+
+def float32_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy in nats, in float32 also where the logits are products in half precision."""
+    return token_cross_entropy(logits.float(), targets)

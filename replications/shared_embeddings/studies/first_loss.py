@@ -3,14 +3,20 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Self
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, seeds_of
 from replications.shared_embeddings.embedding import HEADS, initial_sigma, token_cross_entropy
-from replications.shared_embeddings.studies.language_model import EvenWidth, LanguageModel, make_gpt
+from replications.shared_embeddings.studies.language_model import (
+    EvenWidth,
+    LanguageModel,
+    make_gpt,
+    require_whole_heads,
+)
 
 ARMS = ("tied", "untied", "orthogonal", "half_swap", "shuffle")
 GRADIENT_ARMS = ("tied", "untied", "half_swap")
@@ -24,6 +30,11 @@ class FirstLoss(StrictModel):
     windows: PositiveInt  # of the validation split
     gradient_windows: PositiveInt  # for the gradient's norm
     num_seeds: PositiveInt
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        require_whole_heads(self.widths, self.size)
+        return self
 
     def runs(self, seeds: Sequence[int]) -> Iterator[Run]:
         """List the models, the widest first."""
@@ -40,7 +51,7 @@ def measure_first_loss(run: Run) -> Iterator[Measurement]:
     """Measure an untrained GPT with each head on the same hidden states."""
     # Validation loss of each head in nats a token, the norm of its gradient over all parameters (for some heads), and
     # the share of tokens that repeat the one before.
-    size = LanguageModel.of(run.config)
+    size = LanguageModel.from_config(run.config)
     torch.manual_seed(seeds_of(run.seed)[0])
     sigma = initial_sigma(size.vocabulary, size.width, "tied")
     gpt = make_gpt(size, sigma=sigma, positions=run.config["positions"], branches=run.config["branches"])

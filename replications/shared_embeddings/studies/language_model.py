@@ -1,9 +1,10 @@
-"""Small GPTs over State of the Union speeches that differ in their head: text and model.
+"""GPTs over a text that differ in their head.
 
 Dimension letters: B batch, T time (context), V vocabulary n, D width d.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -20,6 +21,14 @@ class LanguageModel(TextModel):
     """Sizes of the model, the same for all heads."""
 
     width: EvenWidth  # d
+
+
+def require_whole_heads(widths: Sequence[int], size: TextModel) -> None:
+    """Refuse widths in place of the model's own that its attention heads do not divide."""
+    refused = [width for width in widths if width % size.heads]
+    if refused:
+        message = f"widths {refused} must be multiples of heads {size.heads}"
+        raise ValueError(message)
 
 
 class ScaledEmbedding(nn.Embedding):

@@ -41,7 +41,7 @@ class RareRows(StrictModel):
     def runs(self, seeds: Sequence[int]) -> Iterator[Run]:
         """List the models."""
         for seed, arm in product(seeds[: self.num_seeds], ARMS):
-            yield Run("rare_rows", arm, seed, self.task.in_runs)
+            yield Run("rare_rows", arm, seed, self.task.model_dump())
 
 
 def token_classes(vocabulary: int) -> dict[str, slice]:

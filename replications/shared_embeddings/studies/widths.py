@@ -1,11 +1,13 @@
 """Plain tying against half swap at several widths (X5): the training of `curves`."""
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from paperkit.config import StrictModel
 from paperkit.tuning import LogRange, Search
 from replications.shared_embeddings.studies.curves import Searches, Training
-from replications.shared_embeddings.studies.language_model import EvenWidth
+from replications.shared_embeddings.studies.language_model import EvenWidth, require_whole_heads
 
 ARMS = ("tied", "half_swap")
 
@@ -18,6 +20,11 @@ class Widths(StrictModel):
     lr: LogRange  # peak, the same for both arms and all widths
     num_trials: PositiveInt  # of each arm at each width, a power of two
     seeds: list[NonNegativeInt] = Field(min_length=1)  # of its report
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        require_whole_heads(self.widths, self.task)
+        return self
 
     def searches(self) -> Searches:
         """List the arms at each width, the widest first."""

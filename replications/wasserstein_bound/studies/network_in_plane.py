@@ -14,7 +14,7 @@ Arms, all with AdamW, compared by seed (initialisation, data, probes, reference 
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import SupportsFloat
 
 import numpy as np
@@ -31,6 +31,8 @@ from replications.wasserstein_bound.samplers import Score, euler_maruyama
 from replications.wasserstein_bound.score_network import ScoreNetwork, SpectralScoreNetwork, score
 from replications.wasserstein_bound.studies.measuring import ETA_OF, measured
 from replications.wasserstein_bound.studies.score_training import (
+    SCHEDULE,
+    MixtureTraining,
     ScoreTraining,
     log10,
     log_snr,
@@ -40,6 +42,9 @@ from replications.wasserstein_bound.studies.score_training import (
     uniform_in_log_snr,
     uniform_in_time,
 )
+
+DrawAt = Callable[[np.random.Generator, int, float], Array]  # points of p_t, by their number and t
+ProbesAt = Callable[[np.random.Generator, float], Array]  # by t
 
 REACH = 6.0  # of the grid for e(t), in units of x
 NUM_ERROR_POINTS = 81  # a side
@@ -60,16 +65,25 @@ class Rates(StrictModel):
 ARMS = tuple(Rates.model_fields)
 
 
-class PlaneScore(ScoreTraining):
-    """Data, network, training and measurement of one run."""
+class PlaneMeasurement(ScoreTraining):
+    """What is estimated of a network in the plane at a checkpoint, whatever the data are."""
 
-    lr: Rates  # peak, of AdamW
-    weight_decay: float = Field(ge=0)  # in the arm of that name
     sampler_steps: int = Field(ge=1)  # of Euler and Maruyama's scheme
     num_points: int = Field(ge=2)  # of a cloud; four clouds are drawn for a distance
     num_probes: int = Field(ge=4)  # points where slopes are evaluated at each time; half from p_t, half from a box
     num_ascents: int = Field(ge=1)  # at each time
     ascent_steps: int = Field(ge=1)  # of an ascent
+
+
+class PlaneScore(PlaneMeasurement, MixtureTraining):
+    """Data, network, training and measurement of one run."""
+
+    lr: Rates  # peak, of AdamW
+    weight_decay: float = Field(ge=0)  # in the arm of that name
+
+    def draw(self, rng: np.random.Generator, count: int, t: float = 0.0) -> Array:
+        """Draw points of p_t, shape (count, 2)."""
+        return self.mixture.draw(rng, (count, 2), t)
 
 
 def run(settings: PlaneScore, seeds: Sequence[int], runner: Runner) -> Rows:
@@ -89,14 +103,14 @@ def measure_plane_score(run: Run) -> Iterator[Measurement]:
     network = kind(dimension=2, width=settings.width, depth=settings.depth).double()
     decay = settings.weight_decay if run.arm == "weight_decay" else 0.0
     draw_log_snr = uniform_in_log_snr if run.arm == "likelihood_weight" else uniform_in_time
-    floors = cloud_distances(settings, mixture.score, cloud_seed)
+    floors = cloud_distances(settings, settings.draw, mixture.score, cloud_seed)
     yield from measured(0, {f"floor_{metric}": value for metric, value in floors.items()})
     yield from measured_training(
         settings,
         network,
         torch.optim.AdamW(network.parameters(), lr=getattr(settings.lr, run.arm), weight_decay=decay),
         lambda _step: checkpoint(settings, network, cloud_seed),
-        dimension=2,
+        draw=settings.draw,
         draw_log_snr=draw_log_snr(mixture.schedule, settings.t_min),
         seed=data_seed,
     )
@@ -105,8 +119,13 @@ def measure_plane_score(run: Run) -> Iterator[Measurement]:
 def checkpoint(settings: PlaneScore, network: ScoreNetwork, seed: int) -> dict[str, SupportsFloat]:
     """Measure loss, slopes, estimated bounds and distances of a network as it is."""
     schedule, t = settings.mixture.schedule, settings.times
+    half = settings.num_probes // 2
+
+    def probes(rng: np.random.Generator, time: float) -> Array:
+        return np.concatenate([settings.draw(rng, half, time), rng.uniform(-BOX, BOX, (half, 2))])
+
     prior = 2**0.5 * settings.prior_distance  # a product of laws: squared distances of the coordinates add up
-    error, estimates = score_error(settings, network), slopes(settings, network, seed)
+    error, estimates = score_error(settings, network), slopes(settings, probes, network, seed)
     slope = np.array([each.value for each in estimates])
     numbers = loss_and_slopes(settings, error, slope)
     numbers["ascent_gain"] = max(each.value - each.probe_value for each in estimates)
@@ -114,7 +133,7 @@ def checkpoint(settings: PlaneScore, network: ScoreNetwork, seed: int) -> dict[s
     terms = {**schedule.coefficients(t), "score_error": error, "score_slope": slope, "prior_distance": prior}
     for name, eta in ETA_OF.items():
         numbers[f"log10_estimated_bound_w2_{name}"] = log10(wasserstein_upper_bound(t, **terms, eta=eta))
-    return numbers | cloud_distances(settings, network_score(network, schedule), seed)
+    return numbers | cloud_distances(settings, settings.draw, network_score(network, schedule), seed)
 
 
 def score_error(settings: PlaneScore, network: torch.nn.Module) -> Array:
@@ -131,31 +150,30 @@ def score_error(settings: PlaneScore, network: torch.nn.Module) -> Array:
     return np.sqrt(squares)
 
 
-def slopes(settings: PlaneScore, network: torch.nn.Module, seed: int) -> list[SlopeEstimate]:
-    """Estimate L_s at each time, from below."""
-    rng, half = np.random.default_rng(seed), settings.num_probes // 2
+def slopes(settings: PlaneMeasurement, probes: ProbesAt, network: torch.nn.Module, seed: int) -> list[SlopeEstimate]:
+    """Estimate L_s at each time, from below, from points where the search starts."""
+    rng = np.random.default_rng(seed)
     effort = {"num_ascents": settings.num_ascents, "num_steps": settings.ascent_steps}
     estimates = []
     for time in settings.times.tolist():
-        probes = np.concatenate([settings.mixture.draw(rng, (half, 2), time), rng.uniform(-BOX, BOX, (half, 2))])
-        level = torch.tensor(float(log_snr(settings.mixture.schedule, time)), dtype=torch.float64)
+        level = torch.tensor(float(log_snr(SCHEDULE, time)), dtype=torch.float64)
         with warnings.catch_warnings():  # that the best lies at the box's edge is reported as a number instead
             warnings.simplefilter("ignore", RuntimeWarning)
             field = lambda x, level=level: score(network, x, level)  # noqa: E731
-            estimates.append(estimated_score_slope(field, probes, **effort))
+            estimates.append(estimated_score_slope(field, probes(rng, time), **effort))
     return estimates
 
 
-def cloud_distances(settings: PlaneScore, model: Score, seed: int) -> dict[str, float]:
+def cloud_distances(settings: PlaneMeasurement, draw: DrawAt, model: Score, seed: int) -> dict[str, float]:
     """Estimate W2 between p_{t_min} and what both samplers make of a score."""
     # The debiased one, the plain one, and what two samples of one law give. seed: of reference points, prior and
     # noise: the same for every score.
-    mixture, t, numbers = settings.mixture, settings.grid(settings.sampler_steps + 1), {}
+    t, numbers = settings.grid(settings.sampler_steps + 1), {}
     for name, eta in ETA_OF.items():
         rng = np.random.default_rng(seed)
-        data = mixture.draw(rng, (2 * settings.num_points, 2), settings.t_min)
+        data = draw(rng, 2 * settings.num_points, settings.t_min)
         start = rng.standard_normal((2 * settings.num_points, 2))
-        samples = euler_maruyama(mixture.schedule, model, start, t, eta=eta, rng=rng)
+        samples = euler_maruyama(SCHEDULE, model, start, t, eta=eta, rng=rng)
         (reference, again), (cloud, cloud_again) = np.split(data, 2), np.split(samples, 2)
         with warnings.catch_warnings():  # a floor that is large beside the distance is reported as a number instead
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -29,7 +29,7 @@ from replications.wasserstein_bound.score_network import LOG_SNR_SCALE, ScoreNet
 from replications.wasserstein_bound.studies.measuring import ETA_OF, REACH, measured, sampled_distance
 from replications.wasserstein_bound.studies.score_training import (
     NUM_LEVELS,
-    ScoreTraining,
+    MixtureTraining,
     log10,
     log_snr,
     loss_and_slopes,
@@ -44,7 +44,7 @@ NUM_CURVE_TIMES = 13
 TOLERANCE = 0.01  # of a certificate, relative to 1 + |L_s|
 
 
-class LearnedScore(ScoreTraining):
+class LearnedScore(MixtureTraining):
     """Data, network, training and measurement of one run."""
 
     lr: float = Field(gt=0)  # peak, of Adam
@@ -85,7 +85,7 @@ def measure_learned_score(run: Run) -> Iterator[Measurement]:
         network,
         torch.optim.Adam(network.parameters(), lr=settings.lr),
         measure,
-        dimension=1,
+        draw=lambda rng, count: mixture.draw(rng, (count, 1)),
         draw_log_snr=uniform_in_log_snr(mixture.schedule, settings.t_min),
         seed=data_seed,
     )

@@ -30,10 +30,11 @@ def run(horizons: Sequence[float], step_counts: Sequence[int], rates: Sequence[f
     steps = [
         Run("discretisation", arm, 0, {**known, "num_steps": each}) for each in step_counts for arm, known in samplers
     ]
+    stationary = [Run("stationary", "both", 0, {"rates": list(rates)})] if rates else []
     return [
         *execute(runner, measure_offset, offset),
         *execute(runner, measure_discretisation, steps),
-        *execute(runner, measure_stationary_shift, [Run("stationary", "both", 0, {"rates": list(rates)})]),
+        *execute(runner, measure_stationary_shift, stationary),
     ]
 
 

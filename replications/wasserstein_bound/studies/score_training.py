@@ -34,16 +34,15 @@ from replications.wasserstein_bound.studies.measuring import measured
 
 Draw = Callable[[np.random.Generator, int], Array]
 
+SCHEDULE = VariancePreserving()
 WARMUP_STEPS = 20
 MOST_POINTS = 8192  # evaluated at once
 NUM_LEVELS = 501  # of quantile functions
 
 
 class ScoreTraining(StrictModel):
-    """Data, network and training of one run, whatever is measured."""
+    """Network and training of one run, whatever the data are and whatever is measured."""
 
-    mean: float = Field(ge=0)  # clusters lie at ±mean in each coordinate, in units of x
-    variance: float = Field(gt=0)  # of each cluster and coordinate
     t_min: float = Field(gt=0, lt=1)  # where sampling stops
     width: int = Field(ge=1)  # units of a hidden layer
     depth: int = Field(ge=1)  # hidden layers
@@ -60,18 +59,25 @@ class ScoreTraining(StrictModel):
         return self
 
     @property
-    def mixture(self) -> SymmetricMixture:
-        """One coordinate of the data under the usual schedule."""
-        return SymmetricMixture(VariancePreserving(), self.mean, self.variance)
-
-    @property
     def times(self) -> Array:
         """Times of the bound's integrals, shape (num_times,)."""
         return self.grid(self.num_times)
 
     def grid(self, num_times: int) -> Array:
         """Times from t_min to T, shape (num_times,)."""
-        return time_grid(self.mixture.schedule, num_times, start=self.t_min)
+        return time_grid(SCHEDULE, num_times, start=self.t_min)
+
+
+class MixtureTraining(ScoreTraining):
+    """Training on a mixture of two clusters in each coordinate."""
+
+    mean: float = Field(ge=0)  # clusters lie at ±mean in each coordinate, in units of x
+    variance: float = Field(gt=0)  # of each cluster and coordinate
+
+    @property
+    def mixture(self) -> SymmetricMixture:
+        """One coordinate of the data under the usual schedule."""
+        return SymmetricMixture(SCHEDULE, self.mean, self.variance)
 
     @property
     def prior_distance(self) -> float:
@@ -102,24 +108,27 @@ def measured_training(
     optimizer: torch.optim.Optimizer,
     measure: Callable[[int], Mapping[str, SupportsFloat]],
     *,
-    dimension: int,
+    draw: Draw,
     draw_log_snr: Draw,
     seed: int,
+    max_gradient_norm: float = math.inf,
 ) -> Iterator[Measurement]:
     """Train, and report what `measure` finds at each checkpoint; J alone, as NaN, if training diverges."""
-    # The learning rate rises linearly for a few steps, then falls to zero on half a cosine; no clipping. The network
-    # predicts noise from `joined` inputs; each point has its own time and noise; draw_log_snr gives ℓ, shape (batch,).
+    # The learning rate rises linearly for a few steps, then falls to zero on half a cosine. The network predicts noise
+    # from `joined` inputs; each point has its own time and noise. draw gives data, shape (batch, d); draw_log_snr
+    # gives ℓ, shape (batch,).
     steps, rng = settings.checkpoints[-1], np.random.default_rng(seed)
     schedule = warmup_cosine(optimizer, steps=steps, warmup_steps=WARMUP_STEPS)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(steps):
-            data = settings.mixture.draw(rng, (settings.batch, dimension))
+            data = draw(rng, settings.batch)
             drawn = (data, draw_log_snr(rng, settings.batch), rng.standard_normal(data.shape))
             x_0, levels, noise = (torch.from_numpy(each) for each in drawn)
             yield joined(noised(x_0, levels, noise), levels), noise
 
-    for step in train(network, batches(), functional.mse_loss, optimizer, schedule=schedule):
+    clipping = {"max_gradient_norm": max_gradient_norm}
+    for step in train(network, batches(), functional.mse_loss, optimizer, schedule=schedule, **clipping):
         if not math.isfinite(step.loss):
             yield from measured(steps, {"score_loss": math.nan})
             return
@@ -144,7 +153,7 @@ def network_score(network: nn.Module, schedule: VariancePreserving) -> Callable[
 
 def loss_and_slopes(settings: ScoreTraining, error: Array, slope: Array) -> dict[str, SupportsFloat]:
     """J, and L_s where it is largest, at t_min and at T, from e and L_s at the settings' times."""
-    beta = settings.mixture.schedule.beta(settings.times)
+    beta = SCHEDULE.beta(settings.times)
     return {
         "score_loss": score_loss(settings.times, loss_weight=beta, score_error=error),
         "slope_largest": slope.max(),

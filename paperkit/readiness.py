@@ -1,0 +1,217 @@
+"""`python -m paperkit check NAME` (`make check NAME=lion`): all that a replication lacks, whole and at once.
+
+It asks the rules of `completeness`, lints, and runs what a replication has: its tests, its stages at smoke scale in a
+copy, its pages.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from paperkit.completeness import RULES, RULES_OF_RESULTS, Rule, folders_of_results, problems
+from paperkit.datasets import SPLITS, read_table, write_table
+from paperkit.history import no_history
+from paperkit.pages import lone_page_problems
+from paperkit.pipeline import found_replications, has
+from paperkit.results import read_json, write_json
+
+# CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/),
+# beyond those of one that does next to nothing: the start of Python, torch, pytest and Sphinx.
+MAX_CPU_S = {"small": 8, "large": 40}
+STARTING_CPU_S = 16
+
+
+def smoke_problems(root: Path, name: str) -> list[str]:
+    """Run all stages of one replication at smoke scale in a copy: nothing of its kept runs or results is touched."""
+    with tempfile.TemporaryDirectory(prefix="a copy ") as folder:
+        return _smoke_problems(root, name, Path(folder))
+
+
+def draft_problems(root: Path, name: str) -> list[str]:
+    """Run at smoke scale, and build the pages from what comes out: those of a replication without results."""
+    with tempfile.TemporaryDirectory(prefix="a copy ") as scratch:
+        folder = Path(scratch)
+        found = _smoke_problems(root, name, folder)
+        if found:
+            return found
+        shutil.copytree(root / "book", folder / "book", ignore=shutil.ignore_patterns("_build", "__pycache__"))
+        for file in ("CITATION.cff", "numbers_changed.yaml"):
+            shutil.copyfile(root / file, folder / file)
+        record = folder / "results" / name / "provenance.json"
+        write_json(record, read_json(record) | {"commit": "0" * 40})  # a copy has none, and pages may name it
+        return lone_page_problems(folder, name)
+
+
+def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
+    for package in ("paperkit", "replications"):
+        shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
+    _make_small_data(root / "data", folder / "data")
+    for step in _smoke_steps(root, name):
+        done = _python(folder, *step)
+        if done.returncode:
+            return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
+    found = [
+        f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
+        for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]
+        if claim["kind"] == "experiment" and claim["verdict"] != "not tested at this scale"
+    ]
+    if has(root, name, "figures") and not list((folder / "figures" / name).glob("*.svg")):
+        found.append("figures.py draws no .svg from results at smoke scale")
+    if (folder / ".paperkit/runs" / name).exists():
+        found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
+    return found
+
+
+def _smoke_steps(root: Path, name: str) -> Iterator[tuple[str, ...]]:
+    out = ("--profile", "smoke", "--out", f"results/{name}")
+    yield (f"replications.{name}.experiment", *out)
+    yield ("paperkit.claims", name)
+    if has(root, name, "timing"):
+        yield (f"replications.{name}.timing", *out)
+        yield ("paperkit.claims", name, "--timing")
+    if has(root, name, "figures"):
+        yield (f"replications.{name}.figures",)
+
+
+def _make_small_data(source: Path, target: Path) -> None:
+    """Link the tables; of the speeches take every tenth: training a tokenizer on all takes twice as long."""
+    target.mkdir()
+    for table in source.glob("*.parquet"):
+        if table.stem != "sotu":
+            (target / table.name).symlink_to(table.resolve())
+    if not (source / "sotu.parquet").exists():
+        return
+    few = pd.concat([read_table("sotu", source, split=split).iloc[::10] for split in SPLITS])
+    write_table("sotu", few.to_dict("records"), target)
+
+
+def _run_suite(root: Path, name: str) -> subprocess.CompletedProcess[str]:
+    quiet = ("-q", "--tb=no", "-p", "no:cacheprovider", "--durations=3", "--durations-min=0.5")
+    return _python(root, "pytest", f"replications/{name}", *quiet)
+
+
+def _failures(done: subprocess.CompletedProcess[str]) -> list[str]:
+    if done.returncode == 0:
+        return []
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+)", done.stdout, flags=re.MULTILINE)
+    return [f"a test fails: {line}" for line in failed] or [f"pytest stops: {_cause(done.stderr + done.stdout)}"]
+
+
+def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # One worker, since the other core runs the tests; wide, since pytest cuts its lines at the width of the terminal.
+    environment = {**os.environ, "TQDM_DISABLE": "1", "LOKY_MAX_CPU_COUNT": "1", "COLUMNS": "500"}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def _cause(stderr: str) -> str:
+    """Say in a line why a command has failed: its message, or the end of its traceback with the place."""
+    message, traceback, _ = stderr.partition("Traceback (most recent call last):")
+    if not traceback:
+        return message.strip() or "it says nothing"
+    places = re.findall(r'File "[^"]*?((?:paperkit|replications)/[^"]+)", line (\d+)', stderr)
+    place = " ({}, line {})".format(*places[-1]) if places else ""
+    return f"{stderr.strip().splitlines()[-1]}{place}"
+
+
+def style_problems(root: Path, name: str) -> list[str]:
+    """Run linter, formatter and type checker over a replication's folder."""
+    folder, found = f"replications/{name}", []
+    for module, *options in (("ruff", "check", "-q", "--output-format=concise"), ("ruff", "format", "--check", "-q")):
+        done = _python(root, module, *options, folder)
+        found += [line for line in (done.stdout + done.stderr).splitlines() if line]
+    done = _python(root, "basedpyright", folder)
+    return found + [line.strip().replace(f"{root}/", "") for line in done.stdout.splitlines() if " - error: " in line]
+
+
+def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
+    """Say everything that a replication lacks, whole and at once.
+
+    Args:
+        root: The repository.
+        name: The replication.
+        say: Takes each line.
+
+    Returns:
+        Whether nothing is missing. Results that have not been made yet are named, and are no fault.
+    """
+    if name not in found_replications(root):
+        say(f"replications/{name} is not there; there are {', '.join(found_replications(root))}")
+        return False
+    folders = folders_of_results(root, name)
+    # In a process of their own, on a second core, whose children's processor time is theirs alone.
+    with ProcessPoolExecutor(max_workers=1) as pool:
+        slow_rules = SLOW_RULES if folders else SLOW_RULES_OF_A_DRAFT
+        slow = {what: pool.submit(_measured, rule, root, name) for what, rule in slow_rules.items()}
+        number = _tell(say, "style and types", problems(style_problems, root, name))
+        number += sum(_tell(say, what, problems(rule, root, name)) for what, rule in RULES.items())
+        of_results = product(folders, RULES_OF_RESULTS.items())
+        number += sum(_tell(say, f"{what} of {of}", problems(rule, root, of)) for of, (what, rule) in of_results)
+        before = _cpu_s_of_children()
+        suite = _run_suite(root, name)
+        cpu_s = {"tests": _cpu_s_of_children() - before}
+        number += _tell(say, "tests", _failures(suite))
+        for what, running in slow.items():
+            cpu_s[what], found = running.result()
+            number += _tell(say, what, found)
+    number += _tell(say, "processor time", _cost_problems(root, name, cpu_s, suite.stdout), _listed(cpu_s))
+    if not folders:
+        say(
+            f"results: none yet; commit claims.yaml, then run `make one NAME={name}` and commit results, figures and "
+            "dvc.lock"
+        )
+    elif no_history(root):
+        say(f"history: not checked: {no_history(root)}")
+    say(f"{name}: {number} things are missing." if number else f"{name}: nothing is missing.")
+    return not number
+
+
+SLOW_RULES: dict[str, Rule] = {"smoke run": smoke_problems, "page, built alone": lone_page_problems}
+SLOW_RULES_OF_A_DRAFT: dict[str, Rule] = {"smoke run, and the page from it": draft_problems}
+
+
+def _measured(rule: Rule, root: Path, name: str) -> tuple[float, list[str]]:
+    before = _cpu_s_of_children()
+    found = problems(rule, root, name)
+    return _cpu_s_of_children() - before, found
+
+
+def _cpu_s_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _listed(cpu_s: Mapping[str, float]) -> str:
+    return ", ".join(f"{what} {seconds:.0f} s" for what, seconds in cpu_s.items())
+
+
+def _cost_problems(root: Path, name: str, cpu_s: Mapping[str, float], report: str) -> list[str]:
+    """Say which tests to take out of the suite where the replication's share of it is too long."""
+    folder = root / "replications" / name
+    size = "large" if any((folder / part).is_dir() for part in ("studies", "tasks")) else "small"
+    share, most = sum(cpu_s.values()) - STARTING_CPU_S, MAX_CPU_S[size]
+    if share <= most:
+        return []
+    slowest = re.findall(r"^([\d.]+s) (?:call|setup) +(.+)", report, flags=re.MULTILINE)
+    tests = "; ".join(f"{seconds} {test}" for seconds, test in slowest) or "none above 0.5 s"
+    return [
+        f"{_listed(cpu_s)}: {share:.0f} s of one core beyond starting the programs; at most {most} for a {size} "
+        f"replication: let the smoke block of params.yaml do less, or mark slow tests `soak` (slowest: {tests})"
+    ]
+
+
+def _tell(say: Callable[[str], object], what: str, found: list[str], fine: str = "complete") -> int:
+    say(f"{what}: {fine if not found else ''}".rstrip())
+    for problem in found:
+        say("  - " + problem.replace("\n", "\n    "))
+    return len(found)

@@ -8,10 +8,10 @@ export PYTHONHASHSEED := 0
 # Results are committed to git; DVC must not ask whether to overwrite what it finds.
 DVC := dvc --quiet
 
-.PHONY: help check-python setup pull repro one rerun new pipeline check book changes test soak bench data clean
+.PHONY: help check-python setup pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data clean
 
 help:  ## Show what each command does
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
 
 check-python:  ## Check that PYTHON is a Python 3.11
 	@"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 1)' 2>/dev/null || { \
@@ -54,6 +54,9 @@ rerun: pull  ## Train everything again (or NAME=lion alone), then verdicts, figu
 	@echo "== Pipeline: $${NAME:-all training stages} again"
 	@python -m paperkit repro $${NAME:-} --again
 	@$(MAKE) --no-print-directory repro
+
+pretrained gpu paper: pull  ## Run a profile above cpu of one replication, if this machine can: make gpu NAME=lion
+	@python -m paperkit at $@ "$${NAME:?say which one: make $@ NAME=lion}"
 
 new: setup  ## Write a small replication that runs, to be filled: make new NAME=sector_points POST=9324
 	@python -m paperkit new "$${NAME:?call it after its object: make new NAME=sector_points POST=9324}" \

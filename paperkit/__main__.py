@@ -1,4 +1,4 @@
-"""Commands for who writes a replication: new, check, pipeline, repro (make targets call them)."""
+"""Commands for who writes a replication: new, check, pipeline, repro, at (make targets call them)."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from paperkit.config import ConfigError
 from paperkit.new import write_new
 from paperkit.pipeline import write_pipeline
+from paperkit.profiles import ABOVE
 from paperkit.readiness import check
 from paperkit.stage import INTERRUPTED
 
@@ -28,6 +29,9 @@ def main() -> int:
     running = commands.add_parser("repro", help="run the stages that are out of date")
     running.add_argument("name", nargs="?", help="a replication, whose stages alone are run")
     running.add_argument("--again", action="store_true", help="train again what is up to date, too")
+    at = commands.add_parser("at", help="run a profile that not every machine can run")
+    at.add_argument("profile", choices=ABOVE)
+    at.add_argument("name", help="its folder in replications/")
     options, root = parser.parse_args(), Path.cwd()
     try:
         if options.command == "check":
@@ -39,6 +43,10 @@ def main() -> int:
             from paperkit.reproduction import reproduce  # loads DVC, which takes a second
 
             return 0 if reproduce(root, options.name, again=options.again) else INTERRUPTED
+        elif options.command == "at":
+            from paperkit.reproduction import run_at
+
+            return 0 if run_at(root, options.name, options.profile) else 1
         else:
             print("written:", ", ".join(write_pipeline(root)) or "nothing; all is up to date")
     except ConfigError as error:

@@ -12,11 +12,12 @@ from pathlib import Path
 from paperkit.completeness import FORBIDDEN_NAME
 from paperkit.config import ConfigError, read_yaml
 from paperkit.pipeline import write_pipeline
+from paperkit.profiles import ABOVE
 
 TEMPLATE = Path(__file__).with_name("template")
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 # Ends of the names of results and stages that a replication has beside its own.
-RESERVED = re.compile(r".+_(timing|pretrained|gpu|paper)")
+RESERVED = re.compile(rf".+_(timing|{'|'.join(ABOVE)})")
 
 
 def write_new(root: Path, name: str, post: int) -> list[str]:

@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 
 from paperkit import stage as stages_of
-from paperkit.config import ConfigError
+from paperkit.config import ConfigError, read_yaml
+from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
 from paperkit.results import read_json
 from paperkit.stage import TRIALS, Kind
 
 # Modules with a stage that trains or reads a clock, and what is added to the replication's name.
-TRAINS = {"experiment": "", "timing": "_timing", "pretrained": "_pretrained"}
+TRAINS = {"experiment": "", "timing": "_timing"}
 BEGIN, END = "written by `make pipeline`: begin", "written by `make pipeline`: end"
 HEADER = """\
 # Written by `make pipeline` from the folders of replications/ and from what each stage's module imports.
@@ -81,26 +82,34 @@ def read_text(path: Path) -> str:
 
 def dvc_yaml(root: Path) -> str:
     """Write dvc.yaml: a stage for each module that trains or reads a clock, then verdicts and figures of all."""
-    names = [name for name in found_replications(root) if has(root, name, "experiment")]
-    timed = [name for name in names if has(root, name, "timing")]
-    drawn = [name for name in names if has(root, name, "figures")]
-    stages = dict(_training_stage(root, name, role) for name in names for role in TRAINS if has(root, name, role))
+    stages: dict[str, Any] = {}
+    made_by: dict[str, dict[str, str]] = {role: {} for role in TRAINS}  # replication by folder of results
+    for name in found_replications(root):
+        for role in TRAINS:
+            if has(root, name, role):
+                for results, stage, content in _training_stages(root, name, role):
+                    stages[stage] = content
+                    made_by[role][results] = name
+    trained, timed = made_by["experiment"], made_by["timing"]
+    drawn = {results: name for results, name in trained.items() if has(root, name, "figures")}
     verdicts = {"outs": _outs("results/${key}/verdicts.json"), "metrics": _outs("results/${key}/metrics.json")}
     timings = {"outs": _outs("results/${key}/timing_verdicts.json")}
+    figures = {"outs": [{"figures/${key}": {"cache": False}}]}
     groups = {
-        "verdicts": (names, "paperkit.claims ${key}", verdicts),
+        "verdicts": (trained, "paperkit.claims ${key}", verdicts),
         "timing_verdicts": (timed, "paperkit.claims ${key} --timing", timings),
-        "figures": (drawn, "replications.${key}.figures", {"outs": [{"figures/${key}": {"cache": False}}]}),
+        "figures": (drawn, "replications.${item.of}.figures ${key}", figures),
     }
     for group, (members, module, made) in groups.items():
         if members:
-            deps = {name: _deps_of_results(root, name, group) for name in members}
-            stages[group] = _for_each(f"python -m {module}", deps, made)
+            deps = {results: _deps_of_results(root, results, name, group) for results, name in members.items()}
+            stages[group] = _for_each(f"python -m {module}", members, deps, made)
     content = {"vars": ["params.yaml"], "stages": stages}
     return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=119)
 
 
-def _training_stage(root: Path, name: str, role: str) -> tuple[str, dict[str, Any]]:
+def _training_stages(root: Path, name: str, role: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield folder of results, name and content of a module's stages: the default profile's, and those above."""
     stage, module, folder = name + TRAINS[role], f"replications.{name}.{role}", f"replications/{name}"
     source = read_text(root / folder / f"{role}.py")
     call = main_call(source, f"{folder}/{role}.py")
@@ -109,17 +118,28 @@ def _training_stage(root: Path, name: str, role: str) -> tuple[str, dict[str, An
             message = f"{folder}/{role}.py: main({key}={call.get(key)!r}); by its folder it is {wanted!r}"
             raise ConfigError(message)
     kind: Kind = getattr(stages_of, call.get("kind", "TRAINING"))
-    modules = [module, *[f"replications.{name}.{kind.checks}"] * bool(kind.checks and has(root, name, kind.checks))]
-    closure = {imported for each in modules for imported in import_closure(each)}
-    results = f"results/{name}" if role == "timing" else f"results/{stage}"
-    tables = [kind.runs, *[TRIALS] * ("paperkit.tuning" in closure)]
-    return stage, {
-        "desc": (ast.get_docstring(ast.parse(source)) or stage).partition("\n")[0],
-        "cmd": f"python -m {module} --profile ${{profile}} --out {results}",
-        "deps": sorted([*(f"data/{table}.parquet" for table in call.get("tables", ())), *_files(root, closure)]),
-        "params": [{f"{folder}/{kind.params}": ["${profile}"]}],
-        "outs": [out for table in tables for out in _outs(f"{results}/{table}")],
-    }
+    checks = [f"replications.{name}.{kind.checks}"] if kind.checks and has(root, name, kind.checks) else []
+    params = f"{folder}/{kind.params}"
+
+    def content(results: str, profile: str, modules: list[str]) -> dict[str, Any]:
+        closure = {imported for each in modules for imported in import_closure(each)}
+        tables = [kind.runs, *[TRIALS] * ("paperkit.tuning" in closure)]
+        return {
+            "desc": (ast.get_docstring(ast.parse(source)) or stage).partition("\n")[0],
+            "cmd": f"python -m {module} --profile {profile} --out results/{results}",
+            "deps": sorted([*(f"data/{table}.parquet" for table in call.get("tables", ())), *_files(root, closure)]),
+            "params": [{params: [profile]}],
+            "outs": [out for table in tables for out in _outs(f"results/{results}/{table}")],
+        }
+
+    yield name, stage, content(name, "${profile}", [module, *checks])
+    for profile in read_yaml(root / params):
+        results = results_name(name, profile)
+        if profile in call.get("everywhere", ()):
+            yield results, results_name(stage, profile), content(results, profile, [module])
+        # DVC cannot be asked to run it, and without its outputs a frozen stage would stop `dvc repro`.
+        elif profile in ABOVE and (root / "results" / results / kind.runs).is_file():
+            yield results, results_name(stage, profile), {"frozen": True} | content(results, profile, [module])
 
 
 def main_call(source: str, path: str) -> dict[str, Any]:
@@ -158,9 +178,9 @@ def main_call(source: str, path: str) -> dict[str, Any]:
         raise ConfigError(message) from error
 
 
-def _deps_of_results(root: Path, name: str, group: str) -> set[str]:
+def _deps_of_results(root: Path, folder_of_results: str, name: str, group: str) -> set[str]:
     """List what verdicts or figures are made from."""
-    folder, results = f"replications/{name}", f"results/{name}"
+    folder, results = f"replications/{name}", f"results/{folder_of_results}"
     if group == "figures":
         # The folder, since each replication draws from what it has; provenance is in .dvcignore.
         return {results, *_files(root, import_closure(f"replications.{name}.figures"))}
@@ -182,18 +202,34 @@ def _outs(path: str) -> list[dict[str, Any]]:
     return [{path: {"cache": False, "persist": True}}]
 
 
-def _for_each(command: str, deps: Mapping[str, set[str]], made: dict[str, Any]) -> dict[str, Any]:
+def _for_each(
+    command: str, members: Mapping[str, str], deps: Mapping[str, set[str]], made: dict[str, Any]
+) -> dict[str, Any]:
     """Make one group of stages, whose names are those of dvc.lock: verdicts@lion."""
     # DVC has one list of deps for all of a group. It holds what any of them has from paperkit (they take seconds). Of
     # their own folders, what only some depend on is named by keys; one that has fewer repeats another dep.
-    templates = {name: {re.sub(rf"(?<=/){name}(?=/|$)", "${key}", dep) for dep in own} for name, own in deps.items()}
+    templates = {
+        key: {
+            re.sub(
+                rf"(?<=^replications/){of}(?=/|$)", "${item.of}", re.sub(rf"(?<=^results/){key}(?=/|$)", "${key}", dep)
+            )
+            for dep in deps[key]
+        }
+        for key, of in members.items()
+    }
     own_to_all = set.intersection(*templates.values())
-    shared = sorted(own_to_all | {dep for of in templates.values() for dep in of if "${key}" not in dep})
-    more = {name: sorted(own - set(shared)) for name, own in templates.items()}
+    shared = sorted(own_to_all | {dep for of in templates.values() for dep in of if "${" not in dep})
+    more = {key: sorted(own - set(shared)) for key, own in templates.items()}
     places = range(max(map(len, more.values())))
     keys = {
-        name: {f"dep_{place}": [*own, *shared[:1] * len(places)][place].replace("${key}", name) for place in places}
-        for name, own in more.items()
+        key: {"of": members[key]}
+        | {
+            f"dep_{place}": [*own, *shared[:1] * len(places)][place]
+            .replace("${key}", key)
+            .replace("${item.of}", members[key])
+            for place in places
+        }
+        for key, own in more.items()
     }
     listed = [*shared, *(f"${{item.dep_{place}}}" for place in places)]
     return {"foreach": keys, "do": {"cmd": command, "deps": listed, **made}}

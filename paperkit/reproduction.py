@@ -1,19 +1,27 @@
-"""Stages run by DVC, without its hints: `python -m paperkit repro [NAME]` (`make repro`, `make one`, `make rerun`)."""
+"""Stages run by DVC, without its hints: `python -m paperkit repro [NAME]` (`make repro`, `make one`, `make rerun`).
+
+A profile that not every machine can run is run by `python -m paperkit at gpu NAME` (`make gpu`), and then told to DVC.
+"""
 
 import logging
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from paperkit.config import ConfigError
-from paperkit.stage import INTERRUPTED, RERUN
+from paperkit.config import ConfigError, read_yaml
+from paperkit.pipeline import TRAINS, has, write_pipeline
+from paperkit.profiles import ABOVE, results_name
+from paperkit.stage import INTERRUPTED, RERUN, TIMING, TRAINING
 
 # A replication's own stages, with its name alone or as a key: lion, lion_timing, verdicts@lion, verdicts@lion_gpu.
-_OF = r"(\w+@)?{}(_timing|_pretrained|_gpu|_paper)?"
+_OF = rf"(\w+@)?{{}}(_timing)?(_({'|'.join(ABOVE)}))?"
+PARAMS = {"experiment": TRAINING.params, "timing": TIMING.params}
 
 
 def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bool:
@@ -50,3 +58,38 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
         message = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         raise ConfigError(message) from error
     return True
+
+
+def run_at(root: Path, name: str, profile: str) -> bool:
+    """Run a replication at a profile above cpu, tell DVC of its results, then judge and draw them.
+
+    A stage that is frozen in dvc.yaml is one that DVC does not run; so its module is started here, and says first what
+    this machine lacks.
+
+    Args:
+        root: The repository.
+        name: The replication.
+        profile: One of `profiles.ABOVE`.
+
+    Returns:
+        Whether all of it ran to its end.
+
+    Raises:
+        ConfigError: If the replication has no such profile.
+    """
+    folder = root / "replications" / name
+    roles = [role for role in TRAINS if has(root, name, role) and profile in read_yaml(folder / PARAMS[role])]
+    if not roles:
+        message = f"replications/{name} has no profile {profile}: no block of that name in its {TRAINING.params}"
+        raise ConfigError(message)
+    results = results_name(name, profile)
+    for role in roles:
+        module = f"replications.{name}.{role}"
+        command = [sys.executable, "-m", module, "--profile", profile, "--out", f"results/{results}"]
+        if subprocess.run(command, cwd=root, check=False).returncode:
+            return False
+    write_pipeline(root)
+    with Repo(str(root)) as repo:
+        for role in roles:
+            repo.commit(results_name(name + TRAINS[role], profile), force=True)
+    return reproduce(root, name)

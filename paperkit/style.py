@@ -4,6 +4,7 @@ A figure has no ground of its own. The book shows it as it is on a light page, a
 turned over and its hues kept (`filter: invert(1) hue-rotate(180deg)`); standing alone it is meant for white paper.
 """
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,21 @@ _RC = {
     "svg.fonttype": "path",
     "figure.constrained_layout.use": True,
 }
+
+
+def folders() -> tuple[Path, Path]:
+    """Read on a command line of which folder of results figures are drawn.
+
+    Returns:
+        Folder of the results, and that of the figures.
+
+    Raises:
+        SystemExit: If the command line names none.
+    """
+    parser = argparse.ArgumentParser(description="Draw the figures of a replication.")
+    parser.add_argument("name", help="folder below results/, such as lion or lion_gpu")
+    name = parser.parse_args().name
+    return Path("results") / name, Path("figures") / name
 
 
 @contextmanager

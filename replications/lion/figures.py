@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from paperkit.estimands import configured
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
-from paperkit.style import COLOURS, NEUTRAL, drawing
+from paperkit.style import COLOURS, NEUTRAL, drawing, folders
 from replications.lion.betas import LION_BETAS
 from replications.lion.estimands import clock_readings
 from replications.lion.noise import gaussian_drift_ratio
 
-RESULTS, FIGURES = Path("results/lion"), Path("figures/lion")
 COLOUR = {"adamw": COLOURS[0], "lion": COLOURS[1]}
 NAME = {"adamw": "AdamW", "lion": "Lion"}
 # Derivation step 8: AdamW's learning rate over Lion's for equal drift under small, Gaussian-noisy gradients.
@@ -24,26 +23,37 @@ GAUSSIAN_RATIO = round(gaussian_drift_ratio(LION_BETAS), 2)
 
 
 def draw(results: Path, figures: Path) -> None:
-    """Draw all figures from a folder of results into another one, as SVG."""
+    """Draw the figures of what has been run from a folder of results into another one, as SVG."""
     runs, trials = read_runs(results / "runs.csv"), read_trials(results / "trials.csv")
     verdicts = read_json(results / "verdicts.json")
     tests = {claim["id"]: claim["tests"] for claim in verdicts["claims"]}
-    timings = read_runs(results / "timings.csv")
+    clock = results / "timings.csv"
+    timings = read_runs(clock) if clock.exists() else runs.iloc[:0]
     headline = trials[trials["experiment"] == "lm_quality"]
-    draw_portrait(runs, figures / "portrait.svg")
-    draw_drift(runs, figures / "drift.svg")
-    draw_loss_curves(runs, figures / "loss_curves.svg")
-    draw_paired_gap(tests["C6"][0], runs, figures / "paired_gap.svg")
-    draw_search(headline, figures / "search.svg")
-    draw_verdict_against_budget(headline, tests, figures / "verdict_against_budget.svg")
-    draw_batch_sweep(runs, figures / "batch_sweep.svg")
-    draw_variants(runs, figures / "variants.svg")
-    draw_update_sizes(runs, figures / "update_sizes.svg")
-    draw_rows(runs, figures / "embedding_rows.svg")
-    draw_box(runs, figures / "box.svg")
-    draw_flatness(runs, figures / "flatness.svg")
-    draw_step_time(timings, figures / "timing_step.svg")
-    draw_roofline(timings, figures / "timing_roofline.svg")
+    by_experiment = {
+        "portrait": lambda: draw_portrait(runs, figures / "portrait.svg"),
+        "drift": lambda: draw_drift(runs, figures / "drift.svg"),
+        "lm_quality": lambda: (
+            draw_loss_curves(runs, figures / "loss_curves.svg"),
+            draw_paired_gap(tests["C6"][0], runs, figures / "paired_gap.svg"),
+            draw_search(headline, figures / "search.svg"),
+        ),
+        "lm_budget_8": lambda: draw_verdict_against_budget(headline, tests, figures / "verdict_against_budget.svg"),
+        "batch_sweep": lambda: draw_batch_sweep(runs, figures / "batch_sweep.svg"),
+        "variants": lambda: draw_variants(runs, figures / "variants.svg"),
+        "lm_updates": lambda: draw_update_sizes(runs, figures / "update_sizes.svg"),
+        "lm_embedding": lambda: draw_rows(runs, figures / "embedding_rows.svg"),
+        "constraint": lambda: draw_box(runs, figures / "box.svg"),
+        "flatness": lambda: draw_flatness(runs, figures / "flatness.svg"),
+        "step_time": lambda: (
+            draw_step_time(timings, figures / "timing_step.svg"),
+            draw_roofline(timings, figures / "timing_roofline.svg"),
+        ),
+    }
+    made = {*runs["experiment"], *timings["experiment"]}
+    for experiment, draw_its in by_experiment.items():
+        if experiment in made:
+            draw_its()
 
 
 def draw_portrait(runs: pd.DataFrame, path: Path) -> None:
@@ -464,4 +474,4 @@ def _limit_to_finite(axes: Axes, values: pd.Series) -> None:
 
 
 if __name__ == "__main__":
-    draw(RESULTS, FIGURES)
+    draw(*folders())

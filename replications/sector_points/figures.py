@@ -8,7 +8,7 @@ import pandas as pd
 from paperkit.estimands import of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
-from paperkit.style import NEUTRAL, drawing
+from paperkit.style import NEUTRAL, drawing, folders
 
 
 def draw(results: Path, figures: Path) -> None:
@@ -51,4 +51,4 @@ def draw_limit(runs: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path("results/sector_points"), Path("figures/sector_points"))
+    draw(*folders())

@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from paperkit.estimands import configured
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
-from paperkit.style import COLOURS, NEUTRAL, drawing
+from paperkit.style import COLOURS, NEUTRAL, drawing, folders
 
-RESULTS, FIGURES = Path("results/shared_embeddings"), Path("figures/shared_embeddings")
 NAME = {
     "tied": "tied",
     "small_sigma": "(log n)/d",
@@ -332,4 +331,4 @@ def _counts(numbers: Iterable[int]) -> str:
 
 
 if __name__ == "__main__":
-    draw(RESULTS, FIGURES)
+    draw(*folders())

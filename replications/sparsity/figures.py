@@ -8,7 +8,7 @@ import pandas as pd
 from paperkit.estimands import of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
-from paperkit.style import COLOURS, drawing
+from paperkit.style import COLOURS, drawing, folders
 
 PENALTIES = {"l1": "l₁", "l1_over_l2": "l₁/l₂", "reweighted": "reweighted l₁"}
 DEPTHS = {"crossing_1e9_share": "1e-9", "crossing_1e3_share": "0.001", "crossing_share": "0.01"}
@@ -63,4 +63,4 @@ def draw_crossing(runs: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path("results/sparsity"), Path("figures/sparsity"))
+    draw(*folders())

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from paperkit.estimands import configured
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
-from paperkit.style import COLOURS, NEUTRAL, drawing
+from paperkit.style import COLOURS, NEUTRAL, drawing, folders
 
-RESULTS, FIGURES = Path("results/wasserstein_bound"), Path("figures/wasserstein_bound")
 COLOUR = {"ode": COLOURS[0], "sde": COLOURS[1]}
 NAME = {"ode": "ODE", "sde": "SDE"}
 # Root of y = 2 (1 - exp(-y)), times 2: where the two samplers are equally far in the stationary case.
@@ -383,4 +382,4 @@ def _separation(rows: pd.DataFrame) -> pd.Series:
 
 
 if __name__ == "__main__":
-    draw(RESULTS, FIGURES)
+    draw(*folders())

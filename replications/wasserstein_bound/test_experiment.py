@@ -59,13 +59,26 @@ def runner(cpu):
         ("sweeps.num_plane_times", 100, "odd"),
         ("sweeps.num_cases", 51, "num_cases"),
         ("mixtures.clusters", [{"mean": 1.0, "variance": 0.0}], "variance"),
-        ("finite_set_seeds", None, "finite_set_seeds"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(path, value, told):
     smoke = read_profile(experiment.Config, PARAMS, "smoke")
     with pytest.raises(ConfigError, match=told):
         parse(experiment.Config, changed(smoke, path, value), source="smoke")
+
+
+@pytest.mark.parametrize("name", experiment.SEEDS_OF)
+def test_a_study_without_seeds_is_refused(name):
+    content = read_profile(experiment.Config, PARAMS, "smoke").model_dump(exclude={name})
+    with pytest.raises(ConfigError, match=f"{name} are missing: "):
+        parse(experiment.Config, content, source="smoke")
+
+
+def test_a_profile_runs_the_studies_that_it_names_alone():
+    runner = MadeUpRunner()
+    experiment.run(read_profile(experiment.Config, PARAMS, "paper"), runner)
+    assert Counter(run.arm for _, run in runner.asked) == {"four_clusters": 5, "moons": 5}
+    assert {name for name, _ in runner.asked} == {"measure_finite_set"}
 
 
 def test_reported_seeds_are_neither_those_the_code_was_written_with_nor_that_of_the_learning_rate(cpu):

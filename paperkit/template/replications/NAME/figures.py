@@ -7,9 +7,7 @@ import pandas as pd
 from paperkit.estimands import of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
-from paperkit.style import drawing
-
-RESULTS, FIGURES = Path("results/NAME"), Path("figures/NAME")
+from paperkit.style import drawing, folders
 
 
 def draw(results: Path, figures: Path) -> None:
@@ -38,4 +36,4 @@ def draw_errors(runs: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(RESULTS, FIGURES)
+    draw(*folders())

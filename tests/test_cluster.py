@@ -53,6 +53,8 @@ def use_deterministic_algorithms(on): pass
 """
 # What the workers of the test have set and no other process has, unless a test sets it.
 OF_WORKERS = {"MKL_VML_MODE": "1"}
+# What only the stage has set, and its runs get.
+OF_STAGE = {"OPENBLAS_CORETYPE": "Haswell"}
 
 
 @pytest.fixture(scope="module")
@@ -87,47 +89,49 @@ def scheduler(folder) -> Iterator[str]:
         process.wait(timeout=30)
 
 
+@pytest.fixture(scope="module")
+def here(folder) -> list[Any]:
+    """What one local process measures."""
+    with pytest.MonkeyPatch.context() as patch:
+        stage_starts(folder, patch)
+        return rows_of("quick", folder / "kept here")
+
+
 @pytest.fixture
-def rows_of(folder, scheduler, monkeypatch, tmp_path) -> Iterator[Callable[..., Any]]:
-    """Executes eight runs of the toy, on the cluster unless told otherwise."""
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
+def there(folder, scheduler, monkeypatch, tmp_path) -> Callable[..., list[Any]]:
+    """Lets the workers measure, in the environment of a test."""
+    stage_starts(folder, monkeypatch)
+    monkeypatch.setenv(CLUSTER, scheduler)
+    (folder / "executed.log").unlink(missing_ok=True)
+    return lambda arm, **inputs: rows_of(arm, tmp_path / "kept", **inputs)
+
+
+def stage_starts(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.chdir(folder)
+    patch.syspath_prepend(folder)
+    for name, value in {**OF_WORKERS, **OF_STAGE}.items():
+        patch.setenv(name, value)
+    code_hashes.cache_clear()  # as in a new process
+
+
+def rows_of(arm: str, kept: Path, **inputs: str) -> list[Any]:
     import toy
 
-    for name, value in OF_WORKERS.items():
-        monkeypatch.setenv(name, value)
-    runners = []
-
-    def execute(arm: str, *, cluster: bool = True, **changes: Any) -> Any:
-        if cluster:
-            monkeypatch.setenv(CLUSTER, scheduler)
-        inputs = {"sotu": data_hash("sotu")}
-        settings = {
-            "stage": "toy",
-            "profile": "smoke",
-            "inputs": inputs,
-            "workers": 1,
-            "kept": tmp_path / str(cluster),
-        }
-        runners.append(Runner(**{**settings, **changes}))
-        return runners[-1](toy.measure, [Run("quality", arm, seed, {}) for seed in range(8)])
-
-    yield execute
-    for each in runners:
-        if "_executor" in vars(each):
-            each.close()
-    code_hashes.cache_clear()
-    del sys.modules["toy"]
+    runner = Runner("toy", "smoke", {"sotu": data_hash("sotu"), **inputs}, 1, kept=kept)
+    try:
+        rows = runner(toy.measure, [Run("quality", arm, seed, {}) for seed in range(8)])
+        assert runner.workers == (2 if CLUSTER in os.environ else 1)
+    finally:
+        runner.close()
+    return [[{**row, "arm": ""} for row in of_run] for of_run in rows]
 
 
 def logged(folder: Path) -> list[list[str]]:
     return [line.split() for line in (folder / "executed.log").read_text().splitlines()]
 
 
-def test_two_workers_give_what_one_local_process_gives(rows_of, folder):
-    here = rows_of("slow", cluster=False)
-    (folder / "executed.log").unlink()
-    assert rows_of("slow") == here
+def test_two_workers_give_what_one_local_process_gives(here, there, folder):
+    assert there("slow") == here
     assert len({row["value"] for rows in here for row in rows}) == 8
     seeds, processes, workers = zip(*logged(folder), strict=True)
     assert sorted(seeds) == list("01234567")
@@ -135,49 +139,30 @@ def test_two_workers_give_what_one_local_process_gives(rows_of, folder):
     assert str(os.getpid()) not in {*processes, *workers}
 
 
-def test_a_worker_killed_in_mid_run_changes_nothing(rows_of, folder):
-    here = [[row | {"arm": "killing"} for row in rows] for rows in rows_of("quick", cluster=False)]
-    (folder / "executed.log").unlink()
-    assert rows_of("killing") == here
+def test_a_worker_killed_in_mid_run_changes_nothing(here, there, folder):
+    assert there("killing") == here
     assert (folder / "killed").exists()
     assert len(logged(folder)) > len(here)  # the run that was cut off stands there twice
 
 
-def test_a_variable_that_only_the_workers_have_is_refused_by_name(rows_of, monkeypatch):
-    monkeypatch.delenv("MKL_VML_MODE")
-    with pytest.raises(
-        OtherWorkerError, match="environment: MKL_VML_MODE is None for the stage, 1 here; set it alike"
-    ):
-        rows_of("quick")
+DIFFERING = r"""a worker on .*, in .*, is not as the stage:
+  code: toy is \w{64} for the stage, \w{64} here; start the worker in the stage's folder, .*
+  inputs: sotu is a{64} for the stage, \w{64} here; .* `dvc pull` .*
+  environment: MKL_VML_MODE is None for the stage, 1 here; set it alike, .*"""
 
 
-def test_a_variable_that_only_the_stage_has_goes_with_the_run(rows_of, monkeypatch):
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    assert rows_of("quick") == rows_of("quick", cluster=False)
+def test_all_that_differs_is_refused_by_name_and_an_edit_needs_no_other_workers(there, folder, monkeypatch):
+    code_hashes("toy")  # the stage has loaded its code
+    (folder / "toy.py").write_text(TOY.replace(".sum()", ".size"))
+    with monkeypatch.context() as patch:
+        patch.delenv("MKL_VML_MODE")
+        with pytest.raises(OtherWorkerError, match=DIFFERING):
+            there("quick", sotu="a" * 64)
+    assert not (folder / "executed.log").exists()
 
-
-def test_other_data_are_refused_by_name(rows_of):
-    with pytest.raises(OtherWorkerError, match=r"inputs: sotu is a{64} for the stage, \w{64} here; .*dvc pull"):
-        rows_of("quick", inputs={"sotu": "a" * 64})
-
-
-def test_data_that_a_worker_lacks_are_refused_by_name(rows_of):
-    with pytest.raises(FileNotFoundError, match=r"data/poems.parquet is missing; run `dvc pull`"):
-        rows_of("quick", inputs={"poems": "a" * 64})
-
-
-def test_other_code_is_refused_and_the_next_stage_finds_workers_with_the_new_one(rows_of, folder):
-    rows_of("quick")
-    (folder / "toy.py").write_text(TOY.replace(".sum()", ".max()"))
-    try:
-        with pytest.raises(
-            OtherWorkerError, match=r"code: toy is \w{64} for the stage, \w{64} here; start the worker"
-        ):
-            rows_of("slow")
-        code_hashes.cache_clear()  # as in a new process
-        assert len(rows_of("slow")) == 8
-    finally:
-        (folder / "toy.py").write_text(TOY)
+    code_hashes.cache_clear()
+    assert {row["value"] for rows in there("quick") for row in rows} == {64.0**2}
+    (folder / "toy.py").write_text(TOY)
 
 
 def test_clock_readings_stay_on_this_machine(monkeypatch):

@@ -188,16 +188,20 @@ def test_text_is_indexed_by_words_and_by_pieces_of_chinese(text, parts):
 # --- cells that run ------------------------------------------------------------------------------------------
 
 
-def test_a_cell_is_shown_with_what_it_printed_and_follows_the_code(tiny):
+def test_a_cell_is_shown_with_what_it_printed_and_follows_the_code_and_results(tiny):
     package = tiny.source.parent / "replications" / "lion"
     package.mkdir(parents=True, exist_ok=True)
     (package.parent / "__init__.py").touch()
     (package / "__init__.py").touch()
     (package / "number.py").write_text("number = 1\n")
-    html = tiny.build("```{run-cell}\nfrom replications.lion.number import number\nprint('got', number + 1)\n```")
-    assert re.search(r"run-cell-output.*<pre><span></span>got 2\n</pre>", html, re.DOTALL)
+    tiny.write_result("lion/costs", [7])
+    code = 'from replications.lion.number import number\nprint("got", number + 1, *open("results/lion/costs.json"))'
+    html = tiny.build(f"```{{run-cell}}\n{code}\n```")
+    assert re.search(r"run-cell-output.*<pre><span></span>got 2 \[.*7.*\]\n+</pre>", html, re.DOTALL)
     (package / "number.py").write_text("number = 41.5\n")
-    assert "got 42.5" in tiny.build()
+    assert re.search(r"got 42\.5 \[\s*7", tiny.build())
+    tiny.write_result("lion/costs", [8])
+    assert re.search(r"got 42\.5 \[\s*8", tiny.build())
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ def locked_pins(lock: str) -> dict[str, str]:
 
 def test_the_three_files_agree():
     conda = next(part["pip"] for part in CONDA["dependencies"] if isinstance(part, Mapping))
-    project, lock = pins(PROJECT["dependencies"]), locked_pins((ROOT / "requirements.lock").read_text("utf-8"))
+    project = pins(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["cluster"])
+    lock = locked_pins((ROOT / "requirements.lock").read_text("utf-8"))
     assert pins(conda) == project
     assert {name: lock.get(name) for name in project} == project | {UNHASHED: None}
 

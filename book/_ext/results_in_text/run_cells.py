@@ -31,7 +31,7 @@ class RunCell(SphinxDirective):
     option_spec: ClassVar[dict] = {}
 
     def run(self) -> list[nodes.Node]:
-        """Run the cell, and note the code it imports as dependencies of the page."""
+        """Run the cell, and note the code it imports and the results it opens as dependencies of the page."""
         code = "\n".join(self.content)
         repository = Path(self.config.replications_root).parent
         try:
@@ -39,8 +39,9 @@ class RunCell(SphinxDirective):
         except ValueError as error:
             message = f"{self.get_location()}: directive run-cell: {error}"
             raise ExtensionError(message) from error
-        for name in re.findall(r"replications\.(\w+)", code):
-            for path in sorted((repository / "replications" / name).rglob("*.py")):
+        imported = [f"replications/{name}/**/*.py" for name in re.findall(r"replications\.(\w+)", code)]
+        for pattern in imported + re.findall(r'"(results/[^"]+)"', code):
+            for path in sorted(repository.glob(pattern)):
                 self.env.note_dependency(str(path))
         shown = nodes.literal_block(code, code, language="python")
         output = nodes.literal_block(printed, printed, language="none", classes=["run-cell-output"])

@@ -1,6 +1,7 @@
 """What `make pipeline` writes: stages that depend on what their modules import and read, contents, verdicts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -36,6 +37,8 @@ def replication(name, *, tables=""):
         + CALL.format(stage=name, module=f"{name}.experiment", more=tables),
         f"{folder}/timing.py": CALL.format(stage=f"{name}_timing", module=f"{name}.timing", more=", kind=TIMING"),
         f"{folder}/claims.yaml": "",
+        f"{folder}/params.yaml": "smoke: {}\ncpu: {}\ngpu: {}\npaper: {}\n",
+        f"{folder}/timing.yaml": "cpu: {}\ngpu: {}\n",
         f"book/replications/{name}.md": f"# {name}\n",
     }
 
@@ -82,7 +85,7 @@ def test_every_module_that_runs_has_a_stage_and_dvc_reads_it(stages):
         "verdicts@new": "python -m paperkit.claims new",
         "timing_verdicts@bare": "python -m paperkit.claims bare --timing",
         "timing_verdicts@new": "python -m paperkit.claims new --timing",
-        "figures@new": "python -m replications.new.figures",
+        "figures@new": "python -m replications.new.figures new",
     }
     assert stages["new"].desc == "What new is."
 
@@ -136,6 +139,42 @@ def test_a_stage_that_tunes_has_a_ledger_and_what_a_command_may_not_lose_is_kept
 def test_a_stage_reads_the_block_of_its_profile(stages):
     params = {dep.def_path: list(dep.params) for dep in stages["new"].deps if dep.def_path.endswith(".yaml")}
     assert params == {"replications/new/params.yaml": ["cpu"]}
+
+
+def test_a_profile_above_cpu_has_a_stage_once_its_results_are_there_and_then_dvc_does_not_run_it(repository):
+    def stages() -> dict[str, Any]:
+        content = yaml.safe_load(dvc_yaml(repository))["stages"]
+        return {name: stage.get("frozen", stage["cmd"]) for name, stage in content.items() if "_gpu" in name}
+
+    assert stages() == {}
+    write(repository, {"results/new_gpu/runs.csv": "", "results/bare_gpu/timings.csv": ""})
+    assert stages() == {"new_gpu": True, "bare_timing_gpu": True}
+    (repository / "dvc.yaml").write_text(dvc_yaml(repository), encoding="utf-8")
+    with Repo(str(repository), uninitialized=True) as repo:
+        of_gpu = {
+            stage.name: stage
+            for stage in repo.index.stages
+            if isinstance(stage, PipelineStage) and "gpu" in stage.name
+        }
+    assert {name: stage.cmd for name, stage in of_gpu.items()} == {
+        "new_gpu": "python -m replications.new.experiment --profile gpu --out results/new_gpu",
+        "bare_timing_gpu": "python -m replications.bare.timing --profile gpu --out results/bare_gpu",
+        "verdicts@new_gpu": "python -m paperkit.claims new_gpu",
+        "timing_verdicts@bare_gpu": "python -m paperkit.claims bare_gpu --timing",
+        "figures@new_gpu": "python -m replications.new.figures new_gpu",
+    }
+    deps = {dep.def_path for dep in of_gpu["verdicts@new_gpu"].deps}
+    assert {"replications/new/claims.yaml", "results/new_gpu/runs.csv"} < deps
+    # A derivation is the same at every scale: its checks are not run again.
+    assert "replications/new/checks.py" not in {dep.def_path for dep in of_gpu["new_gpu"].deps}
+
+
+def test_a_profile_that_runs_everywhere_is_a_stage_like_the_default_one(repository):
+    path = repository / "replications/new/experiment.py"
+    path.write_text(path.read_text().replace(', tables=["sotu"]', ', everywhere=["paper"]'))
+    stage = yaml.safe_load(dvc_yaml(repository))["stages"]["new_paper"]
+    assert "frozen" not in stage
+    assert stage["params"] == [{"replications/new/params.yaml": ["paper"]}]
 
 
 @pytest.mark.parametrize(

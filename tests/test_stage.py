@@ -29,7 +29,7 @@ from pathlib import Path
 from pydantic import Field
 
 from paperkit.config import StrictModel
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 
 
 class Config(StageConfig):
@@ -414,3 +414,29 @@ def test_dvc_retrains_after_a_change_of_a_constant_and_not_after_one_of_a_commen
     assert not repro(f'"""What it is."""\n\n# Why.\n{TOY}')
     assert (folder / "results/toy/runs.csv").stat().st_mtime_ns == made
     assert repro(TOY.replace("ge=1", "ge=2"))
+
+
+def test_a_profile_above_cpu_has_its_own_name_and_leaves_the_checks_out(folder):
+    (folder / "checks.py").write_text("raise ImportError\n")
+    (folder / "params.yaml").write_text(SOUND + "gpu:\n  model: {width: 1}\n  seeds: 1\n")
+    experiment = Experiment([row(0, profile="gpu")], [])
+    stage(experiment, "gpu")
+    assert [runner.stage for _, runner in experiment.calls] == ["toy_gpu"]
+    record = read_json(Path("results/toy/provenance.json"))
+    assert (record["stage"], record["profile"], record["device"]) == ("toy_gpu", "gpu", None)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(folder, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (folder / "params.yaml").write_text(SOUND + "gpu:\n  hardware: {device: cuda}\n  model: {width: 1}\n  seeds: 1\n")
+    assert "ask for a CUDA device, and torch" in refused("gpu")
+
+
+def test_hardware_says_how_many_workers_there_are_and_what_enters_a_run(folder):
+    hardware = "hardware: {precision: bfloat16, micro_batch: 4, workers: 3}"
+    (folder / "params.yaml").write_text(SOUND + f"gpu:\n  {hardware}\n  model: {{width: 1}}\n  seeds: 1\n")
+    experiment = Experiment([row(0, profile="gpu")], [])
+    stage(experiment, "gpu")
+    ((_, runner),) = experiment.calls
+    assert runner.workers == 3
+    assert runner.hardware.in_runs == {"precision": "bfloat16", "micro_batch": 4}

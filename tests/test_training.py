@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from paperkit.hardware import Hardware
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.training import matrices_only_decay, train, warmup_cosine
 
@@ -292,3 +293,37 @@ def test_the_gradient_reaches_every_parameter(tied):
 def test_a_size_out_of_range_is_refused_by_name(changes, told):
     with pytest.raises(ValueError, match=told):
         make_model(**changes)
+
+
+def losses_and_weights(hardware: Hardware, batches: list) -> tuple[list[float], list[torch.Tensor]]:
+    model = make_model().double()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = [step.loss for step in train(model, batches, next_token_loss, sgd, hardware=hardware)]
+    return losses, [parameter.detach() for parameter in model.parameters()]
+
+
+def test_a_batch_accumulated_from_unequal_parts_gives_the_loss_and_the_step_of_the_whole_batch():
+    batches = [(random_tokens(7, 12, seed=seed), random_tokens(7, 12, seed=seed + 100)) for seed in range(3)]
+    losses, weights = losses_and_weights(Hardware(), batches)
+    for micro_batch in (3, 4):
+        part_losses, part_weights = losses_and_weights(Hardware(micro_batch=micro_batch), batches)
+        assert part_losses == pytest.approx(losses, rel=1e-12)
+        torch.testing.assert_close(part_weights, weights, rtol=1e-10, atol=1e-14)
+    # As many samples as there are, or more, is the whole batch, to the last bit.
+    for micro_batch in (7, 100):
+        same_losses, same_weights = losses_and_weights(Hardware(micro_batch=micro_batch), batches)
+        assert same_losses == losses
+        assert all(map(torch.equal, same_weights, weights))
+
+
+def test_half_precision_rounds_products_and_leaves_weights_as_they_are():
+    batches = [(random_tokens(4, 12), random_tokens(4, 12, seed=1))]
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        model = make_model()
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        (step,) = train(model, batches, next_token_loss, sgd, hardware=Hardware(precision=precision))
+        found[precision] = step.loss
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=1e-2)

@@ -36,11 +36,11 @@ def in_this_process(measure, visits):
 def stop_clock(monkeypatch, watch):
     """Replace the clock by `watch`, which gets the timed action, and by a fixed time."""
 
-    def stopped(action, settings):
+    def stopped(action, settings, device):
         watch(action)
         return SECONDS
 
-    monkeypatch.setattr(timing, "_median_seconds", stopped)
+    monkeypatch.setattr(timing, "_step_seconds", stopped)
 
 
 def num_bytes(tensors):
@@ -84,8 +84,18 @@ def test_warmup_is_not_timed_and_the_number_is_the_median_of_the_repetitions(mon
     clock = iter([0.0, 10.0, 0.0, 1.0, 0.0, 3.0])  # starts and ends of three repetitions
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     settings = timing.OptimizerStep(**{**ALONE, "warmup_steps": 4, "repetitions": 3})
-    assert timing._median_seconds(lambda: calls.append(None), settings) == 3.0
+    assert timing._step_seconds(lambda: calls.append(None), settings, "cpu") == 3.0
     assert len(calls) == 4 + 3
+
+
+def test_on_a_gpu_the_repetitions_are_queued_and_waited_for_once(monkeypatch):
+    events = []
+    clock = iter([1.0, 7.0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: events.append("clock") or next(clock))
+    monkeypatch.setattr(timing.torch.cuda, "synchronize", lambda: events.append("wait"))
+    settings = timing.OptimizerStep(**{**ALONE, "warmup_steps": 1, "repetitions": 3})
+    assert timing._step_seconds(lambda: events.append("step"), settings, "cuda") == 2.0
+    assert events == ["step", "wait", "clock", "step", "step", "step", "wait", "clock"]
 
 
 @pytest.mark.parametrize("arm", timing.IMPLEMENTATIONS)

@@ -24,6 +24,8 @@ from paperkit.runs import CLUSTER, Measure, Run, Runner, _measured, _prepare_wor
 
 # Seconds after which a process without work ends, and leaves memory and GPU to others.
 _IDLE_S = 300
+# threadpoolctl sets it where it is imported: in every worker of Dask, and in a stage at some time.
+_BY_IMPORTS = {"KMP_DUPLICATE_LIB_OK": "True"}
 # What a worker compares with the key of a run, and what to do where it differs.
 _REMEDIES = {
     "code": "start the worker in the stage's folder, or in a checkout of the same commit",
@@ -56,10 +58,16 @@ class Cluster:
         self._client.wait_for_workers(1)
         self.workers = sum(self._client.nthreads().values())
         self._executor = self._client.get_executor(pure=False)
+        environment = {**_BY_IMPORTS, **runner.environment}
         # Each client has processes of its own: they load the code as it is now.
-        self._environment = {**runner.environment, **runner.worker_environment, "PAPERKIT_CLIENT": self._client.id}
+        self._environment = {**environment, **runner.worker_environment, "PAPERKIT_CLIENT": self._client.id}
         self._hardware = runner.hardware
-        self._key = cache(lambda measure: runner._common_key(measure) | {"machine": machine_class(runner.kernels)})
+
+        def key(measure: Measure) -> dict[str, Any]:
+            told = {"environment": environment, "machine": machine_class(runner.kernels)}
+            return runner._common_key(measure) | told
+
+        self._key = cache(key)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Let a worker execute a function.

@@ -197,11 +197,11 @@ def test_a_cell_is_shown_with_what_it_printed_and_follows_the_code_and_results(t
     tiny.write_result("lion/costs", [7])
     code = 'from replications.lion.number import number\nprint("got", number + 1, *open("results/lion/costs.json"))'
     html = tiny.build(f"```{{run-cell}}\n{code}\n```")
-    assert re.search(r"run-cell-output.*<pre><span></span>got 2 \[.*7.*\]\n+</pre>", html, re.DOTALL)
+    assert re.search(r"run-cell-output.*<pre><span></span>got 2 \[7\]\n</pre>", html, re.DOTALL)
     (package / "number.py").write_text("number = 41.5\n")
-    assert re.search(r"got 42\.5 \[\s*7", tiny.build())
+    assert re.search(r"got 42\.5 \[7", tiny.build())
     tiny.write_result("lion/costs", [8])
-    assert re.search(r"got 42\.5 \[\s*8", tiny.build())
+    assert re.search(r"got 42\.5 \[8", tiny.build())
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def _smoke_steps(root: Path, name: str) -> Iterator[tuple[str, ...]]:
         yield (f"replications.{name}.timing", *out)
         yield ("paperkit.claims", name, "--timing")
     if has(root, name, "figures"):
-        yield (f"replications.{name}.figures",)
+        yield (f"replications.{name}.figures", name)
 
 
 def _make_small_data(source: Path, target: Path) -> None:

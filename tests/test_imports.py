@@ -59,7 +59,6 @@ BREAKS = [
     ("replications/second/loss.py", "from replications.second import settings", [TASKS]),
     ("replications/second/loss.py", "from replications.second.studies import width", [TASKS]),
     ("replications/second/tasks/digits.py", "from replications.second import experiment", [PROTECTED]),
-    ("replications/second/experiment.py", "from replications.second import paper", [PROTECTED]),
     ("replications/second/figures.py", "from paperkit.claims import read_claims", [ONLY_FOUR]),
     ("replications/second/estimands.py", "import paperkit.config", [ONLY_FOUR]),
     ("replications/second/figures.py", "from replications.second import bound", [ONLY_FOUR, NO_TORCH]),
@@ -69,7 +68,6 @@ BREAKS = [
     ("replications/second/figures.py", "from replications.second.studies import width", [ONLY_FOUR, NO_TORCH, TASKS]),
     ("replications/second/bound.py", "from replications.second import experiment", [PROTECTED]),
     ("replications/second/experiment.py", "from replications.second import timing", [PROTECTED]),
-    ("replications/second/timing.py", "from replications.second import pretrained", [PROTECTED]),
     ("replications/second/experiment.py", "from replications.second import figures", [PROTECTED]),
     ("replications/second/bound.py", "import replications.third.bound", [INDEPENDENT]),
 ]

@@ -38,7 +38,8 @@ from tests.tiny_repository import commit, git
 ROOT = Path(__file__).parents[1]
 FIELDS = {
     "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class", "kernels",
-    "cores", "workers", "threads", "environment", "versions", "lock_sha256", "deps", "fingerprint", "outs", "claims",
+    "cores", "workers", "threads", "environment", "versions", "lock_sha256", "deps", "fingerprint", "device", "outs",
+    "claims",
 }  # fmt: skip
 
 

@@ -504,12 +504,11 @@ import time
 from itertools import chain
 from pathlib import Path
 
-from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run
-from paperkit.stage import Tables, main
+from paperkit.stage import StageConfig, Tables, main
 
 
-class Config(StrictModel):
+class Config(StageConfig):
     seeds: int
     pause_s: float
 

@@ -133,8 +133,10 @@ def test_a_trial_is_the_same_run_and_never_looks_at_the_test_split(task, monkeyp
 
 def test_the_box_is_looked_at_after_the_same_run():
     losses, with_box = measured("language_model", "lion"), measured("language_model_and_box", "lion")
-    assert with_box[: len(losses)] == losses
-    assert all(each.metric.startswith("box_share_") for each in with_box[len(losses) :])
+    size, *found = with_box
+    assert size.metric == "parameters"
+    assert found[: len(losses)] == losses
+    assert all(each.metric.startswith("box_share_") for each in found[len(losses) :])
 
 
 def test_the_validation_loss_is_measured_along_the_run_and_at_its_end():

@@ -189,7 +189,11 @@ def test_the_trained_model_of_the_cpu_profile_is_512_wide_with_6_9_million_param
     ("block", "changes", "told"),
     [
         (None, {"rounds": 0}, "key 'rounds' has value 0"),
-        (None, {"entries": 8}, "key 'entries' .* is unknown; allowed here: optimizer_step, rounds, training_step"),
+        (
+            None,
+            {"entries": 8},
+            "key 'entries' .* is unknown; allowed here: hardware, optimizer_step, rounds, training_step",
+        ),
         ("optimizer_step", {"tensors": 0}, "key 'optimizer_step.tensors' has value 0"),
         ("optimizer_step", {"entries": 8.0}, "key 'optimizer_step.entries' has value 8.0"),
         ("optimizer_step", {"warmup_steps": 0}, "key 'optimizer_step.warmup_steps' has value 0"),

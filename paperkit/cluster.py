@@ -56,7 +56,8 @@ class Cluster:
         """Connect, and wait for a first worker."""
         self._client = Client(address, set_as_default=False)
         self._client.wait_for_workers(1)
-        self.workers = sum(self._client.nthreads().values())
+        threads: Any = self._client.nthreads()  # a coroutine for clients that are not ours
+        self.workers = sum(threads.values())
         self._executor = self._client.get_executor(pure=False)
         environment = {**_BY_IMPORTS, **runner.environment}
         # Each client has processes of its own: they load the code as it is now.
@@ -120,7 +121,8 @@ def _in_own_process(environment: dict[str, str], function: Callable[..., Any], *
 
 
 def _measured_there(key: Mapping[str, Any], hardware: Hardware, measure: Measure, run: Run) -> dict[str, Any]:
-    here = _conditions(getattr(measure, "module", measure.__module__), tuple(key["inputs"]), hardware)
+    hashable: Any = hardware  # pydantic's frozen models are, which their type does not say
+    here = _conditions(getattr(measure, "module", measure.__module__), tuple(key["inputs"]), hashable)
     differing = [
         f"{part}: {_unlike(key[part], here[part])}; {remedy}"
         for part, remedy in _REMEDIES.items()

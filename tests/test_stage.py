@@ -306,7 +306,7 @@ def test_the_record_says_what_ran_on_what(folder) -> None:
     assert set(record) == {
         "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class", "kernels",
         "cores", "workers", "threads", "environment", "versions", "lock_sha256", "claims", "deps", "fingerprint",
-        "outs",
+        "device", "outs",
     }  # fmt: skip
     assert set(record["deps"]) == {"toy_of_stage.py", "params.yaml", "data/python_docs.parquet"}
     assert (record["threads"], record["workers"]) == (1, available_workers())

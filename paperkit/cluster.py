@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 
 from paperkit.datasets import data_hash
@@ -54,6 +53,8 @@ class Cluster:
 
     def __init__(self, address: str, runner: Runner) -> None:
         """Connect, and wait for a first worker."""
+        from distributed import Client  # not at the top: the processes that compute need no Dask
+
         self._client = Client(address, set_as_default=False)
         self._client.wait_for_workers(1)
         self.workers = sum(self._client.nthreads().values())

@@ -80,13 +80,13 @@ def scheduler(folder) -> Iterator[str]:
 
     processes = [start("scheduler", "--port", "0", "--scheduler-file", "scheduler.json")]
     processes += [start("worker", "--scheduler-file", "scheduler.json", "--nworkers", "2", "--nthreads", "1")]
-    while "Scheduler at:" not in (log := (folder / "scheduler.log").read_text()):
-        assert processes[0].poll() is None, log
+    while (log := (folder / "scheduler.log").read_text()).count("Register worker addr") < 2:
+        assert not any(process.poll() for process in processes), log
         time.sleep(0.05)
     yield log.split("Scheduler at:")[1].split()[0]
-    for process in reversed(processes):
-        process.terminate()
-        process.wait(timeout=30)
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,9 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
 from paperkit.__main__ import main
+from paperkit.config import ConfigError
+from paperkit.pipeline import BEGIN, END
+from paperkit.reproduction import run_at
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ".dvcstore"
@@ -239,3 +242,61 @@ def test_a_stage_that_fails_is_named_and_one_that_was_stopped_needs_no_word(
     said = "".join(capfd.readouterr())
     assert message in said
     assert ("failed" in said) == (name == "toys")
+
+
+# --- `python -m paperkit at gpu NAME`: what DVC cannot run -----------------------------------------------------------
+
+EXPERIMENT = """\
+import pathlib, sys
+
+def main(*, stage, module):
+    out = pathlib.Path(sys.argv[4])
+    out.mkdir(parents=True)
+    (out / "runs.csv").write_text(" ".join(sys.argv[1:]))
+    sys.exit(pathlib.Path("status").exists())
+
+main(stage="new", module="replications.new.experiment")
+"""
+
+
+@pytest.fixture
+def with_gpu(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A replication with a block `gpu`, whose results nobody judges."""
+    texts = {
+        "replications/__init__.py": "",
+        "replications/new/experiment.py": EXPERIMENT,
+        "replications/new/params.yaml": "cpu: {}\ngpu: {}\n",
+        "params.yaml": "profile: cpu\n",
+        "README.md": f"<!-- {BEGIN} -->\n<!-- {END} -->\n",
+        "book/_toc.yml": f"  # {BEGIN}\n  # {END}\n",
+    }
+    for name, text in texts.items():
+        (toy / name).parent.mkdir(parents=True, exist_ok=True)
+        (toy / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr("paperkit.pipeline.import_closure", lambda module: (module,) * ("new" in module))
+    monkeypatch.chdir(toy)  # DVC looks for a stage by its name there
+    monkeypatch.setattr("paperkit.reproduction.reproduce", lambda _root, name: name == "new")
+    return toy
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's own, of a library that it uses
+def test_a_profile_that_dvc_does_not_run_is_run_and_then_known_to_it(with_gpu):
+    assert run_at(with_gpu, "new", "gpu")
+    made = with_gpu / "results/new_gpu/runs.csv"
+    assert made.read_text() == "--profile gpu --out results/new_gpu"
+    with Repo(str(with_gpu)) as repo:
+        stages = {stage.addressing: stage for stage in repo.index.stages}
+        stage = stages["new_gpu"]
+        assert stage.frozen
+        assert stage.outs[0].hash_info.value == hashlib.md5(made.read_bytes()).hexdigest()
+
+
+def test_a_run_that_was_refused_leaves_the_pipeline_as_it_is(with_gpu):
+    (with_gpu / "status").touch()
+    assert not run_at(with_gpu, "new", "gpu")
+    assert (with_gpu / "dvc.yaml").read_text() == PIPELINE
+
+
+def test_a_replication_without_the_profile_is_refused(with_gpu):
+    with pytest.raises(ConfigError, match=r"replications/new has no profile paper: no block of that name"):
+        run_at(with_gpu, "new", "paper")

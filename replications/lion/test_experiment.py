@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paperkit import runs as paperkit_runs
 from paperkit.claims.declarations import load_estimands, read_claims
 from paperkit.config import ConfigError, parse, read_profile
+from paperkit.hardware import Hardware
 from paperkit.results import canonical_json, read_runs, read_trials, write_runs, write_trials
+from paperkit.runs import Runner
 from replications.lion import experiment
 from replications.lion.noise import NOISES
 from replications.lion.studies.arms import ARMS, VARIANTS
@@ -18,7 +21,8 @@ from replications.lion.studies.embedding import ARMS as EMBEDDING_ARMS
 from replications.lion.studies.embedding import CLASSES
 from replications.lion.studies.updates import EARLY_STEPS
 from replications.lion.studies.variants import run_variants
-from tests.made_up_runs import changed, made_up_row
+from tests.hub_files import VOCABULARY, hub_files
+from tests.made_up_runs import InThisProcess, changed, made_up_row
 
 FOLDER = Path(__file__).parent
 PARAMS = FOLDER / "params.yaml"
@@ -539,3 +543,41 @@ def test_every_study_measures_what_its_name_says_and_no_trial_looks_at_the_test_
         "measure_drift": {"drift"},
         "measure_portrait": {"portrait"},
     }
+
+
+# --- Larger scales -------------------------------------------------------------------------------------------------
+
+
+def test_the_blocks_of_larger_scales_run_the_headline_alone_through_the_same_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(paperkit_runs, "ProcessPoolExecutor", InThisProcess)
+    paper = read_profile(experiment.Config, PARAMS, "paper")
+    sizes = {"vocabulary": VOCABULARY, "width": 8, "layers": 1, "heads": 2, "context": 8, "batch": 7, "steps": 4}
+    times = {"warmup_steps": 1, "evaluation_windows": 4, "curve_windows": 2, "curve_points": 2}
+    task = paper.headline.task.model_copy(update=sizes | times)
+    headline = paper.headline.model_copy(update={"task": task, "num_trials": 2})
+    hardware = Hardware(precision="bfloat16", micro_batch=3)
+    tiny = paper.model_copy(update={"headline": headline, "hardware": hardware, "seeds": [0, 1]})
+    with hub_files(tmp_path, "wikitext_103"):
+        tiny.require()
+        tables = experiment.run(tiny, Runner("tiny", "paper", {}, 1, kept=tmp_path, hardware=hardware))
+    write_runs(tmp_path / "runs.csv", tables.runs)
+    found = read_runs(tmp_path / "runs.csv")
+    gap = load_estimands("replications.lion.estimands", CLAIMS)["lm_gap"](found)
+    assert sorted(gap.index) == [0, 1]
+    assert set(found["experiment"]) == {"lm_quality"}
+    assert set(found[found["metric"] == "parameters"]["value"]) == {2 * VOCABULARY * 8 + 8 * 8 + 888}
+    settings = json.loads(found["config"][0])
+    assert {"corpus": "wikitext_103", "precision": "bfloat16", "micro_batch": 3}.items() <= settings.items()
+    assert {(row["arm"], row["seed"]) for row in tables.trials} == {
+        (arm, seed) for arm in ARMS for seed in paper.search.seeds
+    }
+
+
+@pytest.mark.parametrize("profile", ["gpu", "paper"])
+def test_a_larger_scale_asks_for_a_device_and_tunes_in_a_race_on_seeds_of_its_own(profile, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    block = read_profile(experiment.Config, PARAMS, profile)
+    with pytest.raises(OSError, match="ask for a CUDA device"):
+        block.require()
+    assert len(block.search.seeds) == 3
+    assert len(block.seeds) == next(claim.min_seeds for claim in CLAIMS if claim.id == "C6")

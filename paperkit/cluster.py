@@ -57,7 +57,7 @@ class Cluster:
 
         self._client = Client(address, set_as_default=False)
         self._client.wait_for_workers(1)
-        self.workers = sum(self._client.nthreads().values())
+        self.workers = sum(self._client.nthreads().values())  # pyright: ignore[reportAttributeAccessIssue]
         self._executor = self._client.get_executor(pure=False)
         environment = {**_BY_IMPORTS, **runner.environment}
         # Each client has processes of its own: they load the code as it is now.
@@ -121,7 +121,8 @@ def _in_own_process(environment: dict[str, str], function: Callable[..., Any], *
 
 
 def _measured_there(key: Mapping[str, Any], hardware: Hardware, measure: Measure, run: Run) -> dict[str, Any]:
-    here = _conditions(getattr(measure, "module", measure.__module__), tuple(key["inputs"]), hardware)
+    module = getattr(measure, "module", measure.__module__)
+    here = _conditions(module, tuple(key["inputs"]), hardware)  # pyright: ignore[reportArgumentType]
     differing = [
         f"{part}: {_unlike(key[part], here[part])}; {remedy}"
         for part, remedy in _REMEDIES.items()

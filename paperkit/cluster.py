@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 
 from paperkit.datasets import data_hash
@@ -54,10 +53,11 @@ class Cluster:
 
     def __init__(self, address: str, runner: Runner) -> None:
         """Connect, and wait for a first worker."""
+        from distributed import Client  # not at the top: the processes that compute need no Dask
+
         self._client = Client(address, set_as_default=False)
         self._client.wait_for_workers(1)
-        threads: Any = self._client.nthreads()  # a coroutine for clients that are not ours
-        self.workers = sum(threads.values())
+        self.workers = sum(self._client.nthreads().values())  # pyright: ignore[reportAttributeAccessIssue]
         self._executor = self._client.get_executor(pure=False)
         environment = {**_BY_IMPORTS, **runner.environment}
         # Each client has processes of its own: they load the code as it is now.
@@ -121,8 +121,8 @@ def _in_own_process(environment: dict[str, str], function: Callable[..., Any], *
 
 
 def _measured_there(key: Mapping[str, Any], hardware: Hardware, measure: Measure, run: Run) -> dict[str, Any]:
-    hashable: Any = hardware  # pydantic's frozen models are, which their type does not say
-    here = _conditions(getattr(measure, "module", measure.__module__), tuple(key["inputs"]), hashable)
+    module = getattr(measure, "module", measure.__module__)
+    here = _conditions(module, tuple(key["inputs"]), hardware)  # pyright: ignore[reportArgumentType]
     differing = [
         f"{part}: {_unlike(key[part], here[part])}; {remedy}"
         for part, remedy in _REMEDIES.items()

@@ -80,13 +80,13 @@ def scheduler(folder) -> Iterator[str]:
 
     processes = [start("scheduler", "--port", "0", "--scheduler-file", "scheduler.json")]
     processes += [start("worker", "--scheduler-file", "scheduler.json", "--nworkers", "2", "--nthreads", "1")]
-    while "Scheduler at:" not in (log := (folder / "scheduler.log").read_text()):
-        assert processes[0].poll() is None, log
+    while (log := (folder / "scheduler.log").read_text()).count("Register worker addr") < 2:
+        assert not any(process.poll() for process in processes), log
         time.sleep(0.05)
     yield log.split("Scheduler at:")[1].split()[0]
-    for process in reversed(processes):
-        process.terminate()
-        process.wait(timeout=30)
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ DIFFERING = r"""a worker on .*, in .*, is not as the stage:
   environment: MKL_VML_MODE is None for the stage, 1 here; set it alike, .*"""
 
 
-def test_all_that_differs_is_refused_by_name_and_an_edit_needs_no_other_workers(there, folder, monkeypatch):
+def test_all_that_differs_is_refused_by_name_and_an_edit_needs_no_other_workers(here, there, folder, monkeypatch):
     code_hashes("toy")  # the stage has loaded its code
     (folder / "toy.py").write_text(TOY.replace(".sum()", ".size"))
     with monkeypatch.context() as patch:
@@ -163,6 +163,8 @@ def test_all_that_differs_is_refused_by_name_and_an_edit_needs_no_other_workers(
     code_hashes.cache_clear()
     assert {row["value"] for rows in there("quick") for row in rows} == {64.0**2}
     (folder / "toy.py").write_text(TOY)
+    code_hashes.cache_clear()
+    assert there("quick") == here
 
 
 def test_clock_readings_stay_on_this_machine(monkeypatch):

@@ -51,7 +51,9 @@ def _row(folder: Path, verdicts: Verdicts) -> Row:
         if {"batch", "context", "steps"} <= config.keys()
     ]
     parameters = runs.loc[runs["metric"] == "parameters", "value"].dropna()
-    tests = (test for claim in verdicts.claims if is_primary(claim) for test in claim["tests"])
+    # Of the primary claims; where none was judged at this scale, of all.
+    claims = [claim for claim in verdicts.claims if is_primary(claim)] or verdicts.claims
+    tests = (test for claim in claims for test in claim["tests"])
     seeds = sorted({test["n"] for test in tests if test.get("n")})
     cells = [
         verdicts.profile,

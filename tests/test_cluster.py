@@ -62,6 +62,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stage")
     (folder / "toy.py").write_text(TOY)
     (folder / "torch.py").write_text(TOY_TORCH)
+    (folder / "paperkit").symlink_to(ROOT / "paperkit")
     (folder / "data").mkdir()
     (folder / "data/sotu.parquet").write_text("a table")
     return folder
@@ -71,7 +72,7 @@ def folder(tmp_path_factory) -> Path:
 def scheduler(folder) -> Iterator[str]:
     """The address of a scheduler on loopback that has two workers, started as a user does."""
     (folder / "scheduler.log").touch()
-    environment = {**os.environ, **OF_WORKERS, "PYTHONPATH": f"{folder}:{ROOT}"}
+    environment = {**os.environ, **OF_WORKERS}
 
     def start(*arguments: str) -> subprocess.Popen:
         with (folder / "scheduler.log").open("a") as log:

@@ -275,7 +275,7 @@ def with_gpu(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (toy / name).write_text(text, encoding="utf-8")
     monkeypatch.setattr("paperkit.pipeline.import_closure", lambda module: (module,) * ("new" in module))
     monkeypatch.chdir(toy)  # DVC looks for a stage by its name there
-    monkeypatch.setattr("paperkit.reproduction.reproduce", lambda _root, name: name == "new")
+    monkeypatch.setattr("paperkit.reproduction.reproduce", lambda _root, name: name == "new_gpu")
     return toy
 
 

@@ -1,5 +1,6 @@
 """The directive `claims`: every claim of a replication, with what was measured, and what its verdict survives."""
 
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ class ClaimsTable(OfReplication):
         # Another profile is a new folder, which no dependency on a file would notice.
         self.env.note_reread()
         try:
-            every = {name: read_verdicts(root, name)} if self.arguments else read_all_verdicts(root, name)
-            return [node for folder, verdicts in every.items() for node in self._of_folder(folder, verdicts)]
+            self.every = read_all_verdicts(root, page_of(name))
+            shown = {name: read_verdicts(root, name)} if self.arguments else self.every
+            return [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
         except ResultsError as error:
             message = f"{self.get_location()}: directive claims, {name!r}: {error}"
             raise ExtensionError(message) from error
@@ -74,7 +76,7 @@ class ClaimsTable(OfReplication):
         self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
         kind = claim["kind"] if not is_primary(claim) else "primary"
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(f" {kind}"), ids=[target])
-        cell = [heading, *verdicts_by_profile(self, name, claim)]
+        cell = [heading, *verdicts_by_profile(self, self.every, claim)]
         if "superseded_by" in claim:
             successor = claim["superseded_by"]
             cell.append(self._line(f"judged again as {{ref}}`{successor} <{claim_target(name, successor)}>`"))
@@ -154,9 +156,10 @@ class ClaimsTable(OfReplication):
         return self.parse_inline(text)[0]
 
 
-def verdicts_by_profile(directive: SphinxDirective, folder: str, claim: dict[str, Any]) -> list[nodes.paragraph]:
+def verdicts_by_profile(
+    directive: SphinxDirective, every: Mapping[str, Verdicts], claim: dict[str, Any]
+) -> list[nodes.paragraph]:
     """Make the badge of a claim; where several profiles have judged it, one for each, with a link to its row."""
-    every = read_all_verdicts(Path(directive.config.results_root), page_of(folder))
     judged = [
         (verdict_badge(found), f"{{ref}}`{verdicts.profile} <{claim_target(of, found['id'])}>`")
         for of, verdicts in every.items()

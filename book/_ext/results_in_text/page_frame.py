@@ -1,6 +1,7 @@
 """What every replication's page says in the same words: `headline` at its top, `params`, and `rerun` at its end."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from results_in_text.claim_tables import claim_target, verdicts_by_profile
 from results_in_text.of_replication import OfReplication
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import read_provenance
-from results_in_text.results_files import ResultAddressError, read_all_verdicts, read_verdicts
+from results_in_text.results_files import ResultAddressError, Verdicts, read_all_verdicts, read_verdicts
 from results_in_text.tables import Row, table
 from results_in_text.verdict_badges import is_primary
 
@@ -33,11 +34,13 @@ class Headline(OfReplication):
     def run(self) -> list[nodes.Node]:
         """Make the table and note its files as dependencies of the page."""
         try:
-            verdicts = read_verdicts(Path(self.config.results_root), self.folder)
+            root = Path(self.config.results_root)
+            verdicts, every = read_verdicts(root, self.folder), read_all_verdicts(root, page_of(self.folder))
             primary = {claim["id"]: claim for claim in verdicts.claims if is_primary(claim)}
             given = self._sentences(primary)
             rows = [
-                self._row(claim, given.get(claim["id"])) for claim in (primary[key] for key in {**given, **primary})
+                self._row(every, claim, given.get(claim["id"]))
+                for claim in (primary[key] for key in {**given, **primary})
             ]
         except ResultsError as error:
             message = f"{self.get_location()}: directive headline: {error}"
@@ -62,12 +65,12 @@ class Headline(OfReplication):
             raise ResultAddressError(message)
         return given
 
-    def _row(self, claim: dict[str, Any], sentence: str | None) -> Row:
+    def _row(self, every: Mapping[str, Verdicts], claim: dict[str, Any], sentence: str | None) -> Row:
         link = f"({{ref}}`{claim['id']} <{claim_target(self.folder, claim['id'])}>`)"
         said = self.parse_inline(f"{sentence or claim['statement'].rstrip('.')} {link}")[0]
         return [
             [nodes.paragraph("", "", *said, generated=sentence is None)],
-            [*verdicts_by_profile(self, self.folder, claim)],
+            [*verdicts_by_profile(self, every, claim)],
         ]
 
 

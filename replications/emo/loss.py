@@ -9,6 +9,7 @@ moving probability from token i to token j. Per token,
     d = e - (p'Cp + tau'C tau) / 2        its debiased form, the energy distance: |ē_p - ē_tau|² / 2
 
 with ē_p = sum_i p_i ê_i. Every loss is a mean over the tokens that are not ignored; sg() stops the gradient.
+The original is the code of Ren et al., DRSY/EMO on GitHub.
 """
 
 import functools

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from torch.nn import functional
 from paperkit.runs import Run
 from replications.emo.estimands import size_slope, vocabulary_slope
 from replications.emo.loss import UnitEmbedding
-from replications.emo.studies import continued
+from replications.emo.studies import continued, from_scratch
 from replications.emo.studies.arms import OBJECTIVES, objective
 from replications.emo.studies.continued import (
     BOTH,
@@ -158,6 +160,19 @@ def test_reports_are_paired_and_take_the_rate_of_their_own_search():
     longer = [run for run in runs if run.experiment == "continued_4_times"]
     assert {run.config["steps"] for run in longer} == {16}
     assert len({(r.experiment, r.arm, r.seed) for r in runs}) == len(runs)
+
+
+def test_a_loss_is_learned_when_nine_tenths_of_its_own_improvement_are_there(monkeypatch):
+    world = SimpleNamespace(held_out=np.array([[0, 1], [1, 0]]), log_p=np.zeros((2, 2)), true=torch.eye(2))
+    run = Run("scratch_sgd", "mle", 1, {"optimizer": "sgd", "lr": 1.0})
+    # The logit of the right token; its loss log(1 + exp(-x)) falls by a half, then to almost nothing.
+    tables = [(step, torch.tensor([[0.0, x], [x, 0.0]])) for step, x in ((10, 0.88), (20, 5.0), (30, 5.1))]
+    monkeypatch.setattr(from_scratch, "logits_on_the_way", lambda *_: iter(tables))
+    monkeypatch.setattr(from_scratch, "make_world", lambda *_: world)
+    monkeypatch.setattr(from_scratch.Task, "of", lambda *_: None)
+    found = {m.metric: m.value for m in from_scratch.measure_scratch(run)}
+    assert found["own_improvement_steps"] == 20
+    assert found["own_loss_ratio"] == pytest.approx(np.log1p(np.exp(-5.1)) / np.log(2), rel=1e-4)
 
 
 def test_a_fixed_point_of_mle_is_the_truth_and_that_of_mode_2_is_not():

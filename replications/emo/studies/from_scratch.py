@@ -1,7 +1,7 @@
 """How fast each loss learns from nothing (C10), in the world of synonyms, whose cost is given from outside.
 
-Each loss is judged by itself on held-out pairs: cross-entropy would favour MLE, and e or accuracy the loss e. Adam hides
-that the gradient of e is small where the target is improbable, so plain gradient descent is looked at, too.
+Each loss is judged by itself on held-out pairs; cross-entropy would favour MLE, and e or accuracy the loss e. Adam
+hides that the gradient of e is small where the target is improbable, so plain gradient descent is looked at, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ IMPROVEMENT = 0.9  # share of a loss's own improvement that counts as learned
 
 
 class FromScratch(StrictModel):
-    """The study; every loss chooses its rate by its own last value."""
+    """The study; every loss chooses its rate by its own curve."""
 
     task: Setting
     pairs: int = Field(ge=2)
@@ -36,9 +36,7 @@ class FromScratch(StrictModel):
         """List the searches: each loss under each optimizer."""
         task = {**self.task.model_dump(), "pairs": self.pairs, "cost_noise": self.cost_noise}
         return [
-            Search(
-                f"scratch_{name}", arm, task | {"optimizer": name}, {"lr": lr}, self.num_trials, "own_loss_ratio"
-            )
+            Search(f"scratch_{name}", arm, task | {"optimizer": name}, {"lr": lr}, self.num_trials, "own_area_ratio")
             for name, lr in self.lr.items()
             for arm in ARMS
         ]
@@ -53,11 +51,16 @@ class FromScratch(StrictModel):
 
 
 def measure_scratch(run: Run) -> Iterator[Measurement]:
-    """Report the loss at the end over that of a uniform prediction, and after how many steps most of it was gained."""
+    """Report the least loss so far, at the end and as a mean along the way, and when most of it was gained."""
     steps, ratios = own_losses(run, make_world(Task.of(run), run.seed))
-    yield Measurement("validation", int(steps[-1]), "own_loss_ratio", float(ratios[-1]))
-    learned = 1 - ratios >= IMPROVEMENT * (1 - ratios[-1])
-    yield Measurement("validation", int(steps[-1]), "own_improvement_steps", float(steps[np.argmax(learned)]))
+    least = np.minimum.accumulate(ratios)  # NaN from where a run diverges
+    learned = 1 - least >= IMPROVEMENT * (1 - least[-1])
+    values = {
+        "own_area_ratio": least.mean(),  # selects: low soon and in the end
+        "own_loss_ratio": least[-1],
+        "own_improvement_steps": steps[np.argmax(learned)] if learned.any() else np.nan,
+    }
+    yield from (Measurement("validation", int(steps[-1]), name, float(value)) for name, value in values.items())
 
 
 def own_losses(run: Run, world: World) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,7 @@ METRICS = ("kl_nats", "reverse_kl_nats", "total_variation_share", "entropy_gap_n
 # Inverse temperatures at which a loss is computed, 1 among them, and between which it is interpolated.
 BETAS, FINE = np.arange(0.4, 1.81, 0.1).round(1), np.arange(0.4, 1.8001, 0.001).round(3)
 AT_ONE = int(np.flatnonzero(FINE == 1)[0])
+OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 # Standard deviations: of log A and log B before their normalisation, and of the model's initial weights.
 # Of ten times as large weights, as a prototype had, half of the gain at few pairs was that it undid them.
 CLASS_LOGITS, SYNONYM_LOGITS, INITIAL = 1.5, 0.7, 0.01
@@ -175,7 +176,7 @@ def make_world(task: Task, seed: int) -> World:
 
 
 def logits_on_the_way(run: Run, world: World) -> Iterator[tuple[int, Tensor]]:
-    """Train with Adam; yield steps taken and the table of logits, shape (V, V), at every checkpoint."""
+    """Train with Adam, or as the run says; yield steps taken and the table of logits, (V, V), at every checkpoint."""
     # The model is a table of inputs, one of outputs and a bias; its gradient is written out from that of the logits,
     # and all of it is one vector for Adam: at this size a step is mostly the calls that it makes.
     task, loss = Task.of(run), objective(run.arm)
@@ -186,7 +187,8 @@ def logits_on_the_way(run: Run, world: World) -> Iterator[tuple[int, Tensor]]:
     weights.grad = torch.zeros_like(weights)
     inputs, outputs, bias = _parts(weights, table, task.width)
     d_inputs, d_outputs, d_bias = _parts(weights.grad, table, task.width)
-    optimizer = torch.optim.Adam([weights], lr=run.config["lr"], fused=True)
+    kind = OPTIMIZERS[run.config.get("optimizer", "adam")]
+    optimizer = kind([weights], lr=run.config["lr"], fused=True)
     x, y = torch.from_numpy(world.training[world.batches]).unbind(-1)
     for step in range(task.steps):
         h = inputs[x[step]]

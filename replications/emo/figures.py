@@ -24,8 +24,6 @@ NAME = {
     "emo_glove": "mode 1, cost of GloVe",
     "emo_energy": "mode 1 with d",
     "mle_plus_4_energy": "MLE + 4 d",
-    "mle_plus_e": "(MLE + e) / 2",
-    "mle_plus_d": "(MLE + d) / 2",
     "label_smoothing": "label smoothing",
     "mixce": "MixCE",
     "total_variation": "total variation",

@@ -1,0 +1,204 @@
+"""Numbers that a line of claims.yaml cannot say: readings at equal gain, slopes on the rank, counts."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from paperkit.estimands import configured, difference, level, of_arm, slopes
+
+FULL, EIGHT = "full", "resampled_8"
+
+
+# --- forgetting: minuend's loss on the source minus the subtrahend's, at one of the gains ----------------------------
+
+
+def forgetting_of_sgd(runs: pd.DataFrame) -> pd.Series:
+    """Return the source loss of SGD minus that of resampled projections at three quarters of the gain."""
+    return at_equal_gain(runs, "frontier_sgd", "sgd", EIGHT, 2)
+
+
+def forgetting_of_sgd_at_half(runs: pd.DataFrame) -> pd.Series:
+    """Return the same at half of the gain."""
+    return at_equal_gain(runs, "frontier_sgd", "sgd", EIGHT, 1)
+
+
+def forgetting_of_sgd_at_a_quarter(runs: pd.DataFrame) -> pd.Series:
+    """Return the same at a quarter of the gain."""
+    return at_equal_gain(runs, "frontier_sgd", "sgd", EIGHT, 0)
+
+
+def forgetting_of_sgd_4_times(runs: pd.DataFrame) -> pd.Series:
+    """Return the same at three quarters of the usual gain, after four times the steps."""
+    return at_equal_gain(runs, "frontier_sgd_4_times", "sgd", EIGHT, 2)
+
+
+def forgetting_of_sgd_all(runs: pd.DataFrame) -> pd.Series:
+    """Return the same at three quarters, where all other parameters are trained too."""
+    return at_equal_gain(runs, "frontier_sgd_all", "sgd", EIGHT, 2)
+
+
+def forgetting_of_full(runs: pd.DataFrame) -> pd.Series:
+    """Return the source loss of full training minus that of rank 4 at three quarters, on the tiny model."""
+    return at_equal_gain(runs, "frontier_adam", FULL, "lora_4", 2)
+
+
+def forgetting_with_decay(runs: pd.DataFrame) -> pd.Series:
+    """Return the source loss of rank 4 without decay minus that with decay of its factors, at three quarters."""
+    return at_equal_gain(runs, "frontier_adam", "lora_4", "lora_4_decay", 2)
+
+
+def forgetting_of_full_over_rank_4(runs: pd.DataFrame) -> pd.Series:
+    """Return the source loss of full training minus that of rank 4 at three quarters, on a pretrained model."""
+    return at_equal_gain(runs, "continued", FULL, "lora_4", 2)
+
+
+def forgetting_of_full_over_rank_64(runs: pd.DataFrame) -> pd.Series:
+    """Return the same for rank 64."""
+    return at_equal_gain(runs, "continued", FULL, "lora_64", 2)
+
+
+def drift_of_full_over_rank_4(runs: pd.DataFrame) -> pd.Series:
+    """Return how much further full training drifts on the source than rank 4 (KL from the start)."""
+    return at_equal_gain(runs, "continued", FULL, "lora_4", 2, "source_drift_nats")
+
+
+def at_equal_gain(
+    runs: pd.DataFrame, experiment: str, of: str, minus: str, place: int, metric: str = "source_loss_nats"
+) -> pd.Series:
+    """Read a metric of two arms at one of the gains that were fixed beforehand; return the difference by seed."""
+    rows = runs[runs["experiment"] == experiment]
+    both = {
+        arm: {seed: _read(of_seed, place, metric) for seed, of_seed in rows[rows["arm"] == arm].groupby("seed")}
+        for arm in (of, minus)
+    }
+    first, second = (pd.Series(values, dtype=float) for values in both.values())
+    return first.sub(second).loc[first.index.intersection(second.index)]
+
+
+def _read(rows: pd.DataFrame, place: int, metric: str) -> float:
+    """Read one arm's curve of one seed, NaN where it does not reach the gain."""
+    gain, value = (_by_rate(rows, name) for name in ("gain_nats", metric))
+    curve = pd.DataFrame({"gain": gain, "value": value}).dropna().sort_index()
+    at = json.loads(rows["config"].iloc[0])["gains"][place]
+    if curve.empty or curve["gain"].max() < at:
+        return float("nan")
+    # Up to the rate that gains most: beyond it, more is forgotten for less. A rate of zero gains and forgets nothing.
+    branch = curve.iloc[: int(curve["gain"].argmax()) + 1].sort_values("gain")
+    start = _by_rate(rows, "start_source_loss_nats").iloc[0] if metric == "source_loss_nats" else 0.0
+    return float(np.interp(at, [0.0, *branch["gain"]], [start, *branch["value"]]))
+
+
+def _by_rate(rows: pd.DataFrame, metric: str) -> pd.Series:
+    of = rows[(rows["split"] == "test") & (rows["metric"] == metric)]
+    return pd.Series(of["value"].to_numpy(dtype=float), index=configured(of, "lr").to_numpy())
+
+
+# --- ranks -----------------------------------------------------------------------------------------------------------
+
+
+def rank_trend(runs: pd.DataFrame) -> pd.Series:
+    """Return the rank correlation of LoRA's rank with minus its test loss, by seed."""
+    losses = pd.concat(_by_rank(runs, "adapt", "lora"), names=["rank", "seed"])
+    ranks = level(losses, "rank")
+    found = {seed: float(spearmanr(ranks[of.index], -of).statistic) for seed, of in losses.groupby(level="seed")}
+    return pd.Series(found, dtype=float)
+
+
+def penalty_slope(runs: pd.DataFrame) -> pd.Series:
+    """Return the slope of the log of the penalty on minus the log of the rank, by seed, at a quarter of SGD's rate.
+
+    The penalty is the loss above SGD's at the same rate; a run that ends above its start counts as its start.
+    """
+    start = of_arm(runs, "penalty", "sgd", "start_loss_nats", "test")
+    best, found = of_arm(runs, "penalty", "sgd", "loss_nats", "test"), {}
+    for rank, losses in _by_rank(runs, "penalty", "resampled").items():
+        penalty = losses.fillna(np.inf).clip(upper=start) - best
+        found[rank] = np.log(penalty.where(penalty > 0))  # below SGD's own loss there is no logarithm
+    if not found:
+        return pd.Series(dtype=float)
+    logs = pd.concat(found, names=["rank", "seed"])
+    return slopes(-np.log(level(logs, "rank").astype(float)), logs)
+
+
+def _by_rank(runs: pd.DataFrame, experiment: str, kind: str) -> dict[int, pd.Series]:
+    names = runs.loc[runs["experiment"] == experiment, "arm"].unique()
+    ranks = {int(found[1]): name for name in names if (found := re.fullmatch(rf"{kind}_(\d+)", name))}
+    return {rank: of_arm(runs, experiment, name, "loss_nats", "test") for rank, name in sorted(ranks.items())}
+
+
+# --- variants --------------------------------------------------------------------------------------------------------
+
+
+def signs_cure_layer_norm(runs: pd.DataFrame) -> pd.Series:
+    """Return by how much random signs help more with LayerNorm than with RMSNorm, at rank 1."""
+    gains = [difference(runs, name, "ones_1", "signs_1", "loss_nats", "test") for name in ("adapt", "adapt_rms")]
+    return gains[0].sub(gains[1]).loc[gains[0].index.intersection(gains[1].index)]
+
+
+def steps_to_the_same_loss(runs: pd.DataFrame) -> pd.Series:
+    """Return the steps of equal rates over those of the best ratio to the last loss of equal rates, on validation."""
+    rows = runs[(runs["experiment"] == "adapt_ratio") & (runs["split"] == "validation")]
+    found = {}
+    for seed, of_seed in rows.groupby("seed"):
+        curves = {arm: of.set_index("step")["value"].sort_index() for arm, of in of_seed.groupby("arm")}
+        last, curve = curves["equal_rates"].iloc[-1], curves["best_ratio"]
+        reached = curve.cummin() <= last
+        if not reached.any():
+            found[seed] = 1.0
+            continue
+        after = int(reached.to_numpy().argmax())
+        if after == 0:
+            steps = curve.index[0]
+        else:
+            (x0, x1), (y0, y1) = curve.index[after - 1 : after + 1], curve.iloc[after - 1 : after + 1]
+            steps = x0 + (x1 - x0) * (y0 - last) / (y0 - y1)
+        found[seed] = float(curve.index[-1] / steps)
+    return pd.Series(found, dtype=float)
+
+
+# --- the encoder, and what is counted --------------------------------------------------------------------------------
+
+
+def second_half_of_full(runs: pd.DataFrame) -> pd.Series:
+    """Return what the second half of full training's steps takes off its validation loss."""
+    half, end = (of_arm(runs, "encoder", FULL, metric, "validation") for metric in ("half_way_loss_nats", "loss_nats"))
+    return half - end
+
+
+def both_forms_on_an_encoder(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the difference of the optimizer form to factors inside the network; without the scale as control."""
+    return _errors(runs[runs["experiment"] == "encoder_equality"], "difference_ratio", "control_ratio")
+
+
+def moments_counted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the relative error of 2r(n + m) for the moments of the optimizer form; of 2nm as control."""
+    rows = runs[runs["experiment"].str.startswith("costs_") & runs["arm"].isin(["optimizer_form", "incremental"])]
+    table = rows.pivot_table(index=["experiment", "arm"], columns="metric", values="value")
+    if table.empty:
+        return pd.DataFrame(columns=["max_error", "control_error"])
+    errors = [(table[f"moments_of_{name}_bytes"] / table["moment_bytes"] - 1).abs() for name in ("factors", "full")]
+    return pd.DataFrame({"max_error": [errors[0].max()], "control_error": [errors[1].min()]}, index=["counted"])
+
+
+def activations_kept(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how far what LoRA inside the network saves for backpropagation is from full training's, at r <= d/32.
+
+    As control, the same at the largest rank that was counted.
+    """
+    rows = runs[runs["experiment"].str.startswith("costs_") & (runs["metric"] == "activation_bytes")]
+    if rows.empty:
+        return pd.DataFrame(columns=["max_error", "control_error"])
+    table = rows.pivot_table(index="experiment", columns="arm", values="value")
+    sizes = [name.split("_")[1:] for name in table.index]
+    shares = np.array([int(rank) / int(width) for width, rank in sizes])
+    errors = (table["inside"] / table["full"] - 1).abs().to_numpy()
+    found = {"max_error": [errors[shares <= 1 / 32].max()], "control_error": [errors[shares.argmax()]]}
+    return pd.DataFrame(found, index=["counted"])
+
+
+def _errors(rows: pd.DataFrame, error: str, control: str) -> pd.DataFrame:
+    table = rows.pivot(index="arm", columns="metric", values="value")
+    return table.rename(columns={error: "max_error", control: "control_error"})

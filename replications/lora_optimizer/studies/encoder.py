@@ -1,7 +1,7 @@
 """A pretrained encoder that learns to classify: is a low rank as good as full training, where a model is no toy?
 
-A text is a piece of a speech, its class the time in which it was given; speeches of one split are in no other. The last
-layers are trained under a linear classifier over the mean of their states; those below are computed once for each text.
+A text is a piece of a speech, its class the time in which it was given; speeches of one split are in no other. The
+last layers are trained under a linear classifier over the mean of their states; those below are computed once.
 
 Dimension letters: N texts, T tokens, D width, C classes.
 """

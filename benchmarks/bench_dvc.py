@@ -4,12 +4,13 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+
+from benchmarks.interleaved import times_s
 
 ROOT = Path(__file__).resolve().parents[1]
 DVC = Path(sys.executable).with_name("dvc")
@@ -70,17 +71,6 @@ def did_nothing(output: str) -> bool:
     return any(sentence in output for sentence in NOTHING_TO_DO)
 
 
-def interleaved_medians_s(actions: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the median time of each action, all timed in turns: a busy machine then slows them alike."""
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(ROUNDS):
-        for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 @pytest.mark.benchmark(group="dvc, nothing to do")
 @pytest.mark.parametrize("command", [repro, status], ids=["repro", "status"])
 @pytest.mark.parametrize("repository", ["pipeline", "no_pipeline"])
@@ -94,7 +84,8 @@ def test_nothing_to_do_takes_little_more_than_dvc_itself(command, pipeline, no_p
     ours, peer = command(pipeline), command(no_pipeline)
     assert did_nothing(ours())
     assert did_nothing(peer())
-    medians = interleaved_medians_s({"ours": ours, "no pipeline": peer})
+    times = times_s({"ours": ours, "no pipeline": peer}, ROUNDS)
+    medians = {name: statistics.median(values) for name, values in times.items()}
     ratio = medians["ours"] / medians["no pipeline"]
     print({name: f"{median:.2f} s" for name, median in medians.items()}, f"ratio {ratio:.2f}")
     assert ratio <= MAX_RATIO_TO_NO_PIPELINE

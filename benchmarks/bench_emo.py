@@ -1,7 +1,6 @@
 """Time and memory of the EMO losses over those of cross-entropy and the original's package, forward and backward."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.interleaved import median_ratio, times_s
 from replications.emo.loss import UnitEmbedding, earth_mover_loss, emo_mle_loss, emo_weighted_loss, energy_loss
 
 POSITIONS, VOCABULARY, WIDTH = 512, 32_000, 768
@@ -30,7 +30,7 @@ MAX_SHARE_OF_THE_PACKAGES_MEMORY = 0.6
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 GPU_POSITIONS, GPU_VOCABULARY, GPU_WIDTH = 4096, 49_152, 576
-GPU_STEPS = 10  # in a row, as in training, where the host seldom waits for the device
+GPU_STEPS = 10  # in a row, as in training
 MAX_OVER_COMPILED_CROSS_ENTROPY = 2.5
 MAX_BYTES_BEYOND_THE_LOGITS = 1e9
 
@@ -73,28 +73,21 @@ def steps() -> dict[str, Step]:
     )
 
 
-def times_s(functions: dict[str, Step]) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in functions}
+def warm_times_s(functions: dict[str, Step]) -> dict[str, list[float]]:
     for function in functions.values():
         function()
-    for _ in range(ROUNDS):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return times
+    return times_s(functions, ROUNDS)
 
 
 @pytest.fixture(scope="module")
 def times() -> dict[str, list[float]]:
-    taken = times_s(steps())
+    taken = warm_times_s(steps())
     print({name: f"{1e3 * statistics.median(values):.0f} ms" for name, values in taken.items()})
     return taken
 
 
 def ratio(times: dict[str, list[float]], name: str, peer: str) -> float:
-    """Median over rounds of the ratio within a round, in which a burst of other load hits both alike."""
-    found = statistics.median(a / b for a, b in zip(times[name], times[peer], strict=True))
+    found = median_ratio(times[name], times[peer])
     print(f"time of {name} over that of {peer}: {found:.2f}")
     return found
 
@@ -157,7 +150,7 @@ def gpu_steps() -> tuple[dict[str, Step], Tensor]:
 @on_a_gpu
 def test_time_and_memory_on_a_gpu() -> None:
     functions, logits = gpu_steps()
-    times = times_s(functions)
+    times = warm_times_s(functions)
     print({name: f"{1e3 * statistics.median(values) / GPU_STEPS:.2f} ms" for name, values in times.items()})
     beyond = {}
     for name in LOSSES:

@@ -1,13 +1,13 @@
 """Time of one optimizer step on 10 million float32 parameters, one thread, and of 100 million on a GPU."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from lion_pytorch import Lion as LionPytorch
 
+from benchmarks.interleaved import median_ratio, times_s
 from replications.lion.optimizer import Lion
 
 
@@ -71,21 +71,6 @@ def make_step(name: str, shapes: list[tuple[int, ...]], device: str = "cpu") -> 
     return step
 
 
-def interleaved_times_s(steps: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def median_ratio(times: list[float], peer_times: list[float]) -> float:
-    """Median over rounds of the ratio within a round, in which a burst of other load hits both alike."""
-    return statistics.median(time / peer for time, peer in zip(times, peer_times, strict=True))
-
-
 def test_the_small_gpt_has_146_tensors_and_ten_million_parameters() -> None:
     assert len(SMALL_GPT) == 146
     assert sum(torch.Size(shape).numel() for shape in SMALL_GPT) == pytest.approx(10e6, rel=0.05)
@@ -106,7 +91,7 @@ def test_time_of_one_step(benchmark, group: str, name: str) -> None:
 @pytest.mark.parametrize("group", SHAPES)
 def test_fused_lion_meets_its_ratio_to_adamw_and_to_lion_pytorch(group: str) -> None:
     names = ["AdamW fused", "Lion fused", "lion-pytorch"]
-    times = interleaved_times_s({name: make_step(name, SHAPES[group]) for name in names})
+    times = times_s({name: make_step(name, SHAPES[group]) for name in names}, ROUNDS)
     ratios = {name: median_ratio(times["Lion fused"], times[name]) for name in ("AdamW fused", "lion-pytorch")}
     medians_ms = {name: round(1e3 * statistics.median(values), 2) for name, values in times.items()}
     print(f"{group}: time of a fused Lion step relative to {ratios}; medians in ms {medians_ms}")
@@ -130,7 +115,7 @@ def make_queued_steps(name: str, shapes: list[tuple[int, ...]]) -> Callable[[], 
 @pytest.mark.parametrize("group", GPU_SHAPES)
 def test_lion_on_a_gpu_meets_its_ratio_to_fused_adamw(group: str) -> None:
     names = ["AdamW fused", "Lion fused", "Lion foreach", "lion-pytorch"]
-    times = interleaved_times_s({name: make_queued_steps(name, GPU_SHAPES[group]) for name in names})
+    times = times_s({name: make_queued_steps(name, GPU_SHAPES[group]) for name in names}, ROUNDS)
     medians_ms = {name: round(1e3 * statistics.median(values) / GPU_STEPS, 3) for name, values in times.items()}
     ratio = median_ratio(times["Lion fused"], times["AdamW fused"])
     print(f"{group}: a fused Lion step takes {ratio:.2f} times that of AdamW; medians in ms {medians_ms}")

@@ -25,7 +25,7 @@ from paperkit.profiles import ABOVE, PROFILES, replication_and_profile, results_
 from paperkit.provenance import NUMERICAL, content_hash, file_md5, fingerprint
 from paperkit.results import ResultsError, read_json, read_runs, read_trials
 
-MAX_RUNS_BYTES = 2_000_000
+MAX_RUNS_BYTES = 3_000_000  # git keeps a twentieth of that
 MAX_CURVE_POINTS = 50
 # A machine's BLAS and vector units move the last digits of a statistic, and an end of an interval may lie near zero.
 ROUNDING, NOTHING = 1e-9, 1e-12

@@ -27,7 +27,7 @@ def identity_errors(runs: pd.DataFrame, check: str) -> pd.DataFrame:
 
 
 def of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: str | None = None) -> pd.Series:
-    """Return one metric of one arm that has one value a run.
+    """Return one metric of one arm: one value a run, the last of a curve.
 
     Args:
         runs: `runs.csv`.
@@ -40,7 +40,7 @@ def of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: st
         Value by seed; NaN also for a run that diverged before it was measured.
 
     Raises:
-        ResultsError: If a seed has several values.
+        ResultsError: If a seed has several values at its last step.
 
     Example:
         >>> columns = ["experiment", "arm", "seed", "split", "metric", "value", "status"]
@@ -51,9 +51,11 @@ def of_arm(runs: pd.DataFrame, experiment: str, arm: str, metric: str, split: st
     of_run = (runs["experiment"] == experiment) & (runs["arm"] == arm)
     chosen = of_run & (runs["metric"] == metric)
     rows = runs[chosen if split is None else chosen & (runs["split"] == split)]
+    if pd.Index(rows["seed"]).has_duplicates:
+        rows = rows[rows["step"] == rows.groupby("seed")["step"].transform("max")]
     seeds = pd.Index(rows["seed"])
     if seeds.has_duplicates:
-        message = f"{metric} of {experiment}/{arm} has several values a seed; name a split, or write an estimand"
+        message = f"{metric} of {experiment}/{arm} has several last values a seed; name a split, or write an estimand"
         raise ResultsError(message)
     values = pd.Series(np.asarray(rows["value"], dtype=float), index=seeds)
     lost = pd.Index(runs[of_run & (runs["status"] == "diverged")]["seed"]).difference(seeds)

@@ -379,7 +379,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "runs too large": (
         "size",
         change("results/toy/runs.csv", "\n", "\n" * (MAX_RUNS_BYTES // 20)),
-        "more than 2000000",
+        f"more than {MAX_RUNS_BYTES}",
     ),
     "a criterion moved after its result": (
         "history",

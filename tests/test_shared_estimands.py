@@ -42,8 +42,16 @@ def test_a_metric_of_an_arm_keeps_its_seeds_and_what_diverged():
     assert values[3] == 4.5
     assert math.isnan(values[4])
     assert of_arm(runs.iloc[:0], "lm", "lion", "loss_nats").empty
-    with pytest.raises(ResultsError, match="loss_nats of lm/lion has several values a seed; name a split"):
+    with pytest.raises(ResultsError, match="loss_nats of lm/lion has several last values a seed; name a split"):
         of_arm(runs, "lm", "lion", "loss_nats")
+
+
+def test_of_a_curve_the_last_value_counts_also_where_it_diverged():
+    points = [(3, 0, 9.0), (3, 20, 4.0), (3, 10, 6.0), (4, 0, 9.0), (4, 20, math.nan)]
+    runs = table(*(("lm", "lion", seed, "test", "loss_nats", loss) for seed, _, loss in points))
+    values = of_arm(runs.assign(step=[step for _, step, _ in points]), "lm", "lion", "loss_nats")
+    assert values[3] == 4
+    assert math.isnan(values[4])
 
 
 def test_a_run_that_diverged_before_a_metric_was_measured_is_not_lost():

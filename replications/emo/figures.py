@@ -24,8 +24,6 @@ NAME = {
     "emo_glove": "mode 1, cost of GloVe",
     "emo_energy": "mode 1 with d",
     "mle_plus_4_energy": "MLE + 4 d",
-    "mle_plus_e": "(MLE + e) / 2",
-    "mle_plus_d": "(MLE + d) / 2",
     "label_smoothing": "label smoothing",
     "mixce": "MixCE",
     "total_variation": "total variation",
@@ -37,7 +35,6 @@ COLOUR = dict(
         strict=True,
     )
 )
-FEWEST = "synonyms_1500"  # MLE's runs there: it has no cost
 Floats = NDArray[np.float64]
 
 
@@ -100,49 +97,55 @@ def draw_sizes(runs: pd.DataFrame, path: Path) -> None:
     """Draw the distance to the truth, each loss's minus MLE's, against the number of pairs."""
     question = "Is a model nearer to the truth than MLE's, and does that last as data grow?"
     shown = "means over seeds, bars: 95 % intervals; below 0: nearer to the truth than MLE"
-    panels = {
-        "as trained": r"synonyms_(\d+)",
-        "rate, checkpoint and temperature chosen jointly": r"synonyms_(\d+)_tempered",
-    }
-    with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (figure, both):
+    panels = {"as trained": r"synonyms_(\d+)", "with the best temperature": r"synonyms_(\d+)_tempered"}
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.8) as (_, both):
         for axes, (title, pattern) in zip(both, panels.items(), strict=True):
             names = {int(found[1]): name for name in set(runs["experiment"]) if (found := re.fullmatch(pattern, name))}
             for arm in COLOUR:
                 gaps = {size: difference(runs, names[size], arm, "mle", "kl_nats", "test") for size in sorted(names)}
-                _intervals(axes, {size: gap for size, gap in gaps.items() if len(gap) > 1}, arm)
+                _intervals(axes, gaps, COLOUR[arm], NAME[arm])
             axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-            axes.set(xscale="log", xlabel="pairs, a fifth of them held out", title=title)
+            axes.set(
+                xscale="log", xlabel="pairs, a fifth of them held out", title=title, ylabel="KL, minus MLE's (nats)"
+            )
             axes.set_xticks(sorted(names), [f"{size:,}" for size in sorted(names)], rotation=45)
             axes.minorticks_off()
-            axes.set_ylabel("KL(truth || model) minus MLE's (nats)")
-        figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+        both[0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 1.02), labelspacing=0.2)
+        both[0].set_ylim(-0.1, 0.5)
 
 
 def draw_noise(runs: pd.DataFrame, path: Path) -> None:
     """Draw how the gain of mode 1 goes with the noise in its cost."""
     question = "How good must the cost be?"
-    names = {
-        float(found[1]): name
-        for name in set(runs["experiment"])
-        if (found := re.fullmatch(r"synonyms_noise_([\d.]+)", name))
-    }
-    gaps = {noise: difference(runs, names[noise], "emo", "mle", "kl_nats", "test", FEWEST) for noise in sorted(names)}
-    shown = f"means over n = {max(map(len, gaps.values()))} seeds, bars: 95 % intervals; below 0: nearer to the truth"
+    shown = "means over seeds, bars: 95 % intervals; below 0: nearer to the truth than MLE"
     with drawing(path, question=question, shown=shown, height_in=2.8) as (_, (axes,)):
-        _intervals(axes, gaps, "emo")
+        for place, (label, suffix) in enumerate({"as trained": "", "with the best temperature": "_tempered"}.items()):
+            pattern = rf"synonyms_noise_([\d.]+){suffix}"
+            names = {
+                float(found[1]): name for name in set(runs["experiment"]) if (found := re.fullmatch(pattern, name))
+            }
+            # MLE has no cost: its runs are those of the least size.
+            mle = min(
+                (name for name in set(runs["experiment"]) if re.fullmatch(rf"synonyms_\d+{suffix}", name)), key=_size
+            )
+            gaps = {
+                noise: difference(runs, names[noise], "emo", "mle", "kl_nats", "test", mle) for noise in sorted(names)
+            }
+            _intervals(axes, gaps, COLOURS[place], label)
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         axes.set(xlabel="noise in the cost's vectors, relative to the classes'", ylabel="KL, mode 1 minus MLE (nats)")
+        axes.legend()
 
 
 def draw_continued(runs: pd.DataFrame, path: Path) -> None:
     """Draw what each loss does to a language model that goes on training: every seed minus MLE's."""
     question = "What does each loss do to a language model, against MLE?"
     arms = [arm for arm in NAME if arm != "mle" and arm in set(runs[runs["experiment"] == "continued"]["arm"])]
-    shown = "one dot a seed, minus the MLE model of the same seed; test text"
+    shown = "one dot a seed, minus the MLE model of the same seed; nats a token of test text"
     metrics = {
-        "loss_nats": "cross-entropy (nats)",
-        "tempered_loss_nats": "after one temperature (nats)",
-        "entropy_nats": "entropy (nats)",
+        "loss_nats": "cross-entropy",
+        "tempered_loss_nats": "after one temperature",
+        "entropy_nats": "entropy",
     }
     height = 1.2 + 0.26 * len(arms)
     with drawing(path, question=question, shown=shown, columns=len(metrics), height_in=height) as (_, panels):
@@ -156,12 +159,15 @@ def draw_continued(runs: pd.DataFrame, path: Path) -> None:
             axes.set(xlabel=label, ylabel="loss" if first else " ")
 
 
-def _intervals(axes: Axes, gaps: dict, arm: str) -> None:
+def _size(experiment: str) -> int:
+    return int(experiment.split("_")[1])
+
+
+def _intervals(axes: Axes, gaps: dict, colour: str, label: str) -> None:
     found = {at: interval for at, gap in gaps.items() if (interval := paired_interval(gap))}
     means = [interval.estimate for interval in found.values()]
     low, high = ([abs(getattr(i, end) - i.estimate) for i in found.values()] for end in ("low", "high"))
-    if found:
-        axes.errorbar(list(found), means, yerr=[low, high], fmt="o-", color=COLOUR[arm], label=NAME[arm], markersize=4)
+    axes.errorbar(list(found), means, yerr=[low, high], fmt="o-", color=colour, label=label, markersize=4)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.interleaved import median_ratio, times_s
 from paperkit.models.tiny_gpt import TinyGPT
 from replications.lora_optimizer.factors import linear_weights
 from replications.lora_optimizer.optimizer import LoRAOptimizer
@@ -95,19 +96,6 @@ def small_arm(name: str) -> Arm:
     )
 
 
-def paired_times_s(step: Step, peer: Step) -> list[tuple[float, float]]:
-    """CPU time of both in each round; every second round the other one is first."""
-    times = []
-    for place in range(ROUNDS):
-        taken = {}
-        for one in (step, peer) if place % 2 else (peer, step):
-            start = time.process_time()
-            one()
-            taken[one] = time.process_time() - start
-        times.append((taken[step], taken[peer]))
-    return times
-
-
 def held_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of state, with that of the base; factors and W0 are state."""
     base = optimizer.base.state.values() if isinstance(optimizer, LoRAOptimizer) else ()
@@ -125,13 +113,10 @@ def peak_bytes(step: Step) -> int:
 
 
 def test_time_of_a_training_step_over_that_of_full_fine_tuning() -> None:
-    full, ratios = small_arm("full")[0], {}
-    for name in ARMS:
-        if name != "full":
-            times = paired_times_s(small_arm(name)[0], full)
-            ratios[name] = statistics.median(mine / its for mine, its in times)
-            medians_ms = [round(1e3 * statistics.median(column), 1) for column in zip(*times, strict=True)]
-            print(f"{name}: {ratios[name]:.3f} times full fine-tuning; medians in ms {medians_ms}")
+    times, ratios = times_s({name: small_arm(name)[0] for name in ARMS}, ROUNDS), {}
+    for name, of_arm in times.items():
+        ratios[name] = median_ratio(of_arm, times["full"])
+        print(f"{name}: {ratios[name]:.3f} times full fine-tuning; median {1e3 * statistics.median(of_arm):.1f} ms")
     if abs(ratios["full again"] - 1) > MAX_NOISE:
         pytest.skip(f"void: full fine-tuning takes {ratios['full again']:.3f} times as long as itself")
     assert ratios["ours"] <= MAX_OVER_FULL

@@ -22,6 +22,7 @@ from replications.lora_optimizer.studies.adaptation import (
 from replications.lora_optimizer.studies.continued import Continued, measure_continued
 from replications.lora_optimizer.studies.costs import Costs, measure_costs
 from replications.lora_optimizer.studies.encoder import Encoder, measure_encoder, measure_encoder_trial
+from replications.lora_optimizer.studies.forms import Forms, measure_forms
 
 
 class Config(StageConfig):
@@ -33,11 +34,12 @@ class Config(StageConfig):
     costs: Costs | None = None
     encoder: Encoder | None = None
     continued: Continued | None = None
+    forms: Forms | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         self.search.refuse_shared({"seeds": self.seeds})
-        for path in ("adaptation", "encoder", "continued"):
+        for path in ("adaptation", "encoder", "continued", "forms"):
             for name, value in getattr(self, path) or ():
                 if name.startswith("num_") and value > len(self.seeds):
                     message = f"{path}.{name} {value} must be at most the number of seeds, {len(self.seeds)}"
@@ -70,6 +72,7 @@ def run(config: Config, runner: Runner) -> Tables:
             gains[frontier.experiment] = frontier.gains([next(rows) for _ in of_frontier])
         grid += frontier.runs(gains[frontier.gains_of or frontier.experiment], config.seeds)
     grid += config.costs.runs() if config.costs else []
+    grid += config.forms.runs(config.seeds) if config.forms else []
     return Tables(execute(runner, measure_run, [run for of in first for run in of] + grid), trials)
 
 
@@ -83,6 +86,7 @@ MEASURES: dict[str, tuple[Measure, Measure]] = {
     "continued": (measure_continued, measure_continued),
     "encoder": (measure_encoder, measure_encoder_trial),
     "costs": (measure_costs, measure_costs),
+    "forms": (measure_forms, measure_forms),
 }
 
 

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import PchipInterpolator
 from scipy.stats import spearmanr
 
 from paperkit.estimands import configured, difference, level, of_arm, slopes
@@ -86,9 +87,9 @@ def _read(rows: pd.DataFrame, place: int, metric: str) -> float:
     if curve.empty or curve["gain"].max() < at:
         return float("nan")
     # Up to the rate that gains most: beyond it, more is forgotten for less. A rate of zero gains and forgets nothing.
-    branch = curve.iloc[: int(curve["gain"].argmax()) + 1].sort_values("gain")
+    branch = curve.iloc[: int(curve["gain"].argmax()) + 1].query("gain > 0").sort_values("gain")
     start = _by_rate(rows, "start_source_loss_nats").iloc[0] if metric == "source_loss_nats" else 0.0
-    return float(np.interp(at, [0.0, *branch["gain"]], [start, *branch["value"]]))
+    return float(PchipInterpolator([0.0, *branch["gain"]], [start, *branch["value"]])(at))
 
 
 def _by_rate(rows: pd.DataFrame, metric: str) -> pd.Series:
@@ -101,10 +102,12 @@ def _by_rate(rows: pd.DataFrame, metric: str) -> pd.Series:
 
 def rank_trend(runs: pd.DataFrame) -> pd.Series:
     """Return the rank correlation of LoRA's rank with minus its test loss, by seed."""
-    losses = pd.concat(_by_rank(runs, "adapt", "lora"), names=["rank", "seed"])
-    ranks = level(losses, "rank")
-    found = {seed: float(spearmanr(ranks[of.index], -of).statistic) for seed, of in losses.groupby(level="seed")}
-    return pd.Series(found, dtype=float)
+    by_rank = _by_rank(runs, "adapt", "lora")
+    if not by_rank:
+        return pd.Series(dtype=float)
+    # Primary ranks have more seeds than the others.
+    table = pd.DataFrame(by_rank).dropna()
+    return table.apply(lambda of: float(spearmanr(of.index, -of).statistic), axis=1)
 
 
 def penalty_slope(runs: pd.DataFrame) -> pd.Series:
@@ -145,6 +148,9 @@ def steps_to_the_same_loss(runs: pd.DataFrame) -> pd.Series:
     for seed, of_seed in rows.groupby("seed"):
         curves = {arm: of.set_index("step")["value"].sort_index() for arm, of in of_seed.groupby("arm")}
         last, curve = curves["equal_rates"].iloc[-1], curves["best_ratio"]
+        if not np.isfinite([last, *curve]).all():
+            found[seed] = np.nan
+            continue
         reached = curve.cummin() <= last
         if not reached.any():
             found[seed] = 1.0

@@ -45,8 +45,8 @@ class LoRAOptimizer(Optimizer):
     Args:
         params: Tensors, named tensors (`linear_weights(model)`) or dicts of groups.
         base: Makes the optimizer of the factors from a list of groups and `base_kwargs`: a class of `torch.optim`, or
-            `lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9)`. Its weight decay is of the factors, and pulls W
-            to W0 where one of them starts at zero.
+            `lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9)`. Its weight decay is of the factors, and
+            pulls W to W0 where one of them starts at zero.
         r: Rank >= 1; above min(n, m) accepted with a warning.
         alpha: Sets s = alpha / r; where neither it nor `scale` is given, s = 1.
         scale: s > 0 itself, as alpha / sqrt(r) (rsLoRA).

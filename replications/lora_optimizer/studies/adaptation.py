@@ -92,7 +92,8 @@ class Adaptation(StrictModel):
         for search, outcome in zip(self.searches(), tuned, strict=True):
             config = points[search.experiment, search.arm] = {**search.task, **outcome.best()}
             if search.experiment != "adapt_ratio":
-                chosen = seeds[: self.num_seeds] if search.arm in PRIMARY else few
+                primary = search.arm in PRIMARY and search.experiment != "adapt_rms"
+                chosen = seeds[: self.num_seeds] if primary else few
                 runs += [Run(search.experiment, search.arm, seed, config) for seed in chosen]
             elif search.arm != RATIOS[0]:
                 losses = outcome.losses[outcome.best_trial()].values()
@@ -119,7 +120,11 @@ class Adaptation(StrictModel):
         changes: dict[str, dict[str, Any]] = {
             f"adapt_{LONG}_times": {"steps": LONG * self.task.steps}, "adapt_all": {"others": True}
         }  # fmt: skip
-        usual = {arm: points["adapt_sgd" if arm.startswith(WITH_SGD) else "adapt", arm] for arm in (*PRIMARY, "full")}
+        usual = {}
+        for arm in (*PRIMARY, "full"):
+            name, base = ("adapt_sgd", "sgd") if arm.startswith(WITH_SGD) else ("adapt", "full")
+            # Embedding, gains and biases have no factors: they take the rate that is best for whole matrices.
+            usual[arm] = {**points[name, arm], "others_lr": points[name, base]["lr"]}
         return [
             Run(name, arm, seed, usual[arm] | change)
             for name, change in changes.items()
@@ -257,6 +262,8 @@ def _adapted(run: Run, model: TinyGPT) -> Iterator[tuple[int, Together]]:
     optimizer = optimizer_of(arm, weights, run.config, steps=task.steps, seed=starts, others=others)
     for step in train(model, batches, next_token_loss, optimizer):
         yield step.number, optimizer
+        if not math.isfinite(step.loss):  # nor are the weights now, and GaLore could not decompose their gradient
+            return
         if Arm.of(arm).variant.endswith("serial") and step.number % math.ceil(task.steps / SERIAL) == 0:
             optimizer.optimizers[0].restart()
 

@@ -1,5 +1,6 @@
 """Who is compared: how each arm turns gradients into steps. An arm's name says all but its rate: "lora_4_a0"."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,7 +47,10 @@ class Arm(NamedTuple):
 def _lora(weights: Named, arm: Arm, generator: torch.Generator, lr: float, alpha: float | None) -> Optimizer:
     ratio = float(arm.variant.removeprefix("ratio_")) if arm.variant.startswith("ratio_") else 1.0
     options = {**ADAM, **VARIANTS.get(arm.variant, {})}
-    return LoRAOptimizer(weights, r=arm.rank, alpha=alpha, lr=lr, lr_ratio=ratio, generator=generator, **options)
+    # The listed rate is the geometric mean of both factors' rates: of A's alone, large ratios would leave the list.
+    return LoRAOptimizer(
+        weights, r=arm.rank, alpha=alpha, lr=lr / math.sqrt(ratio), lr_ratio=ratio, generator=generator, **options
+    )
 
 
 def _additive(weights: Named, arm: Arm, generator: torch.Generator, lr: float, _: float | None) -> Optimizer:
@@ -95,9 +99,10 @@ class Together:
 def optimizer_of(
     arm: str, weights: Named, config: Mapping[str, Any], *, steps: int, seed: int, others: Sequence[nn.Parameter] = ()
 ) -> Together:
-    """Make the optimizer of an arm: its own for the matrices, and its base at the same rate for others, if any."""
+    """Make the optimizer of an arm: its own for the matrices, and its base for others, if any."""
     of = Arm.of(arm)
     own = KINDS[of.kind](weights, of, torch.Generator().manual_seed(seed), config["lr"], config.get("alpha"))
     base = KINDS["sgd" if of.kind in WITH_SGD else "full"]
-    rest = [base([("", p) for p in others], of, torch.Generator(), config["lr"], None)] if others else []
+    others_lr = config.get("others_lr", config["lr"])
+    rest = [base([("", p) for p in others], of, torch.Generator(), others_lr, None)] if others else []
     return Together([own, *rest], steps)

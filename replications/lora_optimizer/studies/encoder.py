@@ -88,7 +88,7 @@ class Encoder(StrictModel):
         for arm, config in points.items():
             number = self.num_seeds if arm in PRIMARY else self.num_exploratory_seeds
             runs += [Run("encoder", arm, seed, config) for seed in seeds[:number]]
-        runs += [Run("encoder", "head", seed, points["full"]) for seed in few]
+        runs += [Run("encoder", "head", seed, points["full"]) for seed in seeds[: self.num_seeds]]
         if self.equality_steps:
             config = points["lora_8"] | {"equality_steps": self.equality_steps}
             runs.append(Run("encoder_equality", "lora_8", seeds[0], config))
@@ -261,7 +261,7 @@ def measure_encoder(run: Run) -> Iterator[Measurement]:
         return
     taken = 0
     for taken in start.trained(run):
-        if taken == steps // 2:
+        if run.arm == "full" and taken == steps // 2:
             yield Measurement("validation", taken, "half_way_loss_nats", start.quality("validation")[0])
     validation, (loss, accuracy) = start.quality("validation")[0], start.quality("test")
     if taken < steps:

@@ -46,7 +46,12 @@ class Frontier:
             (row,) = rows
             if row["value"] is not None:
                 found[row["arm"]].setdefault(row["config"]["lr"], []).append(row["value"])
-        weakest = min(max(sum(of) / len(of) for of in of_arm.values()) for of_arm in found.values())
+        # A rate that lost a seed gains nothing.
+        seeds = len({rows[0]["seed"] for rows in rows_of_targets})
+        weakest = min(
+            max((sum(of) / seeds for of in of_arm.values() if len(of) == seeds), default=0.0)
+            for of_arm in found.values()
+        )
         return [round(share * weakest, 4) for share in SHARES]
 
     def runs(self, gains: Sequence[float], seeds: Sequence[int]) -> list[Run]:

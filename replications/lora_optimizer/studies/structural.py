@@ -19,7 +19,7 @@ class Structural(nn.Module):
         """Freeze the layer; the factors are what is trained."""
         super().__init__()
         self.linear, self.scale = linear.requires_grad_(False), factors.scale
-        self.A, self.B = nn.Parameter(factors.A), nn.Parameter(factors.B)
+        self.A, self.B = nn.Parameter(factors.A.clone()), nn.Parameter(factors.B.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layer with the merged weight would."""

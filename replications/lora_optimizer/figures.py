@@ -11,6 +11,7 @@ from paperkit.estimands import configured, difference, of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
+from replications.lora_optimizer.studies.forms import INPUTS, OUTPUTS
 
 NAME = {
     "lora_4_a0": "A at zero",
@@ -37,6 +38,40 @@ FORM = {
     "released": "and gradients released",
     "galore": "GaLore",
 }
+# Boxes by their places, with text and whether it is trained; arrows between places; backpropagation; multiply-adds.
+Place = tuple[float, float]
+DIAGRAMS: list[tuple[str, dict[Place, tuple[str, bool]], list[tuple[Place, Place]], str, str]] = [
+    (
+        "Full training: X W",
+        {(0, 0): ("X", False), (2.5, 0): ("X W", False), (2.5, -1.2): ("W", True), (6.5, 0): ("Y", False)},
+        [((0, 0), (2.5, 0)), ((2.5, -1.2), (2.5, 0)), ((2.5, 0), (6.5, 0))],
+        "G = X' dY;  dX = dY W'",
+        "3 n m",
+    ),
+    (
+        "LoRA merged, or as an optimizer: X (W0 + A B)",
+        {
+            (0, 0): ("X", False), (2.5, 0): ("X W", False), (6.5, 0): ("Y", False),
+            (0, -1.2): ("A, B", True), (2.5, -1.2): ("W = W0 + A B", False),
+        },
+        [((0, 0), (2.5, 0)), ((0, -1.2), (2.5, -1.2)), ((2.5, -1.2), (2.5, 0)), ((2.5, 0), (6.5, 0))],
+        "G = X' dY;  dX = dY W';  then G B', A' G",
+        "3 n m + 3 n m r / t",
+    ),
+    (
+        "LoRA inside the network: X W0 + (X A) B",
+        {
+            (0, 0): ("X", False), (2.5, 0): ("X W0", False), (2.5, -1.2): ("X A", True),
+            (4.5, -1.2): ("(X A) B", True), (4.5, 0): ("+", False), (6.5, 0): ("Y", False),
+        },
+        [
+            ((0, 0), (2.5, 0)), ((0, 0), (2.5, -1.2)), ((2.5, -1.2), (4.5, -1.2)), ((4.5, -1.2), (4.5, 0)),
+            ((2.5, 0), (4.5, 0)), ((4.5, 0), (6.5, 0)),
+        ],
+        "X' (dY B'), (X A)' dY, dX, without G",
+        "2 n m + 3 r (n + m)",
+    ),
+]  # fmt: skip
 
 
 def draw(results: Path, figures: Path) -> None:
@@ -53,6 +88,11 @@ def draw(results: Path, figures: Path) -> None:
         draw_costs(runs, figures / "costs.svg")
     if "continued" in experiments:
         draw_frontiers(runs, {"continued": ("full", "lora_4", "lora_64")}, figures / "forgetting.svg")
+    if "forms_cliff" in experiments:
+        draw_forms(figures / "forms.svg")
+        draw_equality(runs, figures / "equality.svg")
+        draw_second_order(runs, figures / "second_order.svg")
+        draw_projection_variance(runs, figures / "projection_variance.svg")
     if "encoder" in experiments:
         draw_encoder(runs, figures / "encoder.svg")
 
@@ -176,6 +216,89 @@ def draw_encoder(runs: pd.DataFrame, path: Path) -> None:
             axes.plot(gap, np.full(len(gap), -place), "o", color=COLOURS[0], markersize=4)
         axes.set_yticks([-place for place in range(len(arms))], list(arms.values()))
         axes.set(xlabel="test accuracy minus full training's (points)", ylabel="trained")
+
+
+def draw_forms(path: Path) -> None:
+    """Draw what each form computes, one below the other, and the multiply-adds of a token."""
+    shown = (
+        "orange: trained; multiply-adds a token, forward and backward; n inputs, m outputs, rank r, t tokens a step"
+    )
+    with drawing(path, question="Where do the forms of LoRA differ?", shown=shown, height_in=6.6) as (_, (axes,)):
+        for place, (name, boxes, arrows, backward, operations) in enumerate(DIAGRAMS):
+            top = -3.7 * place
+            axes.text(-0.4, top + 0.9, name, fontsize=11, fontweight="bold", va="center")
+            patches = {}
+            for (x, y), (text, is_trained) in boxes.items():
+                box = {"boxstyle": "round,pad=0.4", "edgecolor": COLOURS[1] if is_trained else NEUTRAL}
+                drawn = axes.text(x, top + y, text, ha="center", va="center", fontsize=11, bbox=box | {"fc": "none"})
+                patches[x, y] = drawn.get_bbox_patch()
+            for start, end in arrows:
+                style = {"arrowstyle": "-|>", "color": NEUTRAL, "shrinkA": 0, "shrinkB": 0}
+                ends = {"patchA": patches[start], "patchB": patches[end]}
+                (x0, y0), (x1, y1) = start, end
+                axes.annotate("", (x1, top + y1), (x0, top + y0), arrowprops=style | ends)
+            axes.text(-0.4, top - 2.05, f"backward: {backward}", fontsize=10, va="center", color=NEUTRAL)
+            axes.text(6.9, top - 2.05, operations, fontsize=11, va="center", ha="right", color=COLOURS[0])
+        axes.set(xlim=(-0.5, 7), ylim=(-9.7, 1.4), xlabel="flow", ylabel="form")
+        axes.axis("off")
+
+
+def draw_equality(runs: pd.DataFrame, path: Path) -> None:
+    """Draw how far the optimizer form is from factors inside the network, and from those of another scale."""
+    shown = "AdamW, rank 4; largest difference of a weight over the largest change; mean and range of seeds"
+    rows = runs[runs["experiment"] == "forms_equality"]
+    with drawing(path, question="Are both forms equal?", shown=shown) as (_, (axes,)):
+        for place, dtype in enumerate(("float64", "float32")):
+            _band(axes, rows[(rows["arm"] == dtype) & (rows["metric"] == "difference_ratio")], COLOURS[place], dtype)
+        control = rows[(rows["arm"] == "float64") & (rows["metric"] == "control_ratio")]
+        _band(axes, control, NEUTRAL, "control: half the scale")
+        axes.set(xscale="log", yscale="log", xlabel="step", ylabel="difference over change (ratio)")
+        axes.legend()
+
+
+def draw_second_order(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the share of a step of SGD that the post leaves out."""
+    shown = "SGD on factors of rank 4, B from zero, always the same batch; mean and range of seeds; nothing at step 1"
+    rows = runs[(runs["experiment"] == "forms_second_order") & (runs["step"] > 1)]
+    with drawing(path, question="How much of a step is of second order?", shown=shown) as (_, (axes,)):
+        for place, (lr, of_rate) in enumerate(rows.groupby(configured(rows, "lr"))):
+            _band(axes, of_rate, COLOURS[place], f"rate {lr:g}")
+        axes.set(yscale="log", xlabel="step", ylabel="second-order term over step (share)")
+        axes.legend()
+
+
+def draw_projection_variance(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the variance of a resampled step, and the largest rate that it leaves, beside what theory says."""
+    shown = f"dots: measured, one a seed; lines: theory; gradient {OUTPUTS} x {INPUTS}; right: descent on |W|² / 2"
+    question = "How noisy is a resampled step, and what rate does it stand?"
+    with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
+        ranks = np.array(sorted(configured(runs[runs["experiment"] == "forms_cliff"], "rank").unique()), dtype=float)
+        variances = {"one_sided": (INPUTS + 1) / ranks, "two_sided": (INPUTS + OUTPUTS + 2) / (4 * ranks)}
+        for place, (side, theory) in enumerate(variances.items()):
+            found = runs[runs["metric"] == f"{side}_variance_ratio"]
+            _dots(panels[0], found, ranks, theory, COLOURS[place], side.replace("_", "-"))
+        largest = runs[runs["metric"] == "largest_lr"]
+        _dots(panels[1], largest, ranks, 2 / (1 + variances["two_sided"]), COLOURS[1], "two-sided")
+        panels[1].axhline(2, color=NEUTRAL, linewidth=0.8, linestyle="--", label="SGD itself")
+        for axes, label in zip(panels, ("variance over squared mean", "largest rate"), strict=True):
+            axes.set(xscale="log", yscale="log", xlabel="rank", ylabel=label)
+            axes.set_xticks(ranks, [f"{rank:g}" for rank in ranks])
+            axes.legend()
+        panels[0].set_yticks(ticks := [0.5, 1, 2, 5, 10, 20], [f"{tick:g}" for tick in ticks])
+        panels[1].set_yticks(ticks := [0.2, 0.5, 1, 2], [f"{tick:g}" for tick in ticks])
+        for axes in panels:
+            axes.minorticks_off()
+
+
+def _band(axes: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
+    of_step = rows.groupby("step")["value"]
+    axes.plot(of_step.mean(), "o-", color=colour, markersize=3, label=label)
+    axes.fill_between(of_step.min().index, of_step.min(), of_step.max(), color=colour, alpha=0.2, linewidth=0)
+
+
+def _dots(axes: Axes, rows: pd.DataFrame, ranks: np.ndarray, theory: np.ndarray, colour: str, label: str) -> None:
+    axes.plot(configured(rows, "rank"), rows["value"], "o", color=colour, markersize=4, label=label)
+    axes.plot(ranks, theory, color=colour, linewidth=0.8)
 
 
 def _ranks(runs: pd.DataFrame, experiment: str, kind: str) -> dict[int, str]:

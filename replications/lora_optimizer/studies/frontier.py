@@ -47,7 +47,7 @@ class Frontier:
             if row["value"] is not None:
                 found[row["arm"]].setdefault(row["config"]["lr"], []).append(row["value"])
         # A rate that lost a seed gains nothing.
-        seeds = len({rows[0]["seed"] for rows in rows_of_targets})
+        seeds = len(rows_of_targets) // sum(map(len, self.arms.values()))
         weakest = min(
             max((sum(of) / seeds for of in of_arm.values() if len(of) == seeds), default=0.0)
             for of_arm in found.values()

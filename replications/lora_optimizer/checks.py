@@ -76,9 +76,8 @@ def step_4_preconditioner() -> Check:
 def step_4_ranks() -> Check:
     """Singular values of W - W0 beyond r from a zero start, else beyond 2 r. Control: beyond r there too."""
     p, (a, b), rates = problem(41), factors(45), (0.05, 0.05)
-    one_step, many, from_zero = (
-        descend(p, a, start, rates, steps).w - p.weights[0] for start, steps in ((b, 1), (b, 50), (0 * b, 50))
-    )
+    cases = (b, 1), (b, 50), (0 * b, 50)
+    one_step, many, from_zero = (descend(p, a, start, rates, steps).w - p.weights[0] for start, steps in cases)
     error = max(tail(from_zero, R), tail(one_step, 2 * R), tail(many, 2 * R))
     return Check(error, min(tail(one_step, R), tail(many, R)))
 
@@ -105,9 +104,8 @@ def step_6_gauge() -> Check:
             steps.append(g_x @ y + x @ g_y)
         return relative(other[0] @ other[1], a @ b), relative(steps[1], steps[0])
 
-    return Check(
-        max(changes(turned, adam=False)), min(changes(stretched, adam=False)[1], changes(turned, adam=True)[1])
-    )
+    controls = changes(stretched, adam=False)[1], changes(turned, adam=True)[1]
+    return Check(max(changes(turned, adam=False)), min(controls))
 
 
 def step_7_conservation() -> Check:
@@ -129,8 +127,8 @@ def step_8_structural_form() -> Check:
         found = [train(p, starts[i], bases[i], s=S, **options) for train, options in forms]
         return max(float((x - y).abs().max()) for x, y in zip(*found, strict=True))
 
-    clipped, errors = {"bound": 0.1}, [error(i, {}, {"incremental": i == 2}) for i in (0, 1, 2)]
-    return Check(max(*errors, error(0, clipped, clipped)), error(0, clipped, {"bound_of_weights": 0.1}))
+    clipped, errors = {"bound": 0.1}, [error(i, {}, {"add": i == 2}) for i in (0, 1, 2)]
+    return Check(max(*errors, error(0, clipped, clipped)), error(0, clipped, {"of_g": 0.1}))
 
 
 def _resampled(r: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]]:

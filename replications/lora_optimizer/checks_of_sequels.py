@@ -10,19 +10,7 @@ from torch import Tensor
 from torch.autograd.functional import jacobian
 
 from paperkit.checks import Check, Checks, by_name
-from replications.lora_optimizer.reference import (
-    Descent,
-    M,
-    N,
-    R,
-    descend,
-    drawn,
-    factors,
-    problem,
-    relative,
-    slope,
-    tail,
-)
+from replications.lora_optimizer.reference import M, N, R, descend, drawn, factors, problem, relative, slope, tail
 
 __all__ = ["CHECKS"]
 
@@ -47,15 +35,11 @@ def step_15_lora_pro() -> Check:
     return Check(max(relative(step - g, form) for step in steps), relative(h_a @ b + a @ h_b - g, form))
 
 
-def _compressed(run: Descent, a: Tensor, eta: float) -> Tensor:
-    return -eta * a @ a.T @ run.gradients
-
-
 def step_16_frozen_factor() -> Check:
     """A held at A0, B from 0: W - W0 is -eta A0 A0' times the sum of gradients, fifty steps. Control: A trained."""
     p, (a, b), eta = problem(160), factors(164), 0.05
     runs = [descend(p, a, 0 * b, rates, 50) for rates in ((0.0, eta), (eta, eta))]
-    return Check(*(relative(run.w - p.weights[0], _compressed(run, a, eta)) for run in runs))
+    return Check(*(relative(run.w - p.weights[0], -eta * a @ a.T @ run.gradients) for run in runs))
 
 
 def step_16_flora() -> Check:
@@ -64,8 +48,7 @@ def step_16_flora() -> Check:
 
     def error(b: Tensor, eta: float) -> float:
         run = descend(p, a, b, (eta, eta), 50)
-        form = _compressed(run, a, eta) - eta * run.gradients @ b.T @ b
-        return relative(run.w - p.weights[0], form)
+        return relative(run.w - p.weights[0], -eta * (a @ a.T @ run.gradients + run.gradients @ b.T @ b))
 
     return Check(*(abs(slope(rates, [error(start, eta) for eta in rates]) - 2) for start in (0 * b, b)))
 
@@ -76,7 +59,7 @@ def step_16_restarts() -> Check:
     w, form = p.weights[0], torch.zeros(N, M).double()
     for a, b in map(factors, (176, 178, 180)):
         run = descend(p, a, 0 * b, (0.0, eta), 10, w)
-        w, form = run.w, form + _compressed(run, a, eta)
+        w, form = run.w, form - eta * a @ a.T @ run.gradients
     change = w - p.weights[0]
     return Check(max(relative(change, form), tail(change, 3 * R)), tail(change, R))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,56 +15,6 @@ FULL, EIGHT = "full", "resampled_8"
 
 
 # --- forgetting: minuend's loss on the source minus the subtrahend's, at one of the gains ----------------------------
-
-
-def forgetting_of_sgd(runs: pd.DataFrame) -> pd.Series:
-    """Return the source loss of SGD minus that of resampled projections at three quarters of the gain."""
-    return at_equal_gain(runs, "frontier_sgd", "sgd", EIGHT, 2)
-
-
-def forgetting_of_sgd_at_half(runs: pd.DataFrame) -> pd.Series:
-    """Return the same at half of the gain."""
-    return at_equal_gain(runs, "frontier_sgd", "sgd", EIGHT, 1)
-
-
-def forgetting_of_sgd_at_a_quarter(runs: pd.DataFrame) -> pd.Series:
-    """Return the same at a quarter of the gain."""
-    return at_equal_gain(runs, "frontier_sgd", "sgd", EIGHT, 0)
-
-
-def forgetting_of_sgd_4_times(runs: pd.DataFrame) -> pd.Series:
-    """Return the same at three quarters of the usual gain, after four times the steps."""
-    return at_equal_gain(runs, "frontier_sgd_4_times", "sgd", EIGHT, 2)
-
-
-def forgetting_of_sgd_all(runs: pd.DataFrame) -> pd.Series:
-    """Return the same at three quarters, where all other parameters are trained too."""
-    return at_equal_gain(runs, "frontier_sgd_all", "sgd", EIGHT, 2)
-
-
-def forgetting_of_full(runs: pd.DataFrame) -> pd.Series:
-    """Return the source loss of full training minus that of rank 4 at three quarters, on the tiny model."""
-    return at_equal_gain(runs, "frontier_adam", FULL, "lora_4", 2)
-
-
-def forgetting_with_decay(runs: pd.DataFrame) -> pd.Series:
-    """Return the source loss of rank 4 without decay minus that with decay of its factors, at three quarters."""
-    return at_equal_gain(runs, "frontier_adam", "lora_4", "lora_4_decay", 2)
-
-
-def forgetting_of_full_over_rank_4(runs: pd.DataFrame) -> pd.Series:
-    """Return the source loss of full training minus that of rank 4 at three quarters, on a pretrained model."""
-    return at_equal_gain(runs, "continued", FULL, "lora_4", 2)
-
-
-def forgetting_of_full_over_rank_64(runs: pd.DataFrame) -> pd.Series:
-    """Return the same for rank 64."""
-    return at_equal_gain(runs, "continued", FULL, "lora_64", 2)
-
-
-def drift_of_full_over_rank_4(runs: pd.DataFrame) -> pd.Series:
-    """Return how much further full training drifts on the source than rank 4 (KL from the start)."""
-    return at_equal_gain(runs, "continued", FULL, "lora_4", 2, "source_drift_nats")
 
 
 def at_equal_gain(
@@ -97,6 +48,19 @@ def _by_rate(rows: pd.DataFrame, metric: str) -> pd.Series:
     return pd.Series(of["value"].to_numpy(dtype=float), index=configured(of, "lr").to_numpy())
 
 
+# A quarter, a half and three quarters of what the weaker arm can gain; without a word, the last.
+forgetting_of_sgd = partial(at_equal_gain, experiment="frontier_sgd", of="sgd", minus=EIGHT, place=2)
+forgetting_of_sgd_at_half = partial(forgetting_of_sgd, place=1)
+forgetting_of_sgd_at_a_quarter = partial(forgetting_of_sgd, place=0)
+forgetting_of_sgd_4_times = partial(forgetting_of_sgd, experiment="frontier_sgd_4_times")
+forgetting_of_sgd_all = partial(forgetting_of_sgd, experiment="frontier_sgd_all")
+forgetting_of_full = partial(at_equal_gain, experiment="frontier_adam", of=FULL, minus="lora_4", place=2)
+forgetting_with_decay = partial(forgetting_of_full, of="lora_4", minus="lora_4_decay")
+forgetting_of_full_over_rank_4 = partial(forgetting_of_full, experiment="continued")
+forgetting_of_full_over_rank_64 = partial(forgetting_of_full_over_rank_4, minus="lora_64")
+drift_of_full_over_rank_4 = partial(forgetting_of_full_over_rank_4, metric="source_drift_nats")
+
+
 # --- ranks -----------------------------------------------------------------------------------------------------------
 
 
@@ -105,8 +69,7 @@ def rank_trend(runs: pd.DataFrame) -> pd.Series:
     by_rank = _by_rank(runs, "adapt", "lora")
     if not by_rank:
         return pd.Series(dtype=float)
-    # Primary ranks have more seeds than the others.
-    table = pd.DataFrame(by_rank).dropna()
+    table = pd.concat(by_rank, axis=1, join="inner")  # primary ranks have more seeds than the others
     return table.apply(lambda of: float(spearmanr(of.index, -of).statistic), axis=1)
 
 

@@ -253,7 +253,7 @@ def draw_equality(runs: pd.DataFrame, path: Path) -> None:
         control = rows[(rows["arm"] == "float64") & (rows["metric"] == "control_ratio")]
         _band(axes, control, NEUTRAL, "control: half the scale")
         axes.set(xscale="log", yscale="log", xlabel="step", ylabel="difference over change (ratio)")
-        axes.legend()
+        axes.legend(loc=(0.02, 0.26))
 
 
 def draw_second_order(runs: pd.DataFrame, path: Path) -> None:
@@ -264,7 +264,7 @@ def draw_second_order(runs: pd.DataFrame, path: Path) -> None:
         for place, (lr, of_rate) in enumerate(rows.groupby(configured(rows, "lr"))):
             _band(axes, of_rate, COLOURS[place], f"rate {lr:g}")
         axes.set(yscale="log", xlabel="step", ylabel="second-order term over step (share)")
-        axes.legend()
+        axes.legend(loc="lower right")
 
 
 def draw_projection_variance(runs: pd.DataFrame, path: Path) -> None:
@@ -283,7 +283,8 @@ def draw_projection_variance(runs: pd.DataFrame, path: Path) -> None:
         for axes, label in zip(panels, ("variance over squared mean", "largest rate"), strict=True):
             axes.set(xscale="log", yscale="log", xlabel="rank", ylabel=label)
             axes.set_xticks(ranks, [f"{rank:g}" for rank in ranks])
-            axes.legend()
+        panels[0].legend(loc="upper right")
+        panels[1].legend(loc="lower right")
         panels[0].set_yticks(ticks := [0.5, 1, 2, 5, 10, 20], [f"{tick:g}" for tick in ticks])
         panels[1].set_yticks(ticks := [0.2, 0.5, 1, 2], [f"{tick:g}" for tick in ticks])
         for axes in panels:

@@ -5,7 +5,7 @@ Letters as in the post: y = x w, w = w0 + s a b, a of shape (n, r), b of shape (
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from math import log, sqrt
+from math import inf, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -15,24 +15,11 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 __all__ = [
-    "Descent",
-    "M",
-    "N",
-    "Problem",
-    "R",
-    "descend",
-    "drawn",
-    "factors",
-    "gaussian_pairs",
-    "problem",
-    "relative",
-    "slope",
-    "tail",
-    "train_inside",
-    "train_outside",
-]
+    "M", "N", "Problem", "R", "descend", "drawn", "factors", "gaussian_pairs", "problem", "relative", "slope", "tail",
+    "train_inside", "train_outside",
+]  # fmt: skip
 
-N, M, R, BATCH = 24, 20, 4, 32
+N, M, R = 24, 20, 4
 Pairs = Sequence[tuple[Tensor, Tensor]]
 Base = Callable[[list[Tensor]], Optimizer]
 
@@ -83,10 +70,10 @@ class Problem(NamedTuple):
 def problem(seed: int) -> Problem:
     """Draw a problem whose layers are 24 x 20 and 20 x 12."""
     weights = drawn(seed, N, M) / sqrt(N), drawn(seed + 1, M, 12) / sqrt(M)
-    return Problem(drawn(seed + 2, BATCH, N), drawn(seed + 3, BATCH, 12), weights)
+    return Problem(drawn(seed + 2, 32, N), drawn(seed + 3, 32, 12), weights)
 
 
-def train_inside(p: Problem, starts: Pairs, base: Base, *, s: float, bound: float = np.inf) -> list[Tensor]:
+def train_inside(p: Problem, starts: Pairs, base: Base, *, s: float, bound: float = inf) -> list[Tensor]:
     """Train a and b in the network, y = x (w0 - s a0 b0) + s (x a) b, for 100 steps; bound is for their gradients."""
     pairs = [(a.clone().requires_grad_(), b.clone().requires_grad_()) for a, b in starts]
     fixed = [w - s * a @ b for w, (a, b) in zip(p.weights, starts, strict=True)]
@@ -100,16 +87,9 @@ def train_inside(p: Problem, starts: Pairs, base: Base, *, s: float, bound: floa
 
 
 def train_outside(
-    p: Problem,
-    starts: Pairs,
-    base: Base,
-    *,
-    s: float,
-    bound: float = np.inf,
-    bound_of_weights: float = np.inf,
-    incremental: bool = False,
+    p: Problem, starts: Pairs, base: Base, *, s: float, bound: float = inf, of_g: float = inf, add: bool = False
 ) -> list[Tensor]:
-    """Train the network's own weights for 100 steps, each by its projected gradient: LoRA as an optimizer."""
+    """Train the weights, 100 steps by projected gradients: LoRA as an optimizer; of_g bounds those of the weights."""
     weights = [w.clone().requires_grad_() for w in p.weights]
     pairs = [(a.clone(), b.clone()) for a, b in starts]
     optimizer = base(list(chain(*pairs)))
@@ -117,14 +97,14 @@ def train_outside(
         gradients = torch.autograd.grad(p.loss(lambda h, i: h @ weights[i]), weights)
         norm = torch.stack([g.norm() for g in gradients]).norm()
         for g, (a, b) in zip(gradients, pairs, strict=True):
-            clipped = g * (bound_of_weights / norm).clamp(max=1)
+            clipped = g * (of_g / norm).clamp(max=1)
             a.grad, b.grad = s * clipped @ b.T, s * a.T @ clipped
         clip_grad_norm_(chain(*pairs), bound)
         before = [a @ b for a, b in pairs]
         optimizer.step()
         with torch.no_grad():
             for w, w0, (a, b), (a0, b0), old in zip(weights, p.weights, pairs, starts, before, strict=True):
-                w.copy_(w + s * (a @ b - old) if incremental else w0 - s * a0 @ b0 + s * a @ b)
+                w.copy_(w + s * (a @ b - old) if add else w0 - s * a0 @ b0 + s * a @ b)
     return [w.detach() for w in weights]
 
 

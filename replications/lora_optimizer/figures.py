@@ -116,27 +116,20 @@ def draw_variants(runs: pd.DataFrame, path: Path) -> None:
     shown = "one dot a seed, each variant at its own rate; left of 0: better than LoRA of rank 4"
     arms = [arm for arm in NAME if arm in set(runs.loc[runs["experiment"] == "adapt", "arm"])]
     with drawing(path, question="Which variant of rank 4 is better?", shown=shown, height_in=3.4) as (_, (axes,)):
-        for place, arm in enumerate(arms):
-            gap = difference(runs, "adapt", arm, "lora_4", "loss_nats", "test")
-            axes.plot(gap, np.full(len(gap), -place), "o", color=COLOURS[0], markersize=4)
-        axes.axvline(0, color=NEUTRAL, linewidth=0.8)
-        axes.set_yticks([-place for place in range(len(arms))], [NAME[arm] for arm in arms])
+        _rows(axes, {NAME[arm]: difference(runs, "adapt", arm, "lora_4", "loss_nats", "test") for arm in arms})
         axes.set(xlabel="test loss minus that of LoRA (nats)", ylabel="variant")
 
 
 def draw_signs(runs: pd.DataFrame, path: Path) -> None:
     """Draw what random signs gain with each norm."""
     shown = "one dot a seed; rank 1; each pattern at its own rate"
-    with drawing(path, question="Is the additive form blind behind a norm?", shown=shown, height_in=2.4) as (
-        _,
-        (axes,),
-    ):
-        for place, name in enumerate(("adapt", "adapt_rms")):
-            gap = difference(runs, name, "ones_1", "signs_1", "loss_nats", "test")
-            axes.plot(gap, np.full(len(gap), -place), "o", color=COLOURS[0], markersize=4)
-        axes.axvline(0, color=NEUTRAL, linewidth=0.8)
-        axes.set_yticks([0, -1], ["LayerNorm", "RMSNorm"])
-        axes.set_ylim(-1.5, 0.5)
+    question = "Is the additive form blind behind a norm?"
+    gaps = {
+        norm: difference(runs, name, "ones_1", "signs_1", "loss_nats", "test")
+        for norm, name in (("LayerNorm", "adapt"), ("RMSNorm", "adapt_rms"))
+    }
+    with drawing(path, question=question, shown=shown, height_in=2.4) as (_, (axes,)):
+        _rows(axes, gaps)
         axes.set(xlabel="loss of ones minus loss of random signs (nats)", ylabel="norm")
 
 
@@ -209,12 +202,10 @@ def draw_encoder(runs: pd.DataFrame, path: Path) -> None:
     shown = "one dot a seed; grey: within 1.5 points"
     arms = {"head": "classifier alone", "lora_1": "rank 1", "lora_8": "rank 8"}
     question = "Is a low rank as good on a pretrained encoder?"
+    gaps = {name: difference(runs, "encoder", arm, "full", "accuracy_points", "test") for arm, name in arms.items()}
     with drawing(path, question=question, shown=shown, height_in=2.6) as (_, (axes,)):
         axes.axvspan(-1.5, 1.5, color=NEUTRAL, alpha=0.15, linewidth=0)
-        for place, arm in enumerate(arms):
-            gap = difference(runs, "encoder", arm, "full", "accuracy_points", "test")
-            axes.plot(gap, np.full(len(gap), -place), "o", color=COLOURS[0], markersize=4)
-        axes.set_yticks([-place for place in range(len(arms))], list(arms.values()))
+        _rows(axes, gaps)
         axes.set(xlabel="test accuracy minus full training's (points)", ylabel="trained")
 
 
@@ -289,6 +280,14 @@ def draw_projection_variance(runs: pd.DataFrame, path: Path) -> None:
         panels[1].set_yticks(ticks := [0.2, 0.5, 1, 2], [f"{tick:g}" for tick in ticks])
         for axes in panels:
             axes.minorticks_off()
+
+
+def _rows(axes: Axes, gaps: Mapping[str, pd.Series]) -> None:
+    for place, gap in enumerate(gaps.values()):
+        axes.plot(gap, np.full(len(gap), -place), "o", color=COLOURS[0], markersize=4)
+    axes.axvline(0, color=NEUTRAL, linewidth=0.8)
+    axes.set_yticks([-place for place in range(len(gaps))], list(gaps))
+    axes.set_ylim(-len(gaps) + 0.5, 0.5)
 
 
 def _band(axes: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:

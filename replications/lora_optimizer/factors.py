@@ -95,7 +95,9 @@ def initial_factors(
             message = "init='ga' needs gradients: call backward() before constructing the optimizer"
             raise RuntimeError(message)
         left, _, right = torch.linalg.svd(gradient.to(wide(gradient.dtype)), full_matrices=False)
-        return right[:r].clone(), left[:, r : 2 * r].clone()
+        # Fused optimizers walk through memory: factors are contiguous, as their gradients are.
+        A, B = (factor.clone(memory_format=torch.contiguous_format) for factor in (right[:r], left[:, r : 2 * r]))
+        return A, B
 
     def uniform(*size: int) -> Tensor:
         device = generator.device if generator else None

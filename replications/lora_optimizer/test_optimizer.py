@@ -63,6 +63,7 @@ def train(net, optimizer, num: int = 20, *, clip: Callable = float, parts: int =
 
 def trained(base: str = "adamw", parts: int = 1, **options) -> tuple[nn.Module, LoRAOptimizer]:
     net = network()
+    net(torch.ones(1, 12).double()).sin().sum().backward()  # for "ga"
     optimizer = lora(net, base, **options)
     train(net, optimizer, parts=parts)
     return net, optimizer
@@ -118,6 +119,12 @@ def beside_peft(
 )
 def test_steps_in_float64_equal_those_of_peft(options, base) -> None:
     assert max(beside_peft(base, **options)) <= 1e-12
+
+
+@pytest.mark.parametrize("init", ["B0", "A0", "both", "ga"])
+def test_a_fused_base_takes_the_same_steps(init) -> None:
+    plain, fused = (trained(init=init, fused=fused)[0] for fused in (False, True))
+    assert furthest(weights(plain), weights(fused)) <= 1e-12
 
 
 def test_steps_of_sgd_in_float32_equal_those_of_peft_and_a_wrong_scale_shows() -> None:

@@ -73,20 +73,34 @@ def rank_trend(runs: pd.DataFrame) -> pd.Series:
     return table.apply(lambda of: float(spearmanr(of.index, -of).statistic), axis=1)
 
 
-def penalty_slope(runs: pd.DataFrame) -> pd.Series:
+def penalty_slope(runs: pd.DataFrame, capped: bool = True) -> pd.Series:
     """Return the slope of the log of the penalty on minus the log of the rank, by seed, at a quarter of SGD's rate.
 
-    The penalty is the loss above SGD's at the same rate; a run that ends above its start counts as its start.
+    The penalty is the loss above SGD's at the same rate; if `capped`, a run that ends above its start counts as it.
     """
     start = of_arm(runs, "penalty", "sgd", "start_loss_nats", "test")
     best, found = of_arm(runs, "penalty", "sgd", "loss_nats", "test"), {}
     for rank, losses in _by_rank(runs, "penalty", "resampled").items():
-        penalty = losses.fillna(np.inf).clip(upper=start) - best
+        penalty = (losses.fillna(np.inf).clip(upper=start) if capped else losses) - best
         found[rank] = np.log(penalty.where(penalty > 0))  # below SGD's own loss there is no logarithm
     if not found:
         return pd.Series(dtype=float)
     logs = pd.concat(found, names=["rank", "seed"])
     return slopes(-np.log(level(logs, "rank").astype(float)), logs)
+
+
+penalty_slope_uncapped = partial(penalty_slope, capped=False)
+
+
+def loss_of_resampling_over_slower_sgd(runs: pd.DataFrame) -> pd.Series:
+    """Return the loss of rank 8 at 0.34 minus that of SGD at 0.8, by seed: SGD scatters less there than at its best."""
+    rows = runs[(runs["experiment"] == "frontier_sgd") & (runs["metric"] == "gain_nats")]
+    rates = configured(rows, "lr")
+    slower, projected = (
+        rows[(rows["arm"] == arm) & (rates == lr)].set_index("seed")["value"]
+        for arm, lr in (("sgd", 0.8), (EIGHT, 0.34))
+    )
+    return slower.sub(projected)  # both from one start
 
 
 def _by_rank(runs: pd.DataFrame, experiment: str, kind: str) -> dict[int, pd.Series]:

@@ -93,7 +93,7 @@ penalty_slope_uncapped = partial(penalty_slope, capped=False)
 
 
 def loss_of_resampling_over_slower_sgd(runs: pd.DataFrame) -> pd.Series:
-    """Return the loss of rank 8 at 0.34 minus that of SGD at 0.8, by seed: SGD scatters less there than at its best."""
+    """Return the loss of rank 8 at 0.34 minus SGD at 0.8, by seed; there SGD scatters less than at its best."""
     rows = runs[(runs["experiment"] == "frontier_sgd") & (runs["metric"] == "gain_nats")]
     rates = configured(rows, "lr")
     slower, projected = (

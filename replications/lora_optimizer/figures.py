@@ -188,7 +188,7 @@ def draw_costs(runs: pd.DataFrame, path: Path) -> None:
         bars.set_yticks(range(len(rows)), list(FORM.values()), fontsize=7)
         bars.invert_yaxis()
         bars.set(xlabel="MiB beside the weights", ylabel="form")
-        bars.legend(fontsize=7)
+        bars.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1, -0.2), ncols=2)
         for place, arm in enumerate(("inside", "incremental")):
             ratio = {_size(name)[1]: _flops(runs, name, arm) / _flops(runs, name, "full") for name in of_width}
             lines.plot(list(ratio), list(ratio.values()), "o-", color=COLOURS[place], label=FORM[arm])

@@ -11,8 +11,8 @@ from paperkit.estimands import configured, difference, of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
-from replications.lora_optimizer.studies.forms import INPUTS, OUTPUTS
 
+INPUTS, OUTPUTS = 16, 24  # of the matrix in studies/forms.py, which a figure must not import: it loads torch
 NAME = {
     "lora_4_a0": "A at zero",
     "lora_4_both": "neither at zero",

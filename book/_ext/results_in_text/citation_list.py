@@ -100,7 +100,7 @@ class Citations(SphinxDirective):
             nodes.paragraph("", "", *row, nodes.Text(version), ids=[anchor]),
             *([_earlier_values(earlier)] if earlier else []),
             _code(bibtex(citation), "bibtex"),
-            _code(f"{LOOK_UP}\n{macros(citation)}", "latex"),
+            _code(f"{LOOK_UP}\n{macros(citation)}", "text"),  # the colours of LaTeX were half of the page's bytes
             classes=["citation-of-claim"],
         )
 

@@ -20,6 +20,7 @@ Table = Literal["zh_docs", "zh_descriptions", "poems"]
 
 LABELS = (10, 50, 200, 1000)
 WINDOW = 96  # characters
+SOURCE = 72  # characters of a body that are read for its title
 OPENING = 30  # characters of a text in which its title may stand word for word
 NGRAM_LENGTH = 13
 LEAKED = 0.1  # share of 13-grams above which a test text is reported apart
@@ -44,10 +45,10 @@ def pairs(table: Table, split: Split) -> pd.DataFrame:
     return rows[["document", "source", "body", "title"]].assign(verbatim=verbatim)
 
 
-def training_texts(table: Table) -> list[str]:
-    """List the bodies of the train split, also of sections that make no clean pair; titles are not among them."""
+def training_texts(table: Table) -> pd.DataFrame:
+    """List document and body of the train split, also of sections that make no clean pair; titles are not among them."""
     rows = _texts(table)
-    return rows.body[rows.split == "train"].tolist()
+    return rows.loc[rows.split == "train", ["document", "body"]].reset_index(drop=True)
 
 
 def windows(texts: Iterable[str], size: int = WINDOW) -> list[str]:

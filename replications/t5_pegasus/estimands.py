@@ -1,0 +1,146 @@
+"""Numbers that a line of claims.yaml cannot say: means over numbers of labels, slopes on these, comparisons with a trigram."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from paperkit.estimands import of_arm
+
+JUDGED = (50, 200, 1000)  # numbers of labels whose mean decides
+LAST, ONE = 1000, 200
+CHECKPOINTS = {"quarter_": 0.25, "half_": 0.5, "": 1.0}  # parts of the pretraining
+
+
+def by_labels(
+    runs: pd.DataFrame, experiment: str, arm: str, part: str = "", metric: str = "loss_nats"
+) -> pd.DataFrame:
+    """Return a test metric of an arm, seeds by numbers of labels; a model that is not pretrained has one part only."""
+    part = "" if arm in ("none", "trigram") else part
+    of_run = (runs["experiment"] == experiment) & (runs["arm"] == arm)
+    rows = runs[of_run & (runs["split"] == "test") & (runs["metric"] == part + metric)]
+    table = rows.pivot(index="seed", columns="step", values="value").astype(float)
+    return table.reindex(sorted({*table.index, *runs.loc[of_run, "seed"]}))  # a run that diverged has NaN
+
+
+def gains(runs: pd.DataFrame, over: str, experiment: str = "headings", of: str = "pegasus", **kwargs: str) -> pd.DataFrame:
+    """Return an arm's loss minus that of `of` at the numbers of labels that decide, on the seeds that both have."""
+    first = by_labels(runs, "baselines" if over == "trigram" else experiment, over, **kwargs)
+    second = by_labels(runs, experiment, of, **kwargs)
+    seeds = first.index.intersection(second.index)
+    if seeds.empty:
+        return pd.DataFrame(columns=list(JUDGED), dtype=float)
+    return first.loc[seeds].sub(second.loc[seeds]).reindex(columns=list(JUDGED))
+
+
+def gain(runs: pd.DataFrame, over: str, **kwargs: str) -> pd.Series:
+    """Return the mean gain over the numbers of labels that decide, by seed."""
+    return gains(runs, over, **kwargs).mean(axis=1, skipna=False)
+
+
+def gain_slope(runs: pd.DataFrame, over: str, **kwargs: str) -> pd.Series:
+    """Return the slope of the gain on ln(labels), by seed: negative where most is gained with few labels."""
+    table, x = gains(runs, over, **kwargs), np.log(JUDGED)
+    return table.mul((x - x.mean()) / ((x - x.mean()) ** 2).sum()).sum(axis=1, skipna=False)
+
+
+def at_one_number(runs: pd.DataFrame, of: str, minus: str, metric: str, labels: int = ONE) -> pd.Series:
+    """Return a test metric of one arm of the headings minus that of another at one number of labels, by seed."""
+    first, second = (by_labels(runs, "headings", arm, metric=metric).reindex(columns=[labels])[labels] for arm in (of, minus))
+    return first.sub(second).loc[first.index.intersection(second.index)]
+
+
+def use_of_source(runs: pd.DataFrame, arm: str, experiment: str = "headings", part: str = "") -> pd.Series:
+    """Return by how much the loss rises where another document's section is the source, by seed."""
+    exchanged, own = (
+        by_labels(runs, experiment, arm, part, metric).reindex(columns=list(JUDGED)).mean(axis=1, skipna=False)
+        for metric in ("exchanged_loss_nats", "loss_nats")
+    )
+    return exchanged - own
+
+
+def trend_of_source(runs: pd.DataFrame, over: str = "mismatched") -> pd.Series:
+    """Return the slope of the gain at 200 labels on the binary logarithm of the steps of pretraining, by seed."""
+    points = {
+        np.log2(steps): by_labels(runs, "headings", over, part).reindex(columns=[ONE])[ONE]
+        - by_labels(runs, "headings", "pegasus", part).reindex(columns=[ONE])[ONE]
+        for part, steps in CHECKPOINTS.items()
+    }
+    table = pd.DataFrame(points)
+    x = table.columns.to_numpy(dtype=float)
+    return table.mul((x - x.mean()) / ((x - x.mean()) ** 2).sum()).sum(axis=1, skipna=False)
+
+
+def share_of_language(runs: pd.DataFrame) -> pd.Series:
+    """Return which share of the gain over span corruption mismatched sources reach, by seed."""
+    return gain_of_mismatched(runs) / gain_over_span(runs)
+
+
+def loss_of_random_choice(runs: pd.DataFrame) -> pd.Series:
+    """Return the loss with randomly chosen segments minus that with the LCS's, at half of the steps, by seed."""
+    chosen = by_labels(runs, "headings", "pegasus", "half_").reindex(columns=[ONE])[ONE]
+    drawn = by_labels(runs, "headings_choice", "random").reindex(columns=[ONE])[ONE]
+    return drawn.sub(chosen).loc[drawn.index.intersection(chosen.index)]
+
+
+def below_lead(runs: pd.DataFrame) -> pd.Series:
+    """Return ROUGE-L of the source's first 16 characters minus that of pseudo-summaries at 1,000 labels, by seed."""
+    rows = runs[(runs["experiment"] == "baselines") & (runs["arm"] == "lead_16") & (runs["metric"] == "rouge_l_points")]
+    made = by_labels(runs, "headings", "pegasus", metric="rouge_l_points").reindex(columns=[LAST])[LAST]
+    return rows["value"].astype(float).iloc[0] - made if len(rows) else pd.Series(dtype=float)
+
+
+def gain_of_beams(runs: pd.DataFrame) -> pd.Series:
+    """Return ROUGE-L of a beam of 3 minus that of greedy search, of pseudo-summaries at 1,000 labels, by seed."""
+    wide, greedy = (
+        by_labels(runs, "headings", "pegasus", metric=metric).reindex(columns=[LAST])[LAST]
+        for metric in ("beam_3_rouge_l_points", "rouge_l_points")
+    )
+    return wide - greedy
+
+
+gain_over_none, gain_over_span, gain_over_mismatched, gain_over_trigram = (
+    partial(gain, over=over) for over in ("none", "span", "mismatched", "trigram")
+)
+slope_over_span, slope_over_mismatched = (partial(gain_slope, over=over) for over in ("span", "mismatched"))
+gain_of_mismatched = partial(gain, over="span", of="mismatched")
+
+# The primary ones under other conditions.
+_QUARTER, _COPY, _POEMS = {"part": "quarter_"}, {"experiment": "headings_copy"}, {"experiment": "headings_poems"}
+_INDEPENDENT = {"metric": "independent_loss_nats"}
+gain_over_none_quarter, gain_over_none_copy, gain_over_none_poems, gain_over_none_independent = (
+    partial(gain_over_none, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT)
+)
+gain_over_span_quarter, gain_over_span_copy, gain_over_span_poems, gain_over_span_independent = (
+    partial(gain_over_span, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT)
+)
+(
+    gain_over_mismatched_quarter, gain_over_mismatched_copy, gain_over_mismatched_poems,
+    gain_over_mismatched_independent,
+) = (partial(gain_over_mismatched, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT))  # fmt: skip
+slope_over_span_quarter, slope_over_span_copy, slope_over_span_poems, slope_over_span_independent = (
+    partial(slope_over_span, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT)
+)
+(
+    slope_over_mismatched_quarter, slope_over_mismatched_copy, slope_over_mismatched_poems,
+    slope_over_mismatched_independent,
+) = (partial(slope_over_mismatched, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT))  # fmt: skip
+gain_over_none_descriptions, gain_over_span_descriptions, gain_over_mismatched_descriptions = (
+    partial(at_one_number, of=over, minus="pegasus", metric="descriptions_loss_nats")
+    for over in ("none", "span", "mismatched")
+)
+
+# What is told apart.
+gain_over_trigram_quarter, gain_over_trigram_copy = (partial(gain_over_trigram, **change) for change in (_QUARTER, _COPY))
+gain_of_mismatched_copy = partial(gain_of_mismatched, **_COPY)
+gain_of_span_over_trigram, gain_of_none_over_trigram, gain_of_mismatched_over_trigram = (
+    partial(gain_over_trigram, of=arm) for arm in ("span", "none", "mismatched")
+)
+use_by_pegasus, use_by_mismatched, use_by_span, use_by_none = (
+    partial(use_of_source, arm=arm) for arm in ("pegasus", "mismatched", "span", "none")
+)
+use_by_pegasus_copy = partial(use_of_source, arm="pegasus", **_COPY)
+rouge_over_span, rouge_over_span_no_repeat = (
+    partial(at_one_number, of="pegasus", minus="span", metric=metric, labels=LAST)
+    for metric in ("rouge_l_points", "no_repeat_rouge_l_points")
+)

@@ -1,0 +1,208 @@
+"""The comparison of pretraining arms: a run pretrains one model, fine-tunes it on few labels, and judges it.
+
+The step of a measurement is the number of labels. A loss is nats a character (a title's end counts as one), averaged over
+the titles of a document, then over documents. Beside it stands the loss with another document's section as the source, and
+that of a counted trigram, which has the same text and the same labels and sees no source.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from torch.utils.flop_counter import FlopCounterMode
+
+from paperkit.config import StrictModel
+from paperkit.hardware import Hardware
+from paperkit.runs import Measurement, Run, seeds_of
+from paperkit.tuning import Search, Tuned
+from replications.t5_pegasus.metrics import CharacterTrigram, lead, oracle_clause, random_targets, trigram_nats
+from replications.t5_pegasus.studies.corpus import LABELS, SOURCE, Table, label_subsets
+from replications.t5_pegasus.studies.pretraining import (
+    Seq2Seq,
+    Task,
+    examples,
+    pairs_of_windows,
+    pretrained,
+    tokenizer_of,
+)
+from replications.t5_pegasus.studies.transfer import (
+    FineTuning,
+    Titled,
+    fine_tuned,
+    generated,
+    independent,
+    rouge,
+    titled,
+)
+
+PRIMARY = ("none", "span", "pegasus", "mismatched")
+TUNED = PRIMARY[1:]
+QUARTER, HALF = 4, 2  # of the steps: trials and the variation in tokens, arms beside the primary comparison
+JUDGED = LABELS[1:]  # numbers of labels whose mean decides
+SEARCHED = 200  # labels, of trials and where one number must do
+LEADS = (8, 16, 24)
+COUNTED = 8  # batches over which operations are counted
+
+
+class Headings(StrictModel):
+    """The study."""
+
+    task: Task
+    steps: int = Field(ge=4)  # of pretraining, a multiple of four
+    fine_tuning: FineTuning
+    rates: list[float] = Field(min_length=2)  # of pretraining
+    labels: list[int] = Field(default=list(LABELS), min_length=1)  # rising
+    num_seeds: int = Field(ge=1)  # of the primary arms
+    num_plain_seeds: int = Field(ge=0)  # without the copy head
+    num_variation_seeds: int = Field(ge=0)
+    num_choice_seeds: int = Field(ge=0)
+
+    def searches(self) -> list[Search]:
+        """List the searches of the pretraining rate; rates of fine-tuning are chosen within each run."""
+        task = self._config({self.steps // QUARTER: [SEARCHED]})
+        return [Search("headings", arm, task, {"lr": self.rates}, len(self.rates), "loss_nats") for arm in TUNED]
+
+    def reports(self, tuned: Sequence[Tuned], seeds: Sequence[int]) -> list[Run]:
+        """List the reported runs, heavy ones first."""
+        rates: dict[str, float | None] = {"none": None}
+        rates |= {arm: outcome.best()["lr"] for arm, outcome in zip(TUNED, tuned, strict=True)}
+        rates["random"] = rates["pegasus"]
+        quarter, half, judged = self.steps // QUARTER, self.steps // HALF, [n for n in self.labels if n in JUDGED]
+        whole = {quarter: judged, half: [SEARCHED], self.steps: self.labels}
+        grids: list[tuple[str, Sequence[str], int, dict[int, list[int]], dict[str, Any]]] = [
+            ("headings", PRIMARY, self.num_seeds, whole, {"complete": True}),
+            ("headings_plain", PRIMARY, self.num_plain_seeds, {self.steps: judged}, {"copying": False}),
+            ("headings_poems", PRIMARY, self.num_variation_seeds, {half: judged}, {"text": "poems"}),
+            ("headings_choice", ("random",), self.num_choice_seeds, {half: [SEARCHED]}, {}),
+        ]
+        runs = [
+            Run(name, arm, seed, {**self._config(labels if arm != "none" else {0: labels[max(labels)]}), **change, "lr": rates[arm]})
+            for name, arms, number, labels, change in grids
+            for seed in seeds[:number]
+            for arm in arms
+        ]
+        baselines = {"text": self.task.text, "labels": [0, *self.labels]}
+        runs += [Run("baselines", "trigram", seed, baselines) for seed in seeds[: self.num_seeds]]
+        return runs + [Run("baselines", arm, 0, {}) for arm in (*(f"lead_{k}" for k in LEADS), "oracle_clause", "random")]
+
+    def _config(self, labels: dict[int, list[int]]) -> dict[str, Any]:
+        """Put the settings into a run's configuration; `labels` are those to fine-tune on after so many steps."""
+        by_steps = {str(steps): numbers for steps, numbers in labels.items()}
+        return {**self.task.model_dump(), "fine_tuning": self.fine_tuning.model_dump(), "labels": by_steps}
+
+
+def measure_headings(run: Run) -> Iterator[Measurement]:
+    """Pretrain, fine-tune on each number of labels, and judge on the test split; before the last step only the loss."""
+    task, complete = Task.from_config(run.config), run.config.get("complete", False)
+    test, descriptions = (titled(table, "test", task.text, task.words) for table in ("zh_docs", "zh_descriptions"))
+    if complete and run.arm != "none":
+        yield from _seen(run, task)
+    for model, steps, part in _snapshots(run, task):
+        last, prefix = part == 1, {1: "", HALF: "half_", QUARTER: "quarter_"}[part]
+        thorough = last and complete
+        if thorough and run.arm != "none":
+            yield from _judged(model, task, test, 0, thorough=True)
+        for number in run.config["labels"][str(steps)]:
+            with _adapted(run, task, model, "zh_docs", number) as chosen:
+                if last:
+                    yield from (Measurement("none", number, name, value) for name, value in chosen.items())
+                yield from _judged(model, task, test, number, prefix, thorough=thorough)
+        if thorough:
+            with _adapted(run, task, model, "zh_descriptions", SEARCHED):
+                loss = descriptions.loss(model.nats(descriptions.ids))
+                yield Measurement("test", SEARCHED, "descriptions_loss_nats", loss)
+
+
+def measure_trial(run: Run) -> Iterator[Measurement]:
+    """Pretrain and fine-tune, and look only at what may select: never at the test split."""
+    task = Task.from_config(run.config)
+    validation = titled("zh_docs", "validation", task.text, task.words)
+    for model, _, _ in _snapshots(run, task):
+        with _adapted(run, task, model, "zh_docs", SEARCHED):
+            yield Measurement("validation", SEARCHED, "loss_nats", validation.loss(model.nats(validation.ids)))
+
+
+def measure_baseline(run: Run) -> Iterator[Measurement]:
+    """Judge what needs no network: the trigram, and titles that are copied or guessed."""
+    test = titled("zh_docs", "test", "modern", 0)
+    if run.arm != "trigram":
+        yield from (Measurement("test", 0, name, value) for name, value in _guessed(run.arm, test.first()).items())
+        return
+    tokens = tokenizer_of("modern", 0).get_vocab()
+    windows, _ = pairs_of_windows("modern")
+    # The alphabet of the models, which read any other character as unknown too.
+    alphabet = {token.removeprefix("##") for token in tokens if len(token.removeprefix("##")) == 1}
+    general, rows = CharacterTrigram(["".join(window) for window in windows], alphabet), titled("zh_docs", "train", "modern", 0).rows
+    for number in run.config["labels"]:
+        labels = rows.title.iloc[_drawn(run, len(rows), number)].tolist() if number else []
+        nats = trigram_nats(general, labels, test.rows.title.tolist())
+        yield Measurement("test", number, "loss_nats", test.loss(nats))
+        yield Measurement("test", number, "independent_loss_nats", test.loss(nats, independent("zh_docs")))
+
+
+def _guessed(arm: str, test: Titled) -> dict[str, float]:
+    sources, titles = test.rows.body.str[:SOURCE], test.rows.title.tolist()
+    guesses: dict[str, Callable[[], list[str]]] = {
+        "oracle_clause": lambda: [oracle_clause(*both) for both in zip(sources, titles, strict=True)],
+        "random": lambda: random_targets(titles, test.rows.document.tolist(), np.random.default_rng(0)),
+    }
+    guesses |= {f"lead_{k}": lambda k=k: [lead(source, k) for source in sources] for k in LEADS}
+    return rouge(guesses[arm](), test, complete=True)
+
+
+def _snapshots(run: Run, task: Task) -> Iterator[tuple[Seq2Seq, int, int]]:
+    """Pretrain, and give the model after each number of steps at which labels wait for it, and how often it fits in."""
+    steps = sorted(map(int, run.config["labels"]))
+    first, second, _ = seeds_of(run.seed)
+    made = pretrained(task, run.arm, run.config["lr"], steps, (first, second), Hardware.from_config(run.config))
+    for model, step in zip(made, steps, strict=True):
+        yield model, step, steps[-1] // step if step else 1
+
+
+@contextmanager
+def _adapted(run: Run, task: Task, model: Seq2Seq, table: Table, number: int) -> Iterator[dict[str, float]]:
+    """Fine-tune on so many labels, say what was chosen, and put the old weights back behind it."""
+    train = titled(table, "train", task.text, task.words).ids
+    labels = train.rows(_drawn(run, len(train.source), number))
+    start = deepcopy(model.state_dict())
+    found = fine_tuned(model, labels, FineTuning.from_config(run.config["fine_tuning"]), seeds_of(run.seed)[1])
+    model.load_state_dict(found.state)
+    yield {"chosen_rate": found.rate, "updates": found.updates}
+    model.load_state_dict(start)
+
+
+def _drawn(run: Run, num_pairs: int, number: int) -> np.ndarray:
+    """Draw the labels of a seed, the same ones for all arms."""
+    return label_subsets(num_pairs, seeds_of(run.seed)[1], [number])[number]
+
+
+def _judged(
+    model: Seq2Seq, task: Task, test: Titled, number: int, prefix: str = "", *, thorough: bool
+) -> Iterator[Measurement]:
+    nats = model.nats(test.ids)
+    values = {"loss_nats": test.loss(nats), "exchanged_loss_nats": test.loss(model.nats(test.exchanged()))}
+    if thorough:
+        values["independent_loss_nats"] = test.loss(nats, independent("zh_docs"))
+        first = test.first()
+        values |= rouge(generated(model, task, first.ids.source), first, complete=True)
+        varied = {f"beam_{beams}": generated(model, task, first.ids.source, beams) for beams in (2, 3)}
+        varied["no_repeat"] = generated(model, task, first.ids.source, no_repeat=2)
+        for name, titles in varied.items():
+            values |= {f"{name}_{key}": value for key, value in rouge(titles, first).items()}
+    yield from (Measurement("test", number, prefix + name, value) for name, value in values.items())
+
+
+def _seen(run: Run, task: Task) -> Iterator[Measurement]:
+    """Count what an arm sees of a window, and the operations of a step."""
+    data = seeds_of(run.seed)[1]
+    pairs = examples(task, run.arm, data)
+    for name, part in zip(("source", "target"), pairs, strict=True):
+        yield Measurement("train", 0, f"{name}_tokens", float((part != 0).sum(1).double().mean()))
+    model = Seq2Seq(task, Hardware())
+    with FlopCounterMode(display=False) as counter:
+        for source, target in pairs.batches(task.batch, COUNTED, data):
+            model.loss(source, target).backward()
+    yield Measurement("train", 0, "step_flops", counter.get_total_flops() / COUNTED)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from paperkit.estimands import of_arm
+from paperkit.estimands import configured, of_arm
 
 JUDGED = (50, 200, 1000)  # numbers of labels whose mean decides
 LAST, ONE = 1000, 200
@@ -23,7 +23,9 @@ def by_labels(
     return table.reindex(sorted({*table.index, *runs.loc[of_run, "seed"]}))  # a run that diverged has NaN
 
 
-def gains(runs: pd.DataFrame, over: str, experiment: str = "headings", of: str = "pegasus", **kwargs: str) -> pd.DataFrame:
+def gains(
+    runs: pd.DataFrame, over: str, experiment: str = "headings", of: str = "pegasus", **kwargs: str
+) -> pd.DataFrame:
     """Return an arm's loss minus that of `of` at the numbers of labels that decide, on the seeds that both have."""
     first = by_labels(runs, "baselines" if over == "trigram" else experiment, over, **kwargs)
     second = by_labels(runs, experiment, of, **kwargs)
@@ -46,7 +48,9 @@ def gain_slope(runs: pd.DataFrame, over: str, **kwargs: str) -> pd.Series:
 
 def at_one_number(runs: pd.DataFrame, of: str, minus: str, metric: str, labels: int = ONE) -> pd.Series:
     """Return a test metric of one arm of the headings minus that of another at one number of labels, by seed."""
-    first, second = (by_labels(runs, "headings", arm, metric=metric).reindex(columns=[labels])[labels] for arm in (of, minus))
+    first, second = (
+        by_labels(runs, "headings", arm, metric=metric).reindex(columns=[labels])[labels] for arm in (of, minus)
+    )
     return first.sub(second).loc[first.index.intersection(second.index)]
 
 
@@ -57,6 +61,11 @@ def use_of_source(runs: pd.DataFrame, arm: str, experiment: str = "headings", pa
         for metric in ("exchanged_loss_nats", "loss_nats")
     )
     return exchanged - own
+
+
+def copied(runs: pd.DataFrame, arm: str) -> pd.Series:
+    """Return the share of the probability of headings that is copied, after 1,000 labels, by seed."""
+    return by_labels(runs, "headings", arm, metric="copied_share").reindex(columns=[LAST])[LAST]
 
 
 def trend_of_source(runs: pd.DataFrame, over: str = "mismatched") -> pd.Series:
@@ -85,7 +94,9 @@ def loss_of_random_choice(runs: pd.DataFrame) -> pd.Series:
 
 def below_lead(runs: pd.DataFrame) -> pd.Series:
     """Return ROUGE-L of the source's first 16 characters minus that of pseudo-summaries at 1,000 labels, by seed."""
-    rows = runs[(runs["experiment"] == "baselines") & (runs["arm"] == "lead_16") & (runs["metric"] == "rouge_l_points")]
+    rows = runs[
+        (runs["experiment"] == "baselines") & (runs["arm"] == "lead_16") & (runs["metric"] == "rouge_l_points")
+    ]
     made = by_labels(runs, "headings", "pegasus", metric="rouge_l_points").reindex(columns=[LAST])[LAST]
     return rows["value"].astype(float).iloc[0] - made if len(rows) else pd.Series(dtype=float)
 
@@ -106,41 +117,72 @@ slope_over_span, slope_over_mismatched = (partial(gain_slope, over=over) for ove
 gain_of_mismatched = partial(gain, over="span", of="mismatched")
 
 # The primary ones under other conditions.
-_QUARTER, _COPY, _POEMS = {"part": "quarter_"}, {"experiment": "headings_copy"}, {"experiment": "headings_poems"}
+_QUARTER, _PLAIN, _POEMS = {"part": "quarter_"}, {"experiment": "headings_plain"}, {"experiment": "headings_poems"}
 _INDEPENDENT = {"metric": "independent_loss_nats"}
-gain_over_none_quarter, gain_over_none_copy, gain_over_none_poems, gain_over_none_independent = (
-    partial(gain_over_none, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT)
+gain_over_none_quarter, gain_over_none_plain, gain_over_none_poems, gain_over_none_independent = (
+    partial(gain_over_none, **change) for change in (_QUARTER, _PLAIN, _POEMS, _INDEPENDENT)
 )
-gain_over_span_quarter, gain_over_span_copy, gain_over_span_poems, gain_over_span_independent = (
-    partial(gain_over_span, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT)
+gain_over_span_quarter, gain_over_span_plain, gain_over_span_poems, gain_over_span_independent = (
+    partial(gain_over_span, **change) for change in (_QUARTER, _PLAIN, _POEMS, _INDEPENDENT)
 )
 (
-    gain_over_mismatched_quarter, gain_over_mismatched_copy, gain_over_mismatched_poems,
+    gain_over_mismatched_quarter, gain_over_mismatched_plain, gain_over_mismatched_poems,
     gain_over_mismatched_independent,
-) = (partial(gain_over_mismatched, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT))  # fmt: skip
-slope_over_span_quarter, slope_over_span_copy, slope_over_span_poems, slope_over_span_independent = (
-    partial(slope_over_span, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT)
+) = (partial(gain_over_mismatched, **change) for change in (_QUARTER, _PLAIN, _POEMS, _INDEPENDENT))  # fmt: skip
+slope_over_span_quarter, slope_over_span_plain, slope_over_span_poems, slope_over_span_independent = (
+    partial(slope_over_span, **change) for change in (_QUARTER, _PLAIN, _POEMS, _INDEPENDENT)
 )
 (
-    slope_over_mismatched_quarter, slope_over_mismatched_copy, slope_over_mismatched_poems,
+    slope_over_mismatched_quarter, slope_over_mismatched_plain, slope_over_mismatched_poems,
     slope_over_mismatched_independent,
-) = (partial(slope_over_mismatched, **change) for change in (_QUARTER, _COPY, _POEMS, _INDEPENDENT))  # fmt: skip
+) = (partial(slope_over_mismatched, **change) for change in (_QUARTER, _PLAIN, _POEMS, _INDEPENDENT))  # fmt: skip
 gain_over_none_descriptions, gain_over_span_descriptions, gain_over_mismatched_descriptions = (
     partial(at_one_number, of=over, minus="pegasus", metric="descriptions_loss_nats")
     for over in ("none", "span", "mismatched")
 )
 
 # What is told apart.
-gain_over_trigram_quarter, gain_over_trigram_copy = (partial(gain_over_trigram, **change) for change in (_QUARTER, _COPY))
-gain_of_mismatched_copy = partial(gain_of_mismatched, **_COPY)
+gain_over_trigram_quarter, gain_over_trigram_plain = (
+    partial(gain_over_trigram, **change) for change in (_QUARTER, _PLAIN)
+)
+gain_of_mismatched_plain = partial(gain_of_mismatched, **_PLAIN)
 gain_of_span_over_trigram, gain_of_none_over_trigram, gain_of_mismatched_over_trigram = (
     partial(gain_over_trigram, of=arm) for arm in ("span", "none", "mismatched")
 )
 use_by_pegasus, use_by_mismatched, use_by_span, use_by_none = (
     partial(use_of_source, arm=arm) for arm in ("pegasus", "mismatched", "span", "none")
 )
-use_by_pegasus_copy = partial(use_of_source, arm="pegasus", **_COPY)
+use_by_pegasus_plain = partial(use_of_source, arm="pegasus", **_PLAIN)
+copied_by_pegasus, copied_by_span = (partial(copied, arm=arm) for arm in ("pegasus", "span"))
 rouge_over_span, rouge_over_span_no_repeat = (
     partial(at_one_number, of="pegasus", minus="span", metric=metric, labels=LAST)
     for metric in ("rouge_l_points", "no_repeat_rouge_l_points")
 )
+
+
+# --- counts, and the published weights -------------------------------------------------------------------------------
+
+
+def overlap_over_random(runs: pd.DataFrame) -> pd.Series:
+    """Return the share of the target that is common to the source, by the code's choice minus random ones, by seed."""
+    chosen, drawn = (of_arm(runs, "rules", arm, "common_subsequence_share") for arm in ("pegasus", "random"))
+    return chosen.iloc[0] - drawn if len(chosen) else pd.Series(dtype=float)
+
+
+def published(
+    runs: pd.DataFrame, corpus: str, arm: str, labels: int, minus: str | None = None, metric: str = "rouge_l_beam_1_points"
+) -> pd.Series:
+    """Return a score of fine-tuned published weights, or its difference to another arm's, by seed."""
+    rows = runs[(runs["experiment"] == f"paper_{corpus}") & (runs["split"] == "test") & (runs["metric"] == metric)]
+    rows = rows[configured(rows, "labels") == labels] if len(rows) else rows
+    first, *second = (
+        rows[rows["arm"] == name].set_index("seed")["value"].astype(float) for name in (arm, minus) if name
+    )
+    return first.sub(second[0]).dropna() if second else first
+
+
+published_csl = partial(published, corpus="csl", arm="t5_pegasus", labels=10_000)
+published_lcsts = partial(published_csl, corpus="lcsts")
+published_loss_of_small = partial(published_csl, minus="t5_pegasus_small")
+published_gain_10 = partial(published_csl, labels=10, minus="mt5")
+continued_gain_10 = partial(published_gain_10, arm="pegasus_continued_mt5", minus="span_continued_mt5")

@@ -66,7 +66,9 @@ MEASURES: dict[str, Measure] = {
 
 def measure_run(run: Run) -> Iterable[Measurement]:
     """Measure a run of any study, or a trial: one function, so that all form one grid."""
-    return measure_trial(run) if run.experiment.endswith("_search") else MEASURES[run.experiment.partition("_")[0]](run)
+    return (
+        measure_trial(run) if run.experiment.endswith("_search") else MEASURES[run.experiment.partition("_")[0]](run)
+    )
 
 
 if __name__ == "__main__":

@@ -151,7 +151,6 @@ def test_a_tied_head_missing_weights_and_another_vocabulary_are_refused(hub, tmp
 def test_every_arm_reports_scores_of_each_beam(hub):
     some = study(hub)
     some.require()
-    assert some.searches() == []
     losses = set()
     for run in some.reports([3]):
         found = {row.metric: row.value for row in paper.measure_paper(run)}

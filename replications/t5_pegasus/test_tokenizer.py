@@ -83,11 +83,11 @@ def test_sentinels_are_special_tokens():
 
 
 def test_the_characters_seen_twice_in_the_training_texts_are_about_two_thousand():
-    assert 1_950 < len(vocabulary(training_texts("zh_docs"))) < 2_250
+    assert 1_950 < len(vocabulary(training_texts("zh_docs").body)) < 2_250
 
 
 def test_more_words_mean_fewer_tokens_and_no_more_unknown_ones():
-    texts, titles = training_texts("zh_docs")[::20], pairs("zh_docs", "test").title.tolist()
+    texts, titles = training_texts("zh_docs").body[::20].tolist(), pairs("zh_docs", "test").title.tolist()
     counts = []
     for num_words in (0, 300, 3000):
         tokenizer = WordTokenizer(vocabulary(texts, num_words))

@@ -32,9 +32,7 @@ class Counts(StrictModel):
         """List one run for each vocabulary and each rule; the random one has seeds."""
         by_words = [Run("tokens", f"words_{number}", 0, {"words": number}) for number in self.words]
         config = {"num_texts": self.num_texts}
-        by_rule = [
-            Run("rules", rule, seed, config) for rule in RULES for seed in (seeds if rule == "random" else [0])
-        ]
+        by_rule = [Run("rules", rule, seed, config) for rule in RULES for seed in (seeds if rule == "random" else [0])]
         return by_words + by_rule
 
 
@@ -63,15 +61,19 @@ def measure_rule(run: Run) -> Iterator[Measurement]:
     found = [list(documents(segments(text))) for text in texts]
     pieces = [one for of_text in found for one in of_text]
     made = [make(one) for one in pieces]
-    taken = [sum(len(one[i]) for i in pair.picked) / sum(map(len, one)) for one, pair in zip(pieces, made, strict=True)]
+    taken = [
+        sum(len(one[i]) for i in pair.picked) / sum(map(len, one)) for one, pair in zip(pieces, made, strict=True)
+    ]
     values = {
         "texts_without_pair_share": np.mean([not of_text for of_text in found]),
         "exchanged_share": np.mean([pair.swapped for pair in made]),
         "picked_characters_share": np.mean(taken),
-        "picked_segments_share": np.mean([len(pair.picked) / len(one) for one, pair in zip(pieces, made, strict=True)]),
+        "picked_segments_share": np.mean([
+            len(pair.picked) / len(one) for one, pair in zip(pieces, made, strict=True)
+        ]),
         "target_to_source_ratio": np.mean([len(pair.target) / len(pair.source) for pair in made]),
-        "common_subsequence_share": np.mean(
-            [LCSseq.similarity(pair.source, pair.target) / len(pair.target) for pair in made]
-        ),
+        "common_subsequence_share": np.mean([
+            LCSseq.similarity(pair.source, pair.target) / len(pair.target) for pair in made
+        ]),
     }
     yield from (Measurement("train", 0, name, float(value)) for name, value in values.items())

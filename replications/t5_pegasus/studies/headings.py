@@ -31,6 +31,7 @@ from replications.t5_pegasus.studies.pretraining import (
 from replications.t5_pegasus.studies.transfer import (
     FineTuning,
     Titled,
+    copied_share,
     fine_tuned,
     generated,
     independent,
@@ -79,14 +80,16 @@ class Headings(StrictModel):
             ("headings_choice", ("random",), self.num_choice_seeds, {half: [SEARCHED]}, {}),
         ]
         runs = [
-            Run(name, arm, seed, {**self._config(labels if arm != "none" else {0: labels[max(labels)]}), **change, "lr": rates[arm]})
+            Run(name, arm, seed, {**self._config({0: labels[max(labels)]} if arm == "none" else labels), **change,
+                                  "lr": rates[arm]})
             for name, arms, number, labels, change in grids
             for seed in seeds[:number]
             for arm in arms
-        ]
-        baselines = {"text": self.task.text, "labels": [0, *self.labels]}
-        runs += [Run("baselines", "trigram", seed, baselines) for seed in seeds[: self.num_seeds]]
-        return runs + [Run("baselines", arm, 0, {}) for arm in (*(f"lead_{k}" for k in LEADS), "oracle_clause", "random")]
+        ]  # fmt: skip
+        text, guesses = {"text": self.task.text}, (*(f"lead_{k}" for k in LEADS), "oracle_clause", "random")
+        counted = {**text, "labels": [0, *self.labels]}
+        runs += [Run("baselines", "trigram", seed, counted) for seed in seeds[: self.num_seeds]]
+        return runs + [Run("baselines", arm, 0, text) for arm in guesses]
 
     def _config(self, labels: dict[int, list[int]]) -> dict[str, Any]:
         """Put the settings into a run's configuration; `labels` are those to fine-tune on after so many steps."""
@@ -127,17 +130,17 @@ def measure_trial(run: Run) -> Iterator[Measurement]:
 
 def measure_baseline(run: Run) -> Iterator[Measurement]:
     """Judge what needs no network: the trigram, and titles that are copied or guessed."""
-    test = titled("zh_docs", "test", "modern", 0)
+    text = run.config["text"]
+    test, rows = (titled("zh_docs", split, text, 0) for split in ("test", "train"))
     if run.arm != "trigram":
         yield from (Measurement("test", 0, name, value) for name, value in _guessed(run.arm, test.first()).items())
         return
-    tokens = tokenizer_of("modern", 0).get_vocab()
-    windows, _ = pairs_of_windows("modern")
-    # The alphabet of the models, which read any other character as unknown too.
-    alphabet = {token.removeprefix("##") for token in tokens if len(token.removeprefix("##")) == 1}
-    general, rows = CharacterTrigram(["".join(window) for window in windows], alphabet), titled("zh_docs", "train", "modern", 0).rows
+    # The alphabet of the models, to which any other character is unknown too.
+    tokens = {token.removeprefix("##") for token in tokenizer_of(text, 0).get_vocab()}
+    windows, _ = pairs_of_windows(text)
+    general = CharacterTrigram(["".join(pieces) for pieces in windows], {token for token in tokens if len(token) == 1})
     for number in run.config["labels"]:
-        labels = rows.title.iloc[_drawn(run, len(rows), number)].tolist() if number else []
+        labels = rows.rows.title.iloc[_drawn(run, len(rows.rows), number)].tolist() if number else []
         nats = trigram_nats(general, labels, test.rows.title.tolist())
         yield Measurement("test", number, "loss_nats", test.loss(nats))
         yield Measurement("test", number, "independent_loss_nats", test.loss(nats, independent("zh_docs")))
@@ -186,6 +189,8 @@ def _judged(
     values = {"loss_nats": test.loss(nats), "exchanged_loss_nats": test.loss(model.nats(test.exchanged()))}
     if thorough:
         values["independent_loss_nats"] = test.loss(nats, independent("zh_docs"))
+        if task.copying:
+            values["copied_share"] = copied_share(model, test.ids)
         first = test.first()
         values |= rouge(generated(model, task, first.ids.source), first, complete=True)
         varied = {f"beam_{beams}": generated(model, task, first.ids.source, beams) for beams in (2, 3)}

@@ -59,7 +59,6 @@ class Pairs(NamedTuple):
         """Take rows, without columns that only hold padding."""
         return Pairs(*(part[:, : int((part != 0).sum(1).max())] for part in (x[index] for x in self)))
 
-
     def batches(self, size: int, steps: int, seed: int) -> Iterator["Pairs"]:
         """Draw without replacement, and begin anew when too few are left; rows of a batch are of similar length."""
         generator, order = np.random.default_rng((seed, 2)), np.empty(0, dtype=np.int64)
@@ -192,7 +191,9 @@ def examples(task: Task, arm: str, seed: int) -> Pairs:
     """Make an arm's pairs of the windows of a seed."""
     pieces, documents = pairs_of_windows(task.text)
     order = np.random.default_rng(seed).permutation(len(pieces))
-    order = np.array(sorted(order, key=lambda i: task.text == "both" and documents[i].startswith("poems/")))[: task.num_windows]
+    order = np.array(sorted(order, key=lambda i: task.text == "both" and documents[i].startswith("poems/")))[
+        : task.num_windows
+    ]
     generator = np.random.default_rng((seed, 1))
     tokenizer = tokenizer_of(task.text, task.words)
     if arm == "random":
@@ -226,6 +227,8 @@ def pretrained(
     # Then constant, as in the source: so every snapshot is the end of a run of its own.
     schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARM_UP))
     batches = pairs.batches(task.batch, snapshots[-1], data)
-    for step in train(model, batches, model.loss, optimizer, schedule=schedule, max_gradient_norm=1.0, hardware=hardware):
+    for step in train(
+        model, batches, model.loss, optimizer, schedule=schedule, max_gradient_norm=1.0, hardware=hardware
+    ):
         if step.number in snapshots:
             yield model

@@ -133,6 +133,18 @@ def _updates(model: Seq2Seq, examples: Pairs, task: FineTuning, rate: float, mos
         yield step.number
 
 
+def copied_share(model: Seq2Seq, pairs: Pairs) -> float:
+    """Return the mean of 1 - λ over the targets' tokens: the share of its probability that the copy head copies."""
+    gates: list[Tensor] = []
+    handle = model.t5.copy_head.register_forward_hook(lambda _module, _inputs, outputs: gates.append(outputs[1].cpu()))
+    model.nats(pairs)
+    handle.remove()
+    shares = torch.cat([
+        torch.nn.functional.pad(torch.sigmoid(-gate), (0, pairs.target.shape[1] - gate.shape[1])) for gate in gates
+    ])
+    return float(shares[pairs.target != 0].double().mean())
+
+
 def generated(model: Seq2Seq, task: Task, source: Tensor, beams: int = 1, no_repeat: int = 0) -> list[str]:
     """Write a title for each source."""
     made = model.generate(source, max_tokens=TITLE_TOKENS, beams=beams, no_repeat=no_repeat)

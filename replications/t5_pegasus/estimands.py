@@ -1,4 +1,4 @@
-"""Numbers that a line of claims.yaml cannot say: means over numbers of labels, slopes on these, comparisons with a trigram."""
+"""Numbers that a line of claims.yaml cannot say: means over numbers of labels, and slopes on them."""
 
 from functools import partial
 
@@ -136,6 +136,10 @@ slope_over_span_quarter, slope_over_span_plain, slope_over_span_poems, slope_ove
     slope_over_mismatched_quarter, slope_over_mismatched_plain, slope_over_mismatched_poems,
     slope_over_mismatched_independent,
 ) = (partial(slope_over_mismatched, **change) for change in (_QUARTER, _PLAIN, _POEMS, _INDEPENDENT))  # fmt: skip
+gain_over_none_more_rates, gain_over_span_more_rates, gain_over_mismatched_more_rates = (
+    partial(at_one_number, of=over, minus="pegasus", metric="more_rates_loss_nats")
+    for over in ("none", "span", "mismatched")
+)
 gain_over_none_descriptions, gain_over_span_descriptions, gain_over_mismatched_descriptions = (
     partial(at_one_number, of=over, minus="pegasus", metric="descriptions_loss_nats")
     for over in ("none", "span", "mismatched")
@@ -169,11 +173,13 @@ def overlap_over_random(runs: pd.DataFrame) -> pd.Series:
     return chosen.iloc[0] - drawn if len(chosen) else pd.Series(dtype=float)
 
 
-def published(
-    runs: pd.DataFrame, corpus: str, arm: str, labels: int, minus: str | None = None, metric: str = "rouge_l_beam_1_points"
-) -> pd.Series:
-    """Return a score of fine-tuned published weights, or its difference to another arm's, by seed."""
-    rows = runs[(runs["experiment"] == f"paper_{corpus}") & (runs["split"] == "test") & (runs["metric"] == metric)]
+def published(runs: pd.DataFrame, corpus: str, arm: str, labels: int, minus: str | None = None) -> pd.Series:
+    """Return ROUGE-L of fine-tuned published weights, or its difference to another arm's, by seed."""
+    rows = runs[
+        (runs["experiment"] == f"paper_{corpus}")
+        & (runs["split"] == "test")
+        & (runs["metric"] == "rouge_l_beam_1_points")
+    ]
     rows = rows[configured(rows, "labels") == labels] if len(rows) else rows
     first, *second = (
         rows[rows["arm"] == name].set_index("seed")["value"].astype(float) for name in (arm, minus) if name

@@ -1,7 +1,7 @@
 """T5-PEGASUS fine-tuning: every study behind claims.yaml; what each trains and measures stands in `studies/`.
 
-Every pretraining arm gets the same trials of its rate, in a race; the validation titles select, and the selected rate is
-run again on fresh seeds, paired between arms: a seed fixes the first weights, the windows and their order, and the labels.
+Every arm of pretraining gets the same trials of its rate, in a race. Validation titles select; the selected rate runs
+again on fresh seeds, paired between arms: a seed fixes first weights, windows and their order, and labels.
 """
 
 from collections.abc import Callable, Iterable

@@ -103,7 +103,7 @@ def sentence_bleu(hypothesis: str, reference: str) -> float:
     if not hypothesis.strip():
         return 0.0
     h, r = (" ".join(text).lower().split(" ") for text in (hypothesis, reference))
-    return float(bleu_of_tokens([r], h, smoothing_function=SmoothingFunction().method1))
+    return float(bleu_of_tokens([r], h, smoothing_function=SmoothingFunction().method1))  # pyright: ignore[reportArgumentType]
 
 
 def lead(source: str, num_chars: int) -> str:

@@ -46,7 +46,7 @@ def pairs(table: Table, split: Split) -> pd.DataFrame:
 
 
 def training_texts(table: Table) -> pd.DataFrame:
-    """List document and body of the train split, also of sections that make no clean pair; titles are not among them."""
+    """List document and body of the train split, also of sections that make no clean pair, without titles."""
     rows = _texts(table)
     return rows.loc[rows.split == "train", ["document", "body"]].reset_index(drop=True)
 

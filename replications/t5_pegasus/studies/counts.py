@@ -51,7 +51,7 @@ def measure_tokens(run: Run) -> Iterator[Measurement]:
 
 
 def measure_rule(run: Run) -> Iterator[Measurement]:
-    """Take documents of the source's size apart by a rule: how long the target is, and how much it shares with the rest."""
+    """Take documents of the source's size apart by a rule: how long targets are, and what they share with the rest."""
     generator = np.random.default_rng(seeds_of(run.seed)[2])
     make = {
         "pegasus": pseudo_summary, "as_written": pseudo_summary_as_written, "longest": longest_pseudo_summary,

@@ -1,8 +1,8 @@
 """The comparison of pretraining arms: a run pretrains one model, fine-tunes it on few labels, and judges it.
 
-The step of a measurement is the number of labels. A loss is nats a character (a title's end counts as one), averaged over
-the titles of a document, then over documents. Beside it stands the loss with another document's section as the source, and
-that of a counted trigram, which has the same text and the same labels and sees no source.
+The step of a measurement is the number of labels. A loss is nats a character (a title's end counts as one), averaged
+over the titles of a document, then over documents. Beside it stand the loss with another document's section as the
+source, and that of a counted trigram, which has the same text and the same labels and sees no source.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from paperkit.config import StrictModel
 from paperkit.hardware import Hardware
 from paperkit.runs import Measurement, Run, seeds_of
+from paperkit.texts import Split
 from paperkit.tuning import Search, Tuned
 from replications.t5_pegasus.metrics import CharacterTrigram, lead, oracle_clause, random_targets, trigram_nats
 from replications.t5_pegasus.studies.corpus import LABELS, SOURCE, Table, label_subsets
@@ -56,6 +57,7 @@ class Headings(StrictModel):
     fine_tuning: FineTuning
     rates: list[float] = Field(min_length=2)  # of pretraining
     labels: list[int] = Field(default=list(LABELS), min_length=1)  # rising
+    num_titles: int | None = Field(default=None, ge=2)  # of a split, to judge by; all where none is given
     num_seeds: int = Field(ge=1)  # of the primary arms
     num_plain_seeds: int = Field(ge=0)  # without the copy head
     num_variation_seeds: int = Field(ge=0)
@@ -94,13 +96,14 @@ class Headings(StrictModel):
     def _config(self, labels: dict[int, list[int]]) -> dict[str, Any]:
         """Put the settings into a run's configuration; `labels` are those to fine-tune on after so many steps."""
         by_steps = {str(steps): numbers for steps, numbers in labels.items()}
-        return {**self.task.model_dump(), "fine_tuning": self.fine_tuning.model_dump(), "labels": by_steps}
+        return {**self.task.model_dump(), "fine_tuning": self.fine_tuning.model_dump(), "labels": by_steps,
+                "num_titles": self.num_titles}  # fmt: skip
 
 
 def measure_headings(run: Run) -> Iterator[Measurement]:
-    """Pretrain, fine-tune on each number of labels, and judge on the test split; before the last step only the loss."""
+    """Pretrain, fine-tune on each number of labels, and judge on the test split; before the end only the loss."""
     task, complete = Task.from_config(run.config), run.config.get("complete", False)
-    test, descriptions = (titled(table, "test", task.text, task.words) for table in ("zh_docs", "zh_descriptions"))
+    test, descriptions = (_judges(run, task, table, "test") for table in ("zh_docs", "zh_descriptions"))
     if complete and run.arm != "none":
         yield from _seen(run, task)
     for model, steps, part in _snapshots(run, task):
@@ -117,12 +120,15 @@ def measure_headings(run: Run) -> Iterator[Measurement]:
             with _adapted(run, task, model, "zh_descriptions", SEARCHED):
                 loss = descriptions.loss(model.nats(descriptions.ids))
                 yield Measurement("test", SEARCHED, "descriptions_loss_nats", loss)
+            with _adapted(run, task, model, "zh_docs", SEARCHED, more_rates=True) as chosen:
+                yield Measurement("none", SEARCHED, "more_rates_chosen_rate", chosen["chosen_rate"])
+                yield Measurement("test", SEARCHED, "more_rates_loss_nats", test.loss(model.nats(test.ids)))
 
 
 def measure_trial(run: Run) -> Iterator[Measurement]:
     """Pretrain and fine-tune, and look only at what may select: never at the test split."""
     task = Task.from_config(run.config)
-    validation = titled("zh_docs", "validation", task.text, task.words)
+    validation = _judges(run, task, "zh_docs", "validation")
     for model, _, _ in _snapshots(run, task):
         with _adapted(run, task, model, "zh_docs", SEARCHED):
             yield Measurement("validation", SEARCHED, "loss_nats", validation.loss(model.nats(validation.ids)))
@@ -157,7 +163,7 @@ def _guessed(arm: str, test: Titled) -> dict[str, float]:
 
 
 def _snapshots(run: Run, task: Task) -> Iterator[tuple[Seq2Seq, int, int]]:
-    """Pretrain, and give the model after each number of steps at which labels wait for it, and how often it fits in."""
+    """Pretrain, and give the model after each number of steps that has labels, and how often that goes into all."""
     steps = sorted(map(int, run.config["labels"]))
     first, second, _ = seeds_of(run.seed)
     made = pretrained(task, run.arm, run.config["lr"], steps, (first, second), Hardware.from_config(run.config))
@@ -166,15 +172,26 @@ def _snapshots(run: Run, task: Task) -> Iterator[tuple[Seq2Seq, int, int]]:
 
 
 @contextmanager
-def _adapted(run: Run, task: Task, model: Seq2Seq, table: Table, number: int) -> Iterator[dict[str, float]]:
+def _adapted(
+    run: Run, task: Task, model: Seq2Seq, table: Table, number: int, *, more_rates: bool = False
+) -> Iterator[dict[str, float]]:
     """Fine-tune on so many labels, say what was chosen, and put the old weights back behind it."""
     train = titled(table, "train", task.text, task.words).ids
-    labels = train.rows(_drawn(run, len(train.source), number))
+    labels, tuning = (
+        train.rows(_drawn(run, len(train.source), number)),
+        FineTuning.from_config(run.config["fine_tuning"]),
+    )
+    if more_rates:
+        tuning = tuning.model_copy(update={"rates": [*tuning.rates, *tuning.more_rates]})
     start = deepcopy(model.state_dict())
-    found = fine_tuned(model, labels, FineTuning.from_config(run.config["fine_tuning"]), seeds_of(run.seed)[1])
+    found = fine_tuned(model, labels, tuning, seeds_of(run.seed)[1])
     model.load_state_dict(found.state)
     yield {"chosen_rate": found.rate, "updates": found.updates}
     model.load_state_dict(start)
+
+
+def _judges(run: Run, task: Task, table: Table, split: Split) -> Titled:
+    return titled(table, split, task.text, task.words).head(run.config["num_titles"])
 
 
 def _drawn(run: Run, num_pairs: int, number: int) -> np.ndarray:
@@ -188,7 +205,7 @@ def _judged(
     nats = model.nats(test.ids)
     values = {"loss_nats": test.loss(nats), "exchanged_loss_nats": test.loss(model.nats(test.exchanged()))}
     if thorough:
-        values["independent_loss_nats"] = test.loss(nats, independent("zh_docs"))
+        values["independent_loss_nats"] = test.loss(nats, independent("zh_docs")[: len(nats)])
         if task.copying:
             values["copied_share"] = copied_share(model, test.ids)
         first = test.first()

@@ -215,7 +215,7 @@ def examples(task: Task, arm: str, seed: int) -> Pairs:
 def pretrained(
     task: Task, arm: str, lr: float | None, snapshots: Sequence[int], seeds: tuple[int, int], hardware: Hardware
 ) -> Iterator[Seq2Seq]:
-    """Make a model and give it after so many steps, which rise; one that is not pretrained ("none") as it was drawn."""
+    """Make a model and give it after so many steps, which rise; without a rate as it was drawn."""
     initialisation, data = seeds
     torch.manual_seed(initialisation)
     model = Seq2Seq(task, hardware)

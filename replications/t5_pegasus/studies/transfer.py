@@ -42,6 +42,7 @@ class FineTuning(StrictModel):
     """What a run's configuration holds of it."""
 
     rates: list[float] = Field(min_length=1)
+    more_rates: list[float] = Field(min_length=1)  # beside these, where the list is the question
     batch: int = Field(ge=2)
     patience: int = Field(ge=1)  # evaluations without a better one
     most_updates: int = Field(ge=1)
@@ -76,6 +77,10 @@ class Titled(NamedTuple):
         """Put the source of another document beside each title, the same one for all arms and seeds."""
         other = of_other_documents(self.rows.document.tolist(), np.random.default_rng(0))
         return Pairs(self.ids.source[other], self.ids.target)
+
+    def head(self, number: int | None) -> "Titled":
+        """Take the first so many titles, or all."""
+        return Titled(self.ids.rows(range(len(self.rows[:number]))), self.rows[:number])
 
     def first(self) -> "Titled":
         """Take the first title of each document."""

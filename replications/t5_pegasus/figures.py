@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -76,28 +76,24 @@ def draw_worked(path: Path) -> None:
     pair = pseudo_summary(pieces)
     question = "Which clauses become the pseudo-summary?"
     shown = "numbers: LCS of source and target if a clause is moved; orange: moved, the first of the largest"
-    # Found, not imported: zhplot would make its font the one of all figures.
-    font = Path(find_spec("zhplot").origin).with_name("fonts") / "NotoSansSC-Regular.ttf"
-    chinese = FontProperties(fname=font, size=11)
-    rest, moved, ratios = list(range(len(pieces))), [], []
+    # Not imported: zhplot would make its font that of all figures.
+    font = distribution("zhplot").locate_file("zhplot/fonts/NotoSansSC-Regular.ttf")
+    chinese = FontProperties(fname=str(font), size=11)
+    rest, moved = list(range(len(pieces))), []
     with drawing(path, question=question, shown=shown, height_in=3.6) as (_, (axes,)):
         while not set(pair.picked) <= set(moved):
-            overlaps = {
-                i: LCSseq.similarity(
-                    "".join(pieces[j] for j in rest if j != i), "".join(pieces[j] for j in sorted([*moved, i]))
-                )
-                for i in rest
-            }
+            sides = {i: ([j for j in rest if j != i], sorted([*moved, i])) for i in rest}
+            texts = {i: ["".join(pieces[j] for j in side) for side in both] for i, both in sides.items()}
+            overlaps = {i: LCSseq.similarity(*both) for i, both in texts.items()}
             best, at = max(rest, key=overlaps.__getitem__), 5.35 + 0.7 * len(moved)
             for i in range(len(pieces)):
                 style = {"fontweight": "bold", "color": COLOURS[1]} if i == best else {"color": NEUTRAL}
                 axes.text(at, -i, str(overlaps.get(i, "–")), ha="center", va="center", **style)
             moved.append(best)
             rest.remove(best)
-            chars = [sum(len(pieces[i]) for i in side) for side in (moved, rest)]
-            ratios.append(chars[0] / chars[1])
+            ratio = len(texts[best][1]) / len(texts[best][0])
             axes.text(at, 1, f"move {len(moved)}", ha="center", va="center")
-            axes.text(at, -len(pieces), f"{ratios[-1]:.2f}", ha="center", va="center")
+            axes.text(at, -len(pieces), f"{ratio:.2f}", ha="center", va="center")
         for i, (piece, english) in enumerate(zip(pieces, IN_ENGLISH, strict=True)):
             colour = COLOURS[1] if i in pair.picked else "black"
             axes.text(0, -i, piece, fontproperties=chinese, va="center", color=colour)
@@ -115,6 +111,7 @@ def draw_losses(runs: pd.DataFrame, path: Path) -> None:
     question = "Which pretraining writes headings best, from how many labels?"
     shown = "means over seeds, bars: 95 % intervals; 0 labels stand beside the scale; the trigram sees no source"
     with drawing(path, question=question, shown=shown, columns=len(heads), height_in=3.8) as (_, panels):
+        panels[0].set_yscale("log")
         for axes, (experiment, title) in zip(panels, heads.items(), strict=True):
             axes.sharey(panels[0])
             for arm in NAME:
@@ -122,12 +119,10 @@ def draw_losses(runs: pd.DataFrame, path: Path) -> None:
                 kept = [n for n in table if experiment == "headings" or n in JUDGED]
                 _intervals(axes, {max(labels, ZERO): table[labels] for labels in kept}, arm)
             _label_axis(axes, (0, *FEW, *JUDGED) if experiment == "headings" else JUDGED)
-            axes.set(yscale="log", title=title, ylabel="loss (nats a character)" if axes is panels[0] else " ")
+            axes.set(title=title, ylabel="loss (nats a character)" if axes is panels[0] else " ")
         low, high = panels[0].get_ylim()
         ticks = [tick for tick in (1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 15, 20) if low < tick < high]
         panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        for axes in panels:
-            axes.minorticks_off()
         panels[-1].legend(loc="upper right", fontsize=8)
 
 
@@ -172,7 +167,8 @@ def draw_compute(runs: pd.DataFrame, path: Path) -> None:
     """Draw loss and gain with 200 labels against the steps of pretraining."""
     question = "Where does longer pretraining lead?"
     shown = f"{ONE} labels, copy head; means over seeds, bars: 95 % intervals; right: paired by seed"
-    whole = _steps(runs)
+    config = runs.loc[(runs["experiment"] == "headings") & (runs["arm"] == "pegasus"), "config"].iloc[0]
+    whole = max(map(int, json.loads(config)["labels"]))
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.8) as (_, (losses, gains)):
         at = {arm: {whole * share: _at_one(runs, arm, part) for part, share in CHECKPOINTS.items()} for arm in NAME}
         for place, arm in enumerate(NAME):
@@ -198,7 +194,7 @@ def draw_rules(runs: pd.DataFrame, path: Path) -> None:
     question = "Does the choice of sentences find what the rest says again?"
     shown = "means over documents of the source's size; the random rule: one dot a seed"
     kinds = {"picked_characters_share": "characters", "picked_segments_share": "segments"}
-    with drawing(path, question=question, shown=shown, columns=2, height_in=2.6) as (_, (overlap, taken)):
+    with drawing(path, question=question, shown=shown, columns=2, height_in=2.8) as (_, (overlap, taken)):
         for row, rule in enumerate(RULES):
             values = of_arm(runs, "rules", rule, "common_subsequence_share")
             overlap.plot(values, np.full(len(values), -row), "o", color=COLOURS[0], markersize=5)
@@ -207,7 +203,7 @@ def draw_rules(runs: pd.DataFrame, path: Path) -> None:
                 rows = np.full(len(values), -row)
                 taken.plot(values, rows, mark, color=COLOURS[place], markersize=5, label="" if row else label)
         taken.axvline(0.25, color=NEUTRAL, linewidth=0.8, linestyle="--", label="a quarter")
-        taken.legend(fontsize=7)
+        taken.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3, fontsize=7, handletextpad=0.2)
         for axes in (overlap, taken):
             first = axes is overlap
             axes.set_yticks([-row for row in range(len(RULES))], list(RULES.values()) if first else [])
@@ -221,35 +217,29 @@ def draw_rouge(runs: pd.DataFrame, path: Path) -> None:
     labels = int(by_labels(runs, "headings", "pegasus").columns.max())
     question = "Does any model write better headings than copying the beginning?"
     shown = f"after {labels:,} labels; means over seeds, bars: 95 % intervals; dashed: the first 16 characters"
-    rows = {arm: NAME[arm] for arm in reversed(ARMS)} | BASELINES
+    arms, rows = ARMS[::-1], [*(NAME[arm] for arm in ARMS[::-1]), *BASELINES.values()]
     with drawing(path, question=question, shown=shown, columns=3, height_in=4.8) as (figure, panels):
         for axes, (score, name) in zip(panels, SCORES.items(), strict=True):
-            for row, arm in enumerate(rows):
-                if arm in BASELINES:
-                    value = of_arm(runs, "baselines", arm, f"rouge_{score}_points")
-                    axes.plot(value, np.full(len(value), -row), "d", color=NEUTRAL, markersize=5)
-                    continue
-                for place, (prefix, label) in enumerate(DECODING.items()):
-                    values = by_labels(runs, "headings", arm, metric=f"{prefix}rouge_{score}_points")[labels]
-                    if found := paired_interval(values):
-                        error = [[found.estimate - found.low], [found.high - found.estimate]]
-                        style = {"fmt": "os^D"[place], "color": COLOURS[place], "markersize": 3.5, "linewidth": 1}
-                        key = label if row == 0 and axes is panels[0] else ""
-                        axes.errorbar(found.estimate, -row + 0.2 * (1.5 - place), xerr=error, label=key, **style)
-            best = of_arm(runs, "baselines", "lead_16", f"rouge_{score}_points")
-            axes.axvline(best.iloc[0], color=NEUTRAL, linewidth=0.8, linestyle="--")
+            for place, (prefix, label) in enumerate(DECODING.items()):
+                tables = [by_labels(runs, "headings", arm, metric=f"{prefix}rouge_{score}_points") for arm in arms]
+                values = {0.2 * (1.5 - place) - row: table[labels] for row, table in enumerate(tables)}
+                _errorbar(axes, values, COLOURS[place], "os^D"[place], label, "none", across=True)
+            copied = {arm: of_arm(runs, "baselines", arm, f"rouge_{score}_points").iloc[0] for arm in BASELINES}
+            axes.plot(list(copied.values()), -np.arange(len(arms), len(rows)), "d", color=NEUTRAL, markersize=5)
+            axes.axvline(copied["lead_16"], color=NEUTRAL, linewidth=0.8, linestyle="--")
             first = axes is panels[0]
-            axes.set_yticks([-row for row in range(len(rows))], list(rows.values()) if first else [])
+            axes.set_yticks([-row for row in range(len(rows))], rows if first else [])
             axes.set(xlabel=f"{name} (points)", ylabel="heading" if first else " ", ylim=(0.5 - len(rows), 0.5))
             axes.set_xlim(left=0)
         panels[0].set_title(" ")  # the room of the legend
-        figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.955), ncols=len(DECODING), fontsize=8)
+        keys = panels[0].get_legend_handles_labels()
+        figure.legend(*keys, loc="upper center", bbox_to_anchor=(0.5, 0.955), ncols=len(DECODING), fontsize=8)
 
 
 def draw_source(runs: pd.DataFrame, path: Path) -> None:
     """Draw the loss with a heading's own source and with another document's, and the share that is copied."""
     question = "What is the source worth to a model?"
-    shown = f"left: means over {', '.join(map(str, JUDGED))} labels and seeds; dashed: the trigram; bars: 95 % intervals; colours as left"
+    shown = f"left: means over {JUDGED[0]} to {JUDGED[-1]:,} labels and seeds; dashed: trigram; right: bars are 95 % intervals"
     heads = _present(runs)
     rows = [(experiment, arm) for experiment in heads for arm in reversed(ARMS)]
     height = 1.5 + 0.27 * len(rows)
@@ -260,9 +250,9 @@ def draw_source(runs: pd.DataFrame, path: Path) -> None:
                 for metric in ("loss_nats", "exchanged_loss_nats")
             )
             losses.plot([own, exchanged], [-row, -row], color=COLOUR[arm])
-            for value, fill, label in ((own, COLOUR[arm], "its own"), (exchanged, "none", "another's")):
-                style = {"marker": "o", "color": COLOUR[arm], "markerfacecolor": fill, "linestyle": "none"}
-                losses.plot(value, -row, label="" if row else f"{label} source", **style)
+            losses.plot(own, -row, MARKER[arm], color=COLOUR[arm], markersize=5, label="" if row else "own source")
+            ring = {"color": COLOUR[arm], "markerfacecolor": "none", "markersize": 9}
+            losses.plot(exchanged, -row, "o", label="" if row else "another's", **ring)
         trigram = by_labels(runs, "baselines", "trigram").reindex(columns=JUDGED).mean(axis=None)
         losses.axvline(trigram, color=NEUTRAL, linewidth=0.8, linestyle="--")
         names = [NAME[arm] + ("" if experiment == "headings" else ", plain") for experiment, arm in rows]
@@ -289,9 +279,7 @@ def draw_reported(runs: pd.DataFrame, path: Path) -> None:
             pegasus, span = (
                 by_labels(runs, "headings", arm, metric=f"rouge_{score}_points") for arm in ("pegasus", "span")
             )
-            gaps = {
-                n * 1.06 ** (place - 1): (pegasus - span)[n] for n in pegasus.columns.intersection(span.columns) if n
-            }
+            gaps = {n * 1.06 ** (place - 1): of_seeds for n, of_seeds in (pegasus - span).items() if n}
             _errorbar(ours, gaps, COLOURS[place], "os^"[place], name)
         _label_axis(ours, (*FEW, *JUDGED))
         theirs.set(xscale="log", xlabel="labels", ylabel="gain (points)", title="reported: over mT5, CSL")
@@ -307,12 +295,6 @@ def _present(runs: pd.DataFrame) -> dict[str, str]:
     return {name: title for name, title in HEADS.items() if name in set(runs["experiment"])}
 
 
-def _steps(runs: pd.DataFrame) -> int:
-    """Read the steps of a whole pretraining from a configuration."""
-    of_arm = runs[(runs["experiment"] == "headings") & (runs["arm"] == "pegasus")]
-    return max(map(int, json.loads(of_arm["config"].iloc[0])["labels"]))
-
-
 def _at_one(runs: pd.DataFrame, arm: str, part: str) -> pd.Series:
     experiment = "baselines" if arm == "trigram" else "headings"
     return by_labels(runs, experiment, arm, part).reindex(columns=[ONE])[ONE]
@@ -325,17 +307,22 @@ def _label_axis(axes: Axes, numbers: Sequence[int]) -> None:
 
 
 def _intervals(axes: Axes, values: Intervals, arm: str, before: str = "") -> None:
-    _errorbar(
-        axes, values, COLOUR[arm], MARKER[arm], before + NAME[arm].split(",")[0], "--" if arm == "trigram" else "-"
-    )
+    _errorbar(axes, values, COLOUR[arm], MARKER[arm], before + NAME[arm], "--" if arm == "trigram" else "-")
 
 
-def _errorbar(axes: Axes, values: Intervals, colour: str, marker: str, label: str, line: str = "-") -> None:
-    found = {at: interval for at, of_seeds in values.items() if (interval := paired_interval(of_seeds.dropna()))}
+def _errorbar(
+    axes: Axes, values: Intervals, colour: str, marker: str, label: str, line: str = "-", *, across: bool = False
+) -> None:
+    """Draw means with intervals, each at its place; one of whose seeds a run diverged is left out."""
+    sound = {at: of_seeds for at, of_seeds in values.items() if of_seeds.notna().all()}
+    found = {at: interval for at, of_seeds in sound.items() if (interval := paired_interval(of_seeds))}
     means = [interval.estimate for interval in found.values()]
-    low, high = ([abs(getattr(i, end) - i.estimate) for i in found.values()] for end in ("low", "high"))
-    style = {"color": colour, "marker": marker, "linestyle": line, "markersize": 4, "linewidth": 1.3}
-    axes.errorbar(list(found), means, yerr=[low, high], label=label, **style)
+    ends = [[abs(getattr(i, end) - i.estimate) for i in found.values()] for end in ("low", "high")]
+    style = {"color": colour, "marker": marker, "linestyle": line, "markersize": 4, "linewidth": 1.3, "label": label}
+    if across:
+        axes.errorbar(means, list(found), xerr=ends, **style)
+    else:
+        axes.errorbar(list(found), means, yerr=ends, **style)
 
 
 if __name__ == "__main__":

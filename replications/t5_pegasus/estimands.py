@@ -24,10 +24,11 @@ def by_labels(
 
 
 def gains(
-    runs: pd.DataFrame, over: str, experiment: str = "headings", of: str = "pegasus", **kwargs: str
+    runs: pd.DataFrame, over: str, experiment: str = "headings", of: str = "pegasus", own: str = "", **kwargs: str
 ) -> pd.DataFrame:
-    """Return an arm's loss minus that of `of` at the numbers of labels that decide, on the seeds that both have."""
-    first = by_labels(runs, "baselines" if over == "trigram" else experiment, over, **kwargs)
+    """Return an arm's loss (`own`: this metric of it) minus that of `of` at the numbers of labels that decide."""
+    where = "baselines" if over == "trigram" else experiment
+    first = by_labels(runs, where, over, **(kwargs | ({"metric": own} if own else {})))
     second = by_labels(runs, experiment, of, **kwargs)
     seeds = first.index.intersection(second.index)
     if seeds.empty:
@@ -143,6 +144,10 @@ gain_over_none_more_rates, gain_over_span_more_rates, gain_over_mismatched_more_
 gain_over_none_descriptions, gain_over_span_descriptions, gain_over_mismatched_descriptions = (
     partial(at_one_number, of=over, minus="pegasus", metric="descriptions_loss_nats")
     for over in ("none", "span", "mismatched")
+)
+
+gain_over_mismatched_own, slope_over_mismatched_own = (
+    partial(estimand, over="mismatched", own="own_copy_head_loss_nats") for estimand in (gain, gain_slope)
 )
 
 # What is told apart.

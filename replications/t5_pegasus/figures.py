@@ -57,10 +57,6 @@ def draw(results: Path, figures: Path) -> None:
     """Draw all figures whose runs a profile has; the worked pseudo-summary belongs to the rules."""
     runs = read_runs(results / "runs.csv")
     experiments = set(runs["experiment"])
-    if "rules" in experiments:
-        draw_worked(figures / "worked.svg")
-        draw_tokens(runs, figures / "tokens.svg")
-        draw_rules(runs, figures / "rules.svg")
     if "headings" in experiments:
         draw_losses(runs, figures / "losses.svg")
         draw_gains(runs, figures / "gains.svg")
@@ -68,6 +64,10 @@ def draw(results: Path, figures: Path) -> None:
         draw_rouge(runs, figures / "rouge.svg")
         draw_source(runs, figures / "source.svg")
         draw_reported(runs, figures / "reported.svg")
+    if "rules" in experiments:
+        draw_tokens(runs, figures / "tokens.svg")
+        draw_rules(runs, figures / "rules.svg")
+        draw_worked(figures / "worked.svg")
 
 
 def draw_worked(path: Path) -> None:
@@ -75,7 +75,7 @@ def draw_worked(path: Path) -> None:
     pieces = segments(WINDOW, 12, "\n。，")
     pair = pseudo_summary(pieces)
     question = "Which clauses become the pseudo-summary?"
-    shown = "numbers: LCS of source and target if a clause is moved; orange: moved, the first of the largest"
+    shown = "numbers: LCS of source and target if a clause is moved; the first of the largest (bold) is moved"
     # Not imported: zhplot would make its font that of all figures.
     font = distribution("zhplot").locate_file("zhplot/fonts/NotoSansSC-Regular.ttf")
     chinese = FontProperties(fname=str(font), size=11)
@@ -87,17 +87,18 @@ def draw_worked(path: Path) -> None:
             overlaps = {i: LCSseq.similarity(*both) for i, both in texts.items()}
             best, at = max(rest, key=overlaps.__getitem__), 5.35 + 0.7 * len(moved)
             for i in range(len(pieces)):
-                style = {"fontweight": "bold", "color": COLOURS[1]} if i == best else {"color": NEUTRAL}
-                axes.text(at, -i, str(overlaps.get(i, "–")), ha="center", va="center", **style)
+                weight = "bold" if i == best else "normal"
+                axes.text(at, -i, str(overlaps.get(i, "–")), ha="center", va="center", fontweight=weight)
             moved.append(best)
             rest.remove(best)
             ratio = len(texts[best][1]) / len(texts[best][0])
             axes.text(at, 1, f"move {len(moved)}", ha="center", va="center")
             axes.text(at, -len(pieces), f"{ratio:.2f}", ha="center", va="center")
         for i, (piece, english) in enumerate(zip(pieces, IN_ENGLISH, strict=True)):
-            colour = COLOURS[1] if i in pair.picked else "black"
-            axes.text(0, -i, piece, fontproperties=chinese, va="center", color=colour)
-            axes.text(2.5, -i, english, fontsize=8, va="center", color=colour if i in pair.picked else NEUTRAL)
+            axes.text(0.05, -i, piece, fontproperties=chinese, va="center")
+            axes.text(2.5, -i, english, fontsize=8, va="center")
+        for i in pair.picked:
+            axes.axhspan(-i - 0.5, -i + 0.5, color=COLOURS[1], alpha=0.3, linewidth=0)
         axes.text(4.95, -len(pieces), "target / source, stop above 0.25:", ha="right", va="center")
         axes.axhline(0.5, color=NEUTRAL, linewidth=0.8)
         axes.axhline(0.5 - len(pieces), color=NEUTRAL, linewidth=0.8)
@@ -109,7 +110,7 @@ def draw_losses(runs: pd.DataFrame, path: Path) -> None:
     """Draw the loss against the number of labels, by arm, with the copy head and without it."""
     heads = _present(runs)
     question = "Which pretraining writes headings best, from how many labels?"
-    shown = "means over seeds, bars: 95 % intervals; 0 labels stand beside the scale; the trigram sees no source"
+    shown = "means over seeds, bars: 95 % intervals; 0 labels: not to scale; the trigram sees no source"
     with drawing(path, question=question, shown=shown, columns=len(heads), height_in=3.8) as (_, panels):
         panels[0].set_yscale("log")
         for axes, (experiment, title) in zip(panels, heads.items(), strict=True):
@@ -239,10 +240,10 @@ def draw_rouge(runs: pd.DataFrame, path: Path) -> None:
 def draw_source(runs: pd.DataFrame, path: Path) -> None:
     """Draw the loss with a heading's own source and with another document's, and the share that is copied."""
     question = "What is the source worth to a model?"
-    shown = f"left: means over {JUDGED[0]} to {JUDGED[-1]:,} labels and seeds; dashed: trigram; right: bars are 95 % intervals"
+    shown = f"left: means over {JUDGED[0]} to {JUDGED[-1]:,} labels; dashed: trigram; right: bars are 95 % intervals"
     heads = _present(runs)
     rows = [(experiment, arm) for experiment in heads for arm in reversed(ARMS)]
-    height = 1.5 + 0.27 * len(rows)
+    height = 1.8 + 0.25 * len(rows)
     with drawing(path, question=question, shown=shown, columns=2, height_in=height) as (_, (losses, copied)):
         for row, (experiment, arm) in enumerate(rows):
             own, exchanged = (
@@ -263,21 +264,21 @@ def draw_source(runs: pd.DataFrame, path: Path) -> None:
             table = by_labels(runs, "headings", arm, metric="copied_share")
             _intervals(copied, {max(labels, ZERO): table[labels] for labels in table}, arm)
         _label_axis(copied, (0, *FEW, *JUDGED))
-        copied.set(ylabel="share of a heading that is copied")
+        copied.set(ylabel="copied share of a heading")
         copied.set_ylim(bottom=0)
 
 
 def draw_reported(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the source's gain over mT5 beside our gain over span corruption, in the same scores."""
+    """Draw the source's gain over mT5 beside our gain over span corruption, in the source's scores."""
     question = "Is our gain in ROUGE like the one that the source reports?"
-    shown = "left: one run each, no intervals given; right: means over seeds, bars: 95 % intervals; scales differ"
+    shown = "left: no seeds or intervals given; right: means over seeds, bars: 95 % intervals; scales differ"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (theirs, ours)):
         for place, (score, name) in enumerate(SCORES.items()):
             table = REPORTED[score]
             gains = [new - old for new, old in table.values()]
             theirs.plot(list(table), gains, "os^"[place] + "-", color=COLOURS[place], label=name, markersize=4)
             pegasus, span = (
-                by_labels(runs, "headings", arm, metric=f"rouge_{score}_points") for arm in ("pegasus", "span")
+                by_labels(runs, "headings", arm, metric=f"pltrdy_{score}_points") for arm in ("pegasus", "span")
             )
             gaps = {n * 1.06 ** (place - 1): of_seeds for n, of_seeds in (pegasus - span).items() if n}
             _errorbar(ours, gaps, COLOURS[place], "os^"[place], name)

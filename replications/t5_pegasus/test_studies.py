@@ -225,6 +225,26 @@ def test_a_run_reports_every_number_of_labels_and_repeats_itself():
     assert list(experiment.measure_run(run)) == rows
 
 
+def test_only_mismatched_gets_a_new_copy_head_before_it_is_fine_tuned(monkeypatch):
+    heads = []
+
+    def seen(model, *_):
+        heads.append(model.t5.copy_head.bias.item())
+        return transfer.Found(model.state_dict(), 0.0, 0)
+
+    monkeypatch.setattr(headings, "fine_tuned", seen)
+    _, runs = grid()
+    for run in runs:
+        if run.experiment == "headings" and run.arm in {"pegasus", "mismatched"}:
+            heads.clear()
+            reported = [row.metric for row in experiment.measure_run(run)]
+            of_its_own = [head for head in heads if head != 1.0]  # the bias begins at 1
+            assert len(of_its_own) == (
+                len(heads) if run.arm == "pegasus" else reported.count("own_copy_head_loss_nats")
+            )
+            assert of_its_own
+
+
 def test_the_trigram_has_a_loss_for_each_number_of_labels_that_falls():
     _, runs = grid()
     run = next(run for run in runs if run.arm == "trigram")

@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -111,7 +112,8 @@ def measure_headings(run: Run) -> Iterator[Measurement]:
         thorough = last and complete
         if thorough and run.arm != "none":
             yield from _judged(model, task, test, 0, thorough=True)
-        for number in run.config["labels"][str(steps)]:
+        numbers = run.config["labels"][str(steps)]
+        for number in numbers:
             with _adapted(run, task, model, "zh_docs", number) as chosen:
                 if last:
                     yield from (Measurement("none", number, name, value) for name, value in chosen.items())
@@ -120,6 +122,9 @@ def measure_headings(run: Run) -> Iterator[Measurement]:
             with _adapted(run, task, model, "zh_descriptions", SEARCHED):
                 loss = descriptions.loss(model.nats(descriptions.ids))
                 yield Measurement("test", SEARCHED, "descriptions_loss_nats", loss)
+            for number in (n for n in numbers if n in JUDGED and run.arm == "mismatched"):
+                with _adapted(run, task, model, "zh_docs", number, own_copy_head=True):
+                    yield Measurement("test", number, "own_copy_head_loss_nats", test.loss(model.nats(test.ids)))
             with _adapted(run, task, model, "zh_docs", SEARCHED, more_rates=True) as chosen:
                 yield Measurement("none", SEARCHED, "more_rates_chosen_rate", chosen["chosen_rate"])
                 yield Measurement("test", SEARCHED, "more_rates_loss_nats", test.loss(model.nats(test.ids)))
@@ -173,7 +178,14 @@ def _snapshots(run: Run, task: Task) -> Iterator[tuple[Seq2Seq, int, int]]:
 
 @contextmanager
 def _adapted(
-    run: Run, task: Task, model: Seq2Seq, table: Table, number: int, *, more_rates: bool = False
+    run: Run,
+    task: Task,
+    model: Seq2Seq,
+    table: Table,
+    number: int,
+    *,
+    more_rates: bool = False,
+    own_copy_head: bool = False,
 ) -> Iterator[dict[str, float]]:
     """Fine-tune on so many labels, say what was chosen, and put the old weights back behind it."""
     train = titled(table, "train", task.text, task.words).ids
@@ -184,6 +196,10 @@ def _adapted(
     if more_rates:
         tuning = tuning.model_copy(update={"rates": [*tuning.rates, *tuning.more_rates]})
     start = deepcopy(model.state_dict())
+    if run.arm == "mismatched" and task.copying and not own_copy_head:
+        # Beside other documents nothing can be copied: the gate has closed, which is not the language of targets.
+        torch.manual_seed(seeds_of(run.seed)[0])
+        model.t5.copy_head.load_state_dict(Seq2Seq(task, Hardware()).t5.copy_head.state_dict())
     found = fine_tuned(model, labels, tuning, seeds_of(run.seed)[1])
     model.load_state_dict(found.state)
     yield {"chosen_rate": found.rate, "updates": found.updates}

@@ -1,7 +1,7 @@
 """A small T5, and what each arm makes of the same windows of text: spans to fill in, or pseudo-summaries.
 
 Arms see equal windows in an equal order. "mismatched" has the targets of "pegasus", each beside the source of a window
-of another document: what it learns is the language of targets and no more.
+of another document: what it learns is the language of targets, and not to copy.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from paperkit.runs import Run
 from paperkit.tuning import Tuned
 from replications.t5_pegasus import estimands, experiment
 from replications.t5_pegasus.spans import span_corruption
-from replications.t5_pegasus.studies import headings, transfer
+from replications.t5_pegasus.studies import headings, pretraining, transfer
 from replications.t5_pegasus.studies.headings import PRIMARY, Headings
 from replications.t5_pegasus.studies.pretraining import (
     Seq2Seq,
@@ -80,10 +80,18 @@ def test_all_arms_see_the_same_windows_in_the_same_order():
         assert found[0] == found[1] == found[2]
 
 
-def test_modern_text_comes_first_where_both_are_read():
-    both, modern = (len(pairs_of_windows(text)[0]) for text in ("poems", "modern"))
-    assert 0.3 < both / modern < 3
-    assert not any(name.startswith("poems/") for name in pairs_of_windows("modern")[1])
+def test_modern_text_comes_first_where_both_are_read(monkeypatch):
+    pieces, documents = pairs_of_windows("modern")
+    tokenizer = tokenizer_of("modern", 0)
+    both = [pieces[3], *pieces[:3]] * 4, ["poems/a", "zh_docs/a", "zh_docs/b", "zh_descriptions/c"] * 4
+    monkeypatch.setattr(pretraining, "pairs_of_windows", lambda text: both if text == "both" else (pieces, documents))
+    monkeypatch.setattr(pretraining, "tokenizer_of", lambda *_: tokenizer)
+    task = TASK.model_copy(update={"text": "both", "num_windows": 14})
+    (poem, _), sources = (
+        pretraining.encode(tokenizer, pretraining.RULES["pegasus"](pieces[3])),
+        texts(examples(task, "pegasus", 5).source),
+    )
+    assert [source == tuple(poem) for source in sources] == [False] * 12 + [True] * 2
 
 
 def test_spans_refuse_no_length_and_are_drawn_anew():

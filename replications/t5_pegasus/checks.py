@@ -325,6 +325,6 @@ def step_12_beam_of_one() -> Check:
 
 CHECKS: Checks = by_name(
     step_1_segments, step_2_greedy, step_2_not_the_best, step_3_stop, step_3_equal_segments, step_4_lcs,
-    step_5_word_mode, step_7_nats, step_8_parameters, step_9_initial_loss, step_10_mixture, step_10_gradients,
-    step_10_second_softmax, step_11_trigram, step_11_source, step_12_beam_of_one,
+    step_5_word_mode, step_6_span_corruption, step_7_nats, step_8_parameters, step_9_initial_loss, step_10_mixture,
+    step_10_gradients, step_10_second_softmax, step_11_trigram, step_11_source, step_12_beam_of_one,
 )  # fmt: skip

@@ -81,9 +81,29 @@ def trend_of_source(runs: pd.DataFrame, over: str = "mismatched") -> pd.Series:
     return table.mul((x - x.mean()) / ((x - x.mean()) ** 2).sum()).sum(axis=1, skipna=False)
 
 
-def share_of_language(runs: pd.DataFrame) -> pd.Series:
+def share_of_language(runs: pd.DataFrame, **kwargs: str) -> pd.Series:
     """Return which share of the gain over span corruption mismatched sources reach, by seed."""
-    return gain_of_mismatched(runs) / gain_over_span(runs)
+    return gain_of_mismatched(runs, **kwargs) / gain_over_span(runs, **kwargs)
+
+
+def share_of_language_descriptions(runs: pd.DataFrame) -> pd.Series:
+    """Return the same for descriptions of packages."""
+    return 1 - gain_over_mismatched_descriptions(runs) / gain_over_span_descriptions(runs)
+
+
+def slope_of_rouge_over_span(runs: pd.DataFrame) -> pd.Series:
+    """Return the slope on ln(labels) of ROUGE-L of pseudo-summaries minus that of span corruption, by seed."""
+    return -gain_slope(runs, "span", metric="rouge_l_points")
+
+
+def last_doubling_of_source(runs: pd.DataFrame) -> pd.Series:
+    """Return by how much the gain over mismatched sources with 200 labels rises from half of the steps to all."""
+    early, late = (
+        by_labels(runs, "headings", "mismatched", part).reindex(columns=[ONE])[ONE]
+        - by_labels(runs, "headings", "pegasus", part).reindex(columns=[ONE])[ONE]
+        for part in ("half_", "")
+    )
+    return late - early
 
 
 def loss_of_random_choice(runs: pd.DataFrame) -> pd.Series:
@@ -157,6 +177,9 @@ gain_over_trigram_quarter, gain_over_trigram_plain = (
 gain_of_mismatched_plain = partial(gain_of_mismatched, **_PLAIN)
 gain_of_span_over_trigram, gain_of_none_over_trigram, gain_of_mismatched_over_trigram = (
     partial(gain_over_trigram, of=arm) for arm in ("span", "none", "mismatched")
+)
+share_of_language_quarter, share_of_language_plain = (
+    partial(share_of_language, **change) for change in (_QUARTER, _PLAIN)
 )
 use_by_pegasus, use_by_mismatched, use_by_span, use_by_none = (
     partial(use_of_source, arm=arm) for arm in ("pegasus", "mismatched", "span", "none")

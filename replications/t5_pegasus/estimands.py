@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from paperkit.estimands import configured, of_arm
+from paperkit.estimands import configured, level, of_arm, slopes
 
 JUDGED = (50, 200, 1000)  # numbers of labels whose mean decides
 LAST, ONE = 1000, 200
@@ -43,15 +43,20 @@ def gain(runs: pd.DataFrame, over: str, **kwargs: str) -> pd.Series:
 
 def gain_slope(runs: pd.DataFrame, over: str, **kwargs: str) -> pd.Series:
     """Return the slope of the gain on ln(labels), by seed: negative where most is gained with few labels."""
-    table, x = gains(runs, over, **kwargs), np.log(JUDGED)
-    return table.mul((x - x.mean()) / ((x - x.mean()) ** 2).sum()).sum(axis=1, skipna=False)
+    return _slopes(gains(runs, over, **kwargs))
+
+
+def at(
+    runs: pd.DataFrame, arm: str, labels: int = ONE, part: str = "", metric: str = "loss_nats",
+    experiment: str = "headings",
+) -> pd.Series:  # fmt: skip
+    """Return a test metric of an arm at one number of labels, by seed; NaN where that was not measured."""
+    return by_labels(runs, experiment, arm, part, metric).reindex(columns=[labels])[labels]
 
 
 def at_one_number(runs: pd.DataFrame, of: str, minus: str, metric: str, labels: int = ONE) -> pd.Series:
     """Return a test metric of one arm of the headings minus that of another at one number of labels, by seed."""
-    first, second = (
-        by_labels(runs, "headings", arm, metric=metric).reindex(columns=[labels])[labels] for arm in (of, minus)
-    )
+    first, second = (at(runs, arm, labels, metric=metric) for arm in (of, minus))
     return first.sub(second).loc[first.index.intersection(second.index)]
 
 
@@ -66,19 +71,24 @@ def use_of_source(runs: pd.DataFrame, arm: str, experiment: str = "headings", pa
 
 def copied(runs: pd.DataFrame, arm: str) -> pd.Series:
     """Return the share of the probability of headings that is copied, after 1,000 labels, by seed."""
-    return by_labels(runs, "headings", arm, metric="copied_share").reindex(columns=[LAST])[LAST]
+    return at(runs, arm, LAST, metric="copied_share")
 
 
-def trend_of_source(runs: pd.DataFrame, over: str = "mismatched") -> pd.Series:
-    """Return the slope of the gain at 200 labels on the binary logarithm of the steps of pretraining, by seed."""
-    points = {
-        np.log2(steps): by_labels(runs, "headings", over, part).reindex(columns=[ONE])[ONE]
-        - by_labels(runs, "headings", "pegasus", part).reindex(columns=[ONE])[ONE]
-        for part, steps in CHECKPOINTS.items()
-    }
-    table = pd.DataFrame(points)
-    x = table.columns.to_numpy(dtype=float)
-    return table.mul((x - x.mean()) / ((x - x.mean()) ** 2).sum()).sum(axis=1, skipna=False)
+def _slopes(table: pd.DataFrame) -> pd.Series:
+    """Return the slope of each seed's row on the logarithm of the columns."""
+    y = table.rename_axis(index="seed", columns="at").stack(future_stack=True)
+    return slopes(np.log(level(y, "at").astype(float)), y)
+
+
+def source_gain(runs: pd.DataFrame, part: str) -> pd.Series:
+    """Return the gain over mismatched sources with 200 labels, after a part of the steps, by seed."""
+    return at(runs, "mismatched", part=part) - at(runs, "pegasus", part=part)
+
+
+def trend_of_source(runs: pd.DataFrame) -> pd.Series:
+    """Return the slope of that gain on the binary logarithm of the steps of pretraining, by seed."""
+    # Of the natural logarithm, so times ln 2 for a doubling.
+    return np.log(2) * _slopes(pd.DataFrame({s: source_gain(runs, part) for part, s in CHECKPOINTS.items()}))
 
 
 def share_of_language(runs: pd.DataFrame, **kwargs: str) -> pd.Series:
@@ -98,18 +108,12 @@ def slope_of_rouge_over_span(runs: pd.DataFrame) -> pd.Series:
 
 def last_doubling_of_source(runs: pd.DataFrame) -> pd.Series:
     """Return by how much the gain over mismatched sources with 200 labels rises from half of the steps to all."""
-    early, late = (
-        by_labels(runs, "headings", "mismatched", part).reindex(columns=[ONE])[ONE]
-        - by_labels(runs, "headings", "pegasus", part).reindex(columns=[ONE])[ONE]
-        for part in ("half_", "")
-    )
-    return late - early
+    return source_gain(runs, "") - source_gain(runs, "half_")
 
 
 def loss_of_random_choice(runs: pd.DataFrame) -> pd.Series:
     """Return the loss with randomly chosen segments minus that with the LCS's, at half of the steps, by seed."""
-    chosen = by_labels(runs, "headings", "pegasus", "half_").reindex(columns=[ONE])[ONE]
-    drawn = by_labels(runs, "headings_choice", "random").reindex(columns=[ONE])[ONE]
+    chosen, drawn = at(runs, "pegasus", part="half_"), at(runs, "random", experiment="headings_choice")
     return drawn.sub(chosen).loc[drawn.index.intersection(chosen.index)]
 
 
@@ -118,17 +122,15 @@ def below_lead(runs: pd.DataFrame) -> pd.Series:
     rows = runs[
         (runs["experiment"] == "baselines") & (runs["arm"] == "lead_16") & (runs["metric"] == "rouge_l_points")
     ]
-    made = by_labels(runs, "headings", "pegasus", metric="rouge_l_points").reindex(columns=[LAST])[LAST]
+    made = at(runs, "pegasus", LAST, metric="rouge_l_points")
     return rows["value"].astype(float).iloc[0] - made if len(rows) else pd.Series(dtype=float)
 
 
 def gain_of_beams(runs: pd.DataFrame) -> pd.Series:
     """Return ROUGE-L of a beam of 3 minus that of greedy search, of pseudo-summaries at 1,000 labels, by seed."""
-    wide, greedy = (
-        by_labels(runs, "headings", "pegasus", metric=metric).reindex(columns=[LAST])[LAST]
-        for metric in ("beam_3_rouge_l_points", "rouge_l_points")
+    return at(runs, "pegasus", LAST, metric="beam_3_rouge_l_points") - at(
+        runs, "pegasus", LAST, metric="rouge_l_points"
     )
-    return wide - greedy
 
 
 gain_over_none, gain_over_span, gain_over_mismatched, gain_over_trigram = (
@@ -175,8 +177,8 @@ gain_over_trigram_quarter, gain_over_trigram_plain = (
     partial(gain_over_trigram, **change) for change in (_QUARTER, _PLAIN)
 )
 gain_of_mismatched_plain = partial(gain_of_mismatched, **_PLAIN)
-gain_of_span_over_trigram, gain_of_none_over_trigram, gain_of_mismatched_over_trigram = (
-    partial(gain_over_trigram, of=arm) for arm in ("span", "none", "mismatched")
+gain_of_span_over_trigram, gain_of_mismatched_over_trigram = (
+    partial(gain_over_trigram, of=arm) for arm in ("span", "mismatched")
 )
 share_of_language_quarter, share_of_language_plain = (
     partial(share_of_language, **change) for change in (_QUARTER, _PLAIN)

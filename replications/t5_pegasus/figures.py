@@ -16,7 +16,7 @@ from paperkit.estimands import of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
-from replications.t5_pegasus.estimands import CHECKPOINTS, JUDGED, ONE, by_labels
+from replications.t5_pegasus.estimands import CHECKPOINTS, JUDGED, ONE, at, by_labels
 from replications.t5_pegasus.pseudo_summary import pseudo_summary, segments
 
 NAME = {
@@ -170,20 +170,22 @@ def draw_compute(runs: pd.DataFrame, path: Path) -> None:
     config = runs.loc[(runs["experiment"] == "headings") & (runs["arm"] == "pegasus"), "config"].iloc[0]
     whole = max(map(int, json.loads(config)["labels"]))
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.8) as (_, (losses, gains)):
-        at = {arm: {whole * share: _at_one(runs, arm, part) for part, share in CHECKPOINTS.items()} for arm in NAME}
+        found = {arm: {whole * share: _at_one(runs, arm, part) for part, share in CHECKPOINTS.items()} for arm in NAME}
         for place, arm in enumerate(NAME):
             if arm in ("none", "trigram"):
                 style = ":" if arm == "none" else "--"
-                losses.axhline(at[arm][whole].mean(), color=COLOUR[arm], linestyle=style, label=NAME[arm])
+                losses.axhline(found[arm][whole].mean(), color=COLOUR[arm], linestyle=style, label=NAME[arm])
             else:
-                _intervals(losses, at[arm], arm)
+                _intervals(losses, found[arm], arm)
             if arm != "pegasus":
-                gaps = {steps * 1.03 ** (place - 2): at[arm][steps] - at["pegasus"][steps] for steps in at[arm]}
+                gaps = {
+                    steps * 1.03 ** (place - 2): found[arm][steps] - found["pegasus"][steps] for steps in found[arm]
+                }
                 _intervals(gains, gaps, arm, "over ")
         gains.axhline(0, color=NEUTRAL, linewidth=0.8)
         for axes, label in ((losses, "loss (nats a character)"), (gains, "gain (nats a character)")):
             axes.set(xscale="log", xlabel="steps of pretraining", ylabel=label)
-            axes.set_xticks(list(at["pegasus"]), [f"{steps:,.0f}" for steps in at["pegasus"]])
+            axes.set_xticks(list(found["pegasus"]), [f"{steps:,.0f}" for steps in found["pegasus"]])
             axes.minorticks_off()
             axes.set_ylim(top=axes.get_ylim()[1] + 0.45 * np.ptp(axes.get_ylim()))  # for the legend
             axes.legend(loc="upper right", fontsize=7)
@@ -296,8 +298,7 @@ def _present(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def _at_one(runs: pd.DataFrame, arm: str, part: str) -> pd.Series:
-    experiment = "baselines" if arm == "trigram" else "headings"
-    return by_labels(runs, experiment, arm, part).reindex(columns=[ONE])[ONE]
+    return at(runs, arm, part=part, experiment="baselines" if arm == "trigram" else "headings")
 
 
 def _label_axis(axes: Axes, numbers: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replications.t5_pegasus.checks import _lcs as lcs
 from replications.t5_pegasus.pseudo_summary import (
     documents,
     longest_pseudo_summary,
@@ -22,16 +23,6 @@ many = settings(deadline=None, max_examples=100, derandomize=True)
 texts = st.text("甲乙丙丁。\n ", max_size=60)
 pieces_of_documents = st.lists(st.text("甲乙丙丁", min_size=1, max_size=8), min_size=2, max_size=7)
 generator = np.random.default_rng
-
-
-def lcs(a: str, b: str) -> int:
-    """Return the length by the textbook's table."""
-    row = [0] * (len(b) + 1)
-    for x in a:
-        above, row = row, [0]
-        for j, y in enumerate(b):
-            row.append(above[j] + 1 if x == y else max(above[j + 1], row[j]))
-    return row[-1]
 
 
 def originals_segments(text: str, maxlen: int, seps: str) -> list[str]:

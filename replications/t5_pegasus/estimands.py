@@ -171,6 +171,10 @@ gain_over_none_descriptions, gain_over_span_descriptions, gain_over_mismatched_d
 gain_over_mismatched_own, slope_over_mismatched_own = (
     partial(estimand, over="mismatched", own="own_copy_head_loss_nats") for estimand in (gain, gain_slope)
 )
+gain_over_mismatched_both_new, slope_over_mismatched_both_new = (
+    partial(estimand, over="mismatched", own="loss_nats", metric="new_copy_head_loss_nats")
+    for estimand in (gain, gain_slope)
+)
 
 # What is told apart.
 gain_over_trigram_quarter, gain_over_trigram_plain = (

@@ -167,7 +167,7 @@ def test_targets_that_are_learnt_by_heart_have_full_scores(hub):
     pairs = model.pairs(PAIRS[:2], 64, 16)
     assert len(list(model.trained(pairs, 2, 1e-2, 150, 0))) == 150
     assert model.scores(pairs, TITLES[:2], 16, 2)["rouge_l"] > 99.9
-    assert model.nats_of(pairs).max() < 0.5
+    assert model.nats(pairs).max() < 0.5
 
 
 def test_weights_that_are_no_t5_pegasus_are_stopped_before_training(hub):

@@ -122,9 +122,10 @@ def measure_headings(run: Run) -> Iterator[Measurement]:
             with _adapted(run, task, model, "zh_descriptions", SEARCHED):
                 loss = descriptions.loss(model.nats(descriptions.ids))
                 yield Measurement("test", SEARCHED, "descriptions_loss_nats", loss)
-            for number in (n for n in numbers if n in JUDGED and run.arm == "mismatched"):
-                with _adapted(run, task, model, "zh_docs", number, own_copy_head=True):
-                    yield Measurement("test", number, "own_copy_head_loss_nats", test.loss(model.nats(test.ids)))
+            other = {"mismatched": "own", "pegasus": "new"}.get(run.arm)
+            for number in (n for n in numbers if n in JUDGED and other):
+                with _adapted(run, task, model, "zh_docs", number, new_copy_head=other == "new"):
+                    yield Measurement("test", number, f"{other}_copy_head_loss_nats", test.loss(model.nats(test.ids)))
             with _adapted(run, task, model, "zh_docs", SEARCHED, more_rates=True) as chosen:
                 yield Measurement("none", SEARCHED, "more_rates_chosen_rate", chosen["chosen_rate"])
                 yield Measurement("test", SEARCHED, "more_rates_loss_nats", test.loss(model.nats(test.ids)))
@@ -185,7 +186,7 @@ def _adapted(
     number: int,
     *,
     more_rates: bool = False,
-    own_copy_head: bool = False,
+    new_copy_head: bool | None = None,
 ) -> Iterator[dict[str, float]]:
     """Fine-tune on so many labels, say what was chosen, and put the old weights back behind it."""
     train = titled(table, "train", task.text, task.words).ids
@@ -196,8 +197,10 @@ def _adapted(
     if more_rates:
         tuning = tuning.model_copy(update={"rates": [*tuning.rates, *tuning.more_rates]})
     start = deepcopy(model.state_dict())
-    if run.arm == "mismatched" and task.copying and not own_copy_head:
+    if new_copy_head is None:
         # Beside other documents nothing can be copied: the gate has closed, which is not the language of targets.
+        new_copy_head = run.arm == "mismatched" and task.copying
+    if new_copy_head:
         torch.manual_seed(seeds_of(run.seed)[0])
         model.t5.copy_head.load_state_dict(Seq2Seq(task, Hardware()).t5.copy_head.state_dict())
     found = fine_tuned(model, labels, tuning, seeds_of(run.seed)[1])
@@ -234,7 +237,7 @@ def _judged(
 
 
 def _seen(run: Run, task: Task) -> Iterator[Measurement]:
-    """Count what an arm sees of a window, and the operations of a step."""
+    """Count what an arm sees of a window, the operations of a step, and the model's parameters."""
     data = seeds_of(run.seed)[1]
     pairs = examples(task, run.arm, data)
     for name, part in zip(("source", "target"), pairs, strict=True):
@@ -244,3 +247,4 @@ def _seen(run: Run, task: Task) -> Iterator[Measurement]:
         for source, target in pairs.batches(task.batch, COUNTED, data):
             model.loss(source, target).backward()
     yield Measurement("train", 0, "step_flops", counter.get_total_flops() / COUNTED)
+    yield Measurement("none", 0, "parameters", sum(parameter.numel() for parameter in model.parameters()))

@@ -36,6 +36,7 @@ from replications.t5_pegasus.studies.pretraining import Pairs, Seq2Seq, padded
 
 GATE = (2.0, 5.0)  # nats a token of a pseudo-summary; the post has 2.97 (base) and 3.40 (small)
 WIDE = (384, 128)  # tokens of source and target in pretraining
+FEW = 8  # pairs at once: mT5 has 250,000 logits a token
 HUB = re.compile(r"([\w.-]+/[\w.-]+)@([\w.-]+)")  # owner/name@revision
 COLUMNS = {"summary": "title", "abst": "body", "content": "body", "text": "body"}
 FILES = dict.fromkeys(("t5_pegasus", "t5_pegasus_small"), ("config.json", "pytorch_model.bin", "vocab.txt"))
@@ -117,13 +118,6 @@ class Summariser(Seq2Seq):
         start = self.t5.config.decoder_start_token_id  # only our own tokenizer puts it before a text
         return padded([source for source, _ in cut], [target[target[0] == start :] for _, target in cut])
 
-    @torch.no_grad()
-    def nats_of(self, pairs: Pairs) -> np.ndarray:
-        """Return -log p(target | source) of each pair, its end included, shape (N,)."""
-        self.eval()
-        rows = (Pairs(*(x.to(self.hardware.device) for x in pairs.rows([i]))) for i in range(len(pairs.source)))
-        return np.array([float(self.loss(*row)) * row.target.shape[1] for row in rows])
-
     def scores(self, pairs: Pairs, titles: Sequence[str], tokens: int, beams: int = 1) -> dict[str, float]:
         """Write summaries, and return the source's scores of them: means over items, times 100."""
         # The sum of log p, as in bert4keras, whose beams however forget what has ended and is not the best.
@@ -166,7 +160,7 @@ def measure_paper(run: Run) -> Iterator[Measurement]:
                 kept = {name: x.to("cpu", copy=True) for name, x in model.state_dict().items()}
     model.load_state_dict(kept)
     yield Measurement("validation", taken, "bleu_points", best)
-    nats = nats_per_character(model.nats_of(model.pairs(test, task.source_tokens, WIDE[1])), titles[1])
+    nats = nats_per_character(model.nats(model.pairs(test, task.source_tokens, WIDE[1]), FEW), titles[1])
     yield Measurement("test", taken, "nats_per_character", nats)
     for beams in task.beams:
         for name, value in model.scores(pairs[2], titles[1], task.target_tokens, beams).items():
@@ -177,7 +171,7 @@ def gate(model: Summariser, bodies: Sequence[str]) -> Iterator[Measurement]:
     """Report the loss of pseudo-summaries of held-out texts, and stop where weights trained on such have another."""
     made, _ = pseudo_summaries(documents(segments(body)) for body in bodies)
     pairs = model.pairs([one[:2] for one in made], *WIDE)
-    nats = model.nats_of(pairs)
+    nats = model.nats(pairs, FEW)
     a_token = float(nats.sum() / (pairs.target != 0).sum())
     yield Measurement("validation", 0, "pseudo_summary_nats_per_token", a_token)
     a_character = nats_per_character(nats, [one.target for one in made])

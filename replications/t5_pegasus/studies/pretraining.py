@@ -123,7 +123,7 @@ class Seq2Seq(nn.Module):
         for start in range(0, len(pairs.source), batch):
             some = range(start, min(start + batch, len(pairs.source)))
             source, target = (part.to(self.hardware.device) for part in pairs.rows(some))
-            shifted = functional.pad(target[:, :-1], (1, 0), value=2)
+            shifted = functional.pad(target[:, :-1], (1, 0), value=self.t5.config.decoder_start_token_id)
             logits = self.t5(
                 input_ids=source, attention_mask=(source != 0).long(), decoder_input_ids=shifted
             ).logits  # of the copy head: log p, which cross-entropy leaves as it is
@@ -169,9 +169,9 @@ def pairs_of_windows(text: str) -> tuple[list[list[str]], list[str]]:
     return [cut[window] for window in kept], [found[window] for window in kept]
 
 
-def encode(tokenizer: WordTokenizer, pair: tuple[str, str] | PseudoSummary) -> tuple[list[int], list[int]]:
+def encode(tokenizer: WordTokenizer, source: str, target: str) -> tuple[list[int], list[int]]:
     """Turn a source into ids of [CLS] text [SEP], and its target of text [SEP]: the decoder starts with [CLS]."""
-    return tokenizer.encode(pair[0]), tokenizer.encode(pair[1])[1:]
+    return tokenizer.encode(source), tokenizer.encode(target)[1:]
 
 
 def padded(sources: Iterable[Sequence[int]], targets: Iterable[Sequence[int]]) -> Pairs:
@@ -183,8 +183,8 @@ def padded(sources: Iterable[Sequence[int]], targets: Iterable[Sequence[int]]) -
 def _encoded(text: str, words: int, rule: str, window: int) -> tuple[list[int], list[int]]:
     """Turn a window into ids of source and target by a rule that draws nothing; without a rule it has no target."""
     pieces = pairs_of_windows(text)[0][window]
-    pair = RULES[rule](pieces) if rule in RULES else PseudoSummary("".join(pieces), "", (), False)
-    return encode(tokenizer_of(text, words), pair)
+    source, target = RULES[rule](pieces)[:2] if rule in RULES else ("".join(pieces), "")
+    return encode(tokenizer_of(text, words), source, target)
 
 
 def examples(task: Task, arm: str, seed: int) -> Pairs:
@@ -197,7 +197,7 @@ def examples(task: Task, arm: str, seed: int) -> Pairs:
     generator = np.random.default_rng((seed, 1))
     tokenizer = tokenizer_of(task.text, task.words)
     if arm == "random":
-        ids = [encode(tokenizer, random_pseudo_summary(pieces[i], generator)) for i in order]
+        ids = [encode(tokenizer, *random_pseudo_summary(pieces[i], generator)[:2]) for i in order]
     else:
         rule = "pegasus" if arm == "mismatched" else arm
         ids = [_encoded(task.text, task.words, rule, i) for i in order.tolist()]

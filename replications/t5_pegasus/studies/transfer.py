@@ -92,7 +92,7 @@ class Titled(NamedTuple):
 def titled(table: Table, split: Split, text: str, words: int) -> Titled:
     """Encode the pairs of a split."""
     rows = pairs(table, split)
-    ids = [encode(tokenizer_of(text, words), both) for both in zip(rows.body.str[:SOURCE], rows.title, strict=True)]
+    ids = [encode(tokenizer_of(text, words), *both) for both in zip(rows.body.str[:SOURCE], rows.title, strict=True)]
     return Titled(padded(*zip(*ids, strict=True)), rows)
 
 

@@ -53,7 +53,7 @@ def _relative_variance(sigma: float) -> float:
 
 
 def accuracy_of_norm_as_written() -> Check:
-    """As written, read thus: the relative variance falls with σ². The control is where it does so: the variance of |w|."""
+    """As written, read thus: the relative variance falls with σ². Control, where it does: the variance of |w|."""
     # From s = 1 to s = 0.1 it ought to fall a hundredfold: "since" Var |w|^2 = 2 d s^4 falls with s.
     ratio = _relative_variance(1.0) / _relative_variance(0.1)
     lengths = drawn(2, DRAWS, WIDTH).norm(dim=1)
@@ -83,7 +83,7 @@ def inner_product() -> Check:
 
 
 def inner_product_as_written() -> Check:
-    """As written, 1/d³ for σ² = 1/d. The control is where that is right: σ² = 1/d²."""
+    """As written, 1/d³ for σ² = 1/d. Control, where it is right: σ² = 1/d²."""
     # The sentence after equation 5.
     as_said, smaller = (relative(_inner_product_variance(WIDTH, x), WIDTH**-3) for x in (WIDTH**-1, WIDTH**-2))
     return refuted(as_said, smaller, 0.02)

@@ -51,7 +51,7 @@ def _swapped_scores(table: Tensor) -> Tensor:
 
 
 def split_tables_as_written() -> Check:
-    """As written: the untied model of the halves. The control is where that is right: inputs without the second half."""
+    """As written: the untied model of the halves. Control, where it is right: inputs without the second."""
     # z_ij = a_i . b_j / RMS(w_i) with W = (A, B).
     table = drawn(2, N, D)
     first, second = (table[:, : D // 2], table[:, D // 2 :])
@@ -131,17 +131,17 @@ def _not_proportional(large: float, small: float, eps: float) -> float:
 
 
 def gradient_as_written() -> Check:
-    """As written, without eps: proportional to σ. The control is where that is right: with eps, both σ below its root."""
+    """As written, without eps: proportional to σ. Control, where it is right: with eps, below its root."""
     return refuted(_not_proportional(1e-2, 1e-4, 0.0), _not_proportional(1e-4, 1e-5, EPS), 0.05)
 
 
 def gradient_in_use_as_written() -> Check:
-    """As written, with eps: proportional to σ from 0.02 to 0.2. The control is where that is right: below the root of eps."""
+    """As written, with eps: proportional to σ from 0.02 to 0.2. Control, where it is right: below the root of eps."""
     return refuted(_not_proportional(0.2, 0.02, EPS), _not_proportional(1e-4, 1e-5, EPS), 0.05)
 
 
 def gradient_with_eps() -> Check:
-    """With eps: proportional to σ below its root, as without eps from 0.02 on. The control exchanges the two ranges."""
+    """With eps: proportional to σ below its root, as without eps from 0.02 on. The control exchanges the ranges."""
     # h = w / sqrt(RMS(w)^2 + eps), which is w / sqrt(eps) for small w: both sides of the gradient are then of order s.
 
     def beside_none(sigma: float) -> float:

@@ -242,7 +242,7 @@ class Head(nn.Module):
 
 
 class TiedHead(Head):
-    """The table itself: z = h W^T. The maps remove its self-logit, small entries lower it, the scaled head keeps it."""
+    """The table itself: z = h W^T. Maps remove its self-logit, small entries lower it, the scaled head keeps it."""
 
 
 class UntiedHead(Head):

@@ -21,7 +21,7 @@ def relative(value: float, expected: float) -> float:
 
 
 def refuted(error: float, where_right: float, tolerance: float) -> Check:
-    """Outcome of a statement that is wrong as written; its control fails only if the check passes where it is right."""
+    """Outcome of a statement that is wrong as written; its control fails only if it passes where it is right."""
     return Check(error, error if where_right <= tolerance else 0.0)
 
 

@@ -50,7 +50,7 @@ Seeds = Annotated[list[NonNegativeInt], Field(min_length=1)]
 class Training(texts.TextTraining):
     """The task: model, horizon, what is looked at."""
 
-    # Of the corpus "sotu_and_python_docs" the documentation alone, which the speeches' tokenizer has seen as well.
+    # The corpus "sotu_and_python_docs" means here the documentation alone, with a tokenizer trained on both texts.
     width: EvenWidth
     positions: bool  # learned positions start at the embedding's standard deviation, or at 0
     windows: PositiveInt  # in an evaluation, evenly spaced over a split

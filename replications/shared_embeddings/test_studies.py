@@ -89,7 +89,7 @@ def test_arms_of_a_seed_share_batches_and_initial_numbers():
             model.blocks[0].mlp_input.weight, curves.make_model(curve_run("tied", 5)).blocks[0].mlp_input.weight
         )
         if arm != "factorised":
-            unit = model.token_embedding.weight / initial_sigma(300, 16, arm)
+            unit = model.token_embedding.weight / initial_sigma(300, 16, curves.HEAD_OF.get(arm, arm))
             tied = curves.make_model(curve_run("tied", 5)).token_embedding.weight * 4
             torch.testing.assert_close(unit, tied)
     assert all(torch.equal(torch.stack(of_arm), torch.stack(windows[0])) for of_arm in windows)
@@ -184,7 +184,7 @@ def test_parts_of_a_curve_are_few_and_average_to_what_they_cover(steps):
 def test_the_scaled_head_starts_as_plain_tying_and_moves_its_table_by_as_much_with_its_own_rate():
     losses, tables = {}, {}
     for arm in ("tied", "scaled", "scaled_table_rate"):
-        run = curve_run(arm, steps=3)
+        run = curve_run(arm, steps=4)
         model = curves.make_model(run)
         start = model.token_embedding.weight.detach().clone()
         losses[arm] = list(curves.training(run, model))

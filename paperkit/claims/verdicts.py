@@ -215,8 +215,8 @@ def tables_of(results: Path, table: str, claims: Sequence[Claim]) -> Iterator[tu
         claims: Claims to be judged by it.
 
     Yields:
-        The table and the claims; then, if `results` has a folder superseded/ with such a table, that and the superseded
-        claims, whose experiments are run no more.
+        The table and the claims; then, if `results` has a folder superseded/ with such a table, that one and the
+        superseded claims, whose experiments are run no more.
     """
     kept = results / "superseded" / table
     old = [claim for claim in claims if claim.superseded_by is not None and kept.exists()]

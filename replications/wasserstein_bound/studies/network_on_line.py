@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from paperkit.runs import Measurement, Rows, Run, Runner, execute, seeds_of
 from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import score_weight, wasserstein_corollary_bound, wasserstein_upper_bound
-from replications.wasserstein_bound.errors import excess_in_distances
+from replications.wasserstein_bound.errors import excess
 from replications.wasserstein_bound.lipschitz import SlopeCertificate, certified_score_slope
 from replications.wasserstein_bound.samplers import Score, coupled_paths
 from replications.wasserstein_bound.score_network import LOG_SNR_SCALE, ScoreNetwork
@@ -110,8 +110,8 @@ def checkpoint(
             f"log10_corollary_w2_{name}": log10(wasserstein_corollary_bound(t, eta=eta, **terms)),
             f"log10_offset_w2_{name}": bound.log_offset / math.log(10),
             f"log10_growth_max_{name}": bound.log_growth.max() / math.log(10),
-            f"excess_{name}": excess_in_distances(apart, bound.value, floors[name]),
-            f"control_excess_{name}": excess_in_distances(apart, bound.offset, floors[name]),
+            f"excess_{name}": excess(apart, bound.value, floors[name]),
+            f"control_excess_{name}": excess(apart, bound.offset, floors[name]),
         }
     return numbers
 

@@ -15,7 +15,7 @@ S6  W_2(p_0, q_0) <= R(0) since (x_0, y_0) is one coupling of many, and R(T) = W
 
 S7 to S9 and the theorems are in `checks_of_theorems`, equalities of Gaussians and mixtures in
 `checks_of_closed_forms`, the corrections to the post in `checks_of_corrections` and, where they need data N(0, 1)
-alone, in `checks_of_stationary_data`; what its constant leaves out of the notebook in `checks_of_notebook`. `CHECKS` names them all.
+alone, in `checks_of_stationary_data`; those to the authors' notebook in `checks_of_notebook`. `CHECKS` names all.
 Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
 """
 

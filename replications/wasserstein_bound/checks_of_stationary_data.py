@@ -39,7 +39,7 @@ def stationary_bound(rate: float, eta: float) -> float:
 
 
 def ode_with_full_weight() -> Check:
-    """The ODE's W2 against the bound with g², which is the SDE's (η = 1): violated at β T = 20. Control: holds at 1."""
+    """The ODE's W2 against the bound with g², the SDE's (η = 1): violated at β T = 20. Control: holds at 1."""
     violated, held = ((stationary_distance(rate, 0.0), stationary_bound(rate, 1.0)) for rate in (20.0, 1.0))
     return Check(largest_excess(*violated), room(*held))
 
@@ -88,14 +88,13 @@ def constant_of_minus_drift() -> Check:
 
 
 def weight_increases() -> Check:
-    """By how much g² I falls below its largest earlier value, exact score of N(0, 1), SDE. Control: rises to T = 0.3."""
+    """By how much g² I falls below an earlier value, exact score of N(0, 1), SDE. Control: it rises to T = 0.3."""
     weights = []
     for horizon in (1.0, 0.3):
         schedule = VariancePreserving(horizon=horizon)
         t = time_grid(schedule, NUM_TIMES)
         weights.append(schedule.beta(t) * np.exp(exact_score_growth(schedule, t, 1.0, eta=1.0)))
     falling, rising = weights
-    # Of a weight that increases, what the least step rises by is nothing; what it rises by in all is its room.
     risen = 1 - rising[0] / rising[-1] if (np.diff(rising) > 0).all() else 0.0
     return Check(float(np.max(1 - falling / np.maximum.accumulate(falling))), float(risen))
 

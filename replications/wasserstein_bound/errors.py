@@ -36,6 +36,9 @@ def room(value: ArrayLike, bound: ArrayLike) -> float:
     """Least room below a bound, relative to the bound: max(0, 1 - value / bound); 0 where a value exceeds it.
 
     The control of a refutation: a case in which the refuted statement holds, so that the check can tell the two.
+
+    Returns:
+        The room, in [0, 1] for values >= 0 and bounds > 0.
     """
     return max(0.0, float(np.min(1 - np.asarray(value) / np.asarray(bound))))
 

@@ -1,11 +1,11 @@
 """The line in the authors' notebook, from any one-sided constants, and the exact score of its four clusters.
 
 Ten steps of a discrete chain: β_i = 1e-5 + (1e-2 − 1e-5) σ(u_i) with u_i from −6 to 6, ᾱ_i = ∏ (1 − β_j). The notebook
-sets log I_i = Σ_{j ≤ i} β_j (L_j + ½) and draws log W₂ = ½ log J + ½ log(2 Σ β_i I_i²), labelled as an upper bound. Its
-L_i is the largest of (s(x) − s(y))·(x − y) / |x − y|² over pairs of a grid of 10 × 10 points of [0, 0.9]².
+sets log I_i = Σ_{j ≤ i} β_j (L_j + ½) and draws log W₂ = ½ log J + ½ log(2 Σ β_i I_i²), labelled as an upper bound.
+Its L_i is the largest of (s(x) − s(y))·(x − y) / |x − y|² over pairs of a grid of 10 × 10 points of [0, 0.9]².
 
-The clusters are N((±½, ±½), 0.0125² 1) with equal weights, a product of two symmetric mixtures. At step i, by coordinate,
-s = (m tanh(m x / v) − x) / v with m = ½ √ᾱ, v = 0.0125² ᾱ + 1 − ᾱ; its constant is (m / v)² − 1 / v, attained at x = 0.
+The clusters are N((±½, ±½), 0.0125² 1) with equal weights, a product of two symmetric mixtures. At step i, by
+coordinate, s = (m tanh(m x / v) − x) / v with m = ½ √ᾱ, v = 0.0125² ᾱ + 1 − ᾱ; its constant is (m / v)² − 1 / v, at 0.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The notebook's constants on the exact score of its own clusters: by suprema, by its grid, and by a wider one (X17)."""
+"""The notebook's constants on the exact score of its own clusters: suprema, its grid, and a wider one (X17)."""
 
 from collections.abc import Iterator
 

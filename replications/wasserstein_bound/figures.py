@@ -283,7 +283,7 @@ def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
     question = "Do distance and bound follow the root of the loss?"
     seeds = table.index.get_level_values("seed").nunique()
     shown = (
-        f"one point a training run with its rate annealed to zero, one line a seed, n = {seeds}; longer to the left"
+        f"one point a training run of its own, one line a seed, n = {seeds}; longer ones to the left"
     )
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
         for _, of_seed in table.groupby(level="seed"):

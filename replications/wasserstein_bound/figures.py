@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paperkit.estimands import configured
-from paperkit.results import read_runs
+from paperkit.results import read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
 
@@ -52,6 +52,7 @@ def draw(results: Path, figures: Path) -> None:
         draw_end_of_training(runs, figures / "end_of_training.svg")
         draw_integrand(runs, figures / "integrand.svg")
         draw_techniques(runs, figures / "techniques.svg")
+        draw_search(read_trials(results / "trials.csv"), figures / "search.svg")
 
 
 def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
@@ -282,9 +283,7 @@ def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
     table = _networks(runs)
     question = "Do distance and bound follow the root of the loss?"
     seeds = table.index.get_level_values("seed").nunique()
-    shown = (
-        f"one point a training run of its own, one line a seed, n = {seeds}; longer ones to the left"
-    )
+    shown = f"one point a training run of its own, one line a seed, n = {seeds}; longer ones to the left"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
         for _, of_seed in table.groupby(level="seed"):
             for arm in ("sde", "ode"):
@@ -369,6 +368,23 @@ def draw_techniques(runs: pd.DataFrame, path: Path) -> None:
         right.set_yticks(range(len(TECHNIQUES)), [""] * len(TECHNIQUES))
         left.set(xscale="log", xlabel="estimated bound B (units of x)", ylabel="technique")
         right.set(xlabel="debiased W₂ (units of x)", ylabel="technique")
+
+
+def draw_search(trials: pd.DataFrame, path: Path) -> None:
+    """Draw J at the end of training against the rate, every trial on every tuning seed, the selected rates ringed."""
+    trials = trials.assign(lr=configured(trials, "lr"))
+    question = "Which learning rates were tried, and which were selected?"
+    shown = "one point a trial and tuning seed; ringed: the selected rate; a diverged trial is not drawn"
+    names = {"trained": {"annealed": "on the line"}, "techniques": TECHNIQUES}
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, panels):
+        for axes, (experiment, arms) in zip(panels, names.items(), strict=True):
+            for number, (arm, label) in enumerate(arms.items()):
+                rows = trials[(trials["experiment"] == experiment) & (trials["arm"] == arm)]
+                axes.plot(rows["lr"], rows["value"], "o", markersize=4, alpha=0.6, color=COLOURS[number], label=label)
+                best = rows[rows["selected"]]
+                axes.plot(best["lr"], best["value"], "o", markersize=9, fillstyle="none", color=COLOURS[number])
+            axes.set(xscale="log", yscale="log", xlabel="peak learning rate", ylabel="loss J at the end (nats)")
+            axes.legend()
 
 
 def draw_finite_sets(runs: pd.DataFrame, path: Path) -> None:

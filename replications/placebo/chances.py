@@ -4,6 +4,8 @@ Symbols: n seeds, differences ~ N(mean, sd²), x̄ their average, s their standa
 is a set of intervals of x̄; the law of s is that of sd · χ / √(n - 1).
 """
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import integrate, stats
 
@@ -22,7 +24,9 @@ WORDS = {
 RULES = tuple(WORDS)
 
 
-def chances(rule: str, *, n: int, sd: float, mean: float, margin: float, selection_sd: float = 0.0) -> dict[str, float]:
+def chances(
+    rule: str, *, n: int, sd: float, mean: float, margin: float, selection_sd: float = 0.0
+) -> dict[str, float]:
     """Return the chance of each word.
 
     Args:
@@ -49,19 +53,21 @@ def chances(rule: str, *, n: int, sd: float, mean: float, margin: float, selecti
         raise ValueError(message)
     sign = -1 if rule == "less" else 1
     of_mean = stats.norm(sign * mean, np.hypot(sd / np.sqrt(n), selection_sd))
-    of_s = stats.chi(n - 1, scale=sd / np.sqrt(n - 1))
+    scale = sd / np.sqrt(n - 1)  # of s, as a multiple of χ
     wide, narrow = (stats.t.ppf(q, n - 1) / np.sqrt(n) for q in (0.975, 0.95))
 
     def chance(word: str) -> float:
         def given(s: float) -> float:
             parts = _intervals(rule, word, wide * s, narrow * s, margin)
-            return of_s.pdf(s) * sum(max(of_mean.cdf(high) - of_mean.cdf(low), 0.0) for low, high in parts)
+            return stats.chi.pdf(s, n - 1, scale=scale) * sum(
+                max(of_mean.cdf(high) - of_mean.cdf(low), 0.0) for low, high in parts
+            )
 
         # A word's ends bend where an end of an interval reaches the margin.
-        ends = [*of_s.ppf([1e-12, 1 - 1e-12]), margin / wide, margin / narrow]
+        ends = [*stats.chi.ppf([1e-13, 1 - 1e-13], n - 1, scale=scale), margin / wide, margin / narrow]
         low, high = ends[:2]
         places = [low, *sorted(end for end in ends[2:] if low < end < high), high]
-        return sum(integrate.quad(given, *piece, epsabs=1e-12)[0] for piece in zip(places, places[1:], strict=False))
+        return float(sum(integrate.quad(given, *piece, epsabs=1e-12)[0] for piece in pairwise(places)))
 
     return {word: chance(word) for word in WORDS[rule]}
 

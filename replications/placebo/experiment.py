@@ -1,9 +1,9 @@
 """One method under two names through the whole chain, many times: race, selection, fresh seeds, rule and word.
 
 A run is a block of repetitions under one condition. A repetition draws a list of trials, tunes both names on seeds of
-its own by `paperkit.tuning.tune`, reports both on fresh seeds, and lets `paperkit.claims` judge the difference by every
-rule. What both names share of a seed they share as two methods do: start and sample of images; the order of the batches
-is each one's own, or they would agree to the last bit.
+its own by `paperkit.tuning.tune`, reports both on fresh seeds, and lets `paperkit.claims` judge the difference by each
+rule. Both names share of a seed what two methods share, the start and the sample of images. The order of the batches is
+each one's own: with all in common they would agree to the last bit.
 """
 
 from collections import Counter
@@ -49,21 +49,26 @@ class Setting(StrictModel):
     decay: LogRange
     margin: PositiveFloat  # nats
     planted: float = 0.0  # margins added to every loss of the second name
-    own: list[Literal["start", "sample", "order"]] = ["order"]  # what the names do not share of a seed
+    own: list[Literal["start", "sample", "order"]] = Field(default=["order"])  # not shared by the names
     second_reports: Literal["its own", "that of the first", "the best reported"] = "its own"  # which setting
+    races: int = Field(default=1, ge=1, le=MOST)  # each on other tuning seeds, and for its share of the reported ones
 
 
 class Config(StageConfig):
     """One profile of params.yaml."""
 
     setting: Setting
-    repetitions: int = Field(ge=FAMILY)  # in a block
-    blocks: list[NonNegativeInt] = Field(min_length=1)  # of the first two conditions
-    few_blocks: list[NonNegativeInt] = Field(min_length=1)  # of the others
+    repetitions: int = Field(ge=FAMILY, le=1000)  # in a block
+    blocks: list[NonNegativeInt] = Field(min_length=1)
+    few_repetitions: int = Field(ge=FAMILY)  # in a block of the conditions that are not `MAIN`
+    few_blocks: list[NonNegativeInt] = Field(min_length=1)
+
+
+MAIN = ("nothing_there", "one_margin", "one_setting")
 
 
 def conditions(setting: Setting) -> dict[str, dict[str, Any]]:
-    """List what is changed under each condition; the first two are what the page is about."""
+    """List what is changed under each condition."""
     return {
         "nothing_there": {},
         "one_margin": {"planted": 1.0},
@@ -72,17 +77,19 @@ def conditions(setting: Setting) -> dict[str, dict[str, Any]]:
         "one_tuning_seed": {"tuning_seeds": 1},
         "four_times_as_long": {"steps": 4 * setting.steps},
         "many_trials": {"trials": 4 * setting.trials},
+        "a_race_for_each_seed": {"races": MOST},
         "picked_on_reported_seeds": {"second_reports": "the best reported"},
     }
 
 
 def run(config: Config, runner: Runner) -> Tables:
     """Repeat the chain under every condition."""
-    grid = [
-        Run("placebo", name, block, {**config.setting.model_dump(), **changed, "repetitions": config.repetitions})
-        for place, (name, changed) in enumerate(conditions(config.setting).items())
-        for block in (config.blocks if place < 2 else config.few_blocks)
-    ]
+    sizes = {True: (config.blocks, config.repetitions), False: (config.few_blocks, config.few_repetitions)}
+    grid = []
+    for name, changed in conditions(config.setting).items():
+        blocks, repetitions = sizes[name in MAIN]
+        settings = {**config.setting.model_dump(), **changed, "repetitions": repetitions}
+        grid += [Run("placebo", name, block, settings) for block in blocks]
     return Tables(execute(runner, measure, grid))
 
 
@@ -150,8 +157,18 @@ class Repetition(NamedTuple):
 def repeat(number: int, setting: Setting) -> Repetition:
     """Tune both names from one list, and report both on fresh seeds."""
     seeds = range(100 * number, 100 * number + 100)
-    tuning, report = Tuning(draw_seed=number, seeds=list(seeds[: setting.tuning_seeds])), seeds[10 : 10 + MOST]
-    tuning.refuse_shared({"report": report})
+    gaps, same = np.empty(MOST), True
+    for race in range(setting.races):
+        tuning = Tuning(draw_seed=seeds[race], seeds=list(seeds[10 * race : 10 * race + setting.tuning_seeds]))
+        report = seeds[90 + race : 90 + MOST : setting.races]
+        tuning.refuse_shared({"report": report})
+        gaps[race :: setting.races], settings_agree = report_after(tuning, report, setting)
+        same &= settings_agree
+    return Repetition(gaps, same)
+
+
+def report_after(tuning: Tuning, report: Sequence[int], setting: Setting) -> tuple[Floats, bool]:
+    """Race both names once; return the differences on the reported seeds, and whether one setting won both."""
     task = setting.model_dump(include={"images", "steps", "batch", "own"})
     task["planted_nats"] = setting.planted * setting.margin
     space = {"lr": setting.lr, "decay": setting.decay}
@@ -168,7 +185,7 @@ def repeat(number: int, setting: Setting) -> Repetition:
         "the best reported": finalists(second),
     }[setting.second_reports]
     losses = min((reported(NAMES[1], point) for point in candidates), key=np.mean)
-    return Repetition(losses - reported(NAMES[0], first.best()), first.best_trial() == second.best_trial())
+    return losses - reported(NAMES[0], first.best()), first.best_trial() == second.best_trial()
 
 
 def finalists(tuned: Tuned) -> list[Mapping[str, Any]]:
@@ -221,8 +238,8 @@ def measure(run: Run) -> Iterator[Measurement]:
     setting, number = Setting.from_config(run.config), run.config["repetitions"]
     done = [repeat(1000 * run.seed + place, setting) for place in range(number)]
     gaps = np.array([each.differences for each in done])
-    is_main = run.arm in ("nothing_there", "one_margin")
-    shares = dict(shares_of_words(gaps, setting.margin, tuple(WORDS) if is_main else ("greater", "equivalent")))
+    rules = tuple(WORDS) if run.arm in MAIN else ("greater", "equivalent")
+    shares = dict(shares_of_words(gaps, setting.margin, rules))
     p_values = np.array([[p_of(gap[:n]) for n in range(5, MOST + 1)] for gap in gaps])
     differs, same = p_values[:, -1] < 0.05, np.array([each.same_setting for each in done])
     shares |= {"same_setting": same.mean(), "same_and_differ": (same & differs).mean()}

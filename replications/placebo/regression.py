@@ -12,7 +12,9 @@ Floats = NDArray[np.float64]
 def train(
     weights: Floats, inputs: Floats, targets: Floats, order: NDArray[np.int64], *, lr: float, decay: float
 ) -> Floats:
-    """Take one step a batch on the mean cross-entropy, with a rate that falls linearly: w - lr (1 - t/T) (g + decay w).
+    """Take a gradient step for each batch, with a rate that falls linearly: w - lr (1 - t/T) (g + decay w).
+
+    g is the gradient of the batch's mean cross-entropy.
 
     Args:
         weights: Where to start, shape (features, classes); left as they are.

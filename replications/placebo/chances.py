@@ -59,7 +59,8 @@ def chances(
     def chance(word: str) -> float:
         def given(s: float) -> float:
             parts = _intervals(rule, word, wide * s, narrow * s, margin)
-            return stats.chi.pdf(s, n - 1, scale=scale) * sum(
+            inside = sum(max(of_mean.cdf(high) - of_mean.cdf(low), 0.0) for low, high in parts)
+            return float(stats.chi.pdf(s, n - 1, scale=scale) * inside)
                 max(of_mean.cdf(high) - of_mean.cdf(low), 0.0) for low, high in parts
             )
 
@@ -67,7 +68,7 @@ def chances(
         ends = [*stats.chi.ppf([1e-13, 1 - 1e-13], n - 1, scale=scale), margin / wide, margin / narrow]
         low, high = ends[:2]
         places = [low, *sorted(end for end in ends[2:] if low < end < high), high]
-        return float(sum(integrate.quad(given, *piece, epsabs=1e-12)[0] for piece in pairwise(places)))
+        return sum(integrate.quad(given, *piece, epsabs=1e-12)[0] for piece in pairwise(places))
 
     return {word: chance(word) for word in WORDS[rule]}
 

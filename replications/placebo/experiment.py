@@ -2,8 +2,8 @@
 
 A run is a block of repetitions under one condition. A repetition draws a list of trials, tunes both names on seeds of
 its own by `paperkit.tuning.tune`, reports both on fresh seeds, and lets `paperkit.claims` judge the difference by each
-rule. Both names share of a seed what two methods share, the start and the sample of images. The order of the batches is
-each one's own: with all in common they would agree to the last bit.
+rule. Both names share of a seed what two methods share, the start and the sample of images; the order of batches is
+each one's own, for with all in common they would agree to the last bit.
 """
 
 from collections import Counter
@@ -249,8 +249,6 @@ def measure(run: Run) -> Iterator[Measurement]:
         families = gaps[: number - number % FAMILY].reshape(-1, FAMILY, MOST)
         claims = declared(("greater",) * FAMILY, MOST, setting.margin, primary=True)
         shares["family_differ"] = np.mean([differ(Counter(judge(claims, family))) > 0 for family in families])
-        for decile, count in enumerate(np.histogram(p_values[:, -1], bins=10, range=(0, 1))[0], start=1):
-            yield Measurement("none", decile, "p_decile_share", count / number)
     yield from (Measurement("none", 0, f"{name}_share", float(share)) for name, share in shares.items())
     within = gaps.var(axis=1, ddof=1).mean()
     yield Measurement("none", 0, "between_seeds_sd_nats", float(np.sqrt(within)))

@@ -61,8 +61,6 @@ def chances(
             parts = _intervals(rule, word, wide * s, narrow * s, margin)
             inside = sum(max(of_mean.cdf(high) - of_mean.cdf(low), 0.0) for low, high in parts)
             return float(stats.chi.pdf(s, n - 1, scale=scale) * inside)
-                max(of_mean.cdf(high) - of_mean.cdf(low), 0.0) for low, high in parts
-            )
 
         # A word's ends bend where an end of an interval reaches the margin.
         ends = [*stats.chi.ppf([1e-13, 1 - 1e-13], n - 1, scale=scale), margin / wide, margin / narrow]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 
 from paperkit.claims.declarations import Claim
@@ -118,8 +118,10 @@ def measure_loss(run: Run, split: str) -> Iterator[Measurement]:
     drawn = sample.choice(POOL, task["images"], replace=False)
     batches = drawn[order.integers(task["images"], size=(task["steps"], task["batch"]))]
     for step, batch in enumerate(batches):
-        errors = softmax(inputs[batch] @ weights, axis=1) - targets[batch]
-        gradient = inputs[batch].T @ errors / len(batch) + task["decay"] * weights
+        of_batch = inputs[batch]
+        raised = np.exp(of_batch @ weights)  # scipy's softmax takes as long as the rest of a step
+        errors = raised / raised.sum(axis=1, keepdims=True) - targets[batch]
+        gradient = of_batch.T @ errors / len(batch) + task["decay"] * weights
         weights -= task["lr"] * (1 - step / len(batches)) * gradient
     inputs, targets = digits()[split]
     logits, planted = inputs @ weights, task["planted_nats"] if run.arm == NAMES[1] else 0.0

@@ -78,6 +78,8 @@ def conditions(setting: Setting) -> dict[str, dict[str, Any]]:
         "four_times_as_long": {"steps": 4 * setting.steps},
         "many_trials": {"trials": 4 * setting.trials},
         "a_race_for_each_seed": {"races": MOST},
+        "one_margin_nothing_shared": {"planted": 1.0, "own": list(PARTS)},
+        "one_margin_one_tuning_seed": {"planted": 1.0, "tuning_seeds": 1},
         "picked_on_reported_seeds": {"second_reports": "the best reported"},
     }
 

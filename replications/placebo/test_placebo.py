@@ -43,22 +43,13 @@ def test_what_is_planted_moves_every_difference_by_one_margin_and_no_selection()
     assert planted.same_setting == plain.same_setting
 
 
-def test_no_training_of_a_repetition_shares_a_seed_with_another_role_or_repetition(monkeypatch):
-    seen = {"measure_trial": set(), "measure_report": set()}
-    for name, seeds in seen.items():
-        monkeypatch.setattr(
-            experiment, name, lambda run, seeds=seeds, of=getattr(experiment, name): note(run, seeds, of)
-        )
+def test_every_race_and_the_report_have_seeds_of_their_own_within_those_of_the_repetition(monkeypatch):
+    seen, measure_loss = {"validation": set(), "test": set()}, experiment.measure_loss
+    noted = lambda run, split: seen[split].add(run.seed) or measure_loss(run, split)  # noqa: E731
+    monkeypatch.setattr(experiment, "measure_loss", noted)
     repeat(7, changed(races=8))
-    assert len(seen["measure_trial"]) == 24
-    assert seen["measure_report"] == set(range(790, 798))
-    assert min(seen["measure_trial"]) == 700
-    assert not seen["measure_trial"] & seen["measure_report"]
-
-
-def note(run, seeds, of):
-    seeds.add(run.seed)
-    return of(run)
+    assert seen["validation"] == {700 + 10 * race + seed for race in range(8) for seed in range(3)}
+    assert seen["test"] == set(range(790, 798))
 
 
 def test_the_second_name_may_be_made_to_report_with_the_setting_of_the_first():

@@ -247,7 +247,7 @@ def measure(run: Run) -> Iterator[Measurement]:
     setting, number = Setting.from_config(run.config), run.config["repetitions"]
     done = [repeat(1000 * run.seed + place, setting) for place in range(number)]
     gaps = np.array([each.differences for each in done])
-    rules = tuple(WORDS) if run.arm in MAIN else ("greater", "equivalent")
+    rules = tuple(WORDS) if run.arm in MAIN[:2] else ("greater", "equivalent")
     shares = dict(shares_of_words(gaps, setting.margin, rules))
     p_values = np.array([[p_of(gap[:n]) for n in range(5, MOST + 1)] for gap in gaps])
     differs, same = p_values[:, -1] < 0.05, np.array([each.same_setting for each in done])

@@ -117,6 +117,6 @@ def level_after_selection(n: int, variance_ratio: float) -> float:
 
     Example:
         >>> round(level_after_selection(8, 1.0), 4), round(level_after_selection(8, 2.0), 4)
-        (0.05, 0.1385)
+        (0.05, 0.1384)
     """
     return float(2 * stats.t.sf(stats.t.ppf(0.975, n - 1) / np.sqrt(variance_ratio), n - 1))

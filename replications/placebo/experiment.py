@@ -121,7 +121,8 @@ def measure_loss(run: Run, split: str) -> Iterator[Measurement]:
     batches = drawn[order.integers(task["images"], size=(task["steps"], task["batch"]))]
     for step, batch in enumerate(batches):
         of_batch = inputs[batch]
-        raised = np.exp(of_batch @ weights)  # scipy's softmax takes as long as the rest of a step
+        logits = of_batch @ weights
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))  # scipy's softmax takes as long as all else
         errors = raised / raised.sum(axis=1, keepdims=True) - targets[batch]
         gradient = of_batch.T @ errors / len(batch) + task["decay"] * weights
         weights -= task["lr"] * (1 - step / len(batches)) * gradient

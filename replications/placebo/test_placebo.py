@@ -32,9 +32,9 @@ def test_names_that_share_everything_agree_to_the_last_bit_and_the_chain_says_so
     assert done.same_setting
     assert not done.differences.any()
     words = dict(zip(WORDS, judge(declared(tuple(WORDS), 8, 0.02), [done.differences]), strict=True))
-    assert words["greater"] == words["less"] == "no_difference"
     assert words["equivalent"] == words["within"] == words["not_worse"] == "holds"
-    assert words["slope"] == "inconclusive"
+    # Differences of exactly zero leave it to rounding on which side of zero they lie.
+    assert words["greater"] == words["less"] == words["slope"] == "inconclusive"
 
 
 def test_what_is_planted_moves_every_difference_by_one_margin_and_no_selection():
@@ -64,10 +64,10 @@ def test_picking_on_reported_seeds_never_makes_the_second_name_look_worse():
         assert picked <= repeat(number, SETTING).differences.mean()
 
 
-def test_training_lowers_the_loss_below_that_of_guessing():
-    task = {"images": 200, "steps": 60, "batch": 16, "own": [], "planted_nats": 0.0, "lr": 0.5, "decay": 1e-4}
+def test_training_takes_the_loss_far_below_that_of_guessing():
+    task = {"images": 200, "steps": 60, "batch": 16, "own": [], "planted_nats": 0.0, "lr": 5.0, "decay": 1e-4}
     (loss,) = measure_report(Run("placebo", "first", 3, task))
-    assert loss.value < 0.7 < np.log(10)
+    assert loss.value < 0.5
 
 
 def test_three_seeds_are_judged_as_if_they_were_enough():

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import integrate, stats
 
-__all__ = ["RULES", "WORDS", "chances", "differ", "level_after_selection"]
+__all__ = ["RULES", "WORDS", "chances", "level_after_selection"]
 
 # The words that each rule can give, "inconclusive" aside.
 EFFECT = ("holds", "holds_smaller", "contradicted", "no_difference")
@@ -88,18 +88,7 @@ def _intervals(rule: str, word: str, wide: float, narrow: float, m: float) -> li
 
 
 def differ(of_words: dict[str, float]) -> float:
-    """Add the words by which a claim of an effect says that two things differ.
-
-    Args:
-        of_words: Chance or share of each word of "greater", "less" or "slope".
-
-    Returns:
-        Chance that one of them is given.
-
-    Example:
-        >>> differ({"holds": 0.5, "contradicted": 0.25, "no_difference": 0.25})
-        0.75
-    """
+    """Add up the words by which a claim of an effect says that two things differ."""
     return sum(of_words.get(word, 0.0) for word in ("holds", "holds_smaller", "contradicted"))
 
 

@@ -9,8 +9,8 @@ each one's own, for with all in common they would agree to the last bit.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache, partial
-from typing import Any, Literal, NamedTuple
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from paperkit.config import StrictModel, parse
 from paperkit.runs import Measure, Measurement, Rows, Run, Runner, execute, seeds_of
 from paperkit.stage import StageConfig, Tables, main
 from paperkit.statistics import paired_interval
-from paperkit.tuning import LogRange, Search, Tuned, Tuning, tune
+from paperkit.tuning import LogRange, Search, Tuning, tune
 from replications.placebo.chances import WORDS, differ
 
 NAMES = ("first", "second")
@@ -157,15 +157,8 @@ class InThisProcess(Runner):
 HERE = InThisProcess("placebo", "cpu", {}, 1)
 
 
-class Repetition(NamedTuple):
-    """What came of a repetition: loss of the second name minus that of the first by seed, and were settings equal?"""
-
-    differences: Floats
-    same_setting: bool
-
-
-def repeat(number: int, setting: Setting) -> Repetition:
-    """Tune both names from one list, and report both on fresh seeds."""
+def repeat(number: int, setting: Setting) -> tuple[Floats, bool]:
+    """Tune and report both names: loss of the second minus that of the first by seed, and whether settings agree."""
     seeds = range(100 * number, 100 * number + 100)
     gaps, same = np.empty(MOST), True
     for race in range(setting.races):
@@ -174,7 +167,7 @@ def repeat(number: int, setting: Setting) -> Repetition:
         tuning.refuse_shared({"report": report})
         gaps[race :: setting.races], settings_agree = report_after(tuning, report, setting)
         same &= settings_agree
-    return Repetition(gaps, same)
+    return gaps, same
 
 
 def report_after(tuning: Tuning, report: Sequence[int], setting: Setting) -> tuple[Floats, bool]:
@@ -189,19 +182,13 @@ def report_after(tuning: Tuning, report: Sequence[int], setting: Setting) -> tup
         runs = [Run("placebo", name, seed, {**task, **point}) for seed in report]
         return np.array([row["value"] for rows in HERE(measure_report, runs) for row in rows])
 
-    candidates = {
-        "its own": [second.best()],
-        "that of the first": [first.best()],
-        "the best reported": finalists(second),
-    }[setting.second_reports]
-    losses = min((reported(NAMES[1], point) for point in candidates), key=np.mean)
+    candidates = {"its own": [second.best()], "that of the first": [first.best()]}
+    most = max(map(len, second.losses))  # the finalists ran on every tuning seed
+    candidates["the best reported"] = [
+        second.points[place] for place, on in enumerate(second.losses) if len(on) == most
+    ]
+    losses = min((reported(NAMES[1], point) for point in candidates[setting.second_reports]), key=np.mean)
     return losses - reported(NAMES[0], first.best()), first.best_trial() == second.best_trial()
-
-
-def finalists(tuned: Tuned) -> list[Mapping[str, Any]]:
-    """Return the trials that ran on every tuning seed."""
-    most = max(map(len, tuned.losses))
-    return [point for point, losses in zip(tuned.points, tuned.losses, strict=True) if len(losses) == most]
 
 
 # --- what the chain says of it ---------------------------------------------------------------------------------------
@@ -220,39 +207,30 @@ def declared(rules: tuple[str, ...], num_seeds: int, margin: float, *, primary: 
     }
     frame = {"statement": "The names differ.", "source": {"bib": None, "where": "ours"}, "min_seeds": num_seeds}
     frame["family"] = "primary" if primary else None
-    return tuple(
-        parse(
-            Claim,
-            {**frame, "id": f"X{place}"}
-            | {"tests": [{"estimand": f"gap_{place if primary else 0}", "unit": "nats", **keys[rule]}]},
-            source="placebo",
-        )
-        for place, rule in enumerate(rules)
-    )
+    claims = []
+    for place, rule in enumerate(rules):
+        test = {"estimand": f"gap_{place if primary else 0}", "unit": "nats", **keys[rule]}
+        claims.append(parse(Claim, {**frame, "id": f"X{place}", "tests": [test]}, source="placebo"))
+    return tuple(claims)
 
 
 def judge(claims: Sequence[Claim], gaps: Sequence[Floats]) -> list[str]:
     """Return the word of each claim, from differences to Holm's correction, as metrics name it."""
-    estimands = {f"gap_{place}": partial(_by_seed, gap) for place, gap in enumerate(gaps)}
+    estimands = {f"gap_{place}": lambda _, gap=gap: pd.Series(gap) for place, gap in enumerate(gaps)}
     number = sum(claim.is_primary for claim in claims)
     records = judge_runs(claims, pd.DataFrame({"profile": [HERE.profile]}), estimands, num_primary=number)
     return [record["verdict"].replace(", ", "_").replace(" ", "_") for record in records]
-
-
-def _by_seed(gap: Floats, _: pd.DataFrame) -> pd.Series:
-    return pd.Series(gap)
 
 
 def measure(run: Run) -> Iterator[Measurement]:
     """Repeat the chain; measure in which share of the repetitions it gives each word."""
     setting, number = Setting.from_config(run.config), run.config["repetitions"]
     done = [repeat(1000 * run.seed + place, setting) for place in range(number)]
-    gaps = np.array([each.differences for each in done])
+    gaps, same = (np.array(column) for column in zip(*done, strict=True))
     rules = tuple(WORDS) if run.arm in MAIN[:2] else ("greater", "equivalent")
     shares = dict(shares_of_words(gaps, setting.margin, rules))
     p_values = np.array([[p_of(gap[:n]) for n in range(5, MOST + 1)] for gap in gaps])
-    differs, same = p_values[:, -1] < 0.05, np.array([each.same_setting for each in done])
-    shares |= {"same_setting": same.mean(), "same_and_differ": (same & differs).mean()}
+    shares |= {"same_setting": same.mean(), "same_and_differ": (same & (p_values[:, -1] < 0.05)).mean()}
     if run.arm == "nothing_there":
         shares |= {f"bootstrap_{n}_differ": broken_bootstrap(gaps[:, :n], run.seed) for n in NUM_SEEDS}
         shares["peeking_differ"] = (p_values < 0.05).any(axis=1).mean()

@@ -19,20 +19,19 @@ INTACT = {
     "5 seeds": ("nothing_there", "greater_5_differ"),
     "3 seeds": ("nothing_there", "greater_3_differ"),
     "four claims, after Holm": ("nothing_there", "family_differ"),
-    "both with one setting": ("one_setting", "greater_8_differ"),
-    "a race for each seed": ("a_race_for_each_seed", "greater_8_differ"),
-    "nothing shared": ("nothing_shared", "greater_8_differ"),
-    "one tuning seed": ("one_tuning_seed", "greater_8_differ"),
-    "four times as many trials": ("many_trials", "greater_8_differ"),
-    "four times as long": ("four_times_as_long", "greater_8_differ"),
 }
-BROKEN = {
-    "bootstrap, 8 seeds": ("nothing_there", "bootstrap_8_differ"),
-    "bootstrap, 5 seeds": ("nothing_there", "bootstrap_5_differ"),
-    "bootstrap, 3 seeds": ("nothing_there", "bootstrap_3_differ"),
-    "a look after each of 5 to 8": ("nothing_there", "peeking_differ"),
-    "picked on reported seeds": ("picked_on_reported_seeds", "greater_8_differ"),
+CONDITIONS = {
+    "both with one setting": "one_setting",
+    "a race for each seed": "a_race_for_each_seed",
+    "nothing shared": "nothing_shared",
+    "one tuning seed": "one_tuning_seed",
+    "four times as many trials": "many_trials",
+    "four times as long": "four_times_as_long",
 }
+INTACT |= {label: (arm, "greater_8_differ") for label, arm in CONDITIONS.items()}
+BROKEN = {f"bootstrap, {n} seeds": ("nothing_there", f"bootstrap_{n}_differ") for n in (8, 5, 3)}
+BROKEN["a look after each of 5 to 8"] = ("nothing_there", "peeking_differ")
+BROKEN["picked on reported seeds"] = ("picked_on_reported_seeds", "greater_8_differ")
 
 
 def draw(results: Path, figures: Path) -> None:

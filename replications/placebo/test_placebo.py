@@ -28,19 +28,19 @@ def changed(**changes):
 
 
 def test_names_that_share_everything_agree_to_the_last_bit_and_the_chain_says_so():
-    done = repeat(7, changed(own=[]))
-    assert done.same_setting
-    assert not done.differences.any()
-    words = dict(zip(WORDS, judge(declared(tuple(WORDS), 8, 0.02), [done.differences]), strict=True))
+    gaps, same = repeat(7, changed(own=[]))
+    assert same
+    assert not gaps.any()
+    words = dict(zip(WORDS, judge(declared(tuple(WORDS), 8, 0.02), [gaps]), strict=True))
     assert words["equivalent"] == words["within"] == words["not_worse"] == "holds"
     # Differences of exactly zero leave it to rounding on which side of zero they lie.
     assert words["greater"] == words["less"] == words["slope"] == "inconclusive"
 
 
 def test_what_is_planted_moves_every_difference_by_one_margin_and_no_selection():
-    plain, planted = repeat(7, SETTING), repeat(7, changed(planted=1.0))
-    np.testing.assert_allclose(planted.differences - plain.differences, SETTING.margin, atol=1e-12)
-    assert planted.same_setting == plain.same_setting
+    (plain, same), (planted, still_same) = repeat(7, SETTING), repeat(7, changed(planted=1.0))
+    np.testing.assert_allclose(planted - plain, SETTING.margin, atol=1e-12)
+    assert still_same == same
 
 
 def test_every_race_and_the_report_have_seeds_of_their_own_within_those_of_the_repetition(monkeypatch):
@@ -53,15 +53,15 @@ def test_every_race_and_the_report_have_seeds_of_their_own_within_those_of_the_r
 
 
 def test_the_second_name_may_be_made_to_report_with_the_setting_of_the_first():
-    apart = next(number for number in range(50) if not repeat(number, SETTING).same_setting)
-    told = repeat(apart, changed(own=[], second_reports="that of the first"))
-    assert not told.differences.any()
+    apart = next(number for number in range(50) if not repeat(number, SETTING)[1])
+    gaps, _ = repeat(apart, changed(own=[], second_reports="that of the first"))
+    assert not gaps.any()
 
 
 def test_picking_on_reported_seeds_never_makes_the_second_name_look_worse():
     for number in range(5):
-        picked = repeat(number, changed(second_reports="the best reported")).differences.mean()
-        assert picked <= repeat(number, SETTING).differences.mean()
+        picked, _ = repeat(number, changed(second_reports="the best reported"))
+        assert picked.mean() <= repeat(number, SETTING)[0].mean()
 
 
 def test_training_takes_the_loss_far_below_that_of_guessing():

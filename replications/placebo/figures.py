@@ -1,7 +1,7 @@
 """Figures of the page, drawn from results alone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +78,11 @@ def draw_words(runs: pd.DataFrame, path: Path) -> None:
     question = "Which words does each rule give when nothing, or one margin, is there?"
     shown = "8 seeds; dots: shares with exact 95 % intervals; ticks: normal differences of the same spread"
     labels = [(rule, word) for rule, words in WORDS.items() for word in words]
+    places = range(len(labels))
     with drawing(path, question=question, shown=shown, height_in=4.6, columns=2) as (_, panels):
         for axes, (arm, title, margins) in zip(panels, TRUTHS, strict=True):
-            expected = expected_words(runs, arm, margins)
-            places = range(len(labels))
             draw_rates(axes, places, [exact(runs, arm, f"{rule}_8_{word}") for rule, word in labels])
-            axes.plot([expected[label] for label in labels], places, "|", color=NEUTRAL, markersize=9)
+            axes.plot(expected_words(runs, arm, margins), places, "|", color=NEUTRAL, markersize=9)
             axes.set(title=title, xlabel="share of repetitions", ylabel="rule: word", xlim=(-0.02, 1.02))
             axes.set_yticks(places, [f"{rule}: {word}".replace("_", " ") for rule, word in labels], fontsize=7)
             axes.invert_yaxis()
@@ -93,12 +92,12 @@ def draw_words(runs: pd.DataFrame, path: Path) -> None:
 TRUTHS = (("nothing_there", "nothing is there", 0.0), ("one_margin", "one margin is planted", 1.0))
 
 
-def expected_words(runs: pd.DataFrame, arm: str, margins: float) -> Mapping[tuple[str, str], float]:
-    """Return the chance of each word by rule, for normal differences with the spread that was measured."""
+def expected_words(runs: pd.DataFrame, arm: str, margins: float) -> list[float]:
+    """Return the chance of each word of each rule, for normal differences with the spread that was measured."""
     margin = json.loads(runs.loc[runs["arm"] == arm, "config"].iloc[0])["margin"]
     sd = float(np.sqrt((of_arm(runs, "placebo", arm, "between_seeds_sd_nats") ** 2).mean()))
-    of_rules = {rule: chances(rule, n=8, sd=sd, mean=margins * margin, margin=margin) for rule in WORDS}
-    return {(rule, word): p for rule, words in of_rules.items() for word, p in words.items()}
+    of_rules = [chances(rule, n=8, sd=sd, mean=margins * margin, margin=margin) for rule in WORDS]
+    return [p for words in of_rules for p in words.values()]
 
 
 if __name__ == "__main__":

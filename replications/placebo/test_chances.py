@@ -39,8 +39,3 @@ def test_what_two_searches_add_raises_the_level_more_with_more_seeds():
     levels = [differ(chances("slope", n=n, sd=1.0, mean=0.0, margin=1.0, selection_sd=0.5)) for n in (3, 5, 8, 20)]
     assert levels == sorted(levels)
     assert levels[0] > 0.05
-
-
-def test_an_unknown_rule_is_refused_with_those_that_are_known():
-    with pytest.raises(ValueError, match="rule 'larger'; allowed: greater, less"):
-        chances("larger", n=5, sd=1.0, mean=0.0, margin=1.0)

@@ -47,7 +47,7 @@ def html_folder(tmp_path_factory):
     strictly = ["--all", "-W", "-n", "--keep-going"]
     with FileLock(f"{output}.lock"):
         if not (output / "built").exists():
-            done = subprocess.run([*command, *strictly], capture_output=True, text=True, check=False, timeout=300)
+            done = subprocess.run([*command, *strictly], capture_output=True, text=True, check=False, timeout=900)
             assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
             (output / "built").touch()
     return output / "_build" / "html"

@@ -188,7 +188,9 @@ def _deps_of_results(root: Path, folder_of_results: str, name: str, group: str) 
     # paperkit.claims loads the estimands by name, which no import shows.
     estimands = import_closure(f"replications.{name}.estimands") if has(root, name, "estimands") else ()
     code = _files(root, {*import_closure("paperkit.claims.__main__"), *estimands})
-    return {f"{folder}/claims.yaml", f"{results}/{table}", *code}
+    superseded = f"{results}/superseded/{table}"
+    kept = [superseded] if (root / superseded).is_file() else []
+    return {f"{folder}/claims.yaml", f"{results}/{table}", *kept, *code}
 
 
 def _files(root: Path, modules: tuple[str, ...] | set[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ NUMBERS = (3, 5, 8, 20)
 
 
 def step_1_level() -> Check:
-    """Rules for an effect say "differ" of equal methods in 5 %, for any margin; control: normal quantile for t's."""
+    """Rules for an effect say "differ" of equal methods in one case of twenty; control: normal quantile for t's."""
     errors = [
         abs(differ(chances(rule, n=n, sd=1.3, mean=0.0, margin=margin)) - 0.05)
         for rule in ("greater", "less", "slope")
@@ -32,7 +32,7 @@ def step_2_power() -> Check:
 
 
 def step_3_equal() -> Check:
-    """At one margin "equal" is said in at most 5 %, by the 95 % interval in 2.5 %; control: nothing is planted."""
+    """At one margin "equal" comes in at most one case of twenty, with h in one of forty; control: nothing planted."""
     cases = [(rule, level, n, sd) for rule, level in LEVELS.items() for n in NUMBERS for sd in (0.1, 0.5, 1.0)]
     excess = [
         [max(chances(rule, n=n, sd=sd, mean=mean, margin=1.0)["holds"] - level, 0.0) for mean in (1.0, 0.0)]

@@ -167,7 +167,9 @@ def recomputation_problems(root: Path, name: str) -> list[str]:
     claims = f"replications/{replication_and_profile(name)[0]}/claims.yaml"
     made = [f"results/{name}/{file}" for files in tables.values() for file in files]
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
-        kept = [f"{folder}/{table}" for folder in (f"results/{name}", f"results/{name}/superseded") for table in tables]
+        kept = [
+            f"{folder}/{table}" for folder in (f"results/{name}", f"results/{name}/superseded") for table in tables
+        ]
         for file in (claims, *kept):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             if (root / file).exists():

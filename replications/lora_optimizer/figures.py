@@ -282,7 +282,7 @@ def _ranks_drawn(axes: Axes, runs: pd.DataFrame, name: str, kind: str, minus: st
     axes.set(xscale="log", xlabel="rank")
     axes.set_xticks(list(ranks), [str(rank) for rank in ranks])
     axes.minorticks_off()
-    return dict(zip(found, means, strict=True))
+    return {rank: float(gap.mean()) for rank, gap in sorted(gaps.items())}
 
 
 def _ranks(runs: pd.DataFrame, experiment: str, kind: str) -> dict[int, str]:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from paperkit import stage as stages_of
+from paperkit.claims.verdicts import SUPERSEDED
 from paperkit.config import ConfigError, read_yaml
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
@@ -191,7 +192,7 @@ def _deps_of_results(root: Path, folder_of_results: str, name: str, group: str) 
     # paperkit.claims loads the estimands by name, which no import shows.
     estimands = import_closure(f"replications.{name}.estimands") if has(root, name, "estimands") else ()
     code = _files(root, {*import_closure("paperkit.claims.__main__"), *estimands})
-    superseded = f"{results}/superseded/{table}"
+    superseded = f"{results}/{SUPERSEDED}/{table}"
     kept = [superseded] if (root / superseded).is_file() else []
     return {f"{folder}/claims.yaml", f"{results}/{table}", *kept, *code}
 

@@ -19,6 +19,8 @@ from paperkit.profiles import ABOVE, PROFILES, replication_and_profile
 from paperkit.results import ResultsError, read_runs, write_json
 from paperkit.statistics import holm
 
+SUPERSEDED = "superseded"  # folder below results/<name>/, of runs that are kept for superseded claims
+
 
 def judge_claim(
     claim: Claim, tests: Sequence[Result], corrected: Sequence[Result], gate: Result | None, profile: str
@@ -218,8 +220,8 @@ def tables_of(results: Path, table: str, claims: Sequence[Claim]) -> Iterator[tu
         The table and the claims; then, if `results` has a folder superseded/ with such a table, that one and the
         superseded claims, whose experiments are run no more.
     """
-    kept = results / "superseded" / table
-    old = [claim for claim in claims if claim.superseded_by is not None and kept.exists()]
+    kept = results / SUPERSEDED / table
+    old = [claim for claim in claims if claim.superseded_by is not None] if kept.exists() else []
     yield read_runs(results / table), [claim for claim in claims if claim not in old]
     if old:
         yield read_runs(kept), old

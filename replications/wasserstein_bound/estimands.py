@@ -179,7 +179,7 @@ def training_slope(
     **which: Any,
 ) -> pd.Series:
     """Return the slope of a logarithm on log J over lengths of training (C9r, C13r, C2br)."""
-    table = _trained(runs, **which)
+    table = trained(runs, **which)
     return fit(np.log(table["score_loss"]), log_of(table, sampler))
 
 
@@ -187,40 +187,47 @@ def supremum_share(runs: pd.DataFrame, sampler: str, **which: Any) -> pd.Series:
     """Return the share of log(B / W2) that is log(B / B_c), both summed over lengths of training (X1r)."""
     # 1 where B_c is W2, above 1 where it is below (B_c carries the samplers' error of the pairs). The sums, since a
     # share by length has a small denominator where the bound is tight.
-    table = _trained(runs, **which)
+    table = trained(runs, **which)
     columns = (log_bound(table, sampler), LN_10 * table[f"log10_averaged_bound_w2_{sampler}"])
     return _share(*(summarised(each, level(each, "seed"), "sum") for each in (*columns, log_distance(table, sampler))))
 
 
-def samplers_apart(runs: pd.DataFrame, **which: Any) -> pd.Series:
+def annealed_distance_ode_over_sde(runs: pd.DataFrame, **which: Any) -> pd.Series:
     """Return the mean over lengths of log(W2 of the ODE / W2 of the SDE): positive where the SDE is nearer (C12c)."""
-    table = _trained(runs, **which)
-    ratio = log_distance(table, "ode") - log_distance(table, "sde")
-    return summarised(ratio, level(ratio, "seed"), "mean")
+    nearer, _ = _sde_ahead(trained(runs, **which))
+    return summarised(nearer, level(nearer, "seed"), "mean")
 
 
 def bounds_apart(runs: pd.DataFrame, **which: Any) -> pd.Series:
     """Return the mean over lengths of log(B of the SDE / B of the ODE): positive where the bound favours the ODE."""
-    table = _trained(runs, **which)
-    ratio = log_bound(table, "sde") - log_bound(table, "ode")
-    return summarised(ratio, level(ratio, "seed"), "mean")
+    _, favoured = _sde_ahead(trained(runs, **which))
+    return summarised(favoured, level(favoured, "seed"), "mean")
 
 
-def wrong_share(runs: pd.DataFrame, **which: Any) -> pd.Series:
+def annealed_wrong_share(runs: pd.DataFrame, **which: Any) -> pd.Series:
     """Return the share of lengths at which the sampler of smaller bound has the larger W2 (X2r)."""
-    table = _trained(runs, **which)
-    nearer = log_distance(table, "ode") - log_distance(table, "sde")
-    favoured = log_bound(table, "sde") - log_bound(table, "ode")
-    wrong = (nearer * favoured > 0).astype(float).where((nearer * favoured).notna())
+    wrong = ranked_wrongly(trained(runs, **which))
     return summarised(wrong, level(wrong, "seed"), "mean")
+
+
+def ranked_wrongly(table: pd.DataFrame) -> pd.Series:
+    """Return 1 where the sampler of smaller bound has the larger W2, else 0; NaN where a network diverged."""
+    nearer, favoured = _sde_ahead(table)
+    return (nearer * favoured > 0).astype(float).where((nearer * favoured).notna())
+
+
+def _sde_ahead(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return log(W2 of the ODE / W2 of the SDE) and log(B of the SDE / B of the ODE)."""
+    distance = log_distance(table, "ode") - log_distance(table, "sde")
+    return distance, log_bound(table, "sde") - log_bound(table, "ode")
 
 
 def constant_at_horizon_of_networks(runs: pd.DataFrame, **which: Any) -> pd.Series:
     """Return the networks' certified one-sided constant at T, the upper end of its enclosure (C4br)."""
-    return _trained(runs, **which).reset_index("step")["slope_at_horizon"]
+    return trained(runs, **which).reset_index("step")["slope_at_horizon"]
 
 
-def choice(runs: pd.DataFrame, **which: Any) -> pd.Series:
+def annealed_choice(runs: pd.DataFrame, **which: Any) -> pd.Series:
     """Return the log ratio of W2 (SDE): length of least bound over length of least J (X10r)."""
 
     # 0 where both choose the same, positive where the bound chooses the worse one.
@@ -232,7 +239,7 @@ def choice(runs: pd.DataFrame, **which: Any) -> pd.Series:
 
     ratios = {
         seed: chosen(of_seed, "log10_bound_w2_sde") - chosen(of_seed, "score_loss")
-        for seed, of_seed in _trained(runs, **which).groupby(level="seed")
+        for seed, of_seed in trained(runs, **which).groupby(level="seed")
     }
     return pd.Series(ratios, dtype=float, index=pd.Index(ratios, dtype=int))
 
@@ -273,25 +280,22 @@ longer_supremum_share_ode = partial(annealed_supremum_share_ode, arm="longer")
 lower_rate_supremum_share_ode = partial(annealed_supremum_share_ode, arm="lower_rate")
 overlapping_supremum_share_ode = partial(annealed_supremum_share_ode, arm="overlapping")
 
-annealed_wrong_share = wrong_share
-wrong_share_first = partial(wrong_share, lengths=slice(0, 1))
-wrong_share_second = partial(wrong_share, lengths=slice(1, 2))
-wrong_share_third = partial(wrong_share, lengths=slice(2, 3))
-wrong_share_fourth = partial(wrong_share, lengths=slice(3, 4))
-wrong_share_fifth = partial(wrong_share, lengths=slice(4, 5))
-wrong_share_sixth = partial(wrong_share, lengths=slice(5, 6))
-wrong_share_seventh = partial(wrong_share, lengths=slice(6, 7))
-wrong_share_eighth = partial(wrong_share, lengths=slice(7, 8))
-one_run_wrong_share = partial(wrong_share, arm="one_run")
-longer_wrong_share = partial(wrong_share, arm="longer")
-lower_rate_wrong_share = partial(wrong_share, arm="lower_rate")
-overlapping_wrong_share = partial(wrong_share, arm="overlapping")
+wrong_share_first = partial(annealed_wrong_share, lengths=slice(0, 1))
+wrong_share_second = partial(annealed_wrong_share, lengths=slice(1, 2))
+wrong_share_third = partial(annealed_wrong_share, lengths=slice(2, 3))
+wrong_share_fourth = partial(annealed_wrong_share, lengths=slice(3, 4))
+wrong_share_fifth = partial(annealed_wrong_share, lengths=slice(4, 5))
+wrong_share_sixth = partial(annealed_wrong_share, lengths=slice(5, 6))
+wrong_share_seventh = partial(annealed_wrong_share, lengths=slice(6, 7))
+wrong_share_eighth = partial(annealed_wrong_share, lengths=slice(7, 8))
+one_run_wrong_share = partial(annealed_wrong_share, arm="one_run")
+longer_wrong_share = partial(annealed_wrong_share, arm="longer")
+lower_rate_wrong_share = partial(annealed_wrong_share, arm="lower_rate")
+overlapping_wrong_share = partial(annealed_wrong_share, arm="overlapping")
 
-annealed_distance_ode_over_sde = samplers_apart
-end_distance_ode_over_sde = partial(samplers_apart, lengths=END)
+end_distance_ode_over_sde = partial(annealed_distance_ode_over_sde, lengths=END)
 end_bound_sde_over_ode = partial(bounds_apart, lengths=END)
 annealed_constant_at_horizon = partial(constant_at_horizon_of_networks, lengths=END)
-annealed_choice = choice
 
 # Of the superseded claims: checkpoints of one run, from step 100 on.
 LEARNED = {"experiment": "learned", "arm": "network", "first": FIRST_STEP}
@@ -302,7 +306,7 @@ supremum_share_ode = partial(end_supremum_share_ode, **LEARNED)
 distance_ode_over_sde = partial(end_distance_ode_over_sde, **LEARNED)
 bound_sde_over_ode = partial(end_bound_sde_over_ode, **LEARNED)
 learned_constant_at_horizon = partial(annealed_constant_at_horizon, **LEARNED)
-choice_by_bound_over_loss = partial(choice, **LEARNED)
+choice_by_bound_over_loss = partial(annealed_choice, **LEARNED)
 
 
 # --- Networks in the plane: estimates ---------------------------------------------------------------------------
@@ -377,12 +381,12 @@ moons_looseness = partial(finite_set_looseness, data_set="moons")
 
 OF_A_SAMPLER = ("distance_w2", "log10_bound_w2", "log10_averaged_bound_w2")
 CHECKPOINT_METRICS = [
-    *("score_loss", "slope_at_horizon"),
+    *("score_loss", "slope_at_horizon", "slope_largest"),
     *(f"{name}_{arm}" for name in OF_A_SAMPLER for arm in ("ode", "sde")),
 ]
 
 
-def _trained(
+def trained(
     runs: pd.DataFrame,
     *,
     experiment: str = "trained",

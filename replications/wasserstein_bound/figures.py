@@ -11,6 +11,7 @@ from paperkit.estimands import configured
 from paperkit.results import read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
+from replications.wasserstein_bound.estimands import ranked_wrongly, trained
 
 COLOUR = {"ode": COLOURS[0], "sde": COLOURS[1]}
 NAME = {"ode": "ODE", "sde": "SDE"}
@@ -235,7 +236,7 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_training(runs: pd.DataFrame, path: Path) -> None:
     """Draw J, the largest L_s, and W2 with its bound for both samplers against the length of training."""
-    table = _networks(runs)
+    table = trained(runs)
     question = "What happens to loss, constant, distance and bound as training gets longer?"
     seeds = table.index.get_level_values("seed").nunique()
     shown = f"one point a training run with its rate annealed to zero, one line a seed, n = {seeds}"
@@ -261,26 +262,23 @@ def draw_training(runs: pd.DataFrame, path: Path) -> None:
 def draw_ranking(runs: pd.DataFrame, path: Path) -> None:
     """Draw the share of networks whose samplers the bound ranks wrongly against the length of training."""
     question = "For how many networks does the bound rank the samplers the wrong way?"
-    tables = {arm: _networks(runs, arm) for arm in WAYS}
+    tables = {arm: trained(runs, arm=arm) for arm in WAYS}
     seeds = {arm: table.index.get_level_values("seed").nunique() for arm, table in tables.items()}
     shown = f"one point a length of training, {seeds['annealed']} networks each; dashed: variations"
     with drawing(path, question=question, shown=shown, height_in=3.4) as (_, (axes,)):
         for number, (arm, label) in enumerate(WAYS.items()):
-            table = tables[arm]
-            nearer = np.log(table["distance_w2_ode"] / table["distance_w2_sde"])
-            favoured = table["log10_bound_w2_sde"] - table["log10_bound_w2_ode"]
-            share = (nearer * favoured > 0).groupby(level="step").mean()
+            share = ranked_wrongly(tables[arm]).groupby(level="step").mean()
             style = "o-" if arm == "annealed" else "o--"
             label = f"{label}, n = {seeds[arm]}"
             axes.plot(share.index, share, style, color=COLOURS[number], markersize=4, alpha=0.8, label=label)
         axes.axhline(0.5, color=NEUTRAL, linewidth=0.8)
         axes.set(xscale="log", ylim=(-0.04, 1.04), xlabel="length of training (steps)", ylabel="share ranked wrongly")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
 def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
     """Draw W2 and B against J over lengths of training, one line a seed, beside lines of slope one half."""
-    table = _networks(runs)
+    table = trained(runs)
     question = "Do distance and bound follow the root of the loss?"
     seeds = table.index.get_level_values("seed").nunique()
     shown = f"one point a training run of its own, one line a seed, n = {seeds}; longer ones to the left"
@@ -305,7 +303,7 @@ def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
     """Draw W2, bound with the averaged slope, and bound of the longest training: one point a seed, mean, 95 %."""
-    table = _networks(runs).reset_index("step")
+    table = trained(runs).reset_index("step")
     end = table[table["step"] == table["step"].max()]
     columns = []
     for arm in ("sde", "ode"):
@@ -403,12 +401,6 @@ def draw_finite_sets(runs: pd.DataFrame, path: Path) -> None:
                 axes.plot(of_seed.index, bound, "o--", markersize=2, color=COLOURS[1], alpha=0.6, label=labels[1])
             axes.set(xscale="log", yscale="log", xlabel="optimizer steps", ylabel="W₂ and B (units of x)", title=title)
             axes.legend()
-
-
-def _networks(runs: pd.DataFrame, arm: str = "annealed") -> pd.DataFrame:
-    """Arrange what was measured of networks on the line: index seed and step, one column a metric."""
-    rows = runs[(runs["experiment"] == "trained") & (runs["arm"] == arm) & ~runs["metric"].str.contains("_at_t_")]
-    return rows.pivot(index=["seed", "step"], columns="metric", values="value")
 
 
 def _affine(runs: pd.DataFrame) -> pd.DataFrame:

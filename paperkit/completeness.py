@@ -34,8 +34,8 @@ ROLES = (*TRAINS, "estimands", "figures", "__init__")
 RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
 MIN_TUNING_SEEDS = 3
-# Tuned on one seed, from two lists of betas, before race and one list were the rule; a claim of its that is judged again
-# is tuned by both.
+# Tuned on one seed, from two lists of betas, before race and one list were the rule; a claim of its that is judged
+# again is tuned by both.
 TUNED_BEFORE_THE_RACE = ("lion",)
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
 Rule = Callable[[Path, str], list[str]]

@@ -16,7 +16,7 @@ from paperkit.style import COLOURS, NEUTRAL, drawing, folders
 
 NAME = {
     "tied": "tied",
-    "small_sigma": "(log n)/d",
+    "small_sigma": "small σ",
     "untied": "untied",
     "orthogonal": "projection",
     "half_swap": "half swap",
@@ -171,7 +171,7 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
             )
             whole.fill_between(bounds.columns, *bounds.to_numpy(), color=COLOUR[arm], alpha=0.15, linewidth=0)
         early.set(xlabel="optimizer steps", ylabel="training loss (nats a token)")
-        early.legend()
+        early.legend(loc="upper right")
         whole.set(xlabel="optimizer steps", ylabel="training loss - half swap's (nats)")
         # Linear near half swap: all heads but the plainly tied one stay there.
         whole.set_yscale("symlog", linthresh=NEAR_NATS)
@@ -187,18 +187,19 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
     question = "Do all heads want the same learning rate?"
     shown = f"points: means over {rows['seed'].nunique()} tuning seeds; small: each seed; rings: selected"
     with drawing(path, question=question, shown=shown, height_in=3.2) as (_, (axes,)):
-        for arm in (arm for arm in SOURCE_ARMS if arm in set(rows["arm"])):
+        for place, arm in enumerate(arm for arm in SOURCE_ARMS if arm in set(rows["arm"])):
             of_arm = rows[rows["arm"] == arm]
             axes.plot(of_arm["lr"], of_arm["value"], "o", color=COLOUR[arm], markersize=2, alpha=0.5)
             means = of_arm.groupby("lr")["value"].mean()
             axes.plot(means.index, means, "o-", color=COLOUR[arm], markersize=4, label=NAME[arm])
             best = means[means.index.isin(of_arm[of_arm["selected"]]["lr"])]
-            axes.plot(best.index, best, "o", color=COLOUR[arm], markersize=10, fillstyle="none")
+            # Rings grow, or one would hide another.
+            axes.plot(best.index, best, "o", color=COLOUR[arm], markersize=10 + 3 * place, fillstyle="none")
         axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation loss (nats a token)")
         rates = sorted(rows["lr"].unique())
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
         axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def draw_gaps(tests: dict, path: Path) -> None:

@@ -37,9 +37,11 @@ class Config(StageConfig):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         noise_seeds = self.derivation.noise_seeds if self.derivation else []
-        self.search.refuse_shared(
-            {"seeds": self.seeds, "study_seeds": self.study_seeds, "derivation.noise_seeds": noise_seeds}
-        )
+        self.search.refuse_shared({
+            "seeds": self.seeds,
+            "study_seeds": self.study_seeds,
+            "derivation.noise_seeds": noise_seeds,
+        })
         shared = sorted(set(self.seeds) & set(self.study_seeds))
         if shared:
             message = f"seeds and study_seeds share {shared}; give each study seeds of its own"

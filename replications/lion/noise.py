@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.signal import lfilter
 from scipy.special import erf, erfinv
 
@@ -358,7 +358,8 @@ def noisy_optimum(minimum: float, weight_decay: float, noise: float, betas: Beta
     """
     width = deviation_factor(betas) * noise * math.sqrt(2)
     wall = (1 - 1e-15) / weight_decay
-    return float(brentq(lambda theta: theta - minimum + width * erfinv(weight_decay * theta), -wall, wall))
+    found = root_scalar(lambda theta: theta - minimum + width * erfinv(weight_decay * theta), bracket=(-wall, wall))
+    return float(found.root)
 
 
 # --- Simulations -----------------------------------------------------------------------------------------------

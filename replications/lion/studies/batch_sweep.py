@@ -48,9 +48,7 @@ def run_batch_sweep(study: BatchSweep, search: Searches, seeds: Sequence[int], r
         task = study.task.at(batch)
         longer = {"samples_seen": TIMES_LONGER * study.task.samples_seen}
         searches = search.of_arms("batch_sweep", ARMS, task, study, "nll_nats", batch=batch)
-        longer_searches = [
-            replace(of, experiment="batch_sweep_longer", task={**of.task, **longer}) for of in searches
-        ]
+        longer_searches = [replace(of, experiment="batch_sweep_longer", task={**of.task, **longer}) for of in searches]
         tuned, rows = tune(runner, measure_digits_trial, searches, search)
         again, more_rows = choose_again(runner, measure_digits_trial, longer_searches, tuned, search.seeds)
         trials += rows + more_rows

@@ -96,9 +96,7 @@ def _run_variations(
     """Report the comparison at another length, from a shorter list, with bias correction and another warm-up."""
     task, fresh = study.task.in_runs, seeds[: study.num_variation_seeds]
     longer = {name: TIMES_LONGER * task[name] for name in ("steps", "warmup_steps")}
-    longer_searches = [
-        replace(of, experiment="lm_quality_longer", task={**of.task, **longer}) for of in searches
-    ]
+    longer_searches = [replace(of, experiment="lm_quality_longer", task={**of.task, **longer}) for of in searches]
     shorter_list = [replace(of, experiment="lm_shorter_list") for of in searches]
     (of_lion,) = (number for number, of in enumerate(searches) if of.arm == "lion")
     corrected = [replace(searches[of_lion], experiment="lm_corrected", arm="corrected_lion")]

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.optimize import root_scalar
 from scipy.signal import lfilter
-from scipy.special import erf, erfinv
+from scipy.special import erf
 
 from replications.lion.betas import ADAMW_BETAS, LION_BETAS
 
@@ -357,9 +357,10 @@ def noisy_optimum(minimum: float, weight_decay: float, noise: float, betas: Beta
         0.284
     """
     width = deviation_factor(betas) * noise * math.sqrt(2)
-    wall = (1 - 1e-15) / weight_decay
-    found = root_scalar(lambda theta: theta - minimum + width * erfinv(weight_decay * theta), bracket=(-wall, wall))
-    return float(found.root)
+    # In u = erfinv(lambda theta), which has a zero in reach also where theta rounds to the wall.
+    reach = (abs(minimum) + 1 / weight_decay) / width
+    found = root_scalar(lambda u: erf(u) / weight_decay - minimum + width * u, bracket=(-reach, reach))
+    return float(erf(found.root) / weight_decay)
 
 
 # --- Simulations -----------------------------------------------------------------------------------------------

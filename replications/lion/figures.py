@@ -35,7 +35,7 @@ def draw(results: Path, figures: Path) -> None:
         "drift": lambda: draw_drift(runs, figures / "drift.svg"),
         "lm_quality": lambda: (
             draw_loss_curves(runs, figures / "loss_curves.svg"),
-            draw_paired_gap(tests["C6"][0], runs, figures / "paired_gap.svg"),
+            draw_paired_gap(tests["C6r"][0], runs, figures / "paired_gap.svg"),
             draw_search(headline, figures / "search.svg"),
         ),
         "lm_budget_8": lambda: draw_verdict_against_budget(headline, tests, figures / "verdict_against_budget.svg"),
@@ -144,7 +144,7 @@ def steps_to(curve: pd.Series, target: float) -> float:
 
 
 def draw_paired_gap(test: dict, runs: pd.DataFrame, path: Path) -> None:
-    """Draw the difference of test losses of every seed, with its mean, its 95 % interval and the margin (C6)."""
+    """Draw the difference of test losses of every seed, with its mean, its 95 % interval and the margin (C6r)."""
     final = runs[(runs["experiment"] == "lm_quality") & (runs["split"] == "test")]
     losses = final.pivot(index="seed", columns="arm", values="value")
     gaps = losses["adamw"] - losses["lion"]
@@ -184,10 +184,10 @@ def draw_search(trials: pd.DataFrame, path: Path) -> None:
 
 
 def draw_verdict_against_budget(trials: pd.DataFrame, tests: dict, path: Path) -> None:
-    """Draw the expected best validation loss of n trials, and the gap on fresh seeds at smaller budgets (X10)."""
+    """Draw the expected best validation loss of n trials, and the gap on fresh seeds at smaller budgets (X10r)."""
     # The expectation is exact over all subsets of the trials made (Dodge et al. 2019, without replacement).
-    judged = {int(test["estimand"].rpartition("_")[2]): test for test in tests["X10"]}
-    judged[trials.groupby("arm").size().max()] = tests["C6"][0]
+    judged = {int(test["estimand"].rpartition("_")[2]): test for test in tests["X10r"]}
+    judged[trials.groupby("arm").size().max()] = tests["C6r"][0]
     question = "Would a smaller tuning budget have turned the verdict?"
     shown = f"right: mean over {_counts(test['n'] for test in judged.values())} seeds with its 95 % interval"
     with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):

@@ -15,8 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.measuring import median_ratio, peak_bytes, times_s
 from paperkit.models.tiny_gpt import TinyGPT
-from replications.lora_optimizer.factors import linear_weights
-from replications.lora_optimizer.optimizer import LoRAOptimizer
+from replications.lora_optimizer.optimizer import LoRAOptimizer, linear_weights
 from replications.lora_optimizer.variants import GaLore
 
 WIDTH, LAYERS, VOCABULARY, BATCH, CONTEXT, RANK = 256, 2, 512, 16, 64, 8

@@ -16,7 +16,7 @@ from typing import Any
 
 from paperkit.claims.declarations import read_claims
 from paperkit.claims.rules import IdentityTest
-from paperkit.claims.verdicts import write_verdicts
+from paperkit.claims.verdicts import SUPERSEDED, write_verdicts
 from paperkit.config import ConfigError, read_yaml
 from paperkit.history import committed, no_history, read_history
 from paperkit.pages import SECTIONS, page_sources
@@ -98,7 +98,7 @@ def results_problems(root: Path, name: str) -> list[str]:
             if written[table] != outs[table]
         ]
     made = {table for record in folder.glob("*provenance.json") for table in read_json(record).get("outs", {})}
-    known = made | {*RESULTS, *TIMING_RESULTS}
+    known = made | {*RESULTS, *TIMING_RESULTS, SUPERSEDED}
     return found + [
         f"results/{name}/{path.name} is of no stage" for path in folder.iterdir() if path.name not in known
     ]
@@ -167,7 +167,7 @@ def recomputation_problems(root: Path, name: str) -> list[str]:
     claims = f"replications/{replication_and_profile(name)[0]}/claims.yaml"
     made = [f"results/{name}/{file}" for files in tables.values() for file in files]
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
-        for file in (claims, *(f"results/{name}/{table}" for table in tables)):
+        for file in (claims, *(f"results/{name}{of}/{table}" for of in ("", f"/{SUPERSEDED}") for table in tables)):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             if (root / file).exists():
                 shutil.copyfile(root / file, file)

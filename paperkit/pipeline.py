@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from paperkit import stage as stages_of
+from paperkit.claims.verdicts import SUPERSEDED
 from paperkit.config import ConfigError, read_yaml
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
@@ -123,7 +124,10 @@ def _training_stages(root: Path, name: str, role: str) -> Iterator[tuple[str, st
 
     def content(results: str, profile: str, modules: list[str]) -> dict[str, Any]:
         closure = {imported for each in modules for imported in import_closure(each)}
-        tables = [kind.runs, *[TRIALS] * ("paperkit.tuning" in closure)]
+        # What imports the race need not write a ledger; once there are results, one sees whether it does.
+        made = root / "results" / results
+        tunes = "paperkit.tuning" in closure and ((made / TRIALS).is_file() or not (made / kind.runs).is_file())
+        tables = [kind.runs, *[TRIALS] * tunes]
         return {
             "desc": (ast.get_docstring(ast.parse(source)) or stage).partition("\n")[0],
             "cmd": f"python -m {module} --profile {profile} --out results/{results}",
@@ -188,7 +192,9 @@ def _deps_of_results(root: Path, folder_of_results: str, name: str, group: str) 
     # paperkit.claims loads the estimands by name, which no import shows.
     estimands = import_closure(f"replications.{name}.estimands") if has(root, name, "estimands") else ()
     code = _files(root, {*import_closure("paperkit.claims.__main__"), *estimands})
-    return {f"{folder}/claims.yaml", f"{results}/{table}", *code}
+    superseded = f"{results}/{SUPERSEDED}/{table}"
+    kept = [superseded] if (root / superseded).is_file() else []
+    return {f"{folder}/claims.yaml", f"{results}/{table}", *kept, *code}
 
 
 def _files(root: Path, modules: tuple[str, ...] | set[str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from paperkit.claims.rules import (
     Verdict,
     evaluate,
 )
-from paperkit.results import read_runs
+from paperkit.claims.verdicts import tables_of
 
 ROOT = Path(__file__).resolve().parents[1]
 # Other data are at most so many times as large as those that were seen: a share that may reach 50 breaks any rule.
@@ -33,8 +33,8 @@ def claims_of(name: str) -> tuple[Claim, ...]:
 
 
 @cache
-def runs_of(name: str, table: str) -> pd.DataFrame:
-    return read_runs(ROOT / "results" / name / table)
+def tables(name: str, table: str) -> list[tuple[pd.DataFrame, list[Claim]]]:
+    return list(tables_of(ROOT / "results" / name, table, claims_of(name)))
 
 
 def judged_claims() -> list[tuple[str, str]]:
@@ -72,7 +72,8 @@ def identity_bites(test: IdentityTest, checks: pd.DataFrame) -> bool:
 @pytest.mark.parametrize(("name", "claim_id"), judged_claims())
 def test_every_test_of_a_claim_would_get_another_word_from_other_data(name, claim_id):
     claim = next(claim for claim in claims_of(name) if claim.id == claim_id)
-    runs = runs_of(name, "timings.csv" if claim.kind == "timing" else "runs.csv")
+    of_kind = tables(name, "timings.csv" if claim.kind == "timing" else "runs.csv")
+    runs = next(runs for runs, some in of_kind if claim in some)
     estimands = load_estimands(f"replications.{name}.estimands", [claim])
     for test in (*claim.tests, *claim.corrected, *((claim.gate,) if claim.gate else ())):
         values = estimands[test.estimand](runs)

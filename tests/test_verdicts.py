@@ -365,6 +365,15 @@ def test_a_superseded_claim_keeps_its_rule_and_word_and_leaves_the_family(toy):
     assert "superseded_by" not in new
 
 
+def test_superseded_claims_alone_are_judged_from_the_runs_that_were_kept_for_them(toy):
+    toy.declare(primary() | {"superseded_by": "C1r"}, primary(id="C1r"))
+    toy.measure(gap=AGAINST)
+    toy.measure(gap=FIRM, table="superseded/runs.csv")
+    found = toy.verdicts()
+    assert (found["C1"]["verdict"], found["C1r"]["verdict"]) == ("holds", "contradicted")
+    assert list(found) == ["C1", "C1r"]
+
+
 # --- what is written ----------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """From tests to the word of a claim, from runs to verdicts.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from paperkit.claims.rules import FRAGILE, LEVEL, SEVERITY, Result, Verdict, eva
 from paperkit.profiles import ABOVE, PROFILES, replication_and_profile
 from paperkit.results import ResultsError, read_runs, write_json
 from paperkit.statistics import holm
+
+SUPERSEDED = "superseded"  # folder below results/<name>/, of runs that are kept for superseded claims
 
 
 def judge_claim(
@@ -206,6 +208,25 @@ def _robustness(
     return {"robustness": variations, "verdict": f"{result.verdict}{FRAGILE}", "reason": reason}
 
 
+def tables_of(results: Path, table: str, claims: Sequence[Claim]) -> Iterator[tuple[pd.DataFrame, list[Claim]]]:
+    """Yield the runs of a folder with the claims that they judge.
+
+    Args:
+        results: Folder of results.
+        table: runs.csv or timings.csv.
+        claims: Claims to be judged by it.
+
+    Yields:
+        The table and the claims; then, if `results` has a folder superseded/ with such a table, that one and the
+        superseded claims, whose experiments are run no more.
+    """
+    kept = results / SUPERSEDED / table
+    old = [claim for claim in claims if claim.superseded_by is not None] if kept.exists() else []
+    yield read_runs(results / table), [claim for claim in claims if claim not in old]
+    if old:
+        yield read_runs(kept), old
+
+
 def headline_numbers(claim_records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the numbers of metrics.json by claim: of its first test what has been measured."""
     keys = ("estimate", "low", "high", "n", "max_error")
@@ -219,7 +240,8 @@ def write_verdicts(results_name: str, *, timing: bool) -> None:
     """Judge a replication's claims on one folder of results and write its verdicts.
 
     Reads replications/<name>/claims.yaml and results/<results_name>/runs.csv; writes verdicts.json and metrics.json
-    beside the runs. With timing, reads timings.csv and writes timing_verdicts.json only.
+    beside the runs. With timing, reads timings.csv and writes timing_verdicts.json only. Where superseded claims have
+    runs of their own is said at `tables_of`.
 
     Args:
         results_name: Folder below results/, see `paperkit.profiles.results_name`.
@@ -237,11 +259,16 @@ def write_verdicts(results_name: str, *, timing: bool) -> None:
         remedy = f"make {of_profile} NAME={name}" if of_profile in ABOVE else f"dvc repro {stage}"
         message = f"{results / table} is missing; run `{remedy}`"
         raise ResultsError(message)
-    runs = read_runs(results / table)
     judged = [claim for claim in claims if (claim.kind == "timing") == timing]
     num_primary = sum(claim.is_primary for claim in claims)
-    records = judge_runs(judged, runs, estimands, num_primary=num_primary)
-    verdicts = {"schema": 1, "replication": name, "profile": profile_of(runs), "claims": records}
+    tables = list(tables_of(results, table, judged))
+    found = {
+        record["id"]: record
+        for runs, some in tables
+        for record in judge_runs(some, runs, estimands, num_primary=num_primary)
+    }
+    records = [found[claim.id] for claim in judged if claim.id in found]
+    verdicts = {"schema": 1, "replication": name, "profile": profile_of(tables[0][0]), "claims": records}
     write_json(results / ("timing_verdicts.json" if timing else "verdicts.json"), verdicts)
     if not timing:
         write_json(results / "metrics.json", headline_numbers(records))

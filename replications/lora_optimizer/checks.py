@@ -1,27 +1,34 @@
 """The derivation as checks that run: what LoRA does to a weight when it is seen as an optimizer.
 
-Letters as in `reference`, G is g; g_a and g_b are the gradients of the factors. All is in float64, and independent of
-the library, whose tests compare it with the same formulas. Steps 14 to 19 are in `checks_of_…`; `CHECKS` names all.
+Letters as in `reference`, G is g; g_a and g_b are the gradients of the factors; in steps 14 and 15, U and V are the
+singular vectors of G, P_A and P_B the projections on the columns of A and on the rows of B. All is in float64, and
+independent of the library, whose tests compare it with the same formulas.
 """
 
 from collections.abc import Callable
 from functools import partial
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import layer_norm, rms_norm
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from paperkit.checks import Check, Checks, by_name
-from replications.lora_optimizer import checks_of_costs, checks_of_sequels, reference
-from replications.lora_optimizer.reference import M, N, R, descend, drawn, factors, problem, relative, tail
-
-__all__ = ["CHECKS"]
+from replications.lora_optimizer import reference
+from replications.lora_optimizer.reference import M, N, R, descend, drawn, factors, problem, relative, slope, tail
 
 S = 2.0
 ADAMW = partial(AdamW, lr=3e-3, weight_decay=0.01)
+FORMS = {
+    "full": lambda x, w, *_: x @ w,
+    "merged": lambda x, w, a, b: x @ (w.detach() + a @ b),  # (1) of the post
+    "inside": lambda x, w, a, b: x @ w.detach() + (x @ a) @ b,  # (2)
+}
 
 
 def _first_order(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -246,6 +253,178 @@ def step_13_layer_norm() -> Check:
     return Check(max(*of_b(x), of_a(layer_norm)), min(controls))
 
 
+def step_14_lora_ga() -> Check:
+    """A0 the first r columns of U, B0 the next r of V: the best rank 2 r leaves as much. Control: B0 the first r."""
+    g = drawn(140, N, M)
+    u, values, v = torch.linalg.svd(g)
+    a, best = u[:, :R], values[2 * R :].norm()
+    return Check(*(relative((a @ a.T @ g + g @ b.T @ b - g).norm(), best) for b in (v[R : 2 * R], v[:R])))
+
+
+def step_15_lora_pro() -> Check:
+    """H_A B + A H_B lacks (I - P_A) G (I - P_B), for any C, as least squares does. Control: H_B without I - P_B."""
+    (a, b), g, c = factors(150), drawn(152, N, M), drawn(153, R, R)
+    p_a, p_b = a @ torch.linalg.pinv(a), torch.linalg.pinv(b) @ b
+    h_a, h_b = torch.linalg.solve(b @ b.T, g @ b.T, left=False), torch.linalg.solve(a.T @ a, a.T @ g)
+    form, rest = -(g - p_a @ g) @ (torch.eye(M).double() - p_b), h_b - h_b @ p_b
+    columns = torch.cat([part.reshape(N * M, -1) for part in jacobian(lambda x, y: x @ b + a @ y, (h_a, h_b))], 1)
+    fitted = (columns @ torch.linalg.lstsq(columns, g.reshape(-1, 1), driver="gelsd").solution).view(N, M)
+    steps = h_a @ b + a @ rest, (h_a + a @ c) @ b + a @ (rest - c @ b), fitted
+    return Check(max(relative(step - g, form) for step in steps), relative(h_a @ b + a @ h_b - g, form))
+
+
+def step_16_frozen_factor() -> Check:
+    """A held at A0, B from 0: W - W0 is -eta A0 A0' times the sum of gradients, fifty steps. Control: A trained."""
+    p, (a, b), eta = problem(160), factors(164), 0.05
+    runs = [descend(p, a, 0 * b, rates, 50) for rates in ((0.0, eta), (eta, eta))]
+    return Check(*(relative(run.w - p.weights[0], -eta * a @ a.T @ run.gradients) for run in runs))
+
+
+def step_16_flora() -> Check:
+    """With A trained too this errs, relatively, with the slope 2 on log eta. Control: B0 is not 0, slope 1."""
+    p, (a, b), rates = problem(166), factors(170), (1e-4, 1e-5)
+
+    def error(b: Tensor, eta: float) -> float:
+        run = descend(p, a, b, (eta, eta), 50)
+        return relative(run.w - p.weights[0], -eta * (a @ a.T @ run.gradients + run.gradients @ b.T @ b))
+
+    return Check(*(abs(slope(rates, [error(start, eta) for eta in rates]) - 2) for start in (0 * b, b)))
+
+
+def step_16_restarts() -> Check:
+    """Three times ten steps, a fresh A each: the sum of the three, of rank 3 r. Control: singular values beyond r."""
+    p, eta = problem(172), 0.05
+    w, form = p.weights[0], torch.zeros(N, M).double()
+    for a, b in map(factors, (176, 178, 180)):
+        run = descend(p, a, 0 * b, (0.0, eta), 10, w)
+        w, form = run.w, form - eta * a @ a.T @ run.gradients
+    change = w - p.weights[0]
+    return Check(max(relative(change, form), tail(change, 3 * R)), tail(change, R))
+
+
+def _rates(g: Tensor, r: int) -> float:
+    """Return the ratio of rates at which sign steps on A and B lower the loss equally, over 400 draws of A and B."""
+    n, m = g.shape
+    a, b = drawn(184, 400, n, r) / sqrt(n), drawn(185, 400, r, m) / sqrt(r)
+    return float((g @ b.mT).abs().sum() / (a.mT @ g).abs().sum())
+
+
+def lora_plus_as_written() -> Check:
+    """The ratio of rates for equal contributions, where m is 4 n, is (n / m) sqrt(n / r). Control: without n / m."""
+    n, m, r = 24, 96, 4
+    return Check(*(abs(_rates(drawn(182, n, m), r) / (factor * sqrt(n / r)) - 1) for factor in (n / m, 1)))
+
+
+def step_17_equal_contributions() -> Check:
+    """The same ratio, of an even G and of one with uneven rows. Control: sqrt(n / r), as if G were square."""
+    n, m, r = 24, 96, 4
+    even, uneven = drawn(182, n, m), drawn(182, n, m) * drawn(183, n, 1).exp()
+    errors = [abs(_rates(even, r) / (n / sqrt(m * r)) - 1)]
+    for g in (even, uneven):
+        norms = float(g.norm(dim=1).sum() / g.norm(dim=0).sum())
+        errors.append(abs(_rates(g, r) / (sqrt(n / r) * norms) - 1))
+    return Check(max(errors), abs(_rates(even, r) / sqrt(n / r) - 1))
+
+
+def step_17_orders() -> Check:
+    """Slope of the log ratio on log width: 1/2 for equal effect on the loss, 1 on the output. Control: exchanged."""
+    widths, ratios = [64, 256, 1024], []
+    for n in widths:
+        x, d = drawn(186, 200, 1, n), drawn(187, 200, 1, n)
+        a, b = drawn(188, 200, n, 8) / sqrt(n), drawn(189, 200, 8, n) / sqrt(8)
+        (of_x, of_d, through_a), back = (z.abs().sum((1, 2)) for z in (x, d, x @ a)), d @ b.mT
+        loss = of_x * back.abs().sum((1, 2)) / (through_a * of_d)
+        output = of_x * (back.sign() @ b).norm(dim=(1, 2)) / (through_a * sqrt(n))
+        ratios.append((float(loss.mean()), float(output.mean())))
+    slopes = [slope(widths, values) for values in zip(*ratios, strict=True)]
+    return Check(*(max(abs(x - y) for x, y in zip(slopes, forms, strict=True)) for forms in ((0.5, 1), (1, 0.5))))
+
+
+def _layer(t: int, n: int, m: int, r: int, *, first: bool = False, freeze_a: bool = False) -> tuple[Tensor, ...]:
+    """Draw t inputs, which need a gradient unless the layer is the first, w, a and b."""
+    x, *weights = (drawn(seed, *shape) for seed, shape in enumerate([(t, n), (n, m), (n, r), (r, m)]))
+    w, a, b = (weight.requires_grad_() for weight in weights)
+    return x.requires_grad_(not first), w, a.requires_grad_(not freeze_a), b
+
+
+def _operations(form: str, *shape: int, first: bool = False, outside: int = 0) -> int:
+    """Count a step's products, forward and backward; outside is how many products a b the optimizer form makes."""
+    x, w, a, b = _layer(*shape, first=first)
+    with FlopCounterMode(display=False) as counter:
+        FORMS[form](x, w, a, b).sum().backward()
+        if outside:
+            g = torch.ones_like(w)
+            _ = g @ b.T, a.T @ g, [a @ b for _ in range(outside)]
+    return counter.get_total_flops()
+
+
+def step_18_operations() -> Check:
+    """A step's products by torch's counter, seven cases. Control: 6 t n m also where the input has no gradient."""
+    errors, controls = [], []
+    for shape in ((48, 24, 20, 4), (16, 40, 56, 7)):
+        t, n, m, r = shape
+        whole, thin, square = t * n * m, t * r * (n + m), n * m * r
+        cases = (
+            (_operations("full", *shape), 6 * whole),
+            (_operations("inside", *shape), 4 * whole + 6 * thin),
+            (_operations("merged", *shape), 6 * whole + 6 * square),
+            (_operations("full", *shape, outside=1), 6 * whole + 6 * square),
+            (_operations("full", *shape, outside=2), 6 * whole + 8 * square),
+            (_operations("full", *shape, first=True), 4 * whole),
+            (_operations("inside", *shape, first=True), 2 * whole + 4 * t * n * r + 6 * t * m * r),
+        )
+        errors += [abs(found / form - 1) for found, form in cases]
+        controls.append(abs(_operations("full", *shape, first=True) / (6 * whole) - 1))
+    return Check(max(errors), min(controls))
+
+
+def step_18_break_even() -> Check:
+    """At r = n m / 3 (n + m) a step inside counts as much as full training. Control: at twice that rank."""
+
+    def error(*shape: int) -> float:
+        return abs(_operations("inside", *shape) / _operations("full", *shape) - 1)
+
+    return Check(max(error(16, 48, 48, 8), error(16, 36, 18, 4)), min(error(16, 48, 48, 16), error(16, 36, 18, 8)))
+
+
+def step_19_activations() -> Check:
+    """Numbers kept for the backward pass: t n, inside t (n + r), with A frozen t r. Control: t r with A trained."""
+    t, n, m, r = 48, 24, 20, 4
+
+    def kept(form: str, *, freeze_a: bool = False) -> int:
+        tensors: dict[int, Tensor] = {}
+        with saved_tensors_hooks(lambda x: tensors.setdefault(x.data_ptr(), x), lambda x: x):
+            FORMS[form](*_layer(t, n, m, r, freeze_a=freeze_a))
+        return sum(x.numel() for x in tensors.values() if len(x) == t)
+
+    found = kept("full") / (t * n), kept("inside") / (t * (n + r)), kept("inside", freeze_a=True) / (t * r)
+    return Check(max(abs(ratio - 1) for ratio in found), kept("inside") / (t * r) - 1)
+
+
+def step_19_memory() -> Check:
+    """Numbers beside the model's weights and activations, for SGD and AdamW. Control: form (1) taken for form (2)."""
+    n, m, r = 24, 20, 2  # 4 r (n + m) < n m
+    square, thin, errors, controls = n * m, r * (n + m), [], []
+
+    def numbers(optimizer: Optimizer, *tensors: Any) -> tuple[int, int]:
+        optimizer.step()
+        moments = sum(x.numel() for kept in optimizer.state.values() for x in kept.values() if getattr(x, "ndim", 0))
+        return moments, moments + sum(x.numel() for x in tensors)
+
+    for base, moments in ((SGD, 0), (AdamW, 2)):
+        x, w, a, b = _layer(48, n, m, r)
+        merged = w.detach() + a @ b
+        merged.retain_grad()
+        (x @ w + x @ merged).sum().backward()
+        full, inside = numbers(base([w], lr=0.1), w.grad), numbers(base([a, b], lr=0.1), a, b, a.grad, b.grad)
+        form_1 = numbers(base([a, b], lr=0.1), a, b, a.grad, b.grad, merged, merged.grad)[1]
+        forms = moments * square, (moments + 1) * square, moments * thin, (moments + 2) * thin
+        errors += [abs(x - y) for x, y in zip((*full, *inside), forms, strict=True)]
+        errors.append(abs(form_1 - 2 * square - forms[-1]))
+        controls.append(form_1 / inside[1] - 1)
+    return Check(float(max(errors)), min(controls))
+
+
 def step_20_scale() -> Check:
     """The scale s = 2 beside s = 1 with larger start and rate, SGD and AdamW, two layers. Control: the same rate."""
     p, pairs, root = problem(200), (factors(204), factors(206, M, 12, 3)), sqrt(S)
@@ -275,14 +454,12 @@ def step_21_decay() -> Check:
     return Check(error, min(controls))
 
 
-CHECKS: Checks = {
-    **by_name(
-        step_1_factor_gradients, step_2_exact_step, step_3_descent, step_4_preconditioner, step_4_ranks,
-        step_5_zero_start, step_6_gauge, step_7_conservation, step_8_structural_form, resampling_is_sgd_as_written,
-        step_9_mean_is_twice_sgd, step_10_variance, step_10_orthonormal, step_11_largest_rate, step_12_sums,
-        step_12_fixed_projection, step_12_rank, step_12_free_parameters, step_13_layer_norm,
-    ),
-    **checks_of_sequels.CHECKS,
-    **checks_of_costs.CHECKS,
-    **by_name(step_20_scale, step_21_decay),
-}  # fmt: skip
+CHECKS: Checks = by_name(
+    step_1_factor_gradients, step_2_exact_step, step_3_descent, step_4_preconditioner, step_4_ranks,
+    step_5_zero_start, step_6_gauge, step_7_conservation, step_8_structural_form, resampling_is_sgd_as_written,
+    step_9_mean_is_twice_sgd, step_10_variance, step_10_orthonormal, step_11_largest_rate, step_12_sums,
+    step_12_fixed_projection, step_12_rank, step_12_free_parameters, step_13_layer_norm, step_14_lora_ga,
+    step_15_lora_pro, step_16_frozen_factor, step_16_flora, step_16_restarts, lora_plus_as_written,
+    step_17_equal_contributions, step_17_orders, step_18_operations, step_18_break_even, step_19_activations,
+    step_19_memory, step_20_scale, step_21_decay,
+)  # fmt: skip

@@ -14,9 +14,6 @@ from paperkit.estimands import configured, difference, level, of_arm, slopes
 FULL, EIGHT = "full", "resampled_8"
 
 
-# --- forgetting: minuend's loss on the source minus the subtrahend's, at one of the gains ----------------------------
-
-
 def at_equal_gain(
     runs: pd.DataFrame, experiment: str, of: str, minus: str, place: int, metric: str = "source_loss_nats"
 ) -> pd.Series:
@@ -59,9 +56,6 @@ forgetting_with_decay = partial(forgetting_of_full, of="lora_4", minus="lora_4_d
 forgetting_of_full_over_rank_4 = partial(forgetting_of_full, experiment="continued")
 forgetting_of_full_over_rank_64 = partial(forgetting_of_full_over_rank_4, minus="lora_64")
 drift_of_full_over_rank_4 = partial(forgetting_of_full_over_rank_4, metric="source_drift_nats")
-
-
-# --- ranks -----------------------------------------------------------------------------------------------------------
 
 
 def rank_trend(runs: pd.DataFrame) -> pd.Series:
@@ -109,9 +103,6 @@ def _by_rank(runs: pd.DataFrame, experiment: str, kind: str) -> dict[int, pd.Ser
     return {rank: of_arm(runs, experiment, name, "loss_nats", "test") for rank, name in sorted(ranks.items())}
 
 
-# --- variants --------------------------------------------------------------------------------------------------------
-
-
 def signs_cure_layer_norm(runs: pd.DataFrame) -> pd.Series:
     """Return by how much random signs help more with LayerNorm than with RMSNorm, at rank 1."""
     gains = [difference(runs, name, "ones_1", "signs_1", "loss_nats", "test") for name in ("adapt", "adapt_rms")]
@@ -125,24 +116,11 @@ def steps_to_the_same_loss(runs: pd.DataFrame) -> pd.Series:
     for seed, of_seed in rows.groupby("seed"):
         curves = {arm: of.set_index("step")["value"].sort_index() for arm, of in of_seed.groupby("arm")}
         last, curve = curves["equal_rates"].iloc[-1], curves["best_ratio"]
-        if not np.isfinite([last, *curve]).all():
-            found[seed] = np.nan
-            continue
-        reached = curve.cummin() <= last
-        if not reached.any():
-            found[seed] = 1.0
-            continue
-        after = int(reached.to_numpy().argmax())
-        if after == 0:
-            steps = curve.index[0]
-        else:
-            (x0, x1), (y0, y1) = curve.index[after - 1 : after + 1], curve.iloc[after - 1 : after + 1]
-            steps = x0 + (x1 - x0) * (y0 - last) / (y0 - y1)
-        found[seed] = float(curve.index[-1] / steps)
+        after = np.append(curve <= last, True).argmax()
+        around = curve.iloc[max(after - 1, 0) : after + 1]  # where it crosses; one end, if before or never
+        ratio = curve.index[-1] / np.interp(-last, -around, around.index)
+        found[seed] = ratio if np.isfinite([last, *curve]).all() else np.nan
     return pd.Series(found, dtype=float)
-
-
-# --- the encoder, and what is counted --------------------------------------------------------------------------------
 
 
 def second_half_of_full(runs: pd.DataFrame) -> pd.Series:
@@ -153,7 +131,8 @@ def second_half_of_full(runs: pd.DataFrame) -> pd.Series:
 
 def both_forms_on_an_encoder(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the difference of the optimizer form to factors inside the network; without the scale as control."""
-    return _errors(runs[runs["experiment"] == "encoder_equality"], "difference_ratio", "control_ratio")
+    table = runs[runs["experiment"] == "encoder_equality"].pivot(index="arm", columns="metric", values="value")
+    return table.rename(columns={"difference_ratio": "max_error", "control_ratio": "control_error"})
 
 
 def moments_counted(runs: pd.DataFrame) -> pd.DataFrame:
@@ -161,27 +140,18 @@ def moments_counted(runs: pd.DataFrame) -> pd.DataFrame:
     rows = runs[runs["experiment"].str.startswith("costs_") & runs["arm"].isin(["optimizer_form", "incremental"])]
     table = rows.pivot_table(index=["experiment", "arm"], columns="metric", values="value")
     if table.empty:
-        return pd.DataFrame(columns=["max_error", "control_error"])
+        return pd.DataFrame()
     errors = [(table[f"moments_of_{name}_bytes"] / table["moment_bytes"] - 1).abs() for name in ("factors", "full")]
-    return pd.DataFrame({"max_error": [errors[0].max()], "control_error": [errors[1].min()]}, index=["counted"])
+    return pd.DataFrame({"max_error": errors[0].max(), "control_error": errors[1].min()}, index=["counted"])
 
 
 def activations_kept(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return how far what LoRA inside the network saves for backpropagation is from full training's, at r <= d/32.
-
-    As control, the same at the largest rank that was counted.
-    """
+    """Return how far the activations kept by LoRA inside are from full training's, r <= d/32; control: largest r."""
     rows = runs[runs["experiment"].str.startswith("costs_") & (runs["metric"] == "activation_bytes")]
     if rows.empty:
-        return pd.DataFrame(columns=["max_error", "control_error"])
+        return pd.DataFrame()
     table = rows.pivot_table(index="experiment", columns="arm", values="value")
-    sizes = [name.split("_")[1:] for name in table.index]
-    shares = np.array([int(rank) / int(width) for width, rank in sizes])
+    shares = np.array([int(rank) / int(width) for width, rank in (name.split("_")[1:] for name in table.index)])
     errors = (table["inside"] / table["full"] - 1).abs().to_numpy()
-    found = {"max_error": [errors[shares <= 1 / 32].max()], "control_error": [errors[shares.argmax()]]}
+    found = {"max_error": errors[shares <= 1 / 32].max(), "control_error": errors[shares.argmax()]}
     return pd.DataFrame(found, index=["counted"])
-
-
-def _errors(rows: pd.DataFrame, error: str, control: str) -> pd.DataFrame:
-    table = rows.pivot(index="arm", columns="metric", values="value")
-    return table.rename(columns={error: "max_error", control: "control_error"})

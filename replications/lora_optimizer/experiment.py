@@ -13,16 +13,10 @@ from pydantic import Field, NonNegativeInt, model_validator
 from paperkit.runs import Measurement, Run, Runner, execute
 from paperkit.stage import StageConfig, Tables, main
 from paperkit.tuning import Tuning, tune
-from replications.lora_optimizer.studies.adaptation import (
-    Adaptation,
-    measure_adaptation,
-    measure_frontier,
-    measure_trial,
-)
+from replications.lora_optimizer.studies.adaptation import Adaptation, measure_adaptation, measure_frontier
 from replications.lora_optimizer.studies.continued import Continued, measure_continued
-from replications.lora_optimizer.studies.costs import Costs, measure_costs
-from replications.lora_optimizer.studies.encoder import Encoder, measure_encoder, measure_encoder_trial
-from replications.lora_optimizer.studies.forms import Forms, measure_forms
+from replications.lora_optimizer.studies.encoder import Encoder, measure_encoder
+from replications.lora_optimizer.studies.forms import Costs, Forms, measure_costs, measure_forms
 
 
 class Config(StageConfig):
@@ -76,24 +70,22 @@ def run(config: Config, runner: Runner) -> Tables:
     return Tables(execute(runner, measure_run, [run for of in first for run in of] + grid), trials)
 
 
-Measure = Callable[[Run], Iterable[Measurement]]
-# Of a report and of a trial, by the first word of the experiment.
-MEASURES: dict[str, tuple[Measure, Measure]] = {
-    "adapt": (measure_adaptation, measure_trial),
-    "geometry": (measure_adaptation, measure_trial),
-    "penalty": (measure_adaptation, measure_trial),
-    "frontier": (measure_frontier, measure_frontier),
-    "continued": (measure_continued, measure_continued),
-    "encoder": (measure_encoder, measure_encoder_trial),
-    "costs": (measure_costs, measure_costs),
-    "forms": (measure_forms, measure_forms),
+# By the first word of the experiment.
+MEASURES: dict[str, Callable[[Run], Iterable[Measurement]]] = {
+    "adapt": measure_adaptation,
+    "geometry": measure_adaptation,
+    "penalty": measure_adaptation,
+    "frontier": measure_frontier,
+    "continued": measure_continued,
+    "encoder": measure_encoder,
+    "costs": measure_costs,
+    "forms": measure_forms,
 }
 
 
 def measure_run(run: Run) -> Iterable[Measurement]:
     """Measure a run of any study, or a trial ("_search" behind its name): one function, so that all form one grid."""
-    report, trial = MEASURES[run.experiment.partition("_")[0]]
-    return trial(run) if run.experiment.endswith("_search") else report(run)
+    return MEASURES[run.experiment.partition("_")[0]](run)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Figures of the page on LoRA as an optimizer, drawn from results alone."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paperkit.estimands import configured, difference, of_arm
+from paperkit.estimands import configured, difference
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
@@ -38,129 +40,115 @@ FORM = {
     "released": "and gradients released",
     "galore": "GaLore",
 }
-# Boxes by their places, with text and whether it is trained; arrows between places; backpropagation; multiply-adds.
-Place = tuple[float, float]
-DIAGRAMS: list[tuple[str, dict[Place, tuple[str, bool]], list[tuple[Place, Place]], str, str]] = [
+FRONTIERS = {
+    "frontier_sgd": ("sgd", "resampled_8"),
+    "frontier_adam": ("full", "lora_4", "lora_4_decay"),
+    "continued": ("full", "lora_4", "lora_64"),
+}
+# Title, boxes with their places, arrows between boxes, backpropagation, multiply-adds.
+DIAGRAMS: list[tuple[str, dict[str, tuple[float, float]], list[str], str, str]] = [
     (
         "Full training: X W",
-        {(0, 0): ("X", False), (2.5, 0): ("X W", False), (2.5, -1.2): ("W", True), (6.5, 0): ("Y", False)},
-        [((0, 0), (2.5, 0)), ((2.5, -1.2), (2.5, 0)), ((2.5, 0), (6.5, 0))],
+        {"X": (0, 0), "X W": (2.5, 0), "W": (2.5, -1.2), "Y": (6.5, 0)},
+        ["X > X W", "W > X W > Y"],
         "G = X' dY;  dX = dY W'",
         "3 n m",
     ),
     (
         "LoRA merged, or as an optimizer: X (W0 + A B)",
-        {
-            (0, 0): ("X", False), (2.5, 0): ("X W", False), (6.5, 0): ("Y", False),
-            (0, -1.2): ("A, B", True), (2.5, -1.2): ("W = W0 + A B", False),
-        },
-        [((0, 0), (2.5, 0)), ((0, -1.2), (2.5, -1.2)), ((2.5, -1.2), (2.5, 0)), ((2.5, 0), (6.5, 0))],
+        {"X": (0, 0), "X W": (2.5, 0), "Y": (6.5, 0), "A, B": (0, -1.2), "W = W0 + A B": (2.5, -1.2)},
+        ["X > X W", "A, B > W = W0 + A B > X W > Y"],
         "G = X' dY;  dX = dY W';  then G B', A' G",
         "3 n m + 3 n m r / t",
     ),
     (
         "LoRA inside the network: X W0 + (X A) B",
-        {
-            (0, 0): ("X", False), (2.5, 0): ("X W0", False), (2.5, -1.2): ("X A", True),
-            (4.5, -1.2): ("(X A) B", True), (4.5, 0): ("+", False), (6.5, 0): ("Y", False),
-        },
-        [
-            ((0, 0), (2.5, 0)), ((0, 0), (2.5, -1.2)), ((2.5, -1.2), (4.5, -1.2)), ((4.5, -1.2), (4.5, 0)),
-            ((2.5, 0), (4.5, 0)), ((4.5, 0), (6.5, 0)),
-        ],
+        {"X": (0, 0), "X W0": (2.5, 0), "X A": (2.5, -1.2), "(X A) B": (4.5, -1.2), "+": (4.5, 0), "Y": (6.5, 0)},
+        ["X > X W0", "X > X A > (X A) B > +", "X W0 > + > Y"],
         "X' (dY B'), (X A)' dY, dX, without G",
         "2 n m + 3 r (n + m)",
     ),
-]  # fmt: skip
+]
+TRAINED = ("W", "A, B", "X A", "(X A) B")
 
 
 def draw(results: Path, figures: Path) -> None:
     """Draw all figures whose runs a profile has."""
     runs = read_runs(results / "runs.csv")
-    experiments = set(runs["experiment"])
-    if "adapt" in experiments:
-        draw_ranks(runs, figures / "ranks.svg")
-        draw_variants(runs, figures / "variants.svg")
-        draw_signs(runs, figures / "signs.svg")
-        draw_penalty(runs, figures / "penalty.svg")
-        pairs = {"frontier_sgd": ("sgd", "resampled_8"), "frontier_adam": ("full", "lora_4", "lora_4_decay")}
-        draw_frontiers(runs, pairs, figures / "forgetting.svg")
-        draw_costs(runs, figures / "costs.svg")
-    if "continued" in experiments:
-        draw_frontiers(runs, {"continued": ("full", "lora_4", "lora_64")}, figures / "forgetting.svg")
-    if "forms_cliff" in experiments:
-        draw_forms(figures / "forms.svg")
-        draw_equality(runs, figures / "equality.svg")
-        draw_second_order(runs, figures / "second_order.svg")
-        draw_projection_variance(runs, figures / "projection_variance.svg")
-    if "encoder" in experiments:
-        draw_encoder(runs, figures / "encoder.svg")
+    drawn = {
+        "adapt": (draw_ranks, draw_variants, draw_signs, draw_penalty, draw_forgetting, draw_costs),
+        "continued": (draw_forgetting,),
+        "forms_cliff": (draw_forms, draw_equality, draw_second_order, draw_projection_variance),
+        "encoder": (draw_encoder,),
+    }
+    present = set(runs["experiment"])
+    for function in [each for experiment in drawn if experiment in present for each in drawn[experiment]]:
+        function(runs, figures / f"{function.__name__.removeprefix('draw_')}.svg")
 
 
 def draw_ranks(runs: pd.DataFrame, path: Path) -> None:
     """Draw the test loss against the rank, above full training's."""
     shown = "every rank at its own rate; means over seeds, bars: 95 % intervals; 64 is the full rank"
     with drawing(path, question="How much rank does it take?", shown=shown) as (_, (axes,)):
-        ranks = _ranks(runs, "adapt", "lora")
-        _intervals(
-            axes, {r: difference(runs, "adapt", arm, "full", "loss_nats", "test") for r, arm in ranks.items()}, "LoRA"
-        )
+        _ranks_drawn(axes, runs, "adapt", "lora", "full", "LoRA")
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-        axes.set(xscale="log", xlabel="rank", ylabel="loss above full training's (nats)")
-        axes.set_xticks(list(ranks), [str(rank) for rank in ranks])
-        axes.minorticks_off()
+        axes.set(ylabel="loss above full training's (nats)")
+
+
+def draw_penalty(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the price of resampling against the rank, beside the slope that its variance predicts."""
+    shown = "means over seeds, bars: 95 % intervals; all at a quarter of SGD's rate; line: 1 / r through the last"
+    with drawing(path, question="What does resampling cost, and as its variance?", shown=shown) as (_, (axes,)):
+        means = _ranks_drawn(axes, runs, "penalty", "resampled", "sgd", "measured")
+        last, x = max(means), np.array(sorted(means), dtype=float)
+        axes.plot(x, means[last] * last / x, "--", color=NEUTRAL, label="1 / r")
+        axes.set_yscale("symlog", linthresh=1e-3)  # a difference may be below zero
+        axes.set(ylabel="loss above SGD's (nats)")
+        axes.legend()
 
 
 def draw_variants(runs: pd.DataFrame, path: Path) -> None:
     """Draw every variant of rank 4 against LoRA of rank 4, seed by seed."""
     shown = "one dot a seed, each variant at its own rate; left of 0: better than LoRA of rank 4"
     arms = [arm for arm in NAME if arm in set(runs.loc[runs["experiment"] == "adapt", "arm"])]
+    gaps = {NAME[arm]: difference(runs, "adapt", arm, "lora_4", "loss_nats", "test") for arm in arms}
     with drawing(path, question="Which variant of rank 4 is better?", shown=shown, height_in=3.4) as (_, (axes,)):
-        _rows(axes, {NAME[arm]: difference(runs, "adapt", arm, "lora_4", "loss_nats", "test") for arm in arms})
-        axes.set(xlabel="test loss minus that of LoRA (nats)", ylabel="variant")
+        _rows(axes, gaps, xlabel="test loss minus that of LoRA (nats)", ylabel="variant")
 
 
 def draw_signs(runs: pd.DataFrame, path: Path) -> None:
     """Draw what random signs gain with each norm."""
-    shown = "one dot a seed; rank 1; each pattern at its own rate"
+    shown, norms = (
+        "one dot a seed; rank 1; each pattern at its own rate",
+        {"LayerNorm": "adapt", "RMSNorm": "adapt_rms"},
+    )
+    gaps = {n: difference(runs, name, "ones_1", "signs_1", "loss_nats", "test") for n, name in norms.items()}
     question = "Is the additive form blind behind a norm?"
-    gaps = {
-        norm: difference(runs, name, "ones_1", "signs_1", "loss_nats", "test")
-        for norm, name in (("LayerNorm", "adapt"), ("RMSNorm", "adapt_rms"))
-    }
     with drawing(path, question=question, shown=shown, height_in=2.4) as (_, (axes,)):
-        _rows(axes, gaps)
-        axes.set(xlabel="loss of ones minus loss of random signs (nats)", ylabel="norm")
+        _rows(axes, gaps, xlabel="loss of ones minus loss of random signs (nats)", ylabel="norm")
 
 
-def draw_penalty(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the price of resampling against the rank, beside the slope that its variance predicts."""
-    ranks = _ranks(runs, "penalty", "resampled")
-    gaps = {rank: difference(runs, "penalty", arm, "sgd", "loss_nats", "test") for rank, arm in ranks.items()}
-    shown = "means over seeds, bars: 95 % intervals; all at a quarter of SGD's rate; line: 1 / r through the last"
-    with drawing(path, question="What does resampling cost, and as its variance?", shown=shown) as (_, (axes,)):
-        _intervals(axes, gaps, "measured")
-        last, x = max(gaps), np.array(sorted(gaps), dtype=float)
-        axes.plot(x, gaps[last].mean() * last / x, "--", color=NEUTRAL, label="1 / r")
-        axes.set_yscale("symlog", linthresh=1e-3)  # a difference may be below zero
-        axes.set(xscale="log", xlabel="rank", ylabel="loss above SGD's (nats)")
-        axes.set_xticks(list(ranks), [str(rank) for rank in ranks])
-        axes.minorticks_off()
-        axes.legend()
+def draw_encoder(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the accuracy of the encoder, each arm's minus full training's."""
+    arms = {"head": "classifier alone", "lora_1": "rank 1", "lora_8": "rank 8"}
+    gaps = {name: difference(runs, "encoder", arm, "full", "accuracy_points", "test") for arm, name in arms.items()}
+    shown, question = "one dot a seed; grey: within 1.5 points", "Is a low rank as good on a pretrained encoder?"
+    with drawing(path, question=question, shown=shown, height_in=2.6) as (_, (axes,)):
+        axes.axvspan(-1.5, 1.5, color=NEUTRAL, alpha=0.15, linewidth=0)
+        _rows(axes, gaps, xlabel="test accuracy minus full training's (points)", ylabel="trained")
 
 
-def draw_frontiers(runs: pd.DataFrame, arms: Mapping[str, Sequence[str]], path: Path) -> None:
+def draw_forgetting(runs: pd.DataFrame, path: Path) -> None:
     """Draw the loss on the source against the gain on the target, one point a rate."""
     shown = "one point a rate, mean over seeds, joined in the order of rates; lower right is better"
     question = "What does a gain on the new text cost on the old one?"
-    with drawing(path, question=question, shown=shown, columns=len(arms), height_in=3.6) as (_, panels):
-        for axes, (experiment, compared) in zip(panels, arms.items(), strict=True):
-            for place, arm in enumerate(compared):
-                points = []
-                for metric in ("gain_nats", "source_loss_nats"):
-                    chosen = (runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["metric"] == metric)
-                    rows = runs[chosen]
-                    points.append(rows["value"].groupby(configured(rows, "lr")).mean())
+    experiments = [name for name in FRONTIERS if name in set(runs["experiment"])]
+    with drawing(path, question=question, shown=shown, columns=len(experiments), height_in=3.6) as (_, panels):
+        for axes, experiment in zip(panels, experiments, strict=True):
+            for place, arm in enumerate(FRONTIERS[experiment]):
+                rows = runs[(runs["experiment"] == experiment) & (runs["arm"] == arm)]
+                means = rows["value"].groupby([rows["metric"], configured(rows, "lr")]).mean()
+                points = means["gain_nats"], means["source_loss_nats"]
                 axes.plot(*points, "o-", color=COLOURS[place], markersize=3, label=arm.replace("_", " "))
             axes.set(xlabel="gain on the target (nats)", ylabel="loss on the source (nats)")
             axes.legend(fontsize=8)
@@ -168,66 +156,48 @@ def draw_frontiers(runs: pd.DataFrame, arms: Mapping[str, Sequence[str]], path: 
 
 def draw_costs(runs: pd.DataFrame, path: Path) -> None:
     """Draw what a step holds in memory, and how many operations it takes, by form."""
-    names = sorted({name for name in runs["experiment"] if name.startswith("costs_")}, key=_size)
-    width = max(_size(name)[0] for name in names)
-    of_width = [name for name in names if _size(name)[0] == width]
-    middle = of_width[len(of_width) // 2]
-    shown = f"counted; two layers, width {width}; left: rank {_size(middle)[1]}"
-    with drawing(path, question="What does each form save?", shown=shown, columns=2, height_in=3.6) as (
-        _,
-        (bars, lines),
-    ):
-        rows = (
-            runs[(runs["experiment"] == middle)].pivot(index="arm", columns="metric", values="value").loc[list(FORM)]
-        )
-        below = np.zeros(len(rows))
+    rows = runs[runs["experiment"].str.startswith("costs_")]
+    counted = rows.pivot(index=["experiment", "arm"], columns="metric", values="value")
+    sizes = sorted(tuple(map(int, name.split("_")[1:])) for name in counted.index.levels[0])
+    width = max(sizes)[0]
+    by_rank = {rank: counted.loc[f"costs_{width}_{rank}"] for of, rank in sizes if of == width}
+    middle = list(by_rank)[len(by_rank) // 2]
+    shown = f"counted; two layers, width {width}; left: rank {middle}"
+    with drawing(path, question="What does each form save?", shown=shown, columns=2, height_in=3.6) as (_, panels):
+        bars, lines = panels
+        below = np.zeros(len(FORM))
         for place, (metric, name) in enumerate(HELD.items()):
-            held = rows[metric].to_numpy() / 2**20
-            bars.barh(np.arange(len(rows)), held, left=below, color=COLOURS[place], label=name)
+            held = by_rank[middle].loc[list(FORM), metric].to_numpy() / 2**20
+            bars.barh(list(FORM.values()), held, left=below, color=COLOURS[place], label=name)
             below += held
-        bars.set_yticks(range(len(rows)), list(FORM.values()), fontsize=7)
+        bars.tick_params("y", labelsize=7)
         bars.invert_yaxis()
         bars.set(xlabel="MiB beside the weights", ylabel="form")
         bars.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1, -0.2), ncols=2)
         for place, arm in enumerate(("inside", "incremental")):
-            ratio = {_size(name)[1]: _flops(runs, name, arm) / _flops(runs, name, "full") for name in of_width}
-            lines.plot(list(ratio), list(ratio.values()), "o-", color=COLOURS[place], label=FORM[arm])
+            ratios = [of["flops"][arm] / of["flops"]["full"] for of in by_rank.values()]
+            lines.plot(list(by_rank), ratios, "o-", color=COLOURS[place], label=FORM[arm])
         lines.axhline(1, color=NEUTRAL, linewidth=0.8)
         lines.set(xscale="log", xlabel="rank", ylabel="operations over full training's")
         lines.legend(fontsize=7)
 
 
-def draw_encoder(runs: pd.DataFrame, path: Path) -> None:
-    """Draw the accuracy of the encoder, each arm's minus full training's."""
-    shown = "one dot a seed; grey: within 1.5 points"
-    arms = {"head": "classifier alone", "lora_1": "rank 1", "lora_8": "rank 8"}
-    question = "Is a low rank as good on a pretrained encoder?"
-    gaps = {name: difference(runs, "encoder", arm, "full", "accuracy_points", "test") for arm, name in arms.items()}
-    with drawing(path, question=question, shown=shown, height_in=2.6) as (_, (axes,)):
-        axes.axvspan(-1.5, 1.5, color=NEUTRAL, alpha=0.15, linewidth=0)
-        _rows(axes, gaps)
-        axes.set(xlabel="test accuracy minus full training's (points)", ylabel="trained")
-
-
-def draw_forms(path: Path) -> None:
+def draw_forms(_: pd.DataFrame, path: Path) -> None:
     """Draw what each form computes, one below the other, and the multiply-adds of a token."""
-    shown = (
-        "orange: trained; multiply-adds a token, forward and backward; n inputs, m outputs, rank r, t tokens a step"
-    )
-    with drawing(path, question="Where do the forms of LoRA differ?", shown=shown, height_in=6.6) as (_, (axes,)):
+    note = "orange: trained; multiply-adds a token, forward and backward; n inputs, m outputs, rank r, t tokens a step"
+    style = {"arrowstyle": "-|>", "color": NEUTRAL, "shrinkA": 0, "shrinkB": 0}
+    with drawing(path, question="Where do the forms of LoRA differ?", shown=note, height_in=6.6) as (_, (axes,)):
         for place, (name, boxes, arrows, backward, operations) in enumerate(DIAGRAMS):
             top = -3.7 * place
             axes.text(-0.4, top + 0.9, name, fontsize=11, fontweight="bold", va="center")
-            patches = {}
-            for (x, y), (text, is_trained) in boxes.items():
-                box = {"boxstyle": "round,pad=0.4", "edgecolor": COLOURS[1] if is_trained else NEUTRAL}
-                drawn = axes.text(x, top + y, text, ha="center", va="center", fontsize=11, bbox=box | {"fc": "none"})
-                patches[x, y] = drawn.get_bbox_patch()
-            for start, end in arrows:
-                style = {"arrowstyle": "-|>", "color": NEUTRAL, "shrinkA": 0, "shrinkB": 0}
+            patches, at = {}, {text: (x, top + y) for text, (x, y) in boxes.items()}
+            for text, centre in at.items():
+                box = {"boxstyle": "round,pad=0.4", "edgecolor": COLOURS[1] if text in TRAINED else NEUTRAL}
+                drawn = axes.text(*centre, text, ha="center", va="center", fontsize=11, bbox=box | {"fc": "none"})
+                patches[text] = drawn.get_bbox_patch()
+            for start, end in chain.from_iterable(pairwise(arrow.split(" > ")) for arrow in arrows):
                 ends = {"patchA": patches[start], "patchB": patches[end]}
-                (x0, y0), (x1, y1) = start, end
-                axes.annotate("", (x1, top + y1), (x0, top + y0), arrowprops=style | ends)
+                axes.annotate("", at[end], at[start], arrowprops=style | ends)
             axes.text(-0.4, top - 2.05, f"backward: {backward}", fontsize=10, va="center", color=NEUTRAL)
             axes.text(6.9, top - 2.05, operations, fontsize=11, va="center", ha="right", color=COLOURS[0])
         axes.set(xlim=(-0.5, 7), ylim=(-9.7, 1.4), xlabel="flow", ylabel="form")
@@ -282,12 +252,12 @@ def draw_projection_variance(runs: pd.DataFrame, path: Path) -> None:
             axes.minorticks_off()
 
 
-def _rows(axes: Axes, gaps: Mapping[str, pd.Series]) -> None:
+def _rows(axes: Axes, gaps: Mapping[str, pd.Series], **labels: str) -> None:
     for place, gap in enumerate(gaps.values()):
         axes.plot(gap, np.full(len(gap), -place), "o", color=COLOURS[0], markersize=4)
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     axes.set_yticks([-place for place in range(len(gaps))], list(gaps))
-    axes.set_ylim(-len(gaps) + 0.5, 0.5)
+    axes.set(ylim=(-len(gaps) + 0.5, 0.5), **labels)
 
 
 def _band(axes: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
@@ -301,25 +271,23 @@ def _dots(axes: Axes, rows: pd.DataFrame, ranks: np.ndarray, theory: np.ndarray,
     axes.plot(ranks, theory, color=colour, linewidth=0.8)
 
 
-def _ranks(runs: pd.DataFrame, experiment: str, kind: str) -> dict[int, str]:
-    arms = [name.split("_") for name in runs.loc[runs["experiment"] == experiment, "arm"].unique()]
-    return {int(parts[1]): "_".join(parts) for parts in sorted(arms, key=str) if parts[0] == kind and len(parts) == 2}
-
-
-def _size(name: str) -> tuple[int, int]:
-    width, rank = name.split("_")[1:]
-    return int(width), int(rank)
-
-
-def _flops(runs: pd.DataFrame, experiment: str, arm: str) -> float:
-    return float(of_arm(runs, experiment, arm, "flops").iloc[0])
-
-
-def _intervals(axes: Axes, gaps: Mapping[int, pd.Series], label: str) -> None:
-    found = {at: interval for at, gap in sorted(gaps.items()) if (interval := paired_interval(gap))}
+def _ranks_drawn(axes: Axes, runs: pd.DataFrame, name: str, kind: str, minus: str, label: str) -> dict[int, float]:
+    """Draw means and intervals of the loss above that of an arm; return the means by rank."""
+    ranks = _ranks(runs, name, kind)
+    gaps = {rank: difference(runs, name, arm, minus, "loss_nats", "test") for rank, arm in ranks.items()}
+    found = {rank: interval for rank, gap in sorted(gaps.items()) if (interval := paired_interval(gap))}
     means = [interval.estimate for interval in found.values()]
     low, high = ([abs(getattr(i, end) - i.estimate) for i in found.values()] for end in ("low", "high"))
     axes.errorbar(list(found), means, yerr=[low, high], fmt="o-", color=COLOURS[0], label=label, markersize=4)
+    axes.set(xscale="log", xlabel="rank")
+    axes.set_xticks(list(ranks), [str(rank) for rank in ranks])
+    axes.minorticks_off()
+    return {rank: float(gap.mean()) for rank, gap in sorted(gaps.items())}
+
+
+def _ranks(runs: pd.DataFrame, experiment: str, kind: str) -> dict[int, str]:
+    names = runs.loc[runs["experiment"] == experiment, "arm"].unique()
+    return {int(name.split("_")[1]): name for name in sorted(names) if re.fullmatch(rf"{kind}_\d+", name)}
 
 
 if __name__ == "__main__":

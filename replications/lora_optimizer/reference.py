@@ -14,11 +14,6 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-__all__ = [
-    "M", "N", "Problem", "R", "descend", "drawn", "factors", "gaussian_pairs", "problem", "relative", "slope", "tail",
-    "train_inside", "train_outside",
-]  # fmt: skip
-
 N, M, R = 24, 20, 4
 Pairs = Sequence[tuple[Tensor, Tensor]]
 Base = Callable[[list[Tensor]], Optimizer]

@@ -1,5 +1,6 @@
 """The studies: arms part only in how they step, trials never see the test split, gains are fixed before use."""
 
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ from paperkit.hub import HubFile
 from paperkit.runs import Run
 from paperkit.tuning import Tuned
 from replications.lora_optimizer import estimands, experiment, figures
-from replications.lora_optimizer.factors import linear_weights
+from replications.lora_optimizer.optimizer import linear_weights
 from replications.lora_optimizer.studies import adaptation, continued, encoder, weights
 from replications.lora_optimizer.studies.adaptation import PRIMARY, RATIOS, Adaptation
 from replications.lora_optimizer.studies.arms import optimizer_of
+from replications.lora_optimizer.studies.forms import INPUTS, OUTPUTS, Forms
 from replications.lora_optimizer.studies.frontier import Frontier, drift
 
-SMOKE = read_yaml(Path(__file__).with_name("params.yaml"))["smoke"]
+SMOKE, CPU = (read_yaml(Path(__file__).with_name("params.yaml"))[profile] for profile in ("smoke", "cpu"))
 TASK = {**SMOKE["adaptation"]["task"], "vocabulary": 300, "pretraining_steps": 4, "curve_points": 0, "lr": 1e-2}
 CLASSES = {**SMOKE["encoder"]["task"], "lr": 1e-2}
 CONTINUED = {
@@ -278,6 +280,40 @@ def test_what_a_form_holds_is_what_its_formula_says(rank):
     assert inside["flops"] < full["flops"] < incremental["flops"]
 
 
-def test_figures_find_the_ranks_by_their_names():
+@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-10), ("float32", 1e-2)])
+def test_both_forms_are_equal_to_rounding_and_not_without_the_scale(dtype, bound):
+    for steps in ([1], [1, 3]):
+        found = measured("forms_equality", dtype, {"steps": steps})
+        assert found["difference_ratio"] < bound < 0.05
+    assert found["control_ratio"] > 0.05
+
+
+def test_the_second_order_is_nothing_at_first_and_grows_with_the_rate():
+    config = {"steps": 2, "lr": 0.1}
+    small, large = (measured("forms_second_order", "lr", config, lr=lr)["second_order_share"] for lr in (0.1, 0.2))
+    assert measured("forms_second_order", "lr", config, steps=1)["second_order_share"] == 0  # B is
+    # On the second step B is in proportion to the rate, so the share is to its square.
+    assert large == pytest.approx(4 * small, rel=0.2)
+
+
+def test_the_variance_of_draws_is_that_of_the_formula():
+    found = measured("forms_variance", "resampled_2", {"rank": 2, "draws": 2000})
+    formulas = {"one_sided": (INPUTS + 1) / 2, "two_sided": (INPUTS + OUTPUTS + 2) / 8}
+    for side, formula in formulas.items():
+        assert found[f"{side}_variance_ratio"] == pytest.approx(formula, rel=5 / sqrt(2000))
+
+
+def test_a_larger_rank_stands_a_larger_rate():
+    low, high = (measured("forms_cliff", "resampled", {"rank": r, "steps": 20})["largest_lr"] for r in (1, 16))
+    assert 0 < low < high < 2
+
+
+def test_runs_take_the_first_seeds():
+    study = Forms.model_validate(CPU["forms"])
+    assert {run.seed for run in study.runs(CPU["seeds"])} == set(CPU["seeds"][: study.num_seeds])
+
+
+def test_figures_find_the_ranks_by_their_names_and_draw_theory_for_the_matrix_that_is_measured():
+    assert (figures.INPUTS, figures.OUTPUTS) == (INPUTS, OUTPUTS)
     runs = pd.DataFrame([("adapt", arm) for arm in ("lora_16", "lora_4_ga", "lora_2")], columns=["experiment", "arm"])
     assert figures._ranks(runs, "adapt", "lora") == {2: "lora_2", 16: "lora_16"}

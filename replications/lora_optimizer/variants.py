@@ -1,6 +1,6 @@
 """Relatives of LoRA as optimizers: Su's resampled projection and additive form (kexue.fm/archives/9590), and GaLore.
 
-Letters as in factors.py: W a weight (m x n), G its gradient, r the rank, s the scale, eta the learning rate.
+Letters as in optimizer.py: W a weight (m x n), G its gradient, r the rank, s the scale, eta the learning rate.
 """
 
 import math
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from replications.lora_optimizer.factors import Factors, State, check_options, wide
-from replications.lora_optimizer.optimizer import LoRAOptimizer
+from replications.lora_optimizer.optimizer import Factors, LoRAOptimizer, State, check_options, wide
 
 __all__ = ["AdditiveLoRA", "GaLore", "MatrixOptimizer", "ResampledProjection", "resampled_gradient"]
 
@@ -25,8 +24,7 @@ class AdditiveLoRA(LoRAOptimizer):
     half B adds a multiple of the sum of a layer's inputs, which is zero behind a LayerNorm; random signs cure it.
 
     Args:
-        params: As of `LoRAOptimizer`.
-        base: As of `LoRAOptimizer`.
+        params, base: As of `LoRAOptimizer`.
         r: Divides n and m.
         random_signs: Draw a sign for each row of P and each column of Q, once.
         **options: As of `LoRAOptimizer`, without `init`: A and B start at zero. `factors()` gives [A; Q] and [P, B].
@@ -57,7 +55,6 @@ class AdditiveLoRA(LoRAOptimizer):
         super().__init__(params, base, r=r, **options)
 
     def _start(self, group: dict[str, Any], param: Tensor) -> State:
-        """Zeros, and the signs if they are drawn."""
         (rows, columns), r = param.shape, group["r"]
         if rows % r or columns % r:
             message = f"r={r} must divide both dimensions, got {(columns, rows)}"
@@ -72,7 +69,6 @@ class AdditiveLoRA(LoRAOptimizer):
         return state
 
     def _gradients(self, state: State, gradient: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Sum the blocks of G."""
         (rows, columns), r = gradient.shape, len(state["A"])
         of_P, of_Q = (gradient * state[key] if key in state else gradient for key in ("signs_P", "signs_Q"))
         sums = of_P.reshape(rows // r, r, columns).sum(0), of_Q.reshape(rows, columns // r, r).sum(1)

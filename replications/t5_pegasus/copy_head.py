@@ -49,7 +49,8 @@ def copy_log_probabilities(logits: Tensor, scores: Tensor, gate: Tensor, source:
         >>> copy_log_probabilities(logits, scores, gate, torch.tensor([[2, 2, 3]]), copyable).exp()
         tensor([[[0.1250, 0.1250, 0.6250, 0.1250]]])
     """
-    generated, copied = _branches(logits, scores, gate, copyable)
+    share, generated, copied = _branches(logits, scores, gate, copyable)
+    generated = share + generated
     mass = torch.zeros_like(generated).scatter_add(-1, source[:, None].expand(copied.shape), copied.exp())
     return torch.logaddexp(generated, mass.clamp_min(torch.finfo(mass.dtype).tiny).log())
 
@@ -67,17 +68,17 @@ def copy_label_log_probabilities(
         >>> copy_label_log_probabilities(logits, scores, gate, source, copyable, torch.tensor([[2]])).exp()
         tensor([[0.6250]])
     """
-    generated, copied = _branches(logits, scores, gate, copyable)
+    share, generated, copied = _branches(logits, scores, gate, copyable)
     copied = copied.masked_fill(source[:, None] != labels[..., None], -torch.inf)
-    return torch.cat([generated.gather(-1, labels[..., None]), copied], -1).logsumexp(-1)
+    return torch.cat([share + generated.gather(-1, labels[..., None]), copied], -1).logsumexp(-1)
 
 
-def _branches(logits: Tensor, scores: Tensor, gate: Tensor, copyable: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log λ softmax(W h), shape (B, T, V), and log (1 - λ) a, shape (B, T, S)."""
+def _branches(logits: Tensor, scores: Tensor, gate: Tensor, copyable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log λ, shape (B, T, 1), log softmax(W h), shape (B, T, V), and log (1 - λ) a, shape (B, T, S)."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     gate = gate.to(dtype)[..., None]
     attention = log_softmax(scores.to(dtype).masked_fill(~copyable[:, None], -torch.inf), -1)
-    return logsigmoid(gate) + log_softmax(logits.to(dtype), -1), logsigmoid(-gate) + attention
+    return logsigmoid(gate), log_softmax(logits.to(dtype), -1), logsigmoid(-gate) + attention
 
 
 class CopyHead(nn.Module):
@@ -130,7 +131,7 @@ class _Copying(_Model):
         decoder_source_ids: Tensor | None = None,
         **_: Any,  # what generation tells every model
     ) -> Seq2SeqLMOutput:
-        """Return the loss where labels are given (-100 is ignored), and log p where they are not."""
+        """Return log p; where labels are given (-100 is ignored) the loss, and log p of each label alone."""
         source = input_ids if decoder_source_ids is None else decoder_source_ids
         if encoder_outputs is None:
             encoder_outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
@@ -153,7 +154,7 @@ class _Copying(_Model):
             return Seq2SeqLMOutput(logits=copy_log_probabilities(*mixture), cache=decoded.cache)
         kept = labels != -100
         log_p = copy_label_log_probabilities(*mixture, labels.where(kept, 0))
-        return Seq2SeqLMOutput(loss=-log_p[kept].mean())
+        return Seq2SeqLMOutput(loss=-log_p[kept].mean(), logits=log_p)
 
     def generate(self, input_ids: Tensor, **kwargs: Any) -> Any:
         """Generate as transformers does; it encodes once and passes on states, so the source goes along by name."""
@@ -163,8 +164,9 @@ class _Copying(_Model):
 class CopyT5(_Copying, T5ForConditionalGeneration):
     """T5 with a copy head; `CopyT5.from_pretrained` of a T5 keeps its weights and draws those of the copy head.
 
-    With labels it gives the loss, the mean of -log p(label); without labels `logits` are log p, which beam search and
-    cross-entropy leave as they are. The configuration's padding, start and end tokens are not in C.
+    Without labels `logits` are log p, shape (B, T, V), which beam search and cross-entropy leave as they are. With
+    labels they are log p(label), shape (B, T), and the loss is the mean of -log p(label). The configuration's padding,
+    start and end tokens are not in C.
 
     Example:
         >>> from transformers import T5Config

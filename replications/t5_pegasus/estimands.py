@@ -60,10 +60,10 @@ def at_one_number(runs: pd.DataFrame, of: str, minus: str, metric: str, labels: 
     return first.sub(second).loc[first.index.intersection(second.index)]
 
 
-def use_of_source(runs: pd.DataFrame, arm: str, experiment: str = "headings", part: str = "") -> pd.Series:
+def use_of_source(runs: pd.DataFrame, arm: str, experiment: str = "headings") -> pd.Series:
     """Return by how much the loss rises where another document's section is the source, by seed."""
     exchanged, own = (
-        by_labels(runs, experiment, arm, part, metric).reindex(columns=list(JUDGED)).mean(axis=1, skipna=False)
+        by_labels(runs, experiment, arm, metric=metric).reindex(columns=list(JUDGED)).mean(axis=1, skipna=False)
         for metric in ("exchanged_loss_nats", "loss_nats")
     )
     return exchanged - own

@@ -228,8 +228,8 @@ def test_a_run_reports_every_number_of_labels_and_repeats_itself():
     run = next(run for run in runs if (run.experiment, run.arm) == ("headings", "pegasus"))
     rows = list(experiment.measure_run(run))
     by_metric = pd.DataFrame(rows).groupby("metric")["step"].apply(list)
-    assert by_metric["loss_nats"] == by_metric["copied_share"] == by_metric["beam_3_rouge_l_points"] == [0, 10, 50]
-    assert by_metric["quarter_loss_nats"] == [50]
+    assert by_metric["loss_nats"] == by_metric["copied_share"] == by_metric["rouge_l_points"] == [0, 10, 50]
+    assert by_metric["quarter_loss_nats"] == by_metric["beam_3_rouge_l_points"] == [50]
     assert list(experiment.measure_run(run)) == rows
 
 

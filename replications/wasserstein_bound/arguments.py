@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-SYMMETRY_TOLERANCE = 1e-8  # of the largest entry
+ROUNDING = 1e-8  # of a covariance, relative to its largest entry
+SUM_TOLERANCE = 1e-6  # of probabilities, which float32 adds up to a few 1e-7
 
 
 def finite(name: str, values: ArrayLike) -> Array:
@@ -40,6 +41,16 @@ def nonnegative(name: str, values: ArrayLike, wanted: str = ">= 0") -> Array:
     return array
 
 
+def probabilities(name: str, values: ArrayLike) -> Array:
+    """Weights >= 0 whose sum is 1 but for the rounding of float32, divided by their sum."""
+    weights = nonnegative(name, values)
+    total = weights.sum()
+    if abs(total - 1) > SUM_TOLERANCE:
+        message = f"{name} sum to {total:.6g}: divide them by their sum"
+        raise ValueError(message)
+    return weights / total
+
+
 def grid_of_times(values: ArrayLike) -> Array:
     """A strictly increasing grid of times t >= 0, shape (n,), n >= 2."""
     t = nonnegative("t", values)
@@ -62,23 +73,46 @@ def on_grid(name: str, values: ArrayLike, t: Array) -> Array:
     return array
 
 
-def covariance(name: str, values: ArrayLike) -> Array:
-    """Symmetric positive definite matrices, shape (..., d, d), made exactly symmetric."""
+def _spectrum(name: str, values: ArrayLike) -> tuple[Array, Array, Array]:
+    """Check covariances; return them made exactly symmetric, their eigenvalues, none below 0, and eigenvectors."""
     matrix = finite(name, values)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         message = f"{name} has shape {matrix.shape}: pass square matrices, shape (..., d, d)"
         raise ValueError(message)
     transposed = np.swapaxes(matrix, -1, -2)
-    asymmetry = np.abs(matrix - transposed).max(initial=0.0)
-    if asymmetry > SYMMETRY_TOLERANCE * np.abs(matrix).max(initial=0.0):
-        message = f"{name} is not symmetric (by {asymmetry:g}): pass (C + C^T) / 2"
+    asymmetry = np.abs(matrix - transposed).max(axis=(-2, -1), initial=0.0)
+    scale = np.abs(matrix).max(axis=(-2, -1), initial=0.0)
+    if (asymmetry > ROUNDING * scale).any():
+        message = f"{name} is not symmetric (by {asymmetry.max():g}): pass (C + C^T) / 2"
         raise ValueError(message)
     symmetric = (matrix + transposed) / 2
-    least = np.linalg.eigvalsh(symmetric).min(initial=np.inf)
-    if least <= 0:
-        message = f"{name} has the eigenvalue {least:g}: pass a positive definite matrix"
+    # The check and the root see the same eigenvalues: eigvalsh and eigh may round one of them to different signs.
+    eigenvalues, vectors = np.linalg.eigh(symmetric)
+    least = eigenvalues.min(axis=-1, initial=np.inf)
+    if (least < -ROUNDING * scale).any():
+        message = f"{name} has the eigenvalue {least.min():g}: pass a matrix without negative eigenvalues"
         raise ValueError(message)
-    return symmetric
+    return symmetric, np.maximum(eigenvalues, 0.0), vectors
+
+
+def covariance(name: str, values: ArrayLike) -> Array:
+    """Symmetric matrices without negative eigenvalues but for rounding, shape (..., d, d), made exactly symmetric."""
+    return _spectrum(name, values)[0]
+
+
+def covariance_root(name: str, values: ArrayLike) -> Array:
+    """The symmetric roots of such matrices, shape (..., d, d); eigenvalues below 0 by rounding count as 0."""
+    _, eigenvalues, vectors = _spectrum(name, values)
+    return (vectors * np.sqrt(eigenvalues)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
+def definite_covariance(name: str, values: ArrayLike) -> Array:
+    """Symmetric matrices with eigenvalues > 0, shape (..., d, d), made exactly symmetric: they have an inverse."""
+    matrix, eigenvalues, _ = _spectrum(name, values)
+    if (eigenvalues == 0).any():
+        message = f"{name} has the eigenvalue 0: pass a positive definite matrix"
+        raise ValueError(message)
+    return matrix
 
 
 def sample(name: str, values: ArrayLike, ndim: int, least: int = 2) -> Array:

@@ -15,7 +15,7 @@ S6  W_2(p_0, q_0) <= R(0) since (x_0, y_0) is one coupling of many, and R(T) = W
 
 S7 to S9 and the theorems are in `checks_of_theorems`, equalities of Gaussians and mixtures in
 `checks_of_closed_forms`, the corrections to the post in `checks_of_corrections` and, where they need data N(0, 1)
-alone, in `checks_of_stationary_data`. `CHECKS` names them all.
+alone, in `checks_of_stationary_data`; those to the authors' notebook in `checks_of_notebook`. `CHECKS` names all.
 Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
 """
 
@@ -28,13 +28,14 @@ from paperkit.checks import Check, Checks, by_name
 from replications.wasserstein_bound import (
     checks_of_closed_forms,
     checks_of_corrections,
+    checks_of_notebook,
     checks_of_stationary_data,
     checks_of_theorems,
 )
 from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import log_growth
 from replications.wasserstein_bound.distances import quantile_distance
-from replications.wasserstein_bound.errors import excess_in_bounds, relative_error
+from replications.wasserstein_bound.errors import largest_excess, relative_error
 from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
 from replications.wasserstein_bound.samplers import coupled_paths
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
@@ -195,7 +196,7 @@ def step_s6_coupling() -> Check:
     for eta in ETAS:
         for start, results in ((y, errors), (y[::-1], controls)):
             paths = coupled_paths(SCHEDULE, MIXTURE.score, model, x, start, t, eta=eta, rng=rng)
-            end = excess_in_bounds(quantile_distance(paths.true_points, paths.model_points), paths.distance[0])
+            end = largest_excess(quantile_distance(paths.true_points, paths.model_points), paths.distance[0])
             results.append(max(end, relative_error(paths.distance[-1], quantile_distance(x, y))))
     return Check(max(errors), min(controls))
 
@@ -213,4 +214,5 @@ CHECKS: Checks = {
     **checks_of_closed_forms.CHECKS,
     **checks_of_corrections.CHECKS,
     **checks_of_stationary_data.CHECKS,
+    **checks_of_notebook.CHECKS,
 }

@@ -25,7 +25,7 @@ from replications.wasserstein_bound.checks_of_stationary_data import (
     stationary_bound,
     stationary_distance,
 )
-from replications.wasserstein_bound.errors import excess_in_bounds, relative_error
+from replications.wasserstein_bound.errors import largest_excess, relative_error
 from replications.wasserstein_bound.gaussian import constant_shift_distance, exact_affine_score, forward_moments
 from replications.wasserstein_bound.schedule import VariancePreserving, constant_rate, time_grid
 
@@ -45,7 +45,7 @@ def correction_1_ode_weight() -> Check:
         if rate == root:
             errors.append(relative_error(distance, full))
         if rate > root:
-            controls.append(excess_in_bounds(distance, full))
+            controls.append(largest_excess(distance, full))
     return Check(max(errors), min(controls))
 
 
@@ -70,8 +70,8 @@ def correction_2_sign_of_time() -> Check:
     bounds = {
         slope: float(ode_lemma_bound(t, drift_error=push, reverse_slope=slope).value.item()) for slope in (3.0, -1.0)
     }
-    right = max(excess_in_bounds(gap(forwards=False), bounds[3.0]), excess_in_bounds(gap(forwards=True), bounds[-1.0]))
-    return Check(right, excess_in_bounds(gap(forwards=False), bounds[-1.0]))
+    right = max(largest_excess(gap(forwards=False), bounds[3.0]), largest_excess(gap(forwards=True), bounds[-1.0]))
+    return Check(right, largest_excess(gap(forwards=False), bounds[-1.0]))
 
 
 def correction_3_extra_term() -> Check:
@@ -135,7 +135,7 @@ def correction_5_trained_loss() -> Check:
             wasserstein_upper_bound(t, **schedule.coefficients(t), score_error=root, score_slope=slope).value
         )
     slopes = [float((values[1] - values[0]) / np.log(100)) for values in (losses, weighted)]
-    return Check(abs(slopes[0] - 1) + excess_in_bounds(bounds[1], 1.001 * bounds[0]), abs(slopes[1] - 1))
+    return Check(abs(slopes[0] - 1) + largest_excess(bounds[1], 1.001 * bounds[0]), abs(slopes[1] - 1))
 
 
 def kl_route_to_a_shift() -> Check:
@@ -166,7 +166,7 @@ def sde_is_not_always_nearer() -> Check:
         schedule = constant_rate(rate)
         ode, sde = (constant_shift_distance(schedule, 1.0, SHIFT, eta) for eta in (0.0, 1.0))
         errors += [relative_error(ode, SHIFT * rate / 2), relative_error(sde, -2 * SHIFT * np.expm1(-rate / 2))]
-        controls.append(excess_in_bounds(sde, ode))
+        controls.append(largest_excess(sde, ode))
     return Check(max(errors), controls[0])
 
 

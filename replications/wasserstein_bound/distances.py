@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import ot
 from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
-from replications.wasserstein_bound.arguments import Array, covariance, finite, nonnegative, sample
+from replications.wasserstein_bound.arguments import Array, covariance_root, finite, probabilities, sample
 
 LEVEL_LIMIT = 8.0  # a standard normal has 1e-15 beyond
 MAX_PIVOTS = 10_000_000
@@ -71,18 +72,16 @@ def quantile_function_distance(first: ArrayLike, second: ArrayLike, weights: Arr
     """W_2 of two laws on the line from their quantiles at the same levels: W_2^2 = sum_i weights_i (x_i - y_i)^2.
 
     Returns:
-        W_2 >= 0, for increasing quantiles and weights >= 0 with sum 1 (`normal_levels`), all of shape (n,).
+        W_2 >= 0, for increasing quantiles and weights >= 0 (`normal_levels`), whose sum is 1 to within 1e-6, all of
+        shape (n,).
 
     Raises:
         ValueError: If the shapes differ, the weights do not sum to 1, or the quantiles decrease.
     """
     x, y = sample("first", first, 1), sample("second", second, 1)
-    weights = nonnegative("weights", weights)
+    weights = probabilities("weights", weights)
     if not x.shape == y.shape == weights.shape:
         message = f"shapes differ: {x.shape}, {y.shape}, weights {weights.shape}; take both at the same levels"
-        raise ValueError(message)
-    if abs(weights.sum() - 1) > 1e-9:
-        message = f"weights sum to {weights.sum():.6g}: divide them by their sum"
         raise ValueError(message)
     for name, values in (("first", x), ("second", y)):
         fall = float(np.diff(values).min())
@@ -108,25 +107,16 @@ def cell_quantiles(edges: ArrayLike, masses: ArrayLike, z: ArrayLike) -> Array:
     Raises:
         ValueError: If the shapes do not fit or the masses do not sum to 1.
     """
-    edges, masses, z = finite("edges", edges), nonnegative("masses", masses), finite("z", z)
+    edges, masses, z = finite("edges", edges), probabilities("masses", masses), finite("z", z)
     if edges.shape != (len(masses) + 1,):
         message = f"edges have shape {edges.shape}, masses {masses.shape}: k cells have k + 1 edges"
         raise ValueError(message)
-    if abs(masses.sum() - 1) > 1e-6:
-        message = f"masses sum to {masses.sum():.6g}: divide them by their sum"
-        raise ValueError(message)
-    total = masses.sum()
-    below, above = np.append(0, masses.cumsum()) / total, np.append(0, masses[::-1].cumsum()) / total
+    below, above = np.append(0, masses.cumsum()), np.append(0, masses[::-1].cumsum())
     tail = ndtr(-np.abs(z))
     return np.where(z < 0, np.interp(tail, below, edges), -np.interp(tail, above, -edges[::-1]))
 
 
 # --- Gaussians -------------------------------------------------------------------------------------------------
-
-
-def _root(matrix: Array) -> Array:
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
 def bures_distance(
@@ -138,23 +128,23 @@ def bures_distance(
     number without the trace formula's cancellation, which leaves an error of 1e-8 when the two are close.
 
     Returns:
-        W_2, shape (...), for means of shape (..., d) and covariances of shape (..., d, d).
+        W_2, shape (...), for means of shape (..., d) and covariances of shape (..., d, d), of any rank.
 
     Raises:
-        ValueError: If the dimensions differ.
+        ValueError: If the dimensions differ, or a covariance is asymmetric or has an eigenvalue below 0, by more than
+            1e-8 of its largest entry.
 
     Example:
         >>> wide = [[1.0, 0.0], [0.0, 4.0]]
         >>> round(float(bures_distance([0.0, 0.0], wide, [3.0, 0.0], [[1.0, 0.0], [0.0, 1.0]])) ** 2, 12)
         10.0
     """
-    first = covariance("first_covariance", first_covariance)
-    second = covariance("second_covariance", second_covariance)
+    root = covariance_root("first_covariance", first_covariance)
+    other = covariance_root("second_covariance", second_covariance)
     difference = finite("first_mean", first_mean) - finite("second_mean", second_mean)
-    if not first.shape[-1] == second.shape[-1] == difference.shape[-1]:
-        message = f"dimensions differ: covariances {first.shape}, {second.shape}, means {difference.shape}"
+    if not root.shape[-1] == other.shape[-1] == difference.shape[-1]:
+        message = f"dimensions differ: covariances {root.shape}, {other.shape}, means {difference.shape}"
         raise ValueError(message)
-    root, other = _root(first), _root(second)
     left, _, right = np.linalg.svd(other @ root)
     gap = root - other @ (left @ right)
     return np.sqrt((difference**2).sum(axis=-1) + (gap**2).sum(axis=(-2, -1)))
@@ -167,13 +157,15 @@ def point_cloud_distance(first: ArrayLike, second: ArrayLike) -> float:
     """W_2 of the empirical measures of two samples, exactly, by POT's network simplex; O(n^3) at worst.
 
     As an estimate of the distance of the laws it is biased upwards, by an amount that falls like n^(-1/d) for d > 4:
-    see `debiased_distance`.
+    see `debiased_distance`. Squared distances are of differences, and not |x|^2 - 2 x.y + |y|^2, whose rounding is as
+    large as the points are far from the origin; and in the unit of the largest difference, so that none overflows.
 
     Returns:
         W_2 >= 0 of samples of shapes (n, d) and (m, d), n and m >= 2.
 
     Raises:
-        ValueError: If the dimensions differ.
+        ValueError: If the dimensions differ, or two points are farther apart than float64 can say.
+        RuntimeError: If the solver gives up; what it returns then is no distance.
 
     Example:
         >>> point_cloud_distance([[0.0, 0.0], [1.0, 0.0]], [[1.0, 2.0], [0.0, 2.0]])
@@ -183,8 +175,19 @@ def point_cloud_distance(first: ArrayLike, second: ArrayLike) -> float:
     if x.shape[1] != y.shape[1]:
         message = f"first has dimension {x.shape[1]}, second {y.shape[1]}: compare samples of the same dimension"
         raise ValueError(message)
-    squared = np.asarray(ot.emd2([], [], ot.dist(x, y, metric="sqeuclidean"), numItermax=MAX_PIVOTS))
-    return float(np.sqrt(max(squared.item(), 0.0)))
+    largest = cdist(x, y, "chebyshev").max()
+    if not np.isfinite(largest):
+        message = "first and second hold points that are farther apart than float64 can say: divide both by a number"
+        raise ValueError(message)
+    exponent = np.frexp(largest)[1]
+    squares = cdist(np.ldexp(x, -exponent), np.ldexp(y, -exponent), "sqeuclidean")  # a power of two rounds nothing
+    with warnings.catch_warnings():  # raised below instead
+        warnings.simplefilter("ignore")
+        squared, report = ot.emd2([], [], squares, numItermax=MAX_PIVOTS, log=True)
+    if report["warning"] is not None:
+        message = f"no distance of {len(x)} and {len(y)} points: {report['warning'].strip()}; take fewer points"
+        raise RuntimeError(message)
+    return float(np.ldexp(np.sqrt(max(float(squared), 0.0)), exponent))
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,41 @@ from numpy.typing import ArrayLike, NDArray
 from replications.wasserstein_bound.bound import WassersteinBound
 
 
-def excess_in_bounds(value: ArrayLike, bound: ArrayLike) -> float:
-    """Largest excess of values over their bounds, relative to the bounds: max(0, value / bound - 1)."""
-    return max(0.0, float(np.max(np.asarray(value) / np.asarray(bound) - 1)))
-
-
-def excess_in_distances(distance: ArrayLike, bound: ArrayLike, floor: ArrayLike = 0.0) -> NDArray[np.float64]:
-    """Excess of each distance over its bound, relative to the distance: max(0, distance - floor - bound) / distance.
+def excess(value: ArrayLike, bound: ArrayLike, floor: ArrayLike = 0.0) -> NDArray[np.float64]:
+    """Excess of each value over its bound, relative to the value: max(0, value - floor - bound) / value.
 
     Args:
-        distance: Distances > 0, any shape: of one that is not positive the ratio would say nothing.
-        bound: Their bounds, in the same unit; may be inf.
+        value: Distances or divergences > 0, any shape: of one that is not positive the ratio would say nothing.
+        bound: Their bounds, in the same unit; may be 0 or inf.
         floor: What the same numerical sampler gives for the exact score.
 
     Returns:
         The excess, 0 where the bound holds, the broadcast shape.
 
     Raises:
-        ValueError: If a distance is not positive.
+        ValueError: If a value is not positive.
     """
-    distance = np.asarray(distance, dtype=np.float64)
-    if not (distance > 0).all():
-        message = f"distance has the value {distance.min():g}: pass numbers > 0 (an exact sampler has no excess)"
+    value = np.asarray(value, dtype=np.float64)
+    if not (value > 0).all():
+        message = f"value has the value {value.min():g}: pass numbers > 0 (an exact sampler has no excess)"
         raise ValueError(message)
-    return np.maximum(0.0, distance - np.asarray(floor) - np.asarray(bound)) / distance
+    return np.maximum(0.0, value - np.asarray(floor) - np.asarray(bound)) / value
+
+
+def largest_excess(value: ArrayLike, bound: ArrayLike) -> float:
+    """Largest `excess` of values over their bounds."""
+    return float(excess(value, bound).max())
+
+
+def room(value: ArrayLike, bound: ArrayLike) -> float:
+    """Least room below a bound, relative to the bound: max(0, 1 - value / bound); 0 where a value exceeds it.
+
+    The control of a refutation: a case in which the refuted statement holds, so that the check can tell the two.
+
+    Returns:
+        The room, in [0, 1] for values >= 0 and bounds > 0.
+    """
+    return max(0.0, float(np.min(1 - np.asarray(value) / np.asarray(bound))))
 
 
 def relative_error(value: ArrayLike, expected: ArrayLike) -> float:

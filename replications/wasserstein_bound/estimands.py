@@ -2,20 +2,22 @@
 
 An estimand of an experiment that has not been run is empty. NaN marks a seed whose network diverged. A seed is a
 block of random cases, a draw of coupled pairs, or a network. Logarithms are natural unless a metric's name says
-otherwise.
+otherwise. Experiments "learned" and "learned_2d" are those of superseded claims (results/…/superseded/).
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import theilslopes
 
-from paperkit.estimands import configured, slopes
+from paperkit.estimands import configured, level, slopes, summarised
 
 LN_10 = math.log(10)
-# Slopes along training leave the first steps out, in which J falls from an arbitrary start (claims.yaml).
+# Ranks along a training leave the first steps out, in which J falls from an arbitrary start (claims.yaml).
 FIRST_STEP = 100
 LEAST_DISCRETISATION_STEPS = 50
 
@@ -52,14 +54,17 @@ def kl_excess(runs: pd.DataFrame, experiment: str = "affine", control: str = "ma
 kl_noise_family_excess = partial(kl_excess, experiment="noise_family", control="control_error")
 
 
-def learned_excess(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest violation of T4 by a network on the line, over checkpoints, seeds and samplers (X6)."""
+def trained_excess(runs: pd.DataFrame, experiment: str = "trained") -> pd.DataFrame:
+    """Return the largest violation of T4 by a network on the line, over arms, lengths, seeds and samplers (X6r)."""
     # The control holds W2 against the offset alone.
-    rows = runs[runs["experiment"] == "learned"]
+    rows = runs[runs["experiment"] == experiment]
     found, control = (
         rows[rows["metric"].isin([f"{name}_ode", f"{name}_sde"])]["value"] for name in ("excess", "control_excess")
     )
     return _one_check(found, control)
+
+
+learned_excess = partial(trained_excess, experiment="learned")
 
 
 def offset_rise(runs: pd.DataFrame) -> pd.DataFrame:
@@ -113,6 +118,19 @@ def sde_nearer_share(runs: pd.DataFrame) -> pd.Series:
     return (table["sde"] < table["ode"]).astype(float).groupby(level="seed").mean()
 
 
+def above_diagonal(runs: pd.DataFrame, summary: str) -> pd.Series:
+    """Return how many cases have a W2 above their bound ("mean"), or by what share of W2 at most ("max") (X18)."""
+    rows = runs[(runs["experiment"] == "affine") & runs["metric"].isin(["distance_w2", "bound_w2"])]
+    table = rows.pivot(index=["seed", "arm", "step"], columns="metric", values="value").astype(float)
+    table = table.reindex(columns=["distance_w2", "bound_w2"])
+    above = (1 - table["bound_w2"] / table["distance_w2"]).clip(lower=0.0)
+    return summarised((above > 0).astype(float) if summary == "mean" else above, level(above, "seed"), summary)
+
+
+above_diagonal_share = partial(above_diagonal, summary="mean")
+above_diagonal_most = partial(above_diagonal, summary="max")
+
+
 def slack_slope_on_dimension(runs: pd.DataFrame) -> pd.Series:
     """Return how log(B / W2) of the SDE changes with the logarithm of the dimension (X9)."""
     rows = runs[(runs["experiment"] == "dimension") & (runs["arm"] == "sde")]
@@ -133,47 +151,86 @@ def mixture_supremum_share(runs: pd.DataFrame) -> pd.Series:
 # --- Networks on the line ---------------------------------------------------------------------------------------
 
 
-def training_slope(runs: pd.DataFrame, log_of: Callable[[pd.DataFrame], pd.Series]) -> pd.Series:
-    """Return the slope of a logarithm on log J along training, from step 100 on (C2b, C9, C13)."""
-    # NaN where a network diverged.
-    table = _checkpoints(runs, FIRST_STEP)
-    return slopes(np.log(table["score_loss"]), log_of(table))
+def _median_slopes(x: pd.Series, y: pd.Series) -> pd.Series:
+    """Return the median of the slopes between two points, by seed: an outlier among the lengths moves it little."""
+    pairs = pd.DataFrame({"x": x, "y": y}).groupby(level="seed")
+    fitted = {
+        seed: theilslopes(of["y"], of["x"])[0] if of.notna().all(axis=None) and len(of) > 1 else math.nan
+        for seed, of in pairs
+    }
+    return pd.Series(fitted, dtype=float, index=pd.Index(fitted, dtype=int))
 
 
-training_slope_sde = partial(training_slope, log_of=lambda table: np.log(table["distance_w2_sde"]))
-training_slope_ode = partial(training_slope, log_of=lambda table: np.log(table["distance_w2_ode"]))
-bound_slope_sde = partial(training_slope, log_of=lambda table: LN_10 * table["log10_bound_w2_sde"])
+def log_distance(table: pd.DataFrame, sampler: str) -> pd.Series:
+    """Return log W2 of a sampler."""
+    return np.log(table[f"distance_w2_{sampler}"])
 
 
-def supremum_share_ode(runs: pd.DataFrame) -> pd.Series:
-    """Return the share of log(B / W2) of the ODE that is log(B / B_c) at the end of training (X1)."""
-    # 1 where B_c is W2, above 1 where it is below (B_c carries the samplers' error of the pairs).
-    end = _end_of_training(runs)
-    log_distance = np.log10(end["distance_w2_ode"])
-    return _share(end["log10_bound_w2_ode"], end["log10_averaged_bound_w2_ode"], log_distance)
+def log_bound(table: pd.DataFrame, sampler: str) -> pd.Series:
+    """Return log B of a sampler."""
+    return LN_10 * table[f"log10_bound_w2_{sampler}"]
 
 
-def distance_ode_over_sde(runs: pd.DataFrame) -> pd.Series:
-    """Return the log ratio of W2, ODE over SDE, at the end of training: positive where the SDE is nearer (X2)."""
-    end = _end_of_training(runs)
-    return np.log(end["distance_w2_ode"] / end["distance_w2_sde"])
+def training_slope(
+    runs: pd.DataFrame,
+    log_of: Callable[[pd.DataFrame, str], pd.Series],
+    sampler: str,
+    fit: Callable[[pd.Series, pd.Series], pd.Series] = slopes,
+    **which: Any,
+) -> pd.Series:
+    """Return the slope of a logarithm on log J over lengths of training (C9r, C13r, C2br)."""
+    table = trained(runs, **which)
+    return fit(np.log(table["score_loss"]), log_of(table, sampler))
 
 
-def bound_sde_over_ode(runs: pd.DataFrame) -> pd.Series:
-    """Return the log ratio of the bounds, SDE over ODE, at the end: positive where the bound favours the ODE (X2)."""
-    end = _end_of_training(runs)
-    return LN_10 * (end["log10_bound_w2_sde"] - end["log10_bound_w2_ode"])
+def supremum_share(runs: pd.DataFrame, sampler: str, **which: Any) -> pd.Series:
+    """Return the share of log(B / W2) that is log(B / B_c), both summed over lengths of training (X1r)."""
+    # 1 where B_c is W2, above 1 where it is below (B_c carries the samplers' error of the pairs). The sums, since a
+    # share by length has a small denominator where the bound is tight.
+    table = trained(runs, **which)
+    columns = (log_bound(table, sampler), LN_10 * table[f"log10_averaged_bound_w2_{sampler}"])
+    return _share(*(summarised(each, level(each, "seed"), "sum") for each in (*columns, log_distance(table, sampler))))
 
 
-def learned_constant_at_horizon(runs: pd.DataFrame) -> pd.Series:
-    """Return the trained network's certified one-sided constant at T, the upper end of its enclosure (C4b)."""
-    return _end_of_training(runs)["slope_at_horizon"]
+def annealed_distance_ode_over_sde(runs: pd.DataFrame, **which: Any) -> pd.Series:
+    """Return the mean over lengths of log(W2 of the ODE / W2 of the SDE): positive where the SDE is nearer (C12c)."""
+    nearer, _ = _sde_ahead(trained(runs, **which))
+    return summarised(nearer, level(nearer, "seed"), "mean")
 
 
-def choice_by_bound_over_loss(runs: pd.DataFrame) -> pd.Series:
-    """Return the log ratio of W2 (SDE): checkpoint of least bound over checkpoint of least J (X10)."""
+def bounds_apart(runs: pd.DataFrame, **which: Any) -> pd.Series:
+    """Return the mean over lengths of log(B of the SDE / B of the ODE): positive where the bound favours the ODE."""
+    _, favoured = _sde_ahead(trained(runs, **which))
+    return summarised(favoured, level(favoured, "seed"), "mean")
 
-    # From step 100 on. 0 where both choose the same, positive where the bound chooses the worse one.
+
+def annealed_wrong_share(runs: pd.DataFrame, **which: Any) -> pd.Series:
+    """Return the share of lengths at which the sampler of smaller bound has the larger W2 (X2r)."""
+    wrong = ranked_wrongly(trained(runs, **which))
+    return summarised(wrong, level(wrong, "seed"), "mean")
+
+
+def ranked_wrongly(table: pd.DataFrame) -> pd.Series:
+    """Return 1 where the sampler of smaller bound has the larger W2, else 0; NaN where a network diverged."""
+    nearer, favoured = _sde_ahead(table)
+    return (nearer * favoured > 0).astype(float).where((nearer * favoured).notna())
+
+
+def _sde_ahead(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return log(W2 of the ODE / W2 of the SDE) and log(B of the SDE / B of the ODE)."""
+    distance = log_distance(table, "ode") - log_distance(table, "sde")
+    return distance, log_bound(table, "sde") - log_bound(table, "ode")
+
+
+def constant_at_horizon_of_networks(runs: pd.DataFrame, **which: Any) -> pd.Series:
+    """Return the networks' certified one-sided constant at T, the upper end of its enclosure (C4br)."""
+    return trained(runs, **which).reset_index("step")["slope_at_horizon"]
+
+
+def annealed_choice(runs: pd.DataFrame, **which: Any) -> pd.Series:
+    """Return the log ratio of W2 (SDE): length of least bound over length of least J (X10r)."""
+
+    # 0 where both choose the same, positive where the bound chooses the worse one.
     def chosen(of_seed: pd.DataFrame, criterion: str) -> float:
         """Return log W2 of the SDE where a criterion is least."""
         if of_seed[[criterion, "distance_w2_sde"]].isna().any(axis=None):
@@ -182,18 +239,85 @@ def choice_by_bound_over_loss(runs: pd.DataFrame) -> pd.Series:
 
     ratios = {
         seed: chosen(of_seed, "log10_bound_w2_sde") - chosen(of_seed, "score_loss")
-        for seed, of_seed in _checkpoints(runs, FIRST_STEP).groupby(level="seed")
+        for seed, of_seed in trained(runs, **which).groupby(level="seed")
     }
     return pd.Series(ratios, dtype=float, index=pd.Index(ratios, dtype=int))
+
+
+# Slices of an arm's lengths, the shortest first.
+SHORTEST, LONGEST, ALL_BUT_LAST, END = slice(0, 4), slice(4, None), slice(0, -1), slice(-1, None)
+
+annealed_slope_sde = partial(training_slope, log_of=log_distance, sampler="sde")
+annealed_slope_ode = partial(training_slope, log_of=log_distance, sampler="ode")
+one_run_slope_sde = partial(annealed_slope_sde, arm="one_run")
+one_run_slope_ode = partial(annealed_slope_ode, arm="one_run")
+longer_slope_sde = partial(annealed_slope_sde, arm="longer")
+longer_slope_ode = partial(annealed_slope_ode, arm="longer")
+median_slope_sde = partial(annealed_slope_sde, fit=_median_slopes)
+median_slope_ode = partial(annealed_slope_ode, fit=_median_slopes)
+lower_rate_slope_sde = partial(annealed_slope_sde, arm="lower_rate")
+lower_rate_slope_ode = partial(annealed_slope_ode, arm="lower_rate")
+overlapping_slope_sde = partial(annealed_slope_sde, arm="overlapping")
+overlapping_slope_ode = partial(annealed_slope_ode, arm="overlapping")
+
+annealed_bound_slope_sde = partial(training_slope, log_of=log_bound, sampler="sde")
+annealed_bound_slope_ode = partial(training_slope, log_of=log_bound, sampler="ode")
+one_run_bound_slope_sde = partial(annealed_bound_slope_sde, arm="one_run")
+unannealed_bound_slope_sde = partial(annealed_bound_slope_sde, arm="one_run", lengths=ALL_BUT_LAST)
+shortest_bound_slope_sde = partial(annealed_bound_slope_sde, lengths=SHORTEST)
+longest_bound_slope_sde = partial(annealed_bound_slope_sde, lengths=LONGEST)
+longer_bound_slope_sde = partial(annealed_bound_slope_sde, arm="longer")
+median_bound_slope_sde = partial(annealed_bound_slope_sde, fit=_median_slopes)
+lower_rate_bound_slope_sde = partial(annealed_bound_slope_sde, arm="lower_rate")
+overlapping_bound_slope_sde = partial(annealed_bound_slope_sde, arm="overlapping")
+
+annealed_supremum_share_ode = partial(supremum_share, sampler="ode")
+annealed_supremum_share_sde = partial(supremum_share, sampler="sde")
+end_supremum_share_ode = partial(annealed_supremum_share_ode, lengths=END)
+shortest_supremum_share_ode = partial(annealed_supremum_share_ode, lengths=SHORTEST)
+one_run_supremum_share_ode = partial(annealed_supremum_share_ode, arm="one_run")
+longer_supremum_share_ode = partial(annealed_supremum_share_ode, arm="longer")
+lower_rate_supremum_share_ode = partial(annealed_supremum_share_ode, arm="lower_rate")
+overlapping_supremum_share_ode = partial(annealed_supremum_share_ode, arm="overlapping")
+
+wrong_share_first = partial(annealed_wrong_share, lengths=slice(0, 1))
+wrong_share_second = partial(annealed_wrong_share, lengths=slice(1, 2))
+wrong_share_third = partial(annealed_wrong_share, lengths=slice(2, 3))
+wrong_share_fourth = partial(annealed_wrong_share, lengths=slice(3, 4))
+wrong_share_fifth = partial(annealed_wrong_share, lengths=slice(4, 5))
+wrong_share_sixth = partial(annealed_wrong_share, lengths=slice(5, 6))
+wrong_share_seventh = partial(annealed_wrong_share, lengths=slice(6, 7))
+wrong_share_eighth = partial(annealed_wrong_share, lengths=slice(7, 8))
+one_run_wrong_share = partial(annealed_wrong_share, arm="one_run")
+longer_wrong_share = partial(annealed_wrong_share, arm="longer")
+lower_rate_wrong_share = partial(annealed_wrong_share, arm="lower_rate")
+overlapping_wrong_share = partial(annealed_wrong_share, arm="overlapping")
+
+end_distance_ode_over_sde = partial(annealed_distance_ode_over_sde, lengths=END)
+end_bound_sde_over_ode = partial(bounds_apart, lengths=END)
+annealed_constant_at_horizon = partial(constant_at_horizon_of_networks, lengths=END)
+
+# Of the superseded claims: checkpoints of one run, from step 100 on.
+LEARNED = {"experiment": "learned", "arm": "network", "first": FIRST_STEP}
+training_slope_sde = partial(annealed_slope_sde, **LEARNED)
+training_slope_ode = partial(annealed_slope_ode, **LEARNED)
+bound_slope_sde = partial(annealed_bound_slope_sde, **LEARNED)
+supremum_share_ode = partial(end_supremum_share_ode, **LEARNED)
+distance_ode_over_sde = partial(end_distance_ode_over_sde, **LEARNED)
+bound_sde_over_ode = partial(end_bound_sde_over_ode, **LEARNED)
+learned_constant_at_horizon = partial(annealed_constant_at_horizon, **LEARNED)
+choice_by_bound_over_loss = partial(annealed_choice, **LEARNED)
 
 
 # --- Networks in the plane: estimates ---------------------------------------------------------------------------
 
 
-def technique_change(runs: pd.DataFrame, arm: str, metric: str, factor: float = 1.0) -> pd.Series:
-    """Return technique minus plain, in a number at the end of training in the plane, on the same seeds (C10)."""
+def technique_change(
+    runs: pd.DataFrame, arm: str, metric: str, factor: float = 1.0, experiment: str = "techniques"
+) -> pd.Series:
+    """Return technique minus plain, in a number at the end of training in the plane, on the same seeds (C10r)."""
     # factor: the number's unit in the result.
-    rows = runs[(runs["experiment"] == "learned_2d") & (runs["metric"] == metric)]
+    rows = runs[(runs["experiment"] == experiment) & (runs["metric"] == metric)]
     end = rows[rows["step"] == rows["step"].max()]
     table = end.pivot(index="seed", columns="arm", values="value").astype(float).reindex(columns=["plain", arm])
     return factor * (table[arm] - table["plain"])
@@ -202,12 +326,20 @@ def technique_change(runs: pd.DataFrame, arm: str, metric: str, factor: float = 
 technique_bound_change = partial(technique_change, metric="log10_estimated_bound_w2_sde", factor=LN_10)
 technique_distance_change = partial(technique_change, metric="debiased_w2_sde")
 
-spectral_norm_bound_change = partial(technique_bound_change, arm="spectral_norm")
-spectral_norm_distance_change = partial(technique_distance_change, arm="spectral_norm")
-weight_decay_bound_change = partial(technique_bound_change, arm="weight_decay")
-weight_decay_distance_change = partial(technique_distance_change, arm="weight_decay")
-likelihood_weight_bound_change = partial(technique_bound_change, arm="likelihood_weight")
-likelihood_weight_distance_change = partial(technique_distance_change, arm="likelihood_weight")
+tuned_spectral_norm_bound_change = partial(technique_bound_change, arm="spectral_norm")
+tuned_spectral_norm_distance_change = partial(technique_distance_change, arm="spectral_norm")
+tuned_weight_decay_bound_change = partial(technique_bound_change, arm="weight_decay")
+tuned_weight_decay_distance_change = partial(technique_distance_change, arm="weight_decay")
+tuned_likelihood_weight_bound_change = partial(technique_bound_change, arm="likelihood_weight")
+tuned_likelihood_weight_distance_change = partial(technique_distance_change, arm="likelihood_weight")
+
+# Of the superseded claims.
+spectral_norm_bound_change = partial(tuned_spectral_norm_bound_change, experiment="learned_2d")
+spectral_norm_distance_change = partial(tuned_spectral_norm_distance_change, experiment="learned_2d")
+weight_decay_bound_change = partial(tuned_weight_decay_bound_change, experiment="learned_2d")
+weight_decay_distance_change = partial(tuned_weight_decay_distance_change, experiment="learned_2d")
+likelihood_weight_bound_change = partial(tuned_likelihood_weight_bound_change, experiment="learned_2d")
+likelihood_weight_distance_change = partial(tuned_likelihood_weight_distance_change, experiment="learned_2d")
 
 
 # --- The source's own point sets: estimates ---------------------------------------------------------------------
@@ -249,21 +381,27 @@ moons_looseness = partial(finite_set_looseness, data_set="moons")
 
 OF_A_SAMPLER = ("distance_w2", "log10_bound_w2", "log10_averaged_bound_w2")
 CHECKPOINT_METRICS = [
-    *("score_loss", "slope_at_horizon"),
+    *("score_loss", "slope_at_horizon", "slope_largest"),
     *(f"{name}_{arm}" for name in OF_A_SAMPLER for arm in ("ode", "sde")),
 ]
 
 
-def _checkpoints(runs: pd.DataFrame, first: int = 0) -> pd.DataFrame:
-    """Return what was measured along training: index seed and step, one column a metric."""
-    rows = runs[(runs["experiment"] == "learned") & runs["metric"].isin(CHECKPOINT_METRICS) & (runs["step"] >= first)]
+def trained(
+    runs: pd.DataFrame,
+    *,
+    experiment: str = "trained",
+    arm: str = "annealed",
+    first: int = 1,
+    lengths: slice = slice(None),
+) -> pd.DataFrame:
+    """Return what was measured of networks on the line: index seed and step, one column a metric."""
+    # first: of the steps that count. lengths: which of those, in their order.
+    rows = runs[(runs["experiment"] == experiment) & (runs["arm"] == arm) & (runs["step"] >= first)]
+    rows = rows[rows["metric"].isin(CHECKPOINT_METRICS)]
     table = rows.pivot(index=["seed", "step"], columns="metric", values="value").astype(float)
-    return table.reindex(columns=CHECKPOINT_METRICS)
-
-
-def _end_of_training(runs: pd.DataFrame) -> pd.DataFrame:
-    table = _checkpoints(runs).reset_index("step")
-    return table[table["step"] == table["step"].max()]
+    steps = level(table, "step")
+    kept = steps.isin(sorted(set(steps))[lengths])
+    return table.reindex(columns=CHECKPOINT_METRICS)[kept]
 
 
 FINITE_SET_METRICS = [

@@ -2,7 +2,8 @@
 
 `studies/` has one module a study: its settings, what is measured, and which cases with which seeds; a profile runs
 those that it names. All but the networks is closed form or quadrature. A seed is a block of random cases, a draw of
-coupled pairs, or the initialisation and data order of a network.
+coupled pairs, or the initialisation and data order of a network. Learning rates of networks are tuned on seeds of
+their own, but for the source's point sets, which have the source's rate.
 """
 
 from typing import Annotated, Self
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 
 from paperkit.runs import Runner
 from paperkit.stage import StageConfig, Tables, main
+from paperkit.tuning import Tuning
 from replications.wasserstein_bound.studies import (
     controls,
     finite_sets,
@@ -18,6 +20,7 @@ from replications.wasserstein_bound.studies import (
     mixtures,
     network_in_plane,
     network_on_line,
+    notebook,
     schedules,
 )
 from replications.wasserstein_bound.studies.finite_sets import FiniteSets
@@ -43,9 +46,10 @@ class Config(StageConfig):
     num_steps: list[Annotated[int, Field(ge=1)]] = Field(default=[])  # time steps of the discretised sampler
     # β T of the counterexample's curves
     stationary_rates: Annotated[list[Positive], Field(max_length=50)] = Field(default=[])
-    learned: network_on_line.LearnedScore | None = None
+    search: Tuning | None = None  # of the learning rates of learned and learned_2d
+    learned: network_on_line.LineStudy | None = None
     learned_seeds: Seeds = Field(default=[])
-    learned_2d: network_in_plane.PlaneScore | None = None
+    learned_2d: network_in_plane.PlaneStudy | None = None
     learned_2d_seeds: Seeds = Field(default=[])  # the same for every arm
     finite_sets: FiniteSets | None = None
     finite_set_seeds: Seeds = Field(default=[])  # the same for every data set
@@ -59,6 +63,11 @@ class Config(StageConfig):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 message = f"{name} {getattr(self, name)} must differ from each other"
                 raise ValueError(message)
+        if self.learned or self.learned_2d:
+            if self.search is None:
+                message = "search is missing: learned and learned_2d tune their learning rates"
+                raise ValueError(message)
+            self.search.refuse_shared({"learned_seeds": self.learned_seeds, "learned_2d_seeds": self.learned_2d_seeds})
         if sorted(set(self.horizons)) != self.horizons:
             message = f"horizons {self.horizons} must increase"
             raise ValueError(message)
@@ -72,19 +81,24 @@ class Config(StageConfig):
 
 
 def run(config: Config, runner: Runner) -> Tables:
-    """Run every study named, the longest runs first, so that no worker is idle at the end; nothing is tuned here."""
-    rows = []
+    """Run every study named, the longest runs first, so that no worker is idle at the end."""
+    rows, trials = [], []
     if config.finite_sets:
         rows += finite_sets.run(config.finite_sets, config.finite_set_seeds, runner)
-    if config.learned_2d:
-        rows += network_in_plane.run(config.learned_2d, config.learned_2d_seeds, runner)
-    if config.learned:
-        rows += network_on_line.run(config.learned, config.learned_seeds, runner)
+    studies = (
+        (network_on_line.run, config.learned, config.learned_seeds),
+        (network_in_plane.run, config.learned_2d, config.learned_2d_seeds),
+    )
+    for run_study, study, seeds in studies:
+        if study and config.search:
+            tables = run_study(study, seeds, config.search, runner)
+            rows += tables.runs
+            trials += tables.trials
     if config.sweeps:
-        rows += gaussians.run(config.sweeps, config.seeds, runner) + controls.run(runner)
+        rows += gaussians.run(config.sweeps, config.seeds, runner) + controls.run(runner) + notebook.run(runner)
     if config.mixtures:
         rows += mixtures.run(config.mixtures, config.seeds, runner)
-    return Tables(rows + schedules.run(config.horizons, config.num_steps, config.stationary_rates, runner))
+    return Tables(rows + schedules.run(config.horizons, config.num_steps, config.stationary_rates, runner), trials)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paperkit.estimands import configured
-from paperkit.results import read_runs
+from paperkit.results import read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
+from replications.wasserstein_bound.estimands import ranked_wrongly, trained
 
 COLOUR = {"ode": COLOURS[0], "sde": COLOURS[1]}
 NAME = {"ode": "ODE", "sde": "SDE"}
 # Root of y = 2 (1 - exp(-y)), times 2: where the two samplers are equally far in the stationary case.
 CROSSING = 3.187
-FIRST_STEP = 100  # as in the estimands
+WAYS = {
+    "annealed": "own run each",
+    "one_run": "checkpoints of one run",
+    "longer": "four times the steps",
+    "lower_rate": "a third of the rate",
+    "overlapping": "overlapping modes",
+}
 TECHNIQUES = {
     "plain": "plain",
     "spectral_norm": "spectral norm",
@@ -41,10 +48,12 @@ def draw(results: Path, figures: Path) -> None:
         draw_dimensions(runs, figures / "dimensions.svg")
         draw_outside(runs, figures / "outside.svg")
         draw_training(runs, figures / "training.svg")
+        draw_ranking(runs, figures / "ranking.svg")
         draw_against_loss(runs, figures / "against_loss.svg")
         draw_end_of_training(runs, figures / "end_of_training.svg")
         draw_integrand(runs, figures / "integrand.svg")
         draw_techniques(runs, figures / "techniques.svg")
+        draw_search(read_trials(results / "trials.csv"), figures / "search.svg")
 
 
 def draw_counterexample(runs: pd.DataFrame, path: Path) -> None:
@@ -226,10 +235,11 @@ def draw_outside(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_training(runs: pd.DataFrame, path: Path) -> None:
-    """Draw J, the largest L_s, and W2 with its bound for both samplers along training, one line a seed."""
-    table = _checkpoints(runs)
-    question = "What happens to loss, constant, distance and bound along training?"
-    shown = f"one line a seed, n = {table.index.get_level_values('seed').nunique()}"
+    """Draw J, the largest L_s, and W2 with its bound for both samplers against the length of training."""
+    table = trained(runs)
+    question = "What happens to loss, constant, distance and bound as training gets longer?"
+    seeds = table.index.get_level_values("seed").nunique()
+    shown = f"one point a training run with its rate annealed to zero, one line a seed, n = {seeds}"
     with drawing(path, question=question, shown=shown, columns=3, height_in=3.6) as (_, (left, middle, right)):
         for _, of_seed in table.groupby(level="seed"):
             of_seed = of_seed.droplevel("seed")
@@ -246,18 +256,32 @@ def draw_training(runs: pd.DataFrame, path: Path) -> None:
         right.set(yscale="log", ylabel="W₂ and B (units of x)")
         right.legend(fontsize=7, loc="lower left")
         for axes in (left, middle, right):
-            axes.set(xscale="log", xlabel="optimizer steps")
+            axes.set(xscale="log", xlabel="length of training (steps)")
+
+
+def draw_ranking(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the share of networks whose samplers the bound ranks wrongly against the length of training."""
+    question = "For how many networks does the bound rank the samplers the wrong way?"
+    tables = {arm: trained(runs, arm=arm) for arm in WAYS}
+    seeds = {arm: table.index.get_level_values("seed").nunique() for arm, table in tables.items()}
+    shown = f"one point a length of training, {seeds['annealed']} networks each; dashed: variations"
+    with drawing(path, question=question, shown=shown, height_in=3.4) as (_, (axes,)):
+        for number, (arm, label) in enumerate(WAYS.items()):
+            share = ranked_wrongly(tables[arm]).groupby(level="step").mean()
+            style = "o-" if arm == "annealed" else "o--"
+            label = f"{label}, n = {seeds[arm]}"
+            axes.plot(share.index, share, style, color=COLOURS[number], markersize=4, alpha=0.8, label=label)
+        axes.axhline(0.5, color=NEUTRAL, linewidth=0.8)
+        axes.set(xscale="log", ylim=(-0.04, 1.04), xlabel="length of training (steps)", ylabel="share ranked wrongly")
+        axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
 def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2 and B against J along training, one line a seed, beside lines of slope one half."""
-    table = _checkpoints(runs)
-    table = table[table.index.get_level_values("step") >= FIRST_STEP]
-    question = "Do distance and bound follow the root of the loss along training?"
+    """Draw W2 and B against J over lengths of training, one line a seed, beside lines of slope one half."""
+    table = trained(runs)
+    question = "Do distance and bound follow the root of the loss?"
     seeds = table.index.get_level_values("seed").nunique()
-    shown = (
-        f"one point a checkpoint from step {FIRST_STEP} on, one line a seed, n = {seeds}; training goes to the left"
-    )
+    shown = f"one point a training run of its own, one line a seed, n = {seeds}; longer ones to the left"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
         for _, of_seed in table.groupby(level="seed"):
             for arm in ("sde", "ode"):
@@ -274,14 +298,12 @@ def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
             left.plot([], [], "o-", color=COLOUR[arm], label=NAME[arm])
         left.set(ylabel="W₂ (units of x)")
         right.set(ylabel="bound B (units of x)")
-        right.minorticks_off()
-        right.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
         left.legend()
 
 
 def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2, bound with the averaged slope, and bound at the end of training: one point a seed, mean, 95 %."""
-    table = _checkpoints(runs).reset_index("step")
+    """Draw W2, bound with the averaged slope, and bound of the longest training: one point a seed, mean, 95 %."""
+    table = trained(runs).reset_index("step")
     end = table[table["step"] == table["step"].max()]
     columns = []
     for arm in ("sde", "ode"):
@@ -302,7 +324,7 @@ def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
     """Draw L_s and the integrand w I e over t at the end of training, one line a seed."""
-    rows = runs[(runs["experiment"] == "learned") & runs["metric"].str.contains("_at_t_")]
+    rows = runs[(runs["experiment"] == "trained") & runs["metric"].str.contains("_at_t_")]
     names = rows["metric"].str.split("_at_t_", expand=True).reindex(columns=[0, 1])
     rows = rows.assign(name=names[0], t=names[1].astype(float))
     table = rows.pivot(index=["seed", "t"], columns="name", values="value")
@@ -326,7 +348,7 @@ def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_techniques(runs: pd.DataFrame, path: Path) -> None:
     """Draw estimated bound and debiased W2 of the SDE at the end of training in the plane, one point a seed."""
-    rows = runs[runs["experiment"] == "learned_2d"]
+    rows = runs[runs["experiment"] == "techniques"]
     floors = rows[rows["metric"] == "floor_debiased_w2_sde"]["value"]
     end = rows[rows["step"] == rows["step"].max()]
     table = end.pivot(index="seed", columns=["metric", "arm"], values="value")
@@ -346,6 +368,23 @@ def draw_techniques(runs: pd.DataFrame, path: Path) -> None:
         right.set(xlabel="debiased W₂ (units of x)", ylabel="technique")
 
 
+def draw_search(trials: pd.DataFrame, path: Path) -> None:
+    """Draw J at the end of training against the rate, every trial on every tuning seed, the selected rates ringed."""
+    trials = trials.assign(lr=configured(trials, "lr"))
+    question = "Which learning rates were tried, and which were selected?"
+    shown = "one point a trial and tuning seed; ringed: the selected rate; a diverged trial is not drawn"
+    names = {"trained": {"annealed": "on the line"}, "techniques": TECHNIQUES}
+    with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, panels):
+        for axes, (experiment, arms) in zip(panels, names.items(), strict=True):
+            for number, (arm, label) in enumerate(arms.items()):
+                rows = trials[(trials["experiment"] == experiment) & (trials["arm"] == arm)]
+                axes.plot(rows["lr"], rows["value"], "o", markersize=4, alpha=0.6, color=COLOURS[number], label=label)
+                best = rows[rows["selected"]]
+                axes.plot(best["lr"], best["value"], "o", markersize=9, fillstyle="none", color=COLOURS[number])
+            axes.set(xscale="log", yscale="log", xlabel="peak learning rate", ylabel="loss J at the end (nats)")
+            axes.legend()
+
+
 def draw_finite_sets(runs: pd.DataFrame, path: Path) -> None:
     """Draw the SDE's bound, estimated from below, and its W2 along training on the source's point sets."""
     rows = runs[(runs["experiment"] == "finite_set") & (runs["status"] == "ok")]
@@ -362,12 +401,6 @@ def draw_finite_sets(runs: pd.DataFrame, path: Path) -> None:
                 axes.plot(of_seed.index, bound, "o--", markersize=2, color=COLOURS[1], alpha=0.6, label=labels[1])
             axes.set(xscale="log", yscale="log", xlabel="optimizer steps", ylabel="W₂ and B (units of x)", title=title)
             axes.legend()
-
-
-def _checkpoints(runs: pd.DataFrame) -> pd.DataFrame:
-    """Arrange what was measured along training: index seed and step, one column a metric."""
-    rows = runs[(runs["experiment"] == "learned") & (runs["step"] > 0) & ~runs["metric"].str.contains("_at_t_")]
-    return rows.pivot(index=["seed", "step"], columns="metric", values="value")
 
 
 def _affine(runs: pd.DataFrame) -> pd.DataFrame:

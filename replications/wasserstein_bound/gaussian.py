@@ -21,6 +21,7 @@ from scipy.integrate import quad
 from replications.wasserstein_bound.arguments import (
     Array,
     covariance,
+    definite_covariance,
     finite,
     grid_of_times,
     nonnegative,
@@ -225,7 +226,7 @@ def matrix_forward_moments(
 
 def matrix_exact_score(means_t: Array, covariances_t: Array) -> MatrixScore:
     """The score of N(mu, S): K = -S^-1, c = S^-1 mu, for mu of shape (..., n, d) and S of shape (..., n, d, d)."""
-    inverse = np.linalg.inv(covariance("covariances_t", covariances_t))
+    inverse = np.linalg.inv(definite_covariance("covariances_t", covariances_t))
     return MatrixScore(np.asarray(-inverse, dtype=np.float64), np.einsum("...ij,...j->...i", inverse, means_t))
 
 
@@ -235,7 +236,7 @@ def matrix_score_error(means_t: Array, covariances_t: Array, score: MatrixScore)
     Returns:
         e, shape (..., n), for mu of shape (..., n, d) and S of shape (..., n, d, d), symmetric positive definite.
     """
-    matrix = covariance("covariances_t", covariances_t)
+    matrix = definite_covariance("covariances_t", covariances_t)
     difference = np.linalg.inv(matrix) + score.matrices
     spread = np.einsum("...ij,...jk,...ik->...", difference, matrix, difference)
     offset = np.einsum("...ij,...j->...i", score.matrices, means_t) + score.intercepts

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 
+from replications.wasserstein_bound import distances
 from replications.wasserstein_bound.distances import (
     bures_distance,
     cell_quantiles,
@@ -50,6 +51,14 @@ def test_levels_integrate_the_quantiles_of_gaussians_exactly_where_the_midpoint_
     assert weights.sum() == pytest.approx(1, rel=1e-15)
 
 
+def test_weights_that_sum_to_one_within_float32_are_those_of_float64() -> None:
+    z, weights = normal_levels(201)
+    single = weights.astype(np.float32)
+    assert abs(float(single.astype(np.float64).sum()) - 1) > 1e-9
+    assert quantile_function_distance(2 * z + 1, z, single) == pytest.approx(np.sqrt(2), rel=1e-6)
+    assert quantile_function_distance(z + 1, z, single) == pytest.approx(1, rel=1e-15)
+
+
 def test_quantiles_of_cells_are_those_of_the_law_down_to_the_tails() -> None:
     edges = np.linspace(-9, 9, 3601)
     centres = (edges[1:] + edges[:-1]) / 2
@@ -90,6 +99,27 @@ def test_bures_keeps_its_digits_for_close_covariances_where_the_trace_formula_do
     )
 
 
+def test_bures_takes_covariances_of_any_rank() -> None:
+    # Of rank 2: eigvalsh and eigh round its least eigenvalue to different signs, so one saw no fault and one a NaN.
+    singular = np.array([[5.0, -7, 7], [-7, 10, -9], [7, -9, 13]])
+    zero, identity = np.zeros(3), np.eye(3)
+    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(singular), 0))
+    expected = np.sqrt(((roots - 1) ** 2).sum())
+    assert float(bures_distance(zero, singular, zero, identity)) == pytest.approx(expected, rel=1e-7)
+    assert float(bures_distance(zero, identity, zero, singular)) == pytest.approx(expected, rel=1e-7)
+    assert float(bures_distance(zero, singular, zero, singular)) == pytest.approx(0, abs=1e-7)
+    assert float(bures_distance(zero, np.zeros((3, 3)), zero, identity)) == pytest.approx(np.sqrt(3), rel=1e-14)
+
+
+def test_an_eigenvalue_below_zero_counts_as_zero_up_to_the_tolerance_and_is_refused_beyond_it() -> None:
+    def least(value: float) -> float:
+        return float(bures_distance([0, 0], np.diag([1.0, value]), [0, 0], np.eye(2)))
+
+    assert least(-2e-15) == least(-9e-9) == pytest.approx(1, rel=1e-14)
+    with pytest.raises(ValueError, match="eigenvalue -2e-08: pass a matrix without negative eigenvalues"):
+        least(-2e-8)
+
+
 def test_bures_runs_over_a_batch() -> None:
     batch = np.stack([_covariance(i, 3) for i in range(4)])
     distances = bures_distance(np.zeros((4, 3)), batch, np.ones((4, 3)), batch[::-1])
@@ -107,6 +137,31 @@ def test_point_clouds_agree_with_the_assignment_problem() -> None:
     rows, columns = linear_sum_assignment(cost)
     assert point_cloud_distance(x, y) == pytest.approx(np.sqrt(cost[rows, columns].mean()), rel=1e-9)
     assert point_cloud_distance(x, x[::-1]) == pytest.approx(0, abs=1e-7)
+
+
+def test_points_far_from_the_origin_are_as_far_apart_as_near_it() -> None:
+    # POT's own cost expands the square and gives 0 here, and 0.011 for two equal clouds at 1e6.
+    assert point_cloud_distance([[1e8], [1e8]], [[1e8 + 0.1], [1e8 + 0.1]]) == pytest.approx(0.1, rel=1e-6)
+    cloud = np.random.default_rng(2).standard_normal((50, 2))
+    assert point_cloud_distance(cloud + 1e6, cloud + 1e6) == 0
+    near, far = (point_cloud_distance(cloud + shift, cloud[::-1] * 2 + shift) for shift in (0.0, 2.0**20))
+    assert far == pytest.approx(near, rel=1e-8)
+
+
+def test_no_square_overflows_and_none_vanishes() -> None:
+    x, y = np.random.default_rng(3).standard_normal((2, 50, 2))
+    expected = point_cloud_distance(x, y)
+    for power in (500, -500):
+        scaled = point_cloud_distance(np.ldexp(x, power), np.ldexp(y, power))
+        assert np.ldexp(scaled, -power) == pytest.approx(expected, rel=1e-12)
+    assert point_cloud_distance(x, y * 1e155) == pytest.approx(1e155 * np.sqrt((y**2).sum(axis=1).mean()), rel=1e-12)
+
+
+def test_a_solver_that_gives_up_is_an_error_and_no_distance(monkeypatch) -> None:
+    x, y = np.random.default_rng(4).standard_normal((2, 50, 2))
+    monkeypatch.setattr(distances, "MAX_PIVOTS", 5)
+    with pytest.raises(RuntimeError, match="no distance of 50 and 50 points: numItermax reached"):
+        point_cloud_distance(x, y)
 
 
 def test_debiasing_takes_the_floor_off_and_is_near_the_truth() -> None:

@@ -18,8 +18,12 @@ ESTIMANDS = load_estimands("replications.wasserstein_bound.estimands", CLAIMS)
 TESTS = [test for claim in CLAIMS for test in (*claim.tests, *claim.corrected)]
 IDENTITIES = sorted({test.estimand for test in TESTS if isinstance(test, IdentityTest) and not test.check})
 BY_SEED = sorted({test.estimand for test in TESTS if not isinstance(test, IdentityTest)})
+VARIATIONS = sorted({variation.estimand for claim in CLAIMS for variation in claim.robustness})
 SEEDS = (0, 1)
 STEPS = (30, 100, 400, 1600)  # the first is left out of slopes
+LENGTHS = tuple(100 * 2**doublings for doublings in range(8))
+# Of networks on the line, and by how much their slopes on log J are larger.
+ARMS = {"annealed": 0.0, "one_run": 0.01, "longer": 0.02, "lower_rate": 0.03, "overlapping": 0.04}
 
 
 def row(experiment, arm, seed, metric, value, *, config=None, step=0):
@@ -34,30 +38,43 @@ def table(rows):
 # --- A table of runs with a known answer to everything ----------------------------------------------------------
 
 
-def learned_rows(seed):
-    """J falls as 1 / step; slopes on log J are 0.5 + seed / 10 (SDE), 0.25 (ODE), 0.3 (bound)."""
-    # Step 30 lies off the lines.
+def network_rows(experiment, arm, seed, steps, more=0.0):
+    """J falls as 1 / step; slopes on log J are 0.5 + seed / 10 (SDE), 0.25 (ODE), 0.3 (bound), and more."""
+    # Step 30 lies off the lines. The supremum is 0.75 of the slack of the ODE, 0.6 of that of the SDE.
     rows = []
-    for step in STEPS:
+    for step in steps:
         loss, off = 100 / step, 50.0 if step < 100 else 1.0
         numbers = {
             "score_loss": loss,
-            "distance_w2_sde": off * loss ** (0.5 + seed / 10),
-            "distance_w2_ode": off * 2 * loss**0.25,
-            "log10_bound_w2_sde": math.log10(off * 8 * loss**0.3),
-            "log10_bound_w2_ode": math.log10(off * 4 * loss**0.3),
+            "distance_w2_sde": off * loss ** (0.5 + more + seed / 10),
+            "distance_w2_ode": off * 2 * loss ** (0.25 + more),
+            "log10_bound_w2_sde": math.log10(off * 8 * loss ** (0.3 + more)),
+            "log10_bound_w2_ode": math.log10(off * 4 * loss ** (0.3 + more)),
             "excess_sde": 1e-4 if step == 400 and seed else 0.0,
             "excess_ode": 0.0,
             "control_excess_sde": 0.7,
             "control_excess_ode": 0.9,
             "slope_at_horizon": -0.9 - step / 1e6,
         }
-        rows += [row("learned", "network", seed, name, value, step=step) for name, value in numbers.items()]
-    end = {name: value["value"] for name, value in zip(numbers, rows[-len(numbers) :], strict=True)}
-    # Three quarters of the slack, as a logarithm.
-    log_distance, log_bound = math.log10(end["distance_w2_ode"]), end["log10_bound_w2_ode"]
-    averaged = log_bound - 0.75 * (log_bound - log_distance)
-    return [*rows, row("learned", "network", seed, "log10_averaged_bound_w2_ode", averaged, step=STEPS[-1])]
+        for sampler, share in (("ode", 0.75), ("sde", 0.6)):
+            log_distance, log_bound = (
+                math.log10(numbers[f"distance_w2_{sampler}"]),
+                numbers[f"log10_bound_w2_{sampler}"],
+            )
+            numbers[f"log10_averaged_bound_w2_{sampler}"] = log_bound - share * (log_bound - log_distance)
+        rows += [row(experiment, arm, seed, name, value, step=step) for name, value in numbers.items()]
+    return rows
+
+
+def learned_rows(seed):
+    rows = network_rows("learned", "network", seed, STEPS)
+    return rows + [each for arm, more in ARMS.items() for each in network_rows("trained", arm, seed, LENGTHS, more)]
+
+
+def notebook_rows(seed):
+    logs = {"supremum": 900.0, "quadrant": 10.0, "square": 12.0}
+    rows = [row("notebook", arm, seed, "log_growth", value) for arm, value in logs.items()]
+    return [*rows, row("notebook", "supremum", seed, "intercept", 898.0)]
 
 
 def sweep_rows(seed):
@@ -71,7 +88,9 @@ def sweep_rows(seed):
         rows += [row("affine", arm, seed, name, value) for name, value in block.items()]
         for case in range(4):  # the SDE is nearer in three of four
             distance = 1.0 if arm == "ode" else (2.0 if case == 0 else 0.5)
+            above = arm == "sde" and case == 0
             rows.append(row("affine", arm, seed, "distance_w2", distance, step=case))
+            rows.append(row("affine", arm, seed, "bound_w2", (0.8 if above else 2) * distance, step=case))
         for d in (1, 8):
             for case in range(2):
                 config, bound = {"dimension": d, "case": case}, (1 + case) * d**0.4
@@ -89,7 +108,7 @@ def sweep_rows(seed):
     for arm, end in ends.items():
         for step in (10, 20):
             for name, value in zip(("log10_estimated_bound_w2_sde", "debiased_w2_sde"), end, strict=True):
-                rows.append(row("learned_2d", arm, seed, name, step / 20 * value, step=step))
+                rows += [row(of, arm, seed, name, step / 20 * value, step=step) for of in ("learned_2d", "techniques")]
     return rows
 
 
@@ -128,7 +147,7 @@ def deterministic_rows():
     return rows
 
 
-OF_A_SEED = (learned_rows, sweep_rows, finite_set_rows)
+OF_A_SEED = (learned_rows, sweep_rows, finite_set_rows, notebook_rows)
 RUNS = table([*deterministic_rows(), *(each for seed in SEEDS for rows in OF_A_SEED for each in rows(seed))])
 
 EXPECTED = {
@@ -147,22 +166,45 @@ EXPECTED = {
     "clusters_rank_ode": [1.0, -1.0], "moons_rank_ode": [1.0, -1.0],
     "clusters_bound_slope": [-0.2] * 2, "moons_bound_slope": [-0.2] * 2,
     "clusters_looseness": [2 + 1.2 * math.log10(16)] * 2, "moons_looseness": [1 + 1.2 * math.log10(16)] * 2,
+    "above_diagonal_share": [1 / 8] * 2, "above_diagonal_most": [0.2] * 2,
+    "notebook_log_growth": [900.0] * 2, "notebook_log_growth_on_grid": [10.0] * 2,
+    "notebook_log_growth_on_square": [12.0] * 2, "notebook_intercept": [898.0] * 2,
+    # J is 2 to the power of minus 0 to 7; W2 of the ODE over that of the SDE is 2 J^(0.25 - p).
+    "annealed_distance_ode_over_sde": [math.log(2) * (1 + 3.5 * (p - 0.25)) for p in (0.5, 0.6)],
+    "end_distance_ode_over_sde": [math.log(2) * (1 + 7 * (p - 0.25)) for p in (0.5, 0.6)],
+    "end_bound_sde_over_ode": [math.log(2)] * 2, "annealed_constant_at_horizon": [-0.9128] * 2,
+    "annealed_choice": [0.0] * 2,
 }  # fmt: skip
+for technique in ("spectral_norm", "weight_decay", "likelihood_weight"):
+    for change in ("bound_change", "distance_change"):
+        EXPECTED[f"tuned_{technique}_{change}"] = EXPECTED[f"{technique}_{change}"]
+for arm, more in (ARMS | {"median": 0.0}).items():
+    EXPECTED[f"{arm}_slope_sde"], EXPECTED[f"{arm}_slope_ode"] = [0.5 + more, 0.6 + more], [0.25 + more] * 2
+    EXPECTED[f"{arm}_bound_slope_sde"] = [0.3 + more] * 2
+    EXPECTED |= {f"{arm}_supremum_share_ode": [0.75] * 2, f"{arm}_wrong_share": [1.0] * 2} if arm in ARMS else {}
+EXPECTED |= {
+    "annealed_bound_slope_ode": [0.3] * 2, "unannealed_bound_slope_sde": [0.31] * 2,
+    "shortest_bound_slope_sde": [0.3] * 2, "longest_bound_slope_sde": [0.3] * 2,
+    "annealed_supremum_share_sde": [0.6] * 2, "end_supremum_share_ode": [0.75] * 2,
+    "shortest_supremum_share_ode": [0.75] * 2,
+}  # fmt: skip
+ALONE = [name for name in VARIATIONS if name.startswith("wrong_share_")]
+EXPECTED |= {name: [1.0] * 2 for name in ALONE}
 # Errors and controls of the checks that are not one run.
 EXPECTED_CHECKS = {
     "affine_excess": (1e-8, 0.5), "rotation_excess": (0, 0.4), "noise_family_excess": (0, 0.45), "mixture_excess": (0,
     0.4), "dimension_excess": (0, 0.8), "corollary_order": (0, 0.3), "kl_excess": (0, 1e-9), "kl_noise_family_excess":
     (0, 0.6), "learned_excess": (1e-4, 0.9), "offset_rise": (0, 1e-9), "offset_at_horizon": (1e-5, 0.15),
     "offset_bounds_distance": (0, 0.4 * 3 * 0.75), "constant_at_horizon": (2e-4, 1e-4 / 0.027),
-    "discretisation_order": (0, 0.5),
+    "discretisation_order": (0, 0.5), "trained_excess": (1e-4, 0.9),
 }  # fmt: skip
 
 
 def test_every_estimand_of_a_claim_has_a_known_answer():
-    assert set(EXPECTED) == set(BY_SEED)
+    assert set(EXPECTED) == {*BY_SEED, *VARIATIONS}
 
 
-@pytest.mark.parametrize("name", BY_SEED)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_an_estimand_gives_the_number_put_in_for_each_seed(name):
     values = ESTIMANDS[name](RUNS)
     assert list(values.index) == list(SEEDS)
@@ -175,21 +217,54 @@ def test_a_check_gives_its_error_and_that_of_its_control(name):
     np.testing.assert_allclose(errors, [EXPECTED_CHECKS[name]], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*BY_SEED, *IDENTITIES])
+@pytest.mark.parametrize("name", [*EXPECTED, *IDENTITIES])
 def test_an_experiment_not_yet_run_gives_nothing(name):
     assert len(ESTIMANDS[name](NOTHING)) == 0
 
 
 OF_TRAINING = ["training_slope_sde", "training_slope_ode", "bound_slope_sde", "choice_by_bound_over_loss"]
 OF_ITS_END = ["supremum_share_ode", "distance_ode_over_sde", "bound_sde_over_ode"]
+OF_LENGTHS = [
+    *("annealed_slope_sde", "annealed_slope_ode", "annealed_bound_slope_sde", "median_slope_sde", "annealed_choice"),
+    *("annealed_supremum_share_ode", "annealed_wrong_share", "annealed_distance_ode_over_sde", "wrong_share_eighth"),
+    *("end_bound_sde_over_ode", "annealed_constant_at_horizon"),
+]
 
 
-@pytest.mark.parametrize("name", [*OF_TRAINING, *OF_ITS_END])
+@pytest.mark.parametrize("name", [*OF_TRAINING, *OF_ITS_END, *OF_LENGTHS])
 def test_a_diverged_network_is_no_number_and_the_other_keeps_its_own(name):
-    runs = RUNS[~((RUNS["seed"] == 1) & (RUNS["experiment"] == "learned") & (RUNS["step"] > 100))]
-    lost = {**row("learned", "network", 1, "score_loss", math.nan, step=STEPS[-1]), "status": "diverged"}
-    values = ESTIMANDS[name](pd.concat([runs, table([lost])], ignore_index=True))
+    of_networks = RUNS["experiment"].isin(["learned", "trained"]) & RUNS["arm"].isin(["network", "annealed"])
+    runs = RUNS[~((RUNS["seed"] == 1) & of_networks & (RUNS["step"] > 100))]
+    ends = (("learned", "network", STEPS[-1]), ("trained", "annealed", LENGTHS[-1]))
+    lost = [row(experiment, arm, 1, "score_loss", math.nan, step=step) for experiment, arm, step in ends]
+    lost = table(lost).assign(status="diverged")
+    values = ESTIMANDS[name](pd.concat([runs, lost], ignore_index=True))
     np.testing.assert_allclose(values, [EXPECTED[name][0], math.nan], atol=1e-12)
+
+
+def test_a_ranking_is_wrong_where_the_sampler_of_smaller_bound_has_the_larger_distance():
+    def networks(distance_ode, bound_ode):
+        return table(
+            [
+                row("trained", "annealed", 7, metric, value, step=100 * (place + 1))
+                for metric, values in (
+                    ("score_loss", [1.0] * 4), ("distance_w2_sde", [1.0] * 4), ("log10_bound_w2_sde", [1.0] * 4),
+                    ("distance_w2_ode", distance_ode), ("log10_bound_w2_ode", bound_ode),
+                )
+                for place, value in enumerate(values)
+            ]
+        )  # fmt: skip
+
+    runs = networks([2.0, 2.0, 0.5, 0.5], [0.5, 1.5, 0.5, 1.5])  # wrong, right, right, wrong
+    assert ESTIMANDS["annealed_wrong_share"](runs).to_dict() == {7: 0.5}
+    assert [ESTIMANDS[name](runs)[7] for name in ("wrong_share_first", "wrong_share_second")] == [1.0, 0.0]
+
+
+def test_the_median_of_slopes_is_moved_little_by_one_length():
+    moved = (RUNS["metric"] == "distance_w2_ode") & (RUNS["step"] == LENGTHS[-1]) & (RUNS["experiment"] == "trained")
+    runs = RUNS.assign(value=RUNS["value"].where(~moved, 100.0))
+    assert ESTIMANDS["median_slope_ode"](runs)[0] == pytest.approx(0.25, abs=1e-9)
+    assert ESTIMANDS["annealed_slope_ode"](runs)[0] < 0
 
 
 def test_a_bound_that_chooses_a_worse_checkpoint_than_the_loss_costs_their_ratio():
@@ -197,6 +272,7 @@ def test_a_bound_that_chooses_a_worse_checkpoint_than_the_loss_costs_their_ratio
     runs = RUNS.assign(value=RUNS["value"].where(~least, -9.0))
     # W2 of the SDE is J to the power 0.5, J being 1 at step 100 and 1 / 16 at the end.
     assert estimands.choice_by_bound_over_loss(runs)[0] == pytest.approx(math.log(4))
+    assert estimands.annealed_choice(runs)[0] == pytest.approx(math.log(128) / 2)
 
 
 def test_an_offset_that_rises_is_seen():

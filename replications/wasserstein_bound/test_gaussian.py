@@ -10,7 +10,7 @@ from scipy.stats import norm
 from replications.wasserstein_bound.affine_cases import affine_case, random_affine_cases
 from replications.wasserstein_bound.bound import log_growth, wasserstein_upper_bound
 from replications.wasserstein_bound.distances import bures_distance
-from replications.wasserstein_bound.errors import excess_in_bounds
+from replications.wasserstein_bound.errors import largest_excess
 from replications.wasserstein_bound.gaussian import (
     MatrixScore,
     affine_score_error,
@@ -76,7 +76,7 @@ def test_dropping_an_assumption_breaks_the_bound() -> None:
     cases = random_affine_cases(0, 400, 1001)
     arguments = cases.bound_arguments
     distance = cases.distance(0.0)
-    assert excess_in_bounds(distance, cases.bound(0.0).value) <= 1e-5
+    assert largest_excess(distance, cases.bound(0.0).value) <= 1e-5
     for change in (
         {"eta": 1.0},  # the SDE's weight for the ODE's samples
         {"drift_slope": -arguments["drift_slope"]},  # the constant of f for that of -f

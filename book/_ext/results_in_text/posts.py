@@ -19,9 +19,9 @@ class Posts(NamedTuple):
     posts: list[dict[str, Any]]
 
     def topic_of(self, folder: str) -> str:
-        """Return the topic of a replication."""
-        lead = self._replication(folder)["posts"][0]
-        return self.topics[next(post["topic"] for post in self.posts if post["archive"] == lead)]
+        """Return the topic of a replication: that of its first post, "other" where it has none."""
+        lead = self._replication(folder)["posts"][:1]
+        return self.topics[next((post["topic"] for post in self.posts if [post["archive"]] == lead), "other")]
 
     def question_of(self, folder: str) -> str:
         """Return the question that a replication's page answers."""

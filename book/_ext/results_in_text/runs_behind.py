@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from paperkit.claims.declarations import load_estimands, read_claims
+from paperkit.claims.verdicts import tables_of
 from paperkit.profiles import replication_and_profile
-from paperkit.results import read_runs
 
 Estimand = Callable[[pd.DataFrame], Any]
 
@@ -31,13 +31,13 @@ def runs_behind(folder: str) -> dict[str, dict[str, Any]]:
     for file, timing in (("runs.csv", False), ("timings.csv", True)):
         path = Path(f"results/{folder}/{file}")
         if path.exists():
-            runs = read_runs(path)
-            for claim in claims:
-                if (claim.kind == "timing") == timing:
-                    found |= {
-                        f"{claim.id}.{place}": behind_estimand(estimands[number.estimand], runs)
-                        for place, number in claim.numbers.items()
-                    }
+            judged = [claim for claim in claims if (claim.kind == "timing") == timing]
+            found |= {
+                f"{claim.id}.{place}": behind_estimand(estimands[number.estimand], runs)
+                for runs, some in tables_of(path.parent, file, judged)
+                for claim in some
+                for place, number in claim.numbers.items()
+            }
     return found
 
 

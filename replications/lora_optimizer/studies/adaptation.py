@@ -23,8 +23,7 @@ from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.texts import Split, TextModel, token_stream
 from paperkit.training import train, warmup_cosine
 from paperkit.tuning import Search, Tuned
-from replications.lora_optimizer.factors import Factors, linear_weights
-from replications.lora_optimizer.optimizer import LoRAOptimizer
+from replications.lora_optimizer.optimizer import LoRAOptimizer, linear_weights
 from replications.lora_optimizer.studies.arms import SERIAL, WITH_SGD, Arm, Together, optimizer_of
 from replications.lora_optimizer.studies.frontier import Frontier, gained_and_lost
 
@@ -88,38 +87,33 @@ class Adaptation(StrictModel):
         """List the reported runs from the outcome of each search, heavy runs first."""
         few = seeds[: self.num_exploratory_seeds]
         points: dict[tuple[str, str], dict[str, Any]] = {}
-        runs, best_ratio = [], (math.inf, "")
+        runs: list[Run] = []
+        best_ratio = (math.inf, "")
+
+        def add(name: str, arm: str, config: dict[str, Any], chosen: Sequence[int] = few) -> None:
+            runs.extend(Run(name, arm, seed, config) for seed in chosen)
+
         for search, outcome in zip(self.searches(), tuned, strict=True):
             config = points[search.experiment, search.arm] = {**search.task, **outcome.best()}
             if search.experiment != "adapt_ratio":
                 primary = search.arm in PRIMARY and search.experiment != "adapt_rms"
-                chosen = seeds[: self.num_seeds] if primary else few
-                runs += [Run(search.experiment, search.arm, seed, config) for seed in chosen]
+                add(search.experiment, search.arm, config, seeds[: self.num_seeds] if primary else few)
             elif search.arm != RATIOS[0]:
                 losses = outcome.losses[outcome.best_trial()].values()
                 best_ratio = min(best_ratio, (sum(losses) / len(losses), search.arm))
         # LoRA+'s ratio is selected on tuning seeds, and reported on others.
-        curve = {"curve_points": self.task.curve_points}
         for name, arm in (("equal_rates", RATIOS[0]), ("best_ratio", best_ratio[1])):
-            runs += [
-                Run("adapt_ratio", name, seed, {**points["adapt_ratio", arm], **curve, "as": arm}) for seed in few
-            ]
-        full = points["adapt", "full"]["lr"]
-        runs += [
-            Run("geometry", arm, seed, {**points["adapt", arm], "full_lr": full}) for arm in STARTS for seed in few
-        ]
+            add("adapt_ratio", name, {**points["adapt_ratio", arm], "curve_points": self.task.curve_points, "as": arm})
+        for arm in STARTS:
+            add("geometry", arm, {**points["adapt", arm], "full_lr": points["adapt", "full"]["lr"]})
         sgd = points["adapt_sgd", "sgd"]
-        slow = sgd | {"lr": sgd["lr"] / 4}
-        runs += [
-            Run("penalty", arm, seed, slow) for arm in ("sgd", *(f"resampled_{r}" for r in PENALISED)) for seed in few
-        ]
+        for arm in ("sgd", *(f"resampled_{r}" for r in PENALISED)):
+            add("penalty", arm, {**sgd, "lr": sgd["lr"] / 4})
         return self._variations(points, seeds[: self.num_variation_seeds]) + runs
 
     def _variations(self, points: Mapping[tuple[str, str], dict[str, Any]], seeds: Sequence[int]) -> list[Run]:
         """List the runs under other conditions, at the rates that were selected under the usual ones."""
-        changes: dict[str, dict[str, Any]] = {
-            f"adapt_{LONG}_times": {"steps": LONG * self.task.steps}, "adapt_all": {"others": True}
-        }  # fmt: skip
+        changes = {f"adapt_{LONG}_times": {"steps": LONG * self.task.steps}, "adapt_all": {"others": True}}
         usual = {}
         for arm in (*PRIMARY, "full"):
             name, base, share = ("adapt_sgd", "sgd", 4) if arm.startswith(WITH_SGD) else ("adapt", "full", 1)
@@ -150,29 +144,22 @@ class Adaptation(StrictModel):
 
 
 def measure_adaptation(run: Run) -> Iterator[Measurement]:
-    """Adapt and report: losses of both texts before and after, on the test split."""
+    """Adapt and report: losses of both texts before and after, on the test split; of a trial only what may select."""
     if "full_lr" in run.config:
         yield from _geometry(run)
         return
     model, task, steps = _started(run), Task.from_config(run.config), run.config["steps"]
-    if run.arm in ("sgd", "full"):  # it is that of all arms of the seed
+    is_trial = run.experiment.endswith("_search")
+    if run.arm in ("sgd", "full") and not is_trial:  # it is that of all arms of the seed
         yield from (Measurement("test", 0, f"start_{name}", value) for name, value in _losses(model, task).items())
     curve = {round(steps * point / (task.curve_points + 1)) for point in range(1, task.curve_points + 1)}
     for step, _ in _adapted(run, model):
         if step in curve:
             yield Measurement("validation", step, "loss_nats", _loss(model, task, TARGET, "validation"))
-    if curve:
+    if curve or is_trial:
         yield Measurement("validation", steps, "loss_nats", _loss(model, task, TARGET, "validation"))
-    yield from (Measurement("test", steps, name, value) for name, value in _losses(model, task).items())
-
-
-def measure_trial(run: Run) -> Iterator[Measurement]:
-    """Adapt, and look only at what may select: never at the test split."""
-    model = _started(run)
-    for _ in _adapted(run, model):
-        pass
-    loss = _loss(model, Task.from_config(run.config), TARGET, "validation")
-    yield Measurement("validation", run.config["steps"], "loss_nats", loss)
+    if not is_trial:
+        yield from (Measurement("test", steps, name, value) for name, value in _losses(model, task).items())
 
 
 def measure_frontier(run: Run) -> Iterator[Measurement]:
@@ -195,18 +182,15 @@ def _geometry(run: Run) -> Iterator[Measurement]:
         assert isinstance(optimizer, LoRAOptimizer), "arms of the geometry are LoRA's"
         after = optimizer.factors()
         if before and step < run.config["steps"]:  # the last rate of the schedule is zero
-            shares += [second_order_share(before[name], after[name]) for name in after]
+            for was, now in zip(before.values(), after.values(), strict=True):
+                step_A, step_B = now.A - was.A, now.B - was.B
+                first_order = step_B @ was.A + was.B @ step_A
+                shares.append(float((step_B @ step_A).norm() / first_order.norm()))
         before = after
     moved, as_full = _vector(model) - start, _vector(full) - start
     steps = run.config["steps"]
     yield Measurement("none", steps, "second_order_share", float(np.median(shares)))
     yield Measurement("none", steps, "direction_cosine", float(functional.cosine_similarity(moved, as_full, dim=0)))
-
-
-def second_order_share(before: Factors, after: Factors) -> float:
-    """Return the norm of the part of a step of B A that is of second order, over that of first order."""
-    step_A, step_B = after.A - before.A, after.B - before.B
-    return float((step_B @ step_A).norm() / (step_B @ before.A + before.B @ step_A).norm())
 
 
 def _started(run: Run) -> TinyGPT:
@@ -283,11 +267,7 @@ def _loss(model: nn.Module, task: Task, domain: Domain, split: Split) -> float:
 
 
 def _losses(model: nn.Module, task: Task) -> dict[str, float]:
-    """Measure both texts on the test split."""
-    return {
-        "loss_nats": _loss(model, task, TARGET, "test"),
-        "source_loss_nats": _loss(model, task, SOURCE, "test"),
-    }
+    return {"loss_nats": _loss(model, task, TARGET, "test"), "source_loss_nats": _loss(model, task, SOURCE, "test")}
 
 
 @cache

@@ -15,7 +15,7 @@ from replications.lora_optimizer.variants import AdditiveLoRA, GaLore, Resampled
 Named = Sequence[tuple[str, nn.Parameter]]
 BETAS = (0.9, 0.99)
 # No decay: on factors it pulls to the start, in full training to zero.
-ADAM: Mapping[str, Any] = {"base": AdamW, "betas": BETAS, "weight_decay": 0.0, "fused": True}
+ADAM: Mapping[str, Any] = {"betas": BETAS, "weight_decay": 0.0, "fused": True}
 DECAY = 0.1
 SERIAL = 4  # starts of a run of "serial": merge, draw anew, go on
 # Of LoRA, by the last part of the name: options of the optimizer.
@@ -57,22 +57,15 @@ def _additive(weights: Named, arm: Arm, generator: torch.Generator, lr: float, _
     return AdditiveLoRA(weights, r=arm.rank, random_signs=arm.kind == "signs", lr=lr, generator=generator, **ADAM)
 
 
-def _adam(weights: Named, lr: float) -> Optimizer:
-    return AdamW([p for _, p in weights], lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
-
-
-Make = Callable[[Named, Arm, torch.Generator, float, float | None], Optimizer]
-KINDS: Mapping[str, Make] = {
-    "full": lambda weights, _arm, _generator, lr, _alpha: _adam(weights, lr),
+KINDS: Mapping[str, Callable[[Named, Arm, torch.Generator, float, float | None], Optimizer]] = {
+    "full": lambda weights, _arm, _generator, lr, _alpha: AdamW([p for _, p in weights], lr=lr, **ADAM),
     "sgd": lambda weights, _arm, _generator, lr, _alpha: SGD([p for _, p in weights], lr=lr),
     "lora": _lora,
     "ones": _additive,
     "signs": _additive,
     # Its own scale and period are for runs of thousands of steps.
     "galore": lambda weights, arm, _generator, lr, _: GaLore(weights, lr, r=arm.rank, gap=50, scale=1.0, betas=BETAS),
-    "resampled": lambda weights, arm, generator, lr, _: ResampledProjection(
-        weights, lr, r=arm.rank, generator=generator
-    ),
+    "resampled": lambda weights, arm, draws, lr, _: ResampledProjection(weights, lr, r=arm.rank, generator=draws),
 }
 WITH_SGD = ("sgd", "resampled")
 

@@ -18,7 +18,7 @@ from paperkit.models.language_model import even_windows, next_token_loss, random
 from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.texts import Split
 from paperkit.training import train, warmup_cosine
-from replications.lora_optimizer.factors import linear_weights
+from replications.lora_optimizer.optimizer import linear_weights
 from replications.lora_optimizer.studies import weights
 from replications.lora_optimizer.studies.arms import optimizer_of
 from replications.lora_optimizer.studies.frontier import Frontier, gained_and_lost
@@ -62,26 +62,15 @@ class Continued(StrictModel):
         return [Frontier("continued", self.rates, self.task.model_dump(), self.num_seeds)]
 
 
-class Network(nn.Module):
-    """A causal language model of transformers: token ids (N, T) to logits (N, T, V)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        """Keep the model."""
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens_NT: Tensor) -> Tensor:
-        """Return logits."""
-        return self.model(tokens_NT, use_cache=False).logits
-
-
 class Start:
     """The checkpoint that all arms go on from, made once in a process, and a network to train."""
 
     def __init__(self, task: Task, hardware: Hardware) -> None:
         """Load the weights, and repair them."""
         self.task, self.hardware = task, hardware
-        self.kept = Network(weights.language_model(task.model)).to(hardware.device)
+        self.kept = weights.language_model(task.model).to(hardware.device)
+        self.kept.config.use_cache = False
+        self.kept.register_forward_hook(lambda _model, _inputs, output: output.logits)  # (N, T, V), of ids (N, T)
         if task.repair:
             optimizer = torch.optim.AdamW(self.kept.parameters(), lr=task.repair.lr, weight_decay=0.0, fused=True)
             steps = task.repair.steps
@@ -95,7 +84,7 @@ class Start:
         for parameter in self.network.parameters():
             parameter.requires_grad_(parameter in taken)
 
-    def trained(self, run: Run) -> Network:
+    def trained(self, run: Run) -> nn.Module:
         """Train from the start with an arm."""
         self.network.load_state_dict(self.kept.state_dict())
         _, data, starts = seeds_of(run.seed)
@@ -117,10 +106,7 @@ class Start:
 
 def matrices_of(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """Name the matrices of all layers but embedding and head; GPT-2's are no `nn.Linear`, and transposed."""
-    ours = linear_weights(network)
-    if ours:
-        return ours
-    return [(name, p) for name, p in network.named_parameters() if p.ndim == 2 and ".h." in name]
+    return linear_weights(network) or [(n, p) for n, p in network.named_parameters() if p.ndim == 2 and ".h." in n]
 
 
 def measure_continued(run: Run) -> Iterator[Measurement]:

@@ -24,10 +24,10 @@ from paperkit.runs import Measurement, Run, seeds_of
 from paperkit.texts import Split
 from paperkit.training import train
 from paperkit.tuning import Search, Tuned
-from replications.lora_optimizer.factors import linear_weights
+from replications.lora_optimizer.optimizer import linear_weights
 from replications.lora_optimizer.studies import weights
 from replications.lora_optimizer.studies.arms import Arm, Together, optimizer_of
-from replications.lora_optimizer.studies.structural import equality
+from replications.lora_optimizer.studies.forms import equality
 
 PRIMARY = ("full", "lora_8")
 LONG = 4
@@ -254,34 +254,23 @@ def documents(task: Task, split: Split) -> list[tuple[str, int]]:
 
 
 def measure_encoder(run: Run) -> Iterator[Measurement]:
-    """Train and report loss and accuracy on the test split, and the validation loss half-way."""
-    start, steps = _start(run), run.config["steps"]
+    """Report loss and accuracy of the test split, and validation loss half-way; of a trial only what may select."""
+    task = Task.from_config(run.config).model_copy(update={"steps": 10})  # longer runs have the same start
+    start = _made(task.model_dump_json(), Hardware.from_config(run.config))
+    steps, is_trial = run.config["steps"], run.experiment.endswith("_search")
     if run.experiment.endswith("_equality"):
         yield from start.equality(run)
         return
     taken = 0
     for taken in start.trained(run):
-        if run.arm == "full" and taken == steps // 2:
+        if run.arm == "full" and taken == steps // 2 and not is_trial:
             yield Measurement("validation", taken, "half_way_loss_nats", start.quality("validation")[0])
-    validation, (loss, accuracy) = start.quality("validation")[0], start.quality("test")
-    if taken < steps:
-        validation = loss = accuracy = math.nan
-    yield Measurement("validation", steps, "loss_nats", validation)
-    yield Measurement("test", steps, "loss_nats", loss)
-    yield Measurement("test", steps, "accuracy_points", 100 * accuracy)
-
-
-def measure_encoder_trial(run: Run) -> Iterator[Measurement]:
-    """Train, and look only at what may select: the validation loss."""
-    start, steps = _start(run), run.config["steps"]
-    *_, taken = (0, *start.trained(run))
-    loss = start.quality("validation")[0] if taken == steps else math.nan
-    yield Measurement("validation", steps, "loss_nats", loss)
-
-
-def _start(run: Run) -> Start:
-    task = Task.from_config(run.config).model_copy(update={"steps": 10})  # longer runs have the same start
-    return _made(task.model_dump_json(), Hardware.from_config(run.config))
+    splits: tuple[Split, ...] = ("validation",) if is_trial else ("validation", "test")
+    for split in splits:
+        loss, accuracy = start.quality(split) if taken == steps else (math.nan, math.nan)
+        yield Measurement(split, steps, "loss_nats", loss)
+    if not is_trial:
+        yield Measurement("test", steps, "accuracy_points", 100 * accuracy)
 
 
 @cache

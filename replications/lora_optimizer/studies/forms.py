@@ -1,24 +1,33 @@
-"""Equality of both forms, second order, scatter and largest rate of resampling, on random models without texts."""
+"""On random models without texts: equality of both forms, second order, scatter and largest rate of resampling.
 
-from collections.abc import Iterator
+And what a step of each form costs, counted and not timed: bytes by what holds them, and operations of a model.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import sqrt
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
 
 from paperkit.config import StrictModel
 from paperkit.models.language_model import next_token_loss
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
-from replications.lora_optimizer.factors import linear_weights, project_gradient
-from replications.lora_optimizer.optimizer import LoRAOptimizer
-from replications.lora_optimizer.studies.structural import equality
-from replications.lora_optimizer.variants import ResampledProjection, resampled_gradient
+from replications.lora_optimizer.optimizer import Factors, LoRAOptimizer, linear_weights, project_gradient
+from replications.lora_optimizer.variants import GaLore, ResampledProjection, resampled_gradient
 
 VOCABULARY, WIDTH, CONTEXT, BATCH, RANK = 64, 32, 16, 8, 4
 OUTPUTS, INPUTS = 24, 16  # of the matrix that is projected
 HALVINGS = 12  # of the interval of rates, to a thousandth
+COUNTED = {"vocabulary": 512, "layers": 2, "heads": 4}  # the model whose costs are counted
+OPTIONS: Mapping[str, Mapping[str, bool]] = {
+    "optimizer_form": {}, "incremental": {"incremental": True},
+    "released": {"incremental": True, "release_gradients": True},
+}  # fmt: skip
 
 
 class Forms(StrictModel):
@@ -46,6 +55,64 @@ def measure_forms(run: Run) -> Iterator[Measurement]:
     """Measure one part on one seed."""
     parts = {"equality": _equality, "second_order": _second_order, "variance": _variance, "cliff": _cliff}
     yield from (Measurement("none", *found) for found in parts[run.experiment.removeprefix("forms_")](run))
+
+
+class Structural(nn.Module):
+    """A linear layer with a low-rank branch beside it: x -> W0 x + s B (A x), form (2) of the post."""
+
+    def __init__(self, linear: nn.Linear, factors: Factors) -> None:
+        """Freeze the layer; the factors are what is trained."""
+        super().__init__()
+        self.linear, self.scale = linear.requires_grad_(False), factors.scale
+        self.A, self.B = nn.Parameter(factors.A.clone()), nn.Parameter(factors.B.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the layer with the merged weight would."""
+        return self.linear(x) + self.scale * nn.functional.linear(nn.functional.linear(x, self.A), self.B)
+
+
+def equality(
+    network: nn.Module,
+    matrices: Iterable[tuple[str, nn.Parameter]],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    rank: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Train both forms on the same batches with AdamW, and the usual one again without its scale.
+
+    Returns:
+        Largest difference of the weights' changes over the largest change: of both forms, and of the control.
+    """
+    matrices, batches = list(matrices), list(batches)
+    chosen, start = {p for _, p in matrices}, {p: p.detach().clone() for _, p in matrices}
+    names = {p: name for name, p in matrices}
+    options = {"lr": 1e-3, "weight_decay": 0.0}
+    generator = torch.Generator().manual_seed(seed)
+    ours = LoRAOptimizer(matrices, r=rank, scale=2.0, generator=generator, **options)
+    at_start, others = ours.factors(), []
+
+    def fit(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for inputs, targets in batches:
+            optimizer.zero_grad()
+            loss(network(inputs), targets).backward()
+            optimizer.step()
+
+    for scale in (2.0, 1.0):
+        usual = copy.deepcopy(network)
+        for (place, module), (_, twin) in zip(list(network.named_modules()), list(usual.named_modules()), strict=True):
+            if isinstance(module, nn.Linear) and module.weight in chosen:
+                usual.set_submodule(place, Structural(twin, at_start[names[module.weight]]._replace(scale=scale)))
+        branches = {place: m for place, m in usual.named_modules() if isinstance(m, Structural)}
+        optimizer = torch.optim.AdamW([f for m in branches.values() for f in (m.A, m.B)], **options)
+        fit(usual, optimizer)
+        others.append({place: scale * (m.B @ m.A).detach() for place, m in branches.items()})
+    fit(network, ours)
+    modules = dict(network.named_modules())
+    moved = {place: (modules[place].weight - start[modules[place].weight]).detach() for place in others[0]}
+    largest = max(float(of.abs().max()) for of in moved.values())
+    equal, control = (max(float((of[place] - moved[place]).abs().max()) for place in moved) / largest for of in others)
+    return equal, control
 
 
 def _made(seed: int, dtype: torch.dtype) -> tuple[nn.Module, list[tuple[str, nn.Parameter]]]:
@@ -117,3 +184,84 @@ def _stands(run: Run, rank: int, lr: float) -> bool:
         weight.grad = weight.detach().clone()
         optimizer.step()
     return float(weight.detach().norm()) < start  # not so of nan
+
+
+class Costs(StrictModel):
+    """The study."""
+
+    widths: list[int] = Field(min_length=1)
+    ranks: list[int] = Field(min_length=1)
+    tokens: int = Field(ge=1)
+
+    def runs(self) -> list[Run]:
+        """List one run for each form, width and rank; what is counted has no seed."""
+        return [
+            Run(f"costs_{width}_{rank}", arm, 0, {"width": width, "rank": rank, "tokens": self.tokens})
+            for width in self.widths
+            for rank in self.ranks
+            for arm in ("full", "inside", *OPTIONS, "galore")
+        ]
+
+
+def measure_costs(run: Run) -> Iterator[Measurement]:
+    """Take one step, and count what is held for it."""
+    width, rank, tokens = (run.config[name] for name in ("width", "rank", "tokens"))
+    torch.manual_seed(0)
+    model = TinyGPT(**COUNTED, width=width, context=tokens, tied=True)
+    model.requires_grad_(False)
+    weights = linear_weights(model)
+    trained = _put_inside(model, rank) if run.arm == "inside" else [p.requires_grad_() for _, p in weights]
+    if run.arm in OPTIONS:
+        optimizer = LoRAOptimizer(weights, r=rank, lr=1e-3, **OPTIONS[run.arm])
+    else:
+        optimizer = GaLore(trained, r=rank) if run.arm == "galore" else torch.optim.AdamW(trained)
+    released: list[int] = []
+    if run.arm == "released":  # registered after the optimizer's: what is left when a gradient has been projected
+        for each in trained:
+            each.register_post_accumulate_grad_hook(lambda p: released.append(_bytes([p]) if p.grad is None else 0))
+    inputs = torch.randint(COUNTED["vocabulary"], (1, tokens + 1))
+    held = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)  # views of one storage count once
+        return tensor
+
+    with FlopCounterMode(display=False) as counter:
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = next_token_loss(model(inputs[:, :-1]), inputs[:, 1:])
+        loss.backward()
+        gradients = max(released) if released else _bytes([p.grad for p in trained if p.grad is not None])
+        optimizer.step()
+    base = getattr(optimizer, "base", None)
+    kept, moments = (_tensors(each.state) for each in (optimizer, base or optimizer))
+    counted = {
+        "flops": counter.get_total_flops(),
+        "gradient_bytes": gradients,
+        # Of the optimizer form, the state of the base; beside it stand factors, and the start of the weights.
+        "moment_bytes": _bytes(moments),
+        "factor_bytes": _bytes(kept) if base else _bytes(trained) if run.arm == "inside" else 0,
+        "activation_bytes": _bytes([t for at, t in saved.items() if at not in held]),
+        "moments_of_factors_bytes": 4 * 2 * rank * sum(sum(p.shape) for _, p in weights),
+        "moments_of_full_bytes": 4 * 2 * sum(p.numel() for _, p in weights),
+    }
+    yield from (Measurement("none", 1, name, float(value)) for name, value in counted.items())
+
+
+def _put_inside(model: nn.Module, rank: int) -> list[nn.Parameter]:
+    trained = []
+    for place, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and module is not model.head:
+            m, n = module.weight.shape
+            branch = Structural(module, Factors(torch.randn(rank, n), torch.zeros(m, rank), 1.0))
+            model.set_submodule(place, branch)
+            trained += [branch.A, branch.B]
+    return trained
+
+
+def _tensors(state: Mapping) -> list[Tensor]:
+    return [t for of in state.values() for t in of.values() if isinstance(t, Tensor) and t.dim()]
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

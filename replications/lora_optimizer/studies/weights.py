@@ -104,8 +104,7 @@ def encoder(model: Model) -> Any:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "max_position_embeddings": 64,
-        "pad_token_id": SPECIAL[model][2],
+        "num_attention_heads": 2, "max_position_embeddings": 64, "pad_token_id": SPECIAL[model][2],
     }  # fmt: skip
     return BertModel(BertConfig(**sizes, **off), add_pooling_layer=False)
 

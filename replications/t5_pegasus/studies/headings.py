@@ -117,7 +117,8 @@ def measure_headings(run: Run) -> Iterator[Measurement]:
             with _adapted(run, task, model, "zh_docs", number) as chosen:
                 if last:
                     yield from (Measurement("none", number, name, value) for name, value in chosen.items())
-                yield from _judged(model, task, test, number, prefix, thorough=thorough)
+                decoding = thorough and number == max(numbers)
+                yield from _judged(model, task, test, number, prefix, thorough=thorough, decoding=decoding)
         if thorough:
             with _adapted(run, task, model, "zh_descriptions", SEARCHED):
                 loss = descriptions.loss(model.nats(descriptions.ids))
@@ -219,20 +220,30 @@ def _drawn(run: Run, num_pairs: int, number: int) -> np.ndarray:
 
 
 def _judged(
-    model: Seq2Seq, task: Task, test: Titled, number: int, prefix: str = "", *, thorough: bool
+    model: Seq2Seq,
+    task: Task,
+    test: Titled,
+    number: int,
+    prefix: str = "",
+    *,
+    thorough: bool,
+    decoding: bool = False,
 ) -> Iterator[Measurement]:
     nats = model.nats(test.ids)
-    values = {"loss_nats": test.loss(nats), "exchanged_loss_nats": test.loss(model.nats(test.exchanged()))}
+    values = {"loss_nats": test.loss(nats)}
+    if not prefix:
+        values["exchanged_loss_nats"] = test.loss(model.nats(test.exchanged()))
     if thorough:
         values["independent_loss_nats"] = test.loss(nats, independent("zh_docs")[: len(nats)])
         if task.copying:
             values["copied_share"] = copied_share(model, test.ids)
         first = test.first()
         values |= rouge(generated(model, task, first.ids.source), first, complete=True)
-        varied = {f"beam_{beams}": generated(model, task, first.ids.source, beams) for beams in (2, 3)}
-        varied["no_repeat"] = generated(model, task, first.ids.source, no_repeat=2)
-        for name, titles in varied.items():
-            values |= {f"{name}_{key}": value for key, value in rouge(titles, first).items()}
+        if decoding:
+            varied = {f"beam_{beams}": generated(model, task, first.ids.source, beams) for beams in (2, 3)}
+            varied["no_repeat"] = generated(model, task, first.ids.source, no_repeat=2)
+            for name, titles in varied.items():
+                values |= {f"{name}_{key}": value for key, value in rouge(titles, first).items()}
     yield from (Measurement("test", number, prefix + name, value) for name, value in values.items())
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -96,10 +95,12 @@ class Seq2Seq(nn.Module):
     def __init__(self, task: Task, hardware: Hardware) -> None:
         """Draw the weights from torch's global generator."""
         super().__init__()
+        # "gated-gelu" is the same function in eight steps; and no fused attention has a bias that is learnt.
         config = T5Config(
             vocab_size=tokenizer_of(task.text, task.words).vocab_size, d_model=task.width, d_kv=HEAD_WIDTH,
-            num_heads=task.heads, d_ff=task.feed_forward, num_layers=task.layers, feed_forward_proj="gated-gelu",
-            dropout_rate=0.0, tie_word_embeddings=False, pad_token_id=0, decoder_start_token_id=2, eos_token_id=3,
+            num_heads=task.heads, d_ff=task.feed_forward, num_layers=task.layers, dropout_rate=0.0,
+            tie_word_embeddings=False, pad_token_id=0, decoder_start_token_id=2, eos_token_id=3,
+            feed_forward_proj="gated-gelu_pytorch_tanh", attn_implementation="eager",
         )  # fmt: skip
         self.t5 = (CopyT5 if task.copying else T5ForConditionalGeneration)(config)
         untie(self.t5)
@@ -123,11 +124,13 @@ class Seq2Seq(nn.Module):
         for start in range(0, len(pairs.source), batch):
             some = range(start, min(start + batch, len(pairs.source)))
             source, target = (part.to(self.hardware.device) for part in pairs.rows(some))
-            shifted = functional.pad(target[:, :-1], (1, 0), value=self.t5.config.decoder_start_token_id)
-            logits = self.t5(
-                input_ids=source, attention_mask=(source != 0).long(), decoder_input_ids=shifted
-            ).logits  # of the copy head: log p, which cross-entropy leaves as it is
-            parts.append(functional.cross_entropy(logits.mT, target, ignore_index=0, reduction="none").sum(1).cpu())
+            kept = target != 0
+            log_p = self.t5(
+                input_ids=source, attention_mask=(source != 0).long(), labels=target.where(kept, -100)
+            ).logits
+            if log_p.ndim == 3:  # without the copy head, which gives those of the labels alone
+                log_p = log_p.log_softmax(-1).gather(-1, target[..., None])[..., 0]
+            parts.append(-log_p.where(kept, 0.0).sum(1).cpu())
         return torch.cat(parts).double().numpy()
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from paperkit.runs import Measurement, Rows, Run, Runner, execute
 from replications.wasserstein_bound.affine_cases import affine_case
 from replications.wasserstein_bound.bound import log_growth, score_weight
 from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
-from replications.wasserstein_bound.errors import excess_in_distances
+from replications.wasserstein_bound.errors import excess
 from replications.wasserstein_bound.mixture import SymmetricMixture
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 from replications.wasserstein_bound.studies.measuring import ETA_OF, measured
@@ -30,7 +30,7 @@ def kl_of_almost_an_ode() -> list[float]:
     """How far KL is above the SDE's bound for the ODE, and for η = ¼: N(0, 0.04), score shifted by 0.3."""
     schedule = VariancePreserving()
     case = affine_case(schedule, time_grid(schedule, NUM_TIMES), 0.0, 0.04, shift=0.3)
-    return [float(excess_in_distances(case.kl(eta), case.kl_bound(1.0))) for eta in (0.0, 0.25)]
+    return [float(excess(case.kl(eta), case.kl_bound(1.0))) for eta in (0.0, 0.25)]
 
 
 def mixture_offset_rise() -> list[float]:

@@ -17,7 +17,7 @@ from replications.wasserstein_bound.affine_cases import AffineCases, affine_case
 from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import wasserstein_corollary_bound, wasserstein_upper_bound
 from replications.wasserstein_bound.distances import bures_distance
-from replications.wasserstein_bound.errors import excess_in_distances, halved
+from replications.wasserstein_bound.errors import excess, halved
 from replications.wasserstein_bound.gaussian import (
     MatrixScore,
     matrix_exact_score,
@@ -136,7 +136,7 @@ def measure_affine_cases(run: Run) -> Iterator[Measurement]:
     )
     if run.arm == "sde":
         by_kl = {
-            "kl_excess": excess_in_distances(of["kl"], of["kl_bound"], of["kl_floor"]).max(),
+            "kl_excess": excess(of["kl"], of["kl_bound"], of["kl_floor"]).max(),
             "looser_by_kl_share": np.mean(of["by_kl"] > bound),
             "median_by_kl_over_bound": np.median(of["by_kl"] / bound),
         }
@@ -150,7 +150,7 @@ def measure_noise_family(run: Run) -> Iterator[Measurement]:
     yield from measured(0, _excesses(of))
     if eta > 0:
         bounds = np.array([case.kl_bound(eta) for case in cases])
-        yield from measured(0, {"kl_excess": excess_in_distances(of["kl"], bounds, of["kl_floor"]).max()})
+        yield from measured(0, {"kl_excess": excess(of["kl"], bounds, of["kl_floor"]).max()})
 
 
 def _cases(run: Run) -> list[AffineCases]:
@@ -161,8 +161,8 @@ def _cases(run: Run) -> list[AffineCases]:
 def _excesses(of: dict[str, Array]) -> dict[str, float]:
     """Largest excess over T4, that of the wrong bound, and the median of distance over bound."""
     return {
-        "excess": excess_in_distances(of["distance"], of["bound"], of["floor"]).max(),
-        "control_excess": excess_in_distances(of["distance"], of["wrong_bound"], of["floor"]).max(),
+        "excess": excess(of["distance"], of["bound"], of["floor"]).max(),
+        "control_excess": excess(of["distance"], of["wrong_bound"], of["floor"]).max(),
         "median_tightness": float(np.median(of["distance"] / of["bound"])),
     }
 
@@ -238,8 +238,8 @@ def _held_against_bound(
     numbers = {
         "distance_w2": distance,
         "bound_w2": bound.value,
-        "excess": excess_in_distances(distance, bound.value, floor),
-        "control_excess": excess_in_distances(distance, halved(bound), floor),
+        "excess": excess(distance, bound.value, floor),
+        "control_excess": excess(distance, halved(bound), floor),
     }
     return measured(0, numbers)
 

@@ -16,9 +16,9 @@ ETA_OF = {"ode": 0.0, "sde": 1.0}  # the arms of every study that compares the s
 REACH = 9.0  # of cells and grids on the line, in units of x: nearly all of p_t lies within 4
 
 
-def measured(step: int, numbers: Mapping[str, SupportsFloat]) -> Iterator[Measurement]:
-    """Report numbers by metric."""
-    return (Measurement("none", step, metric, float(value)) for metric, value in numbers.items())
+def measured(step: int, numbers: Mapping[str, SupportsFloat], split: str = "none") -> Iterator[Measurement]:
+    """Report numbers by metric; those of split "validation" choose a setting."""
+    return (Measurement(split, step, metric, float(value)) for metric, value in numbers.items())
 
 
 def sampled_distance(

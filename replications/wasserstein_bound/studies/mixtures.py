@@ -9,7 +9,7 @@ from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Rows, Run, Runner, execute
 from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import WassersteinBound, score_weight, wasserstein_upper_bound
-from replications.wasserstein_bound.errors import excess_in_distances, halved
+from replications.wasserstein_bound.errors import excess, halved
 from replications.wasserstein_bound.mixture import Perturbation, SymmetricMixture
 from replications.wasserstein_bound.samplers import Score, coupled_paths
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
@@ -83,8 +83,8 @@ def measure_mixture(run: Run) -> Iterator[Measurement]:
         "floor_w2": floor,
         "log10_bound_w2": bound.log_value / np.log(10),
         "log10_growth_max": bound.log_growth.max() / np.log(10),
-        "excess": excess_in_distances(distance, bound.value, floor),
-        "control_excess": excess_in_distances(distance, halved(bound), floor),
+        "excess": excess(distance, bound.value, floor),
+        "control_excess": excess(distance, halved(bound), floor),
     }
     return measured(0, numbers)
 

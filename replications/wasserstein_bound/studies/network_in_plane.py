@@ -11,20 +11,24 @@ Arms, all with AdamW, compared by seed (initialisation, data, probes, reference 
 * `spectral_norm`: the same with `SpectralScoreNetwork`;
 * `weight_decay`: the same with the decay 0.01 of AdamW, which the authors' notebook has by default;
 * `likelihood_weight`: plain, but λ = g² by drawing ℓ uniformly.
+
+Each has the rate of least J from one range, in one race.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import SupportsFloat
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from paperkit.config import StrictModel
-from paperkit.runs import Measurement, Rows, Run, Runner, execute, seeds_of
+from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
+from paperkit.stage import Tables
+from paperkit.tuning import Tuning, tune
 from replications.wasserstein_bound.arguments import Array
-from replications.wasserstein_bound.bound import wasserstein_upper_bound
+from replications.wasserstein_bound.bound import score_loss, wasserstein_upper_bound
 from replications.wasserstein_bound.distances import debiased_distance
 from replications.wasserstein_bound.lipschitz import SlopeEstimate, estimated_score_slope
 from replications.wasserstein_bound.samplers import Score, euler_maruyama
@@ -33,6 +37,7 @@ from replications.wasserstein_bound.studies.measuring import ETA_OF, measured
 from replications.wasserstein_bound.studies.score_training import (
     SCHEDULE,
     MixtureTraining,
+    RatesToTry,
     ScoreTraining,
     log10,
     log_snr,
@@ -53,16 +58,7 @@ NUM_ERROR_POINTS = 81  # a side
 BOX = 12.0
 
 
-class Rates(StrictModel):
-    """Peak learning rate of each arm."""
-
-    plain: float = Field(gt=0)
-    spectral_norm: float = Field(gt=0)
-    weight_decay: float = Field(gt=0)
-    likelihood_weight: float = Field(gt=0)
-
-
-ARMS = tuple(Rates.model_fields)
+ARMS = ("plain", "spectral_norm", "weight_decay", "likelihood_weight")
 
 
 class PlaneMeasurement(ScoreTraining):
@@ -75,10 +71,9 @@ class PlaneMeasurement(ScoreTraining):
     ascent_steps: int = Field(ge=1)  # of an ascent
 
 
-class PlaneScore(PlaneMeasurement, MixtureTraining):
-    """Data, network, training and measurement of one run."""
+class PlaneTask(PlaneMeasurement, MixtureTraining):
+    """Data, network, training and measurement, but for the learning rate."""
 
-    lr: Rates  # peak, of AdamW
     weight_decay: float = Field(ge=0)  # in the arm of that name
 
     def draw(self, rng: np.random.Generator, count: int, t: float = 0.0) -> Array:
@@ -86,37 +81,75 @@ class PlaneScore(PlaneMeasurement, MixtureTraining):
         return self.mixture.draw(rng, (count, 2), t)
 
 
-def run(settings: PlaneScore, seeds: Sequence[int], runner: Runner) -> Rows:
-    """Train a network by each technique on each seed and measure it along training."""
-    runs = [Run("learned_2d", arm, seed, settings.model_dump()) for seed in seeds for arm in ARMS]
-    return execute(runner, measure_plane_score, runs)
+class PlaneScore(PlaneTask):
+    """All settings of one run."""
+
+    lr: float = Field(gt=0)  # peak, of AdamW
+
+
+class PlaneStudy(PlaneTask, RatesToTry):
+    """The task, and the search for each arm's rate."""
+
+
+def run(study: PlaneStudy, seeds: Sequence[int], search: Tuning, runner: Runner) -> Tables:
+    """Tune the rate of each technique, then train a network by each on each seed and measure it."""
+    task = study.model_dump(include=set(PlaneTask.model_fields))
+    tuned, trials = tune(runner, measure_trial, [study.search("techniques", arm, task) for arm in ARMS], search)
+    best = {arm: {**task, **of_arm.best()} for arm, of_arm in zip(ARMS, tuned, strict=True)}
+    grid = [Run("techniques", arm, seed, best[arm]) for seed in seeds for arm in ARMS]
+    return Tables(execute(runner, measure_plane_score, grid), trials)
+
+
+def measure_trial(run: Run) -> Iterator[Measurement]:
+    """Train a network by the technique that the arm names, and measure its J at the end alone."""
+    settings = PlaneScore(**run.config)
+
+    def measure(network: ScoreNetwork, _step: int) -> dict[str, SupportsFloat]:
+        beta, error = SCHEDULE.beta(settings.times), score_error(settings, network)
+        return {"score_loss": score_loss(settings.times, loss_weight=beta, score_error=error)}
+
+    settings = settings.model_copy(update={"checkpoints": settings.checkpoints[-1:]})
+    yield from trained(settings, run.arm, run.seed, measure, split="validation")
 
 
 def measure_plane_score(run: Run) -> Iterator[Measurement]:
     """Train a network by the technique that the arm names, and measure it at every checkpoint."""
     # At step 0 the distances of the exact score's samples.
     settings = PlaneScore(**run.config)
-    mixture = settings.mixture
-    initialisation, data_seed, cloud_seed = seeds_of(run.seed)
-    torch.manual_seed(initialisation)
-    kind = SpectralScoreNetwork if run.arm == "spectral_norm" else ScoreNetwork
-    network = kind(dimension=2, width=settings.width, depth=settings.depth).double()
-    decay = settings.weight_decay if run.arm == "weight_decay" else 0.0
-    draw_log_snr = uniform_in_log_snr if run.arm == "likelihood_weight" else uniform_in_time
-    floors = cloud_distances(settings, settings.draw, mixture.score, cloud_seed)
+    *_, cloud_seed = seeds_of(run.seed)
+    floors = cloud_distances(settings, settings.draw, settings.mixture.score, cloud_seed)
     yield from measured(0, {f"floor_{metric}": value for metric, value in floors.items()})
+    measure = lambda network, _step: checkpoint(settings, network, cloud_seed)  # noqa: E731
+    yield from trained(settings, run.arm, run.seed, measure)
+
+
+def trained(
+    settings: PlaneScore,
+    arm: str,
+    seed: int,
+    measure: Callable[[ScoreNetwork, int], Mapping[str, SupportsFloat]],
+    split: str = "none",
+) -> Iterator[Measurement]:
+    """Train a network by a technique, and report what is measured of it at every checkpoint."""
+    initialisation, data_seed, _ = seeds_of(seed)
+    torch.manual_seed(initialisation)
+    kind = SpectralScoreNetwork if arm == "spectral_norm" else ScoreNetwork
+    network = kind(dimension=2, width=settings.width, depth=settings.depth).double()
+    decay = settings.weight_decay if arm == "weight_decay" else 0.0
+    draw_log_snr = uniform_in_log_snr if arm == "likelihood_weight" else uniform_in_time
     yield from measured_training(
         settings,
         network,
-        torch.optim.AdamW(network.parameters(), lr=getattr(settings.lr, run.arm), weight_decay=decay),
-        lambda _step: checkpoint(settings, network, cloud_seed),
+        torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=decay),
+        partial(measure, network),
         draw=settings.draw,
-        draw_log_snr=draw_log_snr(mixture.schedule, settings.t_min),
+        draw_log_snr=draw_log_snr(SCHEDULE, settings.t_min),
         seed=data_seed,
+        split=split,
     )
 
 
-def checkpoint(settings: PlaneScore, network: ScoreNetwork, seed: int) -> dict[str, SupportsFloat]:
+def checkpoint(settings: PlaneTask, network: ScoreNetwork, seed: int) -> dict[str, SupportsFloat]:
     """Measure loss, slopes, estimated bounds and distances of a network as it is."""
     schedule, t = settings.mixture.schedule, settings.times
     half = settings.num_probes // 2
@@ -136,7 +169,7 @@ def checkpoint(settings: PlaneScore, network: ScoreNetwork, seed: int) -> dict[s
     return numbers | cloud_distances(settings, settings.draw, network_score(network, schedule), seed)
 
 
-def score_error(settings: PlaneScore, network: torch.nn.Module) -> Array:
+def score_error(settings: PlaneTask, network: torch.nn.Module) -> Array:
     """Integrate e(t)² = ∫ p_t ‖∇ log p_t − s‖² dx by the trapezoidal rule in both coordinates."""
     # e is summed over the coordinates, shape (num_times,).
     mixture = settings.mixture

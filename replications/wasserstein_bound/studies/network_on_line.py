@@ -1,6 +1,6 @@
-"""A score network on the line along its training, with nothing estimated: loss, constants, bound and distances.
+"""Score networks on the line, with nothing estimated: loss, constants, bound and distances.
 
-Data are a symmetric mixture of two Gaussians, whose noised marginals and scores are known. At each checkpoint:
+Data are a symmetric mixture of two Gaussians, whose noised marginals and scores are known. Of a network:
 
 * e(t) and J = ½∫ β e² dt are integrals against the exact p_t on a grid (no denoising loss, no samples);
 * L_s(t) is certified on the whole line by interval arithmetic, at every time of a grid;
@@ -8,10 +8,19 @@ Data are a symmetric mixture of two Gaussians, whose noised marginals and scores
 
 Time steps and cells are outside the theorem; the floor, the W2 of the same samplers with the exact score from p_T,
 says what they add. Between the grid's times L_s is not certified.
+
+Each length of training is a run of its own, whose learning rate falls to zero at its end: a network in the middle of
+a longer run carries the noise of a high rate, and J falls most where the rate does. Arms, the same seeds throughout:
+
+* `annealed`: that;
+* `one_run`: the checkpoints of the longest run, only the last of which is annealed;
+* `longer`: every length times a number;
+* `lower_rate`: a part of the tuned rate;
+* `overlapping`: modes of larger variance.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -19,17 +28,21 @@ import torch
 from pydantic import Field
 from scipy.special import ndtri
 
-from paperkit.runs import Measurement, Rows, Run, Runner, execute, seeds_of
+from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
+from paperkit.stage import Tables
+from paperkit.tuning import Tuning, tune
 from replications.wasserstein_bound.arguments import Array
-from replications.wasserstein_bound.bound import score_weight, wasserstein_corollary_bound, wasserstein_upper_bound
-from replications.wasserstein_bound.errors import excess_in_distances
+from replications.wasserstein_bound.bound import score_loss, score_weight, wasserstein_upper_bound
+from replications.wasserstein_bound.errors import excess
 from replications.wasserstein_bound.lipschitz import SlopeCertificate, certified_score_slope
 from replications.wasserstein_bound.samplers import Score, coupled_paths
 from replications.wasserstein_bound.score_network import LOG_SNR_SCALE, ScoreNetwork
-from replications.wasserstein_bound.studies.measuring import ETA_OF, REACH, measured, sampled_distance
+from replications.wasserstein_bound.studies.measuring import ETA_OF, REACH, sampled_distance
 from replications.wasserstein_bound.studies.score_training import (
     NUM_LEVELS,
+    SCHEDULE,
     MixtureTraining,
+    RatesToTry,
     log10,
     log_snr,
     loss_and_slopes,
@@ -44,50 +57,102 @@ NUM_CURVE_TIMES = 13
 TOLERANCE = 0.01  # of a certificate, relative to 1 + |L_s|
 
 
-class LearnedScore(MixtureTraining):
-    """Data, network, training and measurement of one run."""
+class LineTask(MixtureTraining):
+    """Data, network, training and measurement but for the learning rate; `checkpoints` are the lengths of training."""
 
-    lr: float = Field(gt=0)  # peak, of Adam
     num_times: int = Field(ge=NUM_CURVE_TIMES)  # of the bound's integrals, dense near t_min
     flow_steps: int = Field(ge=1)  # Runge-Kutta steps of the ODE sampler
     diffusion_steps: int = Field(ge=1)  # of the Fokker-Planck equation and of the coupled pairs
-    num_pairs: int = Field(ge=2)  # coupled pairs at the last checkpoint
+    num_pairs: int = Field(ge=2)  # coupled pairs
 
 
-def run(settings: LearnedScore, seeds: Sequence[int], runner: Runner) -> Rows:
-    """Train a network on each seed and measure it along training."""
-    return execute(runner, measure_learned_score, [Run("learned", "network", s, settings.model_dump()) for s in seeds])
+class LearnedScore(LineTask):
+    """All settings of one run."""
+
+    lr: float = Field(gt=0)  # peak, of Adam
+
+
+class LineStudy(LineTask, RatesToTry):
+    """The task, the search for its rate, and in what the variations differ from it."""
+
+    num_varied_seeds: int = Field(ge=1)  # of each variation, the first of the study's
+    times_longer: int = Field(ge=2)
+    lower_rate: float = Field(gt=0, lt=1)  # relative to the tuned one
+    overlapping_variance: float = Field(gt=0)  # of each mode
+
+
+def run(study: LineStudy, seeds: Sequence[int], search: Tuning, runner: Runner) -> Tables:
+    """Tune the rate of the longest run, then train networks of every length on each seed, and of every variation."""
+    task = study.model_dump(include=set(LineTask.model_fields))
+    longest = {**task, "checkpoints": study.checkpoints[-1:]}
+    (tuned,), trials = tune(runner, measure_trial, [study.search("trained", "annealed", longest)], search)
+    task |= tuned.best()
+    varied = {
+        "longer": {"checkpoints": [study.times_longer * length for length in study.checkpoints]},
+        "lower_rate": {"lr": study.lower_rate * task["lr"]},
+        "overlapping": {"variance": study.overlapping_variance},
+    }
+    few = seeds[: study.num_varied_seeds]
+    grid = [run for arm, change in varied.items() for run in of_every_length(arm, {**task, **change}, few)]
+    grid += [Run("trained", "one_run", seed, task) for seed in few] + of_every_length("annealed", task, seeds)
+    # The longest first, so that no worker is idle at the end.
+    grid.sort(key=lambda run: -run.config["checkpoints"][-1])
+    return Tables(execute(runner, measure_learned_score, grid), trials)
+
+
+def of_every_length(arm: str, task: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
+    """Make a run of its own of each length and seed."""
+    lengths = task["checkpoints"]
+    return [Run("trained", arm, seed, {**task, "checkpoints": [length]}) for seed in seeds for length in lengths]
+
+
+def measure_trial(run: Run) -> Iterator[Measurement]:
+    """Train a network, and measure its J at the end alone."""
+    settings = LearnedScore(**run.config)
+
+    def measure(network: ScoreNetwork, _step: int) -> dict[str, SupportsFloat]:
+        error = score_error(settings, network, settings.times)
+        return {"score_loss": score_loss(settings.times, loss_weight=SCHEDULE.beta(settings.times), score_error=error)}
+
+    yield from trained(settings, run.seed, measure, split="validation")
 
 
 def measure_learned_score(run: Run) -> Iterator[Measurement]:
     """Train a network and measure it at every checkpoint."""
-    # At step 0 the prior's distance and the samplers' floors; at the last checkpoint also the bound with the slope
-    # averaged over coupled pairs, and e, L_s and w I e at a few times.
+    # At the end of `one_run` also e, L_s and w I e at a few times.
     settings = LearnedScore(**run.config)
-    mixture = settings.mixture
-    initialisation, data_seed, pair_seed = seeds_of(run.seed)
-    torch.manual_seed(initialisation)
-    network = ScoreNetwork(dimension=1, width=settings.width, depth=settings.depth).double()
-    floors = {name: distance(settings, mixture.score, eta, from_normal=False) for name, eta in ETA_OF.items()}
+    *_, pair_seed = seeds_of(run.seed)
+    floors = {name: distance(settings, settings.mixture.score, eta, from_normal=False) for name, eta in ETA_OF.items()}
 
-    def measure(step: int) -> dict[str, SupportsFloat]:
+    def measure(network: ScoreNetwork, step: int) -> dict[str, SupportsFloat]:
         certificates = slopes(settings, network)
-        numbers = checkpoint(settings, network, certificates, floors)
-        if step == settings.checkpoints[-1]:
-            upper = np.array([each.upper for each in certificates])
-            numbers |= averaged_bounds(settings, network, pair_seed) | curves(settings, network, upper)
+        numbers = checkpoint(settings, network, certificates, floors) | averaged_bounds(settings, network, pair_seed)
+        if run.arm == "one_run" and step == settings.checkpoints[-1]:
+            numbers |= curves(settings, network, np.array([each.upper for each in certificates]))
         return numbers
 
-    yield from measured(0, {"prior_w2": settings.prior_distance})
-    yield from measured(0, {f"floor_w2_{name}": floor for name, floor in floors.items()})
+    yield from trained(settings, run.seed, measure)
+
+
+def trained(
+    settings: LearnedScore,
+    seed: int,
+    measure: Callable[[ScoreNetwork, int], Mapping[str, SupportsFloat]],
+    split: str = "none",
+) -> Iterator[Measurement]:
+    """Train a network, and report what is measured of it at every checkpoint."""
+    initialisation, data_seed, _ = seeds_of(seed)
+    torch.manual_seed(initialisation)
+    network = ScoreNetwork(dimension=1, width=settings.width, depth=settings.depth).double()
     yield from measured_training(
         settings,
         network,
         torch.optim.Adam(network.parameters(), lr=settings.lr),
-        measure,
-        draw=lambda rng, count: mixture.draw(rng, (count, 1)),
-        draw_log_snr=uniform_in_log_snr(mixture.schedule, settings.t_min),
+        partial(measure, network),
+        draw=lambda rng, count: settings.mixture.draw(rng, (count, 1)),
+        draw_log_snr=uniform_in_log_snr(SCHEDULE, settings.t_min),
         seed=data_seed,
+        split=split,
     )
 
 
@@ -99,7 +164,6 @@ def checkpoint(
     t, upper = settings.times, np.array([each.upper for each in certificates])
     terms = bound_terms(settings, network, t) | {"score_slope": upper}
     numbers = loss_and_slopes(settings, terms["score_error"], upper)
-    numbers["slope_uncertain"] = max(each.upper - each.attained for each in certificates)
     score = line_score(settings, network)
     for name, eta in ETA_OF.items():
         apart = distance(settings, score, eta, from_normal=True)
@@ -107,11 +171,8 @@ def checkpoint(
         numbers |= {
             f"distance_w2_{name}": apart,
             f"log10_bound_w2_{name}": log10(bound),
-            f"log10_corollary_w2_{name}": log10(wasserstein_corollary_bound(t, eta=eta, **terms)),
-            f"log10_offset_w2_{name}": bound.log_offset / math.log(10),
-            f"log10_growth_max_{name}": bound.log_growth.max() / math.log(10),
-            f"excess_{name}": excess_in_distances(apart, bound.value, floors[name]),
-            f"control_excess_{name}": excess_in_distances(apart, bound.offset, floors[name]),
+            f"excess_{name}": excess(apart, bound.value, floors[name]),
+            f"control_excess_{name}": excess(apart, bound.offset, floors[name]),
         }
     return numbers
 

@@ -5,14 +5,13 @@ The network predicts the noise in x_t. With ℓ(t) = log(α²/σ²), dℓ = −�
 the noise. So the two weights differ in where the times are drawn, and in nothing else.
 
 Sampling starts at N(0, I) and stops at t_min: the statement is about p_{t_min} and q_{t_min}, so every integral
-starts there and W2 is that to p_{t_min}. Everything is float64. Learning rates of params.yaml were chosen by the final
-J on seed 1000, which must not be reported: on the line among 0.003, 0.01, 0.03 and 0.1, in the plane for each arm
-among 0.01, 0.03 and 0.1 (spectral_norm: 0.003 to 0.3).
+starts there and W2 is that to p_{t_min}. Everything is float64. Learning rates are those of the least J at the end of
+the longest training, found in a race (`RatesToTry`): one range and as many trials for every arm.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Self, SupportsFloat
+from typing import Annotated, Any, Self, SupportsFloat
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from torch.nn import functional
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement
 from paperkit.training import train, warmup_cosine
+from paperkit.tuning import LogRange, Search
 from replications.wasserstein_bound.arguments import Array
 from replications.wasserstein_bound.bound import WassersteinBound, score_loss
 from replications.wasserstein_bound.distances import normal_levels, quantile_function_distance
@@ -66,6 +66,17 @@ class ScoreTraining(StrictModel):
     def grid(self, num_times: int) -> Array:
         """Times from t_min to T, shape (num_times,)."""
         return time_grid(SCHEDULE, num_times, start=self.t_min)
+
+
+class RatesToTry(StrictModel):
+    """The range of peak learning rates of a study, the same for each of its arms."""
+
+    lr: LogRange
+    num_trials: int = Field(ge=1)  # of each arm; a power of two
+
+    def search(self, experiment: str, arm: str, task: Mapping[str, Any]) -> Search:
+        """Look for the rate of the least J, which is exact: no sample of a test set enters."""
+        return Search(experiment, arm, task, {"lr": self.lr}, self.num_trials, "score_loss")
 
 
 class MixtureTraining(ScoreTraining):
@@ -112,6 +123,7 @@ def measured_training(
     draw_log_snr: Draw,
     seed: int,
     max_gradient_norm: float = math.inf,
+    split: str = "none",
 ) -> Iterator[Measurement]:
     """Train, and report what `measure` finds at each checkpoint; J alone, as NaN, if training diverges."""
     # The learning rate rises linearly for a few steps, then falls to zero on half a cosine. The network predicts noise
@@ -130,11 +142,11 @@ def measured_training(
     clipping = {"max_gradient_norm": max_gradient_norm}
     for step in train(network, batches(), functional.mse_loss, optimizer, schedule=schedule, **clipping):
         if not math.isfinite(step.loss):
-            yield from measured(steps, {"score_loss": math.nan})
+            yield from measured(steps, {"score_loss": math.nan}, split=split)
             return
         if step.number in settings.checkpoints:
             network.eval()
-            yield from measured(step.number, measure(step.number))
+            yield from measured(step.number, measure(step.number), split=split)
 
 
 def network_score(network: nn.Module, schedule: VariancePreserving) -> Callable[[Array, float], Array]:

@@ -498,6 +498,21 @@ def test_a_replication_of_derivations_alone_needs_neither_figure_nor_ledger(brok
     assert [problem for rule in (RULES | RULES_OF_RESULTS).values() for problem in problems(rule, broken, "toy")] == []
 
 
+@pytest.mark.parametrize(("lists", "fair"), [(((1,), (2,)), True), (((1,), (1, 2)), False), (((1,), (4,)), False)])
+def test_a_second_choice_out_of_an_earlier_search_is_fair_where_each_arm_gets_as_many(broken, lists, fair):
+    searches = {("first", "new"): (1, 2, 3), ("first", "old"): (1, 2, 3)}
+    searches |= {("again", "new"): lists[0], ("again", "old"): lists[1]}
+    ledger = [
+        {**row, "arm": arm, "config": {"lr": lr}, "trial": lr, "selected": lr == min(rates)}
+        for (experiment, arm), rates in searches.items()
+        for lr in rates
+        for row in trials(experiment=experiment)
+    ]
+    write_trials(broken / "results/toy/trials.csv", ledger)
+    complaint = ["results/toy: again: the arms new, old were not tuned from one list"]
+    assert problems(RULES_OF_RESULTS["tuning"], broken, "toy") == ([] if fair else complaint)
+
+
 # --- results of a profile that cannot run everywhere ---------------------------------------------------------------
 
 

@@ -117,12 +117,17 @@ def figures_problems(root: Path, name: str) -> list[str]:
 
 
 def claims_problems(root: Path, name: str) -> list[str]:
-    """Check that claims.yaml is well formed, that its primary claims have the power they need, and its sources."""
+    """Check that claims.yaml is well formed, that primary claims have power and variations, and its sources."""
     path = root / "replications" / name / "claims.yaml"
-    cited = {claim.source.bib for claim in read_claims(path)} - {None}
+    claims = read_claims(path)
+    cited = {claim.source.bib for claim in claims} - {None}
     files = [root / "book/references.bib", *root.glob("replications/*/references.bib")]
     known = {key for file in files for key in re.findall(r"^@\w+\{([^,\s]+),", read_text(file), flags=re.MULTILINE)}
-    return [f"claims.yaml cites {key}, which is not in replications/{name}/references.bib" for key in cited - known]
+    lone = [claim.id for claim in claims if claim.is_primary and not claim.robustness]
+    return [
+        *(f"claims.yaml cites {key}, which is not in replications/{name}/references.bib" for key in cited - known),
+        *(f"the primary claim {key} has no key 'robustness'; say what could turn its verdict" for key in lone),
+    ]
 
 
 def checks_problems(root: Path, name: str) -> list[str]:

@@ -130,8 +130,11 @@ TOY = {
     + "".join(
         f"- {{id: {key}, statement: {key} is so., source: {{bib: null, where: ours}}, kind: {kind},\n"
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
-        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]}\n"
-        for key, kind, family in (("X1", "experiment", "primary"), ("X2", "timing", "null"))
+        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]{more}}}\n"
+        for key, kind, family, more in (
+            ("X1", "experiment", "primary", ", robustness: [{name: again, estimand: gap}]"),
+            ("X2", "timing", "null", ""),
+        )
     )
     + "- {id: X3, statement: It is half., source: {bib: null, where: ours}, tests: [{check: half, tolerance: 0.0}]}\n",
 }
@@ -283,6 +286,11 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "claims",
         change("replications/toy/claims.yaml", "bib: null", "bib: nobody2020"),
         "cites nobody2020",
+    ),
+    "a primary claim that nothing is asked about": (
+        "claims",
+        change("replications/toy/claims.yaml", ", robustness: [{name: again, estimand: gap}]", ""),
+        "the primary claim X1 has no key 'robustness'",
     ),
     "settings that are refused": (
         "smoke run",

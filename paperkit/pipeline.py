@@ -1,4 +1,4 @@
-"""What tools write of every replication: dvc.yaml, the book's contents, the README's table (`make pipeline`).
+"""What tools write of every replication: dvc.yaml, the book's contents, the README's answers (`make pipeline`).
 
 A replication is registered because its folder exists. A stage depends on what its module imports and reads: less would
 leave stale results, more would retrain for nothing.
@@ -13,12 +13,13 @@ from typing import Any
 import yaml
 
 from paperkit import stage as stages_of
+from paperkit.answers import answer_of, primary_records, read_about, read_records, word_of
 from paperkit.claims.verdicts import SUPERSEDED
 from paperkit.config import ConfigError, read_yaml
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
-from paperkit.results import read_json
 from paperkit.stage import TRIALS, Kind
+from paperkit.written import measured_line
 
 # Modules with a stage that trains or reads a clock, and what is added to the replication's name.
 TRAINS = {"experiment": "", "timing": "_timing"}
@@ -53,11 +54,12 @@ def written_files(root: Path) -> dict[str, str]:
     Raises:
         ConfigError: If a stage's module calls `main` with a wrong name, or a file has lost the lines between which its
             part is written.
+        ResultsError: If the verdicts are not those for which a replication's answer was written.
     """
     return {
         "dvc.yaml": dvc_yaml(root),
         "book/_toc.yml": _between(root / "book/_toc.yml", f"  # {BEGIN}\n", f"  # {END}\n", _contents(root)),
-        "README.md": _between(root / "README.md", f"<!-- {BEGIN} -->\n", f"<!-- {END} -->\n", _verdict_table(root)),
+        "README.md": _between(root / "README.md", f"<!-- {BEGIN} -->\n", f"<!-- {END} -->\n", _answers(root)),
     }
 
 
@@ -252,16 +254,24 @@ def _contents(root: Path) -> str:
     return "".join(lines)
 
 
-def _verdict_table(root: Path) -> str:
-    """List the primary claims with their verdicts. A row keeps its sentence; a new one has that of claims.yaml."""
-    kept = dict(re.findall(r"^\| (\S+ \| \S+): (.*) \| .+ \|$", read_text(root / "README.md"), flags=re.MULTILINE))
-    rows = ["| replication | claim | verdict |", "|---|---|---|"]
-    for path in sorted(root.glob("results/*/verdicts.json")):
-        for claim in read_json(path)["claims"]:
-            if claim["family"] == "primary" and not claim.get("superseded_by"):
-                place = f"{path.parent.name} | {claim['id']}"
-                rows.append(f"| {place}: {kept.get(place, claim['statement'])} | {claim['verdict']} |")
+def _answers(root: Path) -> str:
+    """List what each replication found, and the first of its primary claims with the number that decided it."""
+    rows = ["| question | what we found | for example |", "|---|---|---|"]
+    for name in found_replications(root):
+        if not (root / "results" / name / "verdicts.json").is_file():
+            continue
+        about, records = read_about(root, name), read_records(root / "results" / name)
+        title = read_text(root / f"book/replications/{name}.md").partition("\n")[0].removeprefix("# ")
+        example = next((_example(*pair) for pair in primary_records(about, records)), "")
+        question = f"[{title}](book/replications/{name}.md): {about['question']}"
+        rows.append(f"| {question} | {answer_of(root, name)} | {example} |")
     return "".join(f"{row}\n" for row in rows)
+
+
+def _example(words: Mapping[str, str], record: dict[str, Any]) -> str:
+    claim, number = words.get("claim", record["statement"]), words.get("number", "")
+    measured = ": ".join(filter(None, [number, measured_line(record["tests"][0])]))
+    return f"*{claim}* ({record['id']}): **{word_of(record)}**. {measured[:1].upper()}{measured[1:]}"
 
 
 def _between(path: Path, begin: str, end: str, part: str) -> str:

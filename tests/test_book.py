@@ -13,6 +13,7 @@ import yaml
 from sphinx.errors import ExtensionError
 
 from paperkit.history import Commit, Dates
+from paperkit.written import measured_line, rounded
 from tests.built_book import (
     BOOK,
     ROOT,
@@ -33,7 +34,7 @@ from results_in_text.rule_dates import sentence  # isort: skip
 from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip
 from results_in_text.verdict_board import claim_order  # isort: skip
 from results_in_text.verdict_strength import outcome  # isort: skip
-from results_in_text.written_values import measured_line, rounded, written_test  # isort: skip
+from results_in_text.written_values import written_test  # isort: skip
 
 # docutils 0.21 warns of its own command-line options parser, which Sphinx 7 calls.
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")

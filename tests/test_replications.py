@@ -309,7 +309,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "a check without a claim": ("checks", HALF_TO_THIRD, "the check half decides no claim"),
     "a claim without its check": ("checks", HALF_TO_THIRD, "names the check third, which CHECKS"),
-    "a post that nobody knows": ("posts", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
+    "a post that nobody knows": ("about", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
     "no page": ("page", remove("book/replications/toy.md"), "toy.md is missing"),
     "no derivation": ("page", remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
     "another section": ("page", change("book/replications/toy.md", "## Results", "## Numbers"), "it needs exactly"),

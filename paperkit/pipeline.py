@@ -13,13 +13,12 @@ from typing import Any
 import yaml
 
 from paperkit import stage as stages_of
-from paperkit.answers import answer_of, primary_records, read_about, read_records, word_of
 from paperkit.claims.verdicts import SUPERSEDED
 from paperkit.config import ConfigError, read_yaml
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
+from paperkit.readme import answers_table, board_picture
 from paperkit.stage import TRIALS, Kind
-from paperkit.written import measured_line
 
 # Modules with a stage that trains or reads a clock, and what is added to the replication's name.
 TRAINS = {"experiment": "", "timing": "_timing"}
@@ -59,7 +58,13 @@ def written_files(root: Path) -> dict[str, str]:
     return {
         "dvc.yaml": dvc_yaml(root),
         "book/_toc.yml": _between(root / "book/_toc.yml", f"  # {BEGIN}\n", f"  # {END}\n", _contents(root)),
-        "README.md": _between(root / "README.md", f"<!-- {BEGIN} -->\n", f"<!-- {END} -->\n", _answers(root)),
+        "README.md": _between(
+            root / "README.md",
+            f"<!-- {BEGIN} -->\n",
+            f"<!-- {END} -->\n",
+            answers_table(root, found_replications(root)),
+        ),
+        "book/board.svg": board_picture(root, found_replications(root)),
     }
 
 
@@ -252,26 +257,6 @@ def _contents(root: Path) -> str:
             below = [f"    - file: replications/{name}/{path.stem}\n" for path in sorted((pages / name).glob("*.md"))]
             lines += [f"  - file: replications/{name}\n", *["    sections:\n"] * bool(below), *below]
     return "".join(lines)
-
-
-def _answers(root: Path) -> str:
-    """List what each replication found, and the first of its primary claims with the number that decided it."""
-    rows = ["| question | what we found | for example |", "|---|---|---|"]
-    for name in found_replications(root):
-        if not (root / "results" / name / "verdicts.json").is_file():
-            continue
-        about, records = read_about(root, name), read_records(root / "results" / name)
-        title = read_text(root / f"book/replications/{name}.md").partition("\n")[0].removeprefix("# ")
-        example = next((_example(*pair) for pair in primary_records(about, records)), "")
-        question = f"[{title}](book/replications/{name}.md): {about['question']}"
-        rows.append(f"| {question} | {answer_of(root, name)} | {example} |")
-    return "".join(f"{row}\n" for row in rows)
-
-
-def _example(words: Mapping[str, str], record: dict[str, Any]) -> str:
-    claim, number = words.get("claim", record["statement"]), words.get("number", "")
-    measured = ": ".join(filter(None, [number, measured_line(record["tests"][0])]))
-    return f"*{claim}* ({record['id']}): **{word_of(record)}**. {measured[:1].upper()}{measured[1:]}"
 
 
 def _between(path: Path, begin: str, end: str, part: str) -> str:

@@ -142,7 +142,7 @@ def test_a_card_says_question_answer_claim_number_and_both_scales_and_shows_the_
     assert said.startswith("Lion page")
     in_order = [
         "What does lion do? It is better than what there was before.",
-        "It is better ( C6 ): holds Its loss minus the other's: 0.199 [0.110, 0.290] nats, n = 8",
+        "It is better ( C6 ): holds Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8",
         "The other primary claims: C1 contradicted",
         "Scale here: a net of three weights; a larger net (profile pretrained); a large net (profile gpu). "
         "The source: Twelve layers.",

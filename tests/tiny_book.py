@@ -59,7 +59,7 @@ def posts():
 
 SENTENCES = {
     "claim": "It is better",
-    "number": "its loss minus the other's",
+    "number": "its loss minus that before",
     "holds": "It *is* better.",
     "holds, smaller": "It is hardly better.",
     "contradicted": "It is worse.",

@@ -2,8 +2,8 @@
 
 A number of the book is live, and the sentence round it is not. So a sentence that states an outcome is given
 verdicts, "lion:C6 contradicted; lion:C4 holds", and where a word is another one now, whoever prints it says so and
-stops. For each primary claim about.yaml has a sentence for every word that its rule can give. A claim that was judged
-again speaks through its successor.
+stops. For each primary claim about.yaml has a sentence for every word that its rule can give; they are kept for the
+claim that is judged in its place.
 """
 
 import re
@@ -74,12 +74,15 @@ def changed_words(results: Path, given: str) -> list[str]:
     Raises:
         ResultsError: If `given` cannot be read, or there is no such claim.
     """
-    return [
-        f"it was written for {folder}:{claim} {word!r}, which is {now!r} now: read it again, and give it the new word"
-        for folder, claim, word in given_verdicts(given)
-        if read_json(results / folder / "verdicts.json")["profile"] != "smoke"
-        and (now := word_of(record_of(read_records(results / folder), claim))) != word
-    ]
+    changed = []
+    for folder, claim, word in given_verdicts(given):
+        profile, records = read_json(results / folder / "verdicts.json")["profile"], read_records(results / folder)
+        now = record_of(records, claim)
+        if profile == "smoke" or (now["id"], word_of(now)) == (claim, word):
+            continue
+        what = f"is {word_of(now)!r} now" if now["id"] == claim else f"was judged again as {now['id']}"
+        changed.append(f"it was written for {folder}:{claim} {word!r}, which {what}: read it again, and mend `given`")
+    return changed
 
 
 def answer_of(root: Path, name: str) -> str:

@@ -60,13 +60,12 @@ def test_every_line_whose_word_has_changed_is_named_at_once_captions_and_other_p
     assert sorted(places) == [("other.md", "3"), (f"{PAGE}.md", "3"), (f"{PAGE}.md", "9")]
 
 
-def test_a_sentence_follows_a_claim_to_the_one_that_was_judged_in_its_place(tiny):
+def test_a_sentence_about_a_claim_that_was_judged_again_is_read_again(tiny):
     old = claim(verdict="contradicted", family=None, superseded_by="C6r")
     tiny.write_verdicts([old, claim("C6r")])
-    build(tiny, f"It is better. {MARK}")
-    tiny.write_verdicts([old, claim("C6r", "inconclusive")])
-    with pytest.raises(ExtensionError, match="lion:C6 'holds', which is 'inconclusive' now"):
-        tiny.build()
+    with pytest.raises(ExtensionError, match="written for lion:C6 'contradicted', which was judged again as C6r"):
+        build(tiny, "It was worse. {given}`lion:C6 contradicted`")
+    build(tiny, "It was worse, {result}`lion/verdicts:C6.tests[0].estimate` then (C6). {given}`lion:C6r holds`")
 
 
 def test_a_draft_from_a_smoke_run_may_say_what_it_likes(tiny):

@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxRole
 
-from paperkit.answers import changed_words, given_verdicts, read_records, record_of, word_of
+from paperkit.answers import changed_words, given_verdicts, read_records
 from paperkit.results import ResultsError
 from results_in_text.of_replication import replication_of
 from results_in_text.page_notes import is_result_page, line_of, note_problem
@@ -100,12 +100,12 @@ def _named(block: nodes.Element) -> Iterator[tuple[str | None, str]]:
 
 
 def _word(results: Path, folder: str, claim: str) -> str | None:
-    """Return the word of a claim; None where it is no claim or has no verdict, so that no sentence depends on it."""
+    """Return the word of a claim; None where none can change: no such claim, no verdict, or it was superseded."""
     try:
-        record = record_of(read_records(results / folder), claim)
+        record = read_records(results / folder).get(claim, {})
     except ResultsError:
         return None
-    return word_of(record) if record["verdict"] else None
+    return None if "superseded_by" in record else record.get("verdict")
 
 
 def setup(app: Sphinx) -> None:

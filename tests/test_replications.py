@@ -134,7 +134,7 @@ TOY = {
     + "".join(
         f"- {{id: {key}, statement: {key} is so., source: {{bib: null, where: ours}}, kind: {kind},\n"
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
-        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]{more}}}\n"
+        f"   tests: [{{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}}]{more}}}\n"
         for key, kind, family, more in (
             ("X1", "experiment", "primary", ", robustness: [{name: again, estimand: gap}]"),
             ("X2", "timing", "null", ""),

@@ -55,7 +55,10 @@ class _OverAllReplications(SphinxDirective):
         return ExtensionError(f"{self.get_location()}: directive {self.name}: {error}")
 
     def _title(self, name: str) -> list[nodes.Node]:
-        return self.parse_inline(f"{{doc}}`/replications/{page_of(name)}`")[0]
+        # In its words, which the contents of this page would not look up.
+        page = Path(self.env.srcdir, "replications", f"{page_of(name)}.md")
+        title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") if page.is_file() else name
+        return self.parse_inline(f"{{doc}}`{title} </replications/{page_of(name)}>`")[0]
 
     def _link(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
         return self.parse_inline(f"{{ref}}`{claim['id']} <{claim_target(name, claim['id'])}>`")[0]

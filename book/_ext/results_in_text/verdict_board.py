@@ -89,15 +89,16 @@ class Answers(_OverAllReplications):
 
     def _card(self, posts: Posts, name: str, verdicts: Verdicts) -> nodes.section:
         about = posts.about(name)
+        answer = answer_of(Path(self.config.replications_root).parent, name)
+        example = self._example(name, primary_records(about, by_id(verdicts)))
         blocks = [
+            nodes.title("", "", *self._title(name)),
             self._line(about["question"], "question"),
-            self._line(answer_of(Path(self.config.replications_root).parent, name), "answer"),
-            *self._example(name, primary_records(about, by_id(verdicts))),
-            self._line(_scale(about), "scale"),
+            self._line(answer, "answer"),
+            nodes.container("", *example, self._line(_scale(about), "scale"), classes=["evidence"]),
+            *self._figure(name),
         ]
-        text = nodes.container("", *blocks, classes=["answer-text"])
-        target = nodes.make_id(f"answer-{name}")
-        card = nodes.section("", nodes.title("", "", *self._title(name)), text, *self._figure(name), ids=[target])
+        card = nodes.section("", *blocks, ids=[nodes.make_id(f"answer-{name}")])
         card["classes"] = ["answer-card"]
         return card
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from paperkit.answers import read_about, record_of, words_that_can_come
 from paperkit.claims.declarations import read_claims
 from paperkit.claims.rules import IdentityTest
 from paperkit.claims.verdicts import SUPERSEDED, write_verdicts
@@ -140,11 +141,23 @@ def checks_problems(root: Path, name: str) -> list[str]:
     ]
 
 
-def posts_problems(root: Path, name: str) -> list[str]:
-    """Check that about.yaml names posts of book/posts.yaml."""
+def about_problems(root: Path, name: str) -> list[str]:
+    """Check that about.yaml names posts of book/posts.yaml, and says of each primary claim what a word would mean."""
     known = {post["archive"] for post in read_yaml(root / "book/posts.yaml")["posts"]}
-    posts = read_yaml(root / "replications" / name / "about.yaml")["posts"]
-    return [f"about.yaml names post {post}; add it to book/posts.yaml" for post in posts if post not in known]
+    about = read_about(root, name)
+    claims = read_claims(root / "replications" / name / "claims.yaml")
+    records = {claim.id: claim.model_dump(include={"id", "superseded_by"}, exclude_none=True) for claim in claims}
+    said = {record_of(records, key)["id"]: set(words) for key, words in about["claims"].items() if key in records}
+    found = [f"names post {post}; add it to book/posts.yaml" for post in about["posts"] if post not in known]
+    found += [f"speaks of claim {key}, which claims.yaml lacks" for key in about["claims"] if key not in records]
+    for claim in claims:
+        words, needed = said.get(claim.id, set()), {"claim", "number", *words_that_can_come(claim)}
+        if claim.is_primary:
+            found += [f"has no {word!r} for claim {claim.id}" for word in sorted(needed - words)]
+            found += [
+                f"has {word!r} for claim {claim.id}, whose rule cannot give it" for word in sorted(words - needed)
+            ]
+    return [f"about.yaml {problem}" for problem in found]
 
 
 def verdicts_problems(root: Path, name: str) -> list[str]:
@@ -367,7 +380,7 @@ RULES: dict[str, Rule] = {
     "registration": registration_problems,
     "claims": claims_problems,
     "checks": checks_problems,
-    "posts": posts_problems,
+    "about": about_problems,
     "page": page_problems,
     "history": history_problems,
 }

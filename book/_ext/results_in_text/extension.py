@@ -8,6 +8,7 @@ from sphinx.config import Config
 
 from results_in_text import (
     citation_list,
+    code_pages,
     equation_checks,
     lone_page,
     number_linter,
@@ -25,6 +26,7 @@ from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole,
 
 _PARTS = (
     citation_list,
+    code_pages,
     equation_checks,
     lone_page,
     number_linter,

@@ -10,6 +10,7 @@ from results_in_text import (
     citation_list,
     code_pages,
     equation_checks,
+    for_machines,
     lone_page,
     number_linter,
     page_frame,
@@ -17,17 +18,19 @@ from results_in_text import (
     provenance_pages,
     reading,
     result_cards,
+    result_figures,
     scale_table,
+    section_search,
 )
 from results_in_text.claim_tables import ClaimsTable
 from results_in_text.errata_list import ErrataList
-from results_in_text.result_figures import ResultFigure
 from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole, VerdictRole
 
 _PARTS = (
     citation_list,
     code_pages,
     equation_checks,
+    for_machines,
     lone_page,
     number_linter,
     page_frame,
@@ -35,7 +38,9 @@ _PARTS = (
     provenance_pages,
     reading,
     result_cards,
+    result_figures,
     scale_table,
+    section_search,
 )
 
 
@@ -58,7 +63,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("reported", ReportedRole())
     app.add_role("constant", ConstantRole())
     app.add_directive("claims", ClaimsTable)
-    app.add_directive("result-figure", ResultFigure)
     app.add_directive("errata", ErrataList)
     for part in _PARTS:
         part.setup(app)

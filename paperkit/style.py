@@ -164,22 +164,20 @@ def drawn_numbers(panels: list[Axes]) -> str:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(_colour(handle), label)
     for number, axes in enumerate(panels, start=1):
-        frame = axes.get_title() or str(number), *(" ".join(name.split()) for name in _axis_names(axes))
-        places = [_place_names(axis) for axis in (axes.xaxis, axes.yaxis)]
+        labels = (" ".join(label.split()) for label in (axes.get_xlabel(), axes.get_ylabel()))
+        frame = axes.get_title() or str(number), *labels
+        places = _place_names(axes.xaxis), _place_names(axes.yaxis)
         counts: Counter[str] = Counter()
         for artist, kind, points in _marks(axes):
             counts[kind] += 1
             label = str(artist.get_label())
             series = named.get(_colour(artist), "") if label.startswith("_") or not label else label
             for x, y, *value in points.tolist():
-                cells = [_cell(x, places[0]), _cell(y, places[1]), *(_cell(part, {}) for part in value or [math.nan])]
+                names = places if kind != "range" else ({}, {})
+                cells = [_cell(x, names[0]), _cell(y, names[1]), *(_cell(part, {}) for part in value or [math.nan])]
                 if any(cells):
                     writer.writerow([*frame, series, f"{kind} {counts[kind]}", *cells])
     return text.getvalue()
-
-
-def _axis_names(axes: Axes) -> tuple[str, str]:
-    return axes.get_xlabel(), axes.get_ylabel()
 
 
 def _marks(axes: Axes) -> Iterator[tuple[Artist, str, np.ndarray]]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cycler import cycler
@@ -26,7 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Transform
 
 WIDTH_IN = 6.4
@@ -159,15 +160,12 @@ def drawn_numbers(panels: list[Axes]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    named = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(_colour(handle), label)
+    anywhere = {colour: label for axes in reversed(panels) for colour, label in _legend_words(axes).items()}
     for number, axes in enumerate(panels, start=1):
         labels = (" ".join(label.split()) for label in (axes.get_xlabel(), axes.get_ylabel()))
         frame = axes.get_title() or str(number), *labels
         places = _place_names(axes.xaxis), _place_names(axes.yaxis)
-        counts: Counter[str] = Counter()
+        named, counts = anywhere | _legend_words(axes), Counter()
         for artist, kind, points in _marks(axes):
             counts[kind] += 1
             label = str(artist.get_label())
@@ -178,6 +176,12 @@ def drawn_numbers(panels: list[Axes]) -> str:
                 if any(cells):
                     writer.writerow([*frame, series, f"{kind} {counts[kind]}", *cells])
     return text.getvalue()
+
+
+def _legend_words(axes: Axes) -> dict[str, str]:
+    """The word for each colour; of several the first."""
+    handles, labels = axes.get_legend_handles_labels()
+    return {_colour(handle): label for handle, label in zip(reversed(handles), reversed(labels), strict=True)}
 
 
 def _marks(axes: Axes) -> Iterator[tuple[Artist, str, np.ndarray]]:
@@ -223,8 +227,8 @@ def _in_data(axes: Axes, transform: Transform, points: np.ndarray) -> np.ndarray
 
 
 def _place_names(axis: Axis) -> dict[float, str]:
-    """Names at places of an axis; none where the axis shows numbers."""
-    if not isinstance(axis.get_major_formatter(), FixedFormatter):
+    """Names at places of an axis; none where the axis shows numbers (matplotlib formats given names by a function)."""
+    if not isinstance(axis.get_major_formatter(), FuncFormatter):
         return {}
     texts = [" ".join(label.get_text().split()) for label in axis.get_ticklabels()]
     names = dict(zip(axis.get_majorticklocs().tolist(), texts, strict=False))
@@ -261,29 +265,48 @@ def _colour(artist: Artist | ErrorbarContainer | BarContainer) -> str:
 
 
 def _clear_legends(figure: Figure, panels: list[Axes]) -> None:
+    """Move legends off data: one for all panels below the figure's title, others above their panels."""
     figure.draw_without_rendering()
-    covering = [
-        (axes, legend) for axes in panels if (legend := axes.get_legend()) is not None and _covers_data(axes, legend)
-    ]
-    added = max((_put_above(axes, legend) for axes, legend in covering), default=0.0)
+    legends = [(axes, legend) for axes in panels if (legend := axes.get_legend()) is not None]
+    covering = [(axes, legend) for axes, legend in legends if _covers_data(axes, legend)]
+    if covering and len(legends) == 1 < len(panels):
+        _put_below_title(figure, *covering[0])
+        return
+    added = max((_put_above(figure, axes, legend) for axes, legend in covering), default=0.0)
     figure.set_figheight(figure.get_figheight() + added)
 
 
-def _put_above(axes: Axes, legend: Legend) -> float:
-    """Put a legend above its panel and its title, in as many columns as there is room for; return its height."""
+def _put_below_title(figure: Figure, axes: Axes, legend: Legend) -> None:
+    moved = figure.legend(**_entries(axes, legend, figure.bbox.width), loc="upper left", borderaxespad=0.2)
+    legend.remove()
+    added, title = (
+        drawn.get_window_extent(figure.canvas.get_renderer()).height / figure.dpi  # pyright: ignore[reportAttributeAccessIssue]
+        for drawn in (moved, figure.texts[0])
+    )
+    height = figure.get_figheight() + added
+    figure.set_figheight(height)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - added / height))  # pyright: ignore[reportCallIssue, reportOptionalMemberAccess]
+    moved.set_bbox_to_anchor((0, 1 - 1.6 * title / height), transform=figure.transFigure)
+
+
+def _put_above(figure: Figure, axes: Axes, legend: Legend) -> float:
+    """Put a legend above its panel and the panel's title; return its height."""
+    top = axes.transAxes.inverted().transform(axes.title.get_window_extent().p1)[1] if axes.get_title() else 1.0
+    entries = _entries(axes, legend, axes.bbox.width)
+    moved = axes.legend(**entries, loc="lower left", bbox_to_anchor=(0, top), borderaxespad=0.2)
+    figure.draw_without_rendering()
+    return moved.get_window_extent().height / figure.dpi
+
+
+def _entries(axes: Axes, legend: Legend, width: float) -> dict[str, Any]:
+    """Take over what a legend says, in as many columns as a width has room for."""
     handles, labels = axes.get_legend_handles_labels()
     texts = [text.get_text() for text in legend.get_texts()]
     if labels != texts:
         handles, labels = [handle for handle in legend.legend_handles if handle is not None], texts
-    columns = max(1, min(len(texts), int(axes.bbox.width // legend.get_window_extent().width)))
-    top = axes.transAxes.inverted().transform(axes.title.get_window_extent().p1)[1] if axes.get_title() else 1.0
+    columns = max(1, min(len(texts), int(width // legend.get_window_extent().width)))
     size, title = legend.get_texts()[0].get_fontsize(), legend.get_title().get_text() or None
-    moved = axes.legend(
-        handles, labels, title=title, fontsize=size, ncols=columns, loc="lower left", bbox_to_anchor=(0, top),
-        borderaxespad=0.2,
-    )  # fmt: skip
-    axes.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]
-    return moved.get_window_extent().height / axes.figure.dpi
+    return {"handles": handles, "labels": labels, "title": title, "fontsize": size, "ncols": columns}
 
 
 def _covers_data(axes: Axes, legend: Legend) -> bool:

@@ -104,7 +104,7 @@ def written_pages(html_folder):
     kinds = {}
     for page in pages:
         if page not in written:
-            kinds.setdefault(Path(page).parent if "/" in page else page, page)
+            kinds.setdefault(page.partition("/")[0], page)
     return sorted(written.intersection(pages)) + sorted(kinds.values())
 
 

@@ -1,6 +1,5 @@
 """What leads a reader on: code behind a number, files below a figure, sections in search, previews and lists."""
 
-import csv
 import json
 import re
 
@@ -49,13 +48,8 @@ def book(tiny):
     folder = tiny.replications / "lion"
     (folder / "studies").mkdir()
     texts = {"estimands": ESTIMANDS, "studies/quality": STUDY, "figures": FIGURES, "checks": "def step_one(): ...\n"}
-    texts |= {
-        "studies/arms": "ARMS = 1\n",
-        "betas": "",
-        "optimizer": "class Lion: ...\n",
-        "test_lion": "",
-        "experiment": "",
-    }
+    # No experiment.py: the book asks a replication's code for the runs behind its claims.
+    texts |= {"studies/arms": "ARMS = 1\n", "betas": "", "optimizer": "class Lion: ...\n", "test_lion": ""}
     for name, text in texts.items():
         (folder / f"{name}.py").write_text(text)
     (folder / "claims.yaml").write_text(CLAIMS_FILE)
@@ -73,7 +67,7 @@ def test_a_name_of_the_results_leads_to_the_code_that_it_stands_for(book):
     methods = ["replications/lion/betas.py", "replications/lion/optimizer.py"]
     assert code.experiment("quality") == (f"{folder}/studies/quality.py.html#run", methods)
     assert code.experiment("budget_8") == (f"{folder}/studies/quality.py.html#run", methods)
-    assert code.experiment("elsewhere") == (f"{folder}/experiment.py.html", [])
+    assert code.experiment("elsewhere") == ("", [])
     assert code.figure("curves.svg") == f"{folder}/figures.py.html#draw_lines"
     assert Code(book.replications.parent, "nobody").figure("curves.svg") == ""
 
@@ -90,7 +84,7 @@ def test_code_is_shown_whole_and_each_definition_is_a_place(book):
     assert not (folder / "test_lion.py.html").exists()
     before = (folder / "betas.py.html").stat().st_mtime_ns
     (book.replications / "lion/estimands.py").write_text("def gap(): ...\n")
-    book.build()
+    book.build("Another text.")
     assert "Take" not in (folder / "estimands.py.html").read_text()
     assert (folder / "betas.py.html").stat().st_mtime_ns == before
 
@@ -105,7 +99,7 @@ def test_below_a_figure_are_its_script_its_numbers_and_its_drawing(book):
     assert list(links.values()) == ["script", "numbers (CSV)", "SVG"]
     script, numbers, drawing = links
     assert script == "../code/replications/lion/figures.py.html#draw_lines"
-    assert list(csv.reader((book.output / "replications" / numbers).open())) == [["panel", "x", "y"], ["1", "2", "3"]]
+    assert (book.output / "replications" / numbers).read_text() == "panel,x,y\n1,2,3\n"
     assert (book.output / "replications" / drawing).is_file()
     assert re.search(rf'<a [^>]*href="{re.escape(drawing)}"><img alt="A line\."', html)
 

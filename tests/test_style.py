@@ -160,7 +160,7 @@ def test_the_numbers_drawn_stand_in_a_csv_beside_the_figure(tmp_path):
         right.pcolormesh([[1.5, 2.5]])
         right.set(title="right", xlabel="arm", ylabel="loss", xticks=[0, 1], xticklabels=["Lion", "Adam\nW"])
         left.set(**LABELS)
-    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert {(row["panel"], row["x_axis"], row["y_axis"]) for row in rows} == {
         ("1", "step", "height (m)"),
         ("right", "arm", "loss"),
@@ -197,6 +197,22 @@ def test_a_legend_over_data_moves_above_its_panel_and_the_figure_grows(tmp_path,
         axes.legend(loc="lower right")
     assert axes.get_legend().get_window_extent().y1 < axes.bbox.y1
     assert figure.get_figheight() == 2.0
+
+
+def test_the_one_legend_of_several_panels_moves_between_the_title_and_the_panels(tmp_path):
+    with drawing(tmp_path / "a.svg", **WORDS, columns=2) as (figure, panels):
+        for axes in panels:
+            axes.plot([0, 1], [0, 1], label="rising")
+            axes.plot([0, 1], [1, 0], label="falling")
+            axes.set(**LABELS)
+        panels[1].legend(loc="center")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert panels[1].get_legend() is None
+    assert legend.get_window_extent().y1 <= figure.texts[0].get_window_extent().y0
+    assert legend.get_window_extent().y0 >= panels[0].bbox.y1
+    words = [text.get_window_extent() for text in legend.get_texts()]
+    assert words[0].y0 == words[1].y0  # side by side
 
 
 def test_lines_of_single_seeds_are_not_too_faint_for_a_dark_page(tmp_path):

@@ -71,8 +71,8 @@ _WIDTH = "460.8pt"
 def visit_figure_files(translator: HTML5Translator, node: figure_files) -> None:
     """Write the line: where the figure's script, numbers and drawing are."""
     builder, here = translator.builder, translator.builder.current_docname
-    image = next(iter(node.parent.findall(nodes.image)))
-    links = {"SVG": posixpath.join(builder.imgpath, builder.images[image["uri"]])}
+    # The image stands before the line: its address is already that of the file as copied.
+    links = {"SVG": next(iter(node.parent.findall(nodes.image)))["uri"]}
     if node["numbers"]:
         links = {"numbers (CSV)": posixpath.join(builder.dlpath, node["numbers"]), **links}
     if node["script"]:

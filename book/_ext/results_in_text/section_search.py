@@ -17,7 +17,7 @@ SPLIT_NAME = """
 Scorer.score = (result) => {
   const [page, section] = result[0].split("#");
   // A page that has the words somewhere comes after the sections that have them.
-  if (!section) return result[4] === Scorer.term ? 1 : result[4];
+  if (!section) return result[4] <= Scorer.term ? result[4] - Scorer.term : result[4];
   const titles = result[1].split(" > ");
   result.splice(0, 3, page, titles.slice(0, 2).join(" > "), `#${section}`);
   return result[4];

@@ -19,10 +19,8 @@
     });
 
   const fitEquations = () =>
-    document.querySelectorAll("div.math").forEach((equation) => {
-      if (equation.scrollWidth > equation.clientWidth) equation.tabIndex = 0;
-      else equation.removeAttribute("tabindex");
-    });
+    document.querySelectorAll("div.math mjx-container").forEach((equation) =>
+      (equation.tabIndex = equation.scrollWidth > equation.clientWidth ? 0 : -1));
 
   const fit = () => (fitTables(), fitEquations());
 

@@ -19,7 +19,7 @@ _LENGTH = 300  # characters of a description
 def describe(app: Sphinx, doctree: nodes.document) -> None:
     """Take a page's first paragraph for its description."""
     first = next((node for node in doctree.findall(nodes.paragraph) if isinstance(node.parent, nodes.section)), None)
-    words = " ".join(first.astext().split()) if first is not None else ""
+    words = " ".join(first.astext().replace("\\", "").split()) if first is not None else ""
     text = words if len(words) <= _LENGTH else words[:_LENGTH].rpartition(" ")[0] + " …"
     app.env.metadata[app.env.docname]["description"] = text
 

@@ -125,7 +125,8 @@ def drawing(
             _clear_legends(figure, panels)
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, format="svg", metadata={"Date": None})
-            path.with_suffix(".csv").write_text(drawn_numbers(panels), encoding="utf-8")
+            if (numbers := drawn_numbers(panels)).count("\n") > 1:  # a sketch of boxes has none
+                path.with_suffix(".csv").write_text(numbers, encoding="utf-8")
         finally:
             plt.close(figure)
 

@@ -66,4 +66,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("errata", ErrataList)
     for part in _PARTS:
         part.setup(app)
-    return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 3, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -110,7 +110,7 @@ class Code:
         self.files = [
             CodeFile(repository, path.relative_to(repository).as_posix())
             for path in dict.fromkeys(paths)
-            if path.is_file() and not path.name.startswith("test_")
+            if path.is_file() and not path.name.startswith(("test_", "__init__"))
         ]
 
     def estimand(self, name: str, claim: str) -> str:

@@ -34,8 +34,6 @@ ROLES = (*TRAINS, "estimands", "figures", "__init__")
 RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
 MIN_TUNING_SEEDS = 3
-# Tuned on one seed, before the race was the rule; a claim that is judged again is tuned by one.
-TUNED_BEFORE_THE_RACE = ("shared_embeddings",)
 # One beta is what these methods are: they choose among as many as the others have pairs, at the same other settings.
 WITH_A_LIST_OF_THEIR_OWN = {"lion": ("signum", "tiger")}
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
@@ -302,10 +300,8 @@ def tuning_problems(root: Path, name: str) -> list[str]:
             any(mine < points for (_, other), points in lists.items() if other == arm)
             for arm, mine in zip(arms, of_arms, strict=True)
         )
-        if len(set(of_arms)) > 1 and not again and name not in TUNED_BEFORE_THE_RACE:
+        if len(set(of_arms)) > 1 and not again:
             found.append(f"results/{name}: {experiment}: the arms {', '.join(arms)} were not tuned from one list")
-    if name in TUNED_BEFORE_THE_RACE:
-        return found
     arm: Any  # a pair
     for arm, selected in trials[trials["selected"]].groupby(["experiment", "arm"]):
         number = len(set(selected["seed"]))

@@ -47,9 +47,8 @@ class CodeFile:
 
     def naming(self, text: str) -> str | None:
         """Name the definition in which a text stands, whole or as a formatted string that can give it."""
-        if text in self._literals:
-            return self._literals[text]
-        return next((name for pattern, name in self._formatted.items() if re.fullmatch(pattern, text)), None)
+        texts, patterns = self._texts
+        return texts.get(text) or next((name for form, name in patterns.items() if re.fullmatch(form, text)), None)
 
     @cached_property
     def imports(self) -> list[str]:
@@ -61,29 +60,20 @@ class CodeFile:
         return [f"{name.replace('.', '/')}.py" for name in [*(module for module, _ in modules), *names]]
 
     @cached_property
-    def _literals(self) -> dict[str, str]:
-        """By text the definition that is called with it, else the one around it."""
-        found: dict[str, str] = {}
+    def _texts(self) -> tuple[dict[str, str], dict[str, str]]:
+        """By text the definition that is called with it, else that around it; the same by formatted strings."""
+        around, called, patterns = {}, {}, {}
         for name, node in self._nodes:
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-                    found.setdefault(inner.value, name)
-        for _, node in self._nodes:
-            for call in ast.walk(node):
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self.definitions:
-                    texts = (inner.value for inner in ast.walk(call) if isinstance(inner, ast.Constant))
-                    found |= {text: call.func.id for text in texts if isinstance(text, str)}
-        return found
-
-    @cached_property
-    def _formatted(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for name, node in self._nodes:
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.JoinedStr) and isinstance(inner.values[0], ast.Constant):
+                    around.setdefault(inner.value, name)
+                elif isinstance(inner, ast.JoinedStr) and isinstance(inner.values[0], ast.Constant):
                     parts = (re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in inner.values)
-                    found.setdefault("".join(parts), name)
-        return found
+                    patterns.setdefault("".join(parts), name)
+                elif isinstance(inner, ast.Call) and getattr(inner.func, "id", None) in self.definitions:
+                    constants = (part.value for part in ast.walk(inner) if isinstance(part, ast.Constant))
+                    called |= {text: ast.unparse(inner.func) for text in constants if isinstance(text, str)}
+        return around | called, patterns
 
     @cached_property
     def _nodes(self) -> list[tuple[str, ast.stmt]]:

@@ -101,10 +101,12 @@ def test_the_bibtex_entry_says_which_claim_verdict_numbers_commit_and_version():
 
 def test_the_entry_names_the_address_a_correction_and_uncommitted_changes():
     correction = {"statement": "It is worse.", "tests": [effect()]}
-    edition = EDITION._replace(address="https://book.example/")
+    edition = EDITION._replace(address="https://book.example/", doi="10.1234/book")
     entry = citations.bibtex(cited(claim(verdict="corrected", correction=correction), edition=edition, dirty=True))
     fields = parse_string(entry, "bibtex").entries["ssr-lion-C6"].fields
     assert fields["url"] == "https://book.example/replications/lion.html#claim-lion-c6"
+    assert fields["howpublished"].endswith(r"\texttt{https://book.example/replications/lion.html\#claim-lion-c6}")
+    assert fields["doi"] == "10.1234/book"
     assert "Verdict: corrected" in fields["note"]
     assert "As corrected: It is worse." in fields["note"]
     assert fields["note"].endswith(r"\texttt{0123456789, with changes not yet committed}")

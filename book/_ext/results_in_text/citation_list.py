@@ -189,7 +189,7 @@ def _earlier_values(changes: Sequence[Change]) -> nodes.bullet_list:
 
 
 def _code(text: str, language: str) -> nodes.literal_block:
-    return nodes.literal_block(text, text, language=language)
+    return nodes.literal_block(text, text, language=language, to_be_copied=True)
 
 
 def _link(env: BuildEnvironment, folder: str, name: str) -> nodes.reference:

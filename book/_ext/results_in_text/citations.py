@@ -26,6 +26,7 @@ class Edition(NamedTuple):
     author: str
     version: str
     address: str | None  # where the book stands on the net; None while it stands nowhere
+    doi: str = ""
 
 
 class Citation(NamedTuple):
@@ -80,7 +81,8 @@ def read_edition(path: Path, address: str | None) -> Edition:
         names = [
             author.get("name") or f"{author['given-names']} {author['family-names']}" for author in content["authors"]
         ]
-        return Edition(content["title"], " and ".join(names), str(content["version"]), address or None)
+        version, doi = str(content["version"]), content.get("doi", "")
+        return Edition(content["title"], " and ".join(names), version, address or None, doi)
     except ConfigError as error:
         raise BookDataError(str(error)) from error
     except KeyError as error:
@@ -102,6 +104,8 @@ def bibtex(citation: Citation) -> str:
     claim, edition = citation.claim, citation.edition
     year, month = citation.provenance["started"].split("-")[:2]
     place = f"{citation.page}.html#{citation.anchor}"
+    address = f"{edition.address.rstrip('/')}/{place}" if edition.address else ""
+    where = f"\\texttt{{{escaped(address)}}}" if address else escaped(place)
     measured = "; ".join(escaped(line) for line in citation.measured)
     notes = [f"Verdict: {escaped(citation.standing)}", f"Measured: {measured}"]
     if claim["verdict"] == "corrected":
@@ -110,14 +114,13 @@ def bibtex(citation: Citation) -> str:
     fields = {
         "author": f"{{{escaped(edition.author)}}}",
         "title": f"{{Claim {escaped(citation.id)}: {latex(claim['statement']).removesuffix('.')}}}",
-        "howpublished": f"{escaped(edition.title)}, version {escaped(edition.version)}, {escaped(place)}",
+        "howpublished": f"{escaped(edition.title)}, version {escaped(edition.version)}, {where}",
         "year": year,
         "month": str(int(month)),
         "version": escaped(edition.version),
         "note": ". ".join(notes),
     }
-    if edition.address:
-        fields["url"] = f"{edition.address.rstrip('/')}/{place}"
+    fields |= {name: text for name, text in (("url", address), ("doi", edition.doi)) if text}
     lines = [f"  {name:<12} = {{{value}}}," for name, value in fields.items()]
     return "\n".join([f"@misc{{{bibtex_key(citation)},", *lines, "}"])
 

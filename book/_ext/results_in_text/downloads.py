@@ -147,4 +147,6 @@ def _measured(test: dict[str, Any]) -> str:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix in (".csv", ".json", ".yaml", ".svg"))
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".csv", ".json", ".yaml", ".svg"))
+    # The numbers of a figure are fetched below it.
+    return [path for path in files if path.suffix == ".svg" or not path.with_suffix(".svg").exists()]

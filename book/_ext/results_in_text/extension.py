@@ -8,7 +8,9 @@ from sphinx.config import Config
 
 from results_in_text import (
     citation_list,
+    code_pages,
     equation_checks,
+    for_machines,
     given_verdicts,
     lone_page,
     number_linter,
@@ -17,16 +19,19 @@ from results_in_text import (
     provenance_pages,
     reading,
     result_cards,
+    result_figures,
     scale_table,
+    section_search,
 )
 from results_in_text.claim_tables import ClaimsTable
 from results_in_text.errata_list import ErrataList
-from results_in_text.result_figures import ResultFigure
 from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole, VerdictRole
 
 _PARTS = (
     citation_list,
+    code_pages,
     equation_checks,
+    for_machines,
     given_verdicts,
     lone_page,
     number_linter,
@@ -35,7 +40,9 @@ _PARTS = (
     provenance_pages,
     reading,
     result_cards,
+    result_figures,
     scale_table,
+    section_search,
 )
 
 
@@ -58,8 +65,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("reported", ReportedRole())
     app.add_role("constant", ConstantRole())
     app.add_directive("claims", ClaimsTable)
-    app.add_directive("result-figure", ResultFigure)
     app.add_directive("errata", ErrataList)
     for part in _PARTS:
         part.setup(app)
-    return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 3, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -53,7 +53,8 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
                 raise ConfigError(message)
             repo.reproduce(targets=targets, single_item=again, force=again)  # pyright: ignore[reportCallIssue]
     except DvcException as error:
-        if str(error.__cause__).endswith(f"exited with {INTERRUPTED}"):
+        # A stage that is still loading its libraries is ended by the signal itself, which is 2.
+        if re.search(rf"exited with ({INTERRUPTED}|-2)$", str(error.__cause__)):
             return False
         message = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         raise ConfigError(message) from error

@@ -43,7 +43,8 @@ def html_folder(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     # The processes of pytest-xdist have folders of their own in one that they share.
     output = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book"
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", BOOK, "--path-output", output]
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [sys.executable, jupyter_book, "build", BOOK, "--path-output", output]
     strictly = ["--all", "-W", "-n", "--keep-going"]
     with FileLock(f"{output}.lock"):
         if not (output / "built").exists():

@@ -104,6 +104,8 @@ def test_a_cell_of_csv_is_no_formula_and_a_negative_number_stays_one(begin):
 
 
 def test_the_book_is_read_in_several_processes_without_a_warning(book):
+    with (book.source / "conf.py").open("a") as settings:
+        settings.write("extensions.insert(0, 'sphinx-mathjax-offline')  # which does not say that it allows this\n")
     for number in range(8):
         book.write_page(f"page{number}", f"# Page {number}\n\n{{verdict}}`lion:C6`\n")
     assert "cite-lion-c6" in book.build(CITE, processes=2)

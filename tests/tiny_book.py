@@ -92,7 +92,7 @@ class TinyBook:
             "@misc{someone2023, title={A title}, author={One, Some}, year={2023}}\n"
         )
         (self.source / "conf.py").write_text(
-            "extensions = ['myst_parser', 'sphinx-mathjax-offline', 'sphinxcontrib.bibtex', 'results_in_text.extension']\n"
+            "extensions = ['myst_parser', 'sphinxcontrib.bibtex', 'results_in_text.extension']\n"
             "myst_enable_extensions = ['colon_fence', 'dollarmath']\nbibtex_bibfiles = ['references.bib']\n"
             "numfig = True\n"
         )

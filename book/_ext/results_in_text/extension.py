@@ -18,6 +18,7 @@ from results_in_text import (
     provenance_pages,
     reading,
     result_cards,
+    results_as_made,
     scale_table,
 )
 from results_in_text.claim_tables import ClaimsTable
@@ -36,6 +37,7 @@ _PARTS = (
     provenance_pages,
     reading,
     result_cards,
+    results_as_made,
     scale_table,
 )
 

@@ -16,8 +16,8 @@ from dvc.stage import PipelineStage
 from paperkit.__main__ import main
 from paperkit.config import ConfigError
 from paperkit.pipeline import BEGIN, END
-from paperkit.reproduction import run_at
-from tests.tiny_repository import NO_GIT, commit, git
+from paperkit.reproduction import reproduce, run_at
+from tests.tiny_repository import NO_GIT, git
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ".dvcstore"
@@ -175,7 +175,8 @@ def test_a_damaged_object_is_found(toy):
 
 def test_a_clone_with_the_line_ends_of_windows_has_the_same_bytes(toy, tmp_path):
     (toy / ".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
-    commit(toy)
+    git(toy, "add", "--all")
+    git(toy, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "--message=all")
     git(tmp_path, "clone", "--quiet", "-c", "core.autocrlf=true", str(toy), "clone")
     files = [path for path in toy.rglob("*") if path.is_file() and ".git" not in path.parts]
     assert len(files) > 4
@@ -264,6 +265,18 @@ def test_an_archive_without_git_runs_its_stages(toy):
     (toy / ".dvc/config.local").write_text(NO_GIT, encoding="utf-8")
     assert repro(toy, "toy").returncode == 0
     assert (toy / "judged.txt").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")])
+def test_a_memory_that_holds_no_lock_is_named_before_a_stage_runs(error, toy, monkeypatch):
+    def refuse():
+        raise error
+
+    monkeypatch.setattr("paperkit.reproduction.Lock", refuse)
+    with pytest.raises(ConfigError, match=rf"/dev/shm.*{error.strerror}.*--shm-size"):
+        reproduce(toy)
+    with pytest.raises(ConfigError, match="/dev/shm"):
+        run_at(toy, "new", "gpu")
 
 
 @pytest.mark.parametrize("command", [["pipeline"], ["check", "lion"], ["new", "ox", "--post", "1"]])

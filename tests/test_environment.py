@@ -5,10 +5,13 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from paperkit import config, history
 from paperkit.config import read_yaml
@@ -66,6 +69,26 @@ def test_the_three_files_agree():
     lock = locked_pins((ROOT / "requirements.lock").read_text("utf-8"))
     assert pins(conda) == project
     assert {name: lock.get(name) for name in project} == project | {UNHASHED: None}
+
+
+def unlocked(names: set[str]) -> set[str]:
+    """Name what these libraries ask for here, but for optional parts, and is none of them."""
+    asked = {}
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):  # of another system
+            asked[name] = [Requirement(text) for text in metadata.requires(name) or ()]
+    return {
+        f"{name}: {one.name}"
+        for name, all_of_it in asked.items()
+        for one in all_of_it
+        if normal(one.name) not in names and (one.marker is None or one.marker.evaluate({"extra": ""}))
+    }
+
+
+def test_the_lock_holds_all_that_it_and_torch_ask_for_since_it_is_installed_without_looking():
+    names = {*locked_pins((ROOT / "requirements.lock").read_text("utf-8")), UNHASHED}
+    assert unlocked(names) == set()
+    assert unlocked(names - {"sympy"}) == {"torch: sympy"}
 
 
 @pytest.mark.parametrize("requirement", ["numpy", "numpy>=2", "numpy==2.*", "numpy @ git+ssh://x"])

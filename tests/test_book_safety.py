@@ -66,6 +66,14 @@ def test_no_directive_passes_html_on(tiny):
         tiny.build("```{raw} html\n<b>1</b>\n```")
 
 
+def test_a_language_and_a_mark_are_said_without_html(tiny):
+    with (tiny.source / "conf.py").open("a") as settings:
+        settings.write("myst_enable_extensions += ['attrs_inline']\n")
+    html = tiny.build("| a |\n|---|\n| [数]{.language-zh} |\n| [“字。”]{.mark .language-zh} |\n")
+    assert '<span lang="zh">数</span>' in html
+    assert '<span class="mark" lang="zh">“字。”</span>' in html
+
+
 # --- what readers fetch ---------------------------------------------------------------------------------------
 
 

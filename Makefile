@@ -78,7 +78,7 @@ new: setup  ## Write a small replication that runs, to be filled: make new NAME=
 	@python -m paperkit new "$${NAME:?call it after its object: make new NAME=sector_points POST=9324}" \
 	  --post "$${POST:?give the archive number of its post: make new NAME=sector_points POST=9324}"
 
-pipeline: setup  ## Write dvc.yaml, the book's contents and the README's table from the replications' folders
+pipeline: setup  ## Write dvc.yaml, the book's contents and the README's answers from the replications' folders
 	@python -m paperkit pipeline
 
 check: pull  ## Say everything that a replication lacks: make check NAME=lion

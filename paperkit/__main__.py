@@ -23,7 +23,7 @@ def main() -> int:
     new = commands.add_parser("new", help="write a small replication that runs, to be filled")
     new.add_argument("name", help="the paper's object in snake_case")
     new.add_argument("--post", type=int, required=True, help="archive number of the post in book/posts.yaml")
-    commands.add_parser("pipeline", help="write dvc.yaml, the book's contents and the README's table")
+    commands.add_parser("pipeline", help="write dvc.yaml, the book's contents and the README's answers")
     checking = commands.add_parser("check", help="say everything that a replication lacks")
     checking.add_argument("name", help="its folder in replications/")
     running = commands.add_parser("repro", help="run the stages that are out of date")

@@ -1,4 +1,4 @@
-"""What tools write of every replication: dvc.yaml, the book's contents, the README's table (`make pipeline`).
+"""What tools write of every replication: dvc.yaml, the book's contents, the README's answers (`make pipeline`).
 
 A replication is registered because its folder exists. A stage depends on what its module imports and reads: less would
 leave stale results, more would retrain for nothing.
@@ -17,7 +17,7 @@ from paperkit.claims.verdicts import SUPERSEDED
 from paperkit.config import ConfigError, read_yaml
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
-from paperkit.results import read_json
+from paperkit.readme import answers_table, board_picture
 from paperkit.stage import TRIALS, Kind
 
 # Modules with a stage that trains or reads a clock, and what is added to the replication's name.
@@ -53,11 +53,18 @@ def written_files(root: Path) -> dict[str, str]:
     Raises:
         ConfigError: If a stage's module calls `main` with a wrong name, or a file has lost the lines between which its
             part is written.
+        ResultsError: If the verdicts are not those for which a replication's answer was written.
     """
     return {
         "dvc.yaml": dvc_yaml(root),
         "book/_toc.yml": _between(root / "book/_toc.yml", f"  # {BEGIN}\n", f"  # {END}\n", _contents(root)),
-        "README.md": _between(root / "README.md", f"<!-- {BEGIN} -->\n", f"<!-- {END} -->\n", _verdict_table(root)),
+        "README.md": _between(
+            root / "README.md",
+            f"<!-- {BEGIN} -->\n",
+            f"<!-- {END} -->\n",
+            answers_table(root, found_replications(root)),
+        ),
+        "book/board.svg": board_picture(root, found_replications(root)),
     }
 
 
@@ -192,9 +199,9 @@ def _deps_of_results(root: Path, folder_of_results: str, name: str, group: str) 
     # paperkit.claims loads the estimands by name, which no import shows.
     estimands = import_closure(f"replications.{name}.estimands") if has(root, name, "estimands") else ()
     code = _files(root, {*import_closure("paperkit.claims.__main__"), *estimands})
-    superseded = f"{results}/{SUPERSEDED}/{table}"
-    kept = [superseded] if (root / superseded).is_file() else []
-    return {f"{folder}/claims.yaml", f"{results}/{table}", *kept, *code}
+    others = [f"{results}/{SUPERSEDED}/{table}", *[f"{results}/trials.csv"] * (group == "verdicts")]
+    there = [path for path in others if (root / path).is_file()]
+    return {f"{folder}/claims.yaml", f"{results}/{table}", *there, *code}
 
 
 def _files(root: Path, modules: tuple[str, ...] | set[str]) -> Iterator[str]:
@@ -250,18 +257,6 @@ def _contents(root: Path) -> str:
             below = [f"    - file: replications/{name}/{path.stem}\n" for path in sorted((pages / name).glob("*.md"))]
             lines += [f"  - file: replications/{name}\n", *["    sections:\n"] * bool(below), *below]
     return "".join(lines)
-
-
-def _verdict_table(root: Path) -> str:
-    """List the primary claims with their verdicts. A row keeps its sentence; a new one has that of claims.yaml."""
-    kept = dict(re.findall(r"^\| (\S+ \| \S+): (.*) \| .+ \|$", read_text(root / "README.md"), flags=re.MULTILINE))
-    rows = ["| replication | claim | verdict |", "|---|---|---|"]
-    for path in sorted(root.glob("results/*/verdicts.json")):
-        for claim in read_json(path)["claims"]:
-            if claim["family"] == "primary" and not claim.get("superseded_by"):
-                place = f"{path.parent.name} | {claim['id']}"
-                rows.append(f"| {place}: {kept.get(place, claim['statement'])} | {claim['verdict']} |")
-    return "".join(f"{row}\n" for row in rows)
 
 
 def _between(path: Path, begin: str, end: str, part: str) -> str:

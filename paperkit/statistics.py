@@ -14,14 +14,13 @@ No percentile bootstrap: over 3, 5 or 10 seeds it covers about 74, 85 and 89 % i
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
@@ -98,6 +97,24 @@ def paired_interval(differences: ArrayLike, bound: float = 0.0) -> Interval | No
     return Interval(estimate, low, high, low90, high90, n=len(values), p=float(p))
 
 
+def widened(interval: Interval, variance: float) -> Interval:
+    """Return the interval with a variance added to that of its estimate.
+
+    Args:
+        interval: A paired interval.
+        variance: In the square of its unit.
+
+    Returns:
+        x̄ ± t √(s²/n + variance), with the t of n - 1 degrees of freedom; estimate, n and p as before.
+    """
+    ends = {}
+    for low, high, level in (("low", "high", 0.975), ("low90", "high90", 0.95)):
+        t = stats.t.ppf(level, interval.n - 1)
+        half = np.hypot((getattr(interval, high) - getattr(interval, low)) / 2, t * np.sqrt(variance))
+        ends |= {low: float(interval.estimate - half), high: float(interval.estimate + half)}
+    return replace(interval, **ends)
+
+
 def equivalence_p(differences: ArrayLike, margin: float, bound: float = 0.0) -> float:
     """Return the p of two one-sided tests (TOST) that the mean lies within a margin of the bound.
 
@@ -152,7 +169,11 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     if values.min() < 0 or values.max() > 1:
         message = f"p_values holds {values.tolist()}; a p-value lies in [0, 1]"
         raise ValueError(message)
-    return np.asarray(multipletests(values, method="holm")[1], dtype=np.float64)
+    # As statsmodels' multipletests, which takes a third of a second a call, since it collects garbage.
+    order = np.argsort(values)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(np.arange(len(values), 0, -1) * values[order])
+    return np.minimum(adjusted, 1.0)
 
 
 def seeds_needed(sd: float, margin: float, power: float = 0.8, alpha: float = 0.05, equivalence: bool = False) -> int:

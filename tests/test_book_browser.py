@@ -309,7 +309,6 @@ def test_the_board_filters_sorts_and_has_an_address_for_what_it_shows(address, o
     assert set(contradicted) == {"contradicted"}
     assert 0 < len(contradicted) < everything
     assert page.locator("form.filters output").first.inner_text() == f"{len(contradicted)} of {everything} rows"
-    assert len(shown(page, "posts", "state")) == rows(page, "posts")  # the other table is left alone
 
     again = open_page(page.url)
     assert shown(again, "board", "verdict") == contradicted
@@ -335,11 +334,12 @@ def test_an_address_with_a_value_that_is_not_there_shows_everything(address, ope
 
 def test_the_board_is_sorted_and_filtered_from_the_keyboard(address, open_page):
     page = open_page(f"{address}/index.html")
-    claims = page.locator("table.board th", has_text="Claim").first
+    claims = page.locator("table.board th", has_text="What is claimed").first
     page.locator("table.board th button").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert claims.get_attribute("aria-sort") == "ascending"
+    page = open_page(f"{address}/posts.html")
     page.focus("#posts-state")
     page.keyboard.press("ArrowDown")
     assert len(set(shown(page, "posts", "state"))) == 1
@@ -347,16 +347,38 @@ def test_the_board_is_sorted_and_filtered_from_the_keyboard(address, open_page):
 
 
 def test_without_a_script_both_tables_are_whole(address, open_page):
-    page = open_page(f"{address}/index.html", scripts=False)
-    assert page.locator("form.filters").count() == 0
-    for table in ("board", "posts"):
-        assert (
-            page.locator(f"table.{table} tbody tr").count() == page.locator(f"table.{table} tbody tr:visible").count()
-        )
-    assert rows(page, "posts") == 34
-    badges = page.locator("table.board .verdict").all_inner_texts()
-    assert len(badges) == rows(page, "board")
+    pages = {"posts": open_page(f"{address}/posts.html", scripts=False)}
+    pages["board"] = open_page(f"{address}/index.html", scripts=False)
+    for table, page in pages.items():
+        assert page.locator("form.filters").count() == 0
+        assert rows(page, table) == page.locator(f"table.{table} tbody tr:visible").count()
+    assert rows(pages["posts"], "posts") == 34
+    badges = pages["board"].locator("table.board .verdict").all_inner_texts()
+    assert len(badges) == rows(pages["board"], "board")
     assert {"holds", "contradicted"} <= set(badges)
+
+
+# --- the front page -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_front_page_says_of_each_replication_what_was_found_how_large_and_how_sure(address, open_page, width):
+    page = open_page(f"{address}/index.html", width=width)
+    cards = page.locator("section.answer-card").all()
+    assert len(cards) == len(list(BOOK.glob("replications/*.md")))
+    for card in cards:
+        for part in (".question", ".answer", ".verdict", ".scale", "img.result-figure"):
+            assert card.locator(part).first.is_visible()
+        answer, scale = (card.locator(part).bounding_box() for part in (".answer", ".scale"))
+        assert answer["y"] < scale["y"]
+        assert answer["x"] + answer["width"] <= WIDTHS[width]
+        picture = card.locator("img.result-figure")
+        picture.scroll_into_view_if_needed()
+        assert picture.bounding_box()["width"] <= WIDTHS[width]
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    first, board = page.locator("section.answer-card").first, page.locator("table.board")
+    assert first.bounding_box()["y"] < board.bounding_box()["y"]
+    assert board.locator("tbody tr:visible td").first.locator(".verdict").count() == 1
 
 
 # --- search --------------------------------------------------------------------------------------------------
@@ -368,10 +390,10 @@ def test_without_a_script_both_tables_are_whole(address, open_page):
         ("bandwidth", "replications/lion.html"),
         ("bandwidths", "replications/lion.html"),
         ("bootstrap", "how_to_read.html"),
-        ("优化器", "index.html"),
-        ("训练狮", "index.html"),
-        ("优化器Lion:效率与效果兼得", "index.html"),
-        ("扩散", "index.html"),
+        ("优化器", "posts.html"),
+        ("训练狮", "posts.html"),
+        ("优化器Lion:效率与效果兼得", "posts.html"),
+        ("扩散", "posts.html"),
     ],
 )
 def test_search_finds_english_and_chinese(address, open_page, query, page_found):

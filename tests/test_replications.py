@@ -88,6 +88,7 @@ MAIN = (
     "def main(*_, **__): ...\nConfig = run = TIMING = None\n"
     'main(Config, run, stage="toy{}", module="replications.toy.{}"{})\n'
 )
+WORDS = ("holds", "holds, smaller", "contradicted", "no difference", "inconclusive")
 TOY = {
     "README.md": f"<!-- {pipeline.BEGIN} -->\n<!-- {pipeline.END} -->\n",
     "requirements.lock": "numpy==2.4.6 \\\n    --hash=sha256:0\n",
@@ -110,7 +111,10 @@ TOY = {
         "pathlib.Path('results/toy/verdicts.json').write_text(json.dumps({'claims': claims}))\n"
     ),
     **{f"replications/toy/{file}": "" for file in ("__init__.py", "mean.py")},
-    "replications/toy/about.yaml": "posts: [1]\nquestion: Is it so?\n",
+    "replications/toy/about.yaml": (
+        "posts: [1]\nquestion: Is it so?\nanswer: {text: It is so., given: toy:X1 holds}\nclaims:\n  X1:\n"
+        + "".join(f"    {word}: {word} it is.\n" for word in ("claim", "number", *WORDS))
+    ),
     "replications/toy/checks.py": "CHECKS = {'half': None}\n",
     "book/posts.yaml": "posts: [{archive: 1}]\n",
     "replications/toy/test_mean.py": "def test_the_mean():\n    pass\n",
@@ -132,8 +136,11 @@ TOY = {
     + "".join(
         f"- {{id: {key}, statement: {key} is so., source: {{bib: null, where: ours}}, kind: {kind},\n"
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
-        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]}\n"
-        for key, kind, family in (("X1", "experiment", "primary"), ("X2", "timing", "null"))
+        f"   tests: [{{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}}]{more}}}\n"
+        for key, kind, family, more in (
+            ("X1", "experiment", "primary", ", robustness: [{name: again, estimand: gap}]"),
+            ("X2", "timing", "null", ""),
+        )
     )
     + "- {id: X3, statement: It is half., source: {bib: null, where: ours}, tests: [{check: half, tolerance: 0.0}]}\n",
 }
@@ -308,7 +315,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "main(stage='other'); by its folder it is 'toy'",
     ),
     "page not in the contents": ("registration", change("book/_toc.yml", "/toy", "/other"), "_toc.yml is not what"),
-    "a verdict typed into the README": ("registration", change("README.md", "| holds |", "| - |"), "README.md is not"),
+    "a verdict typed into the README": ("registration", change("README.md", "**holds**", "**-**"), "README.md is not"),
     "no place for the verdicts": ("registration", change("README.md", "end -->", "-->"), "has lost the lines"),
     "too few seeds for the margin": (
         "claims",
@@ -319,6 +326,11 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "claims",
         change("replications/toy/claims.yaml", "bib: null", "bib: nobody2020"),
         "cites nobody2020",
+    ),
+    "a primary claim that nothing is asked about": (
+        "claims",
+        change("replications/toy/claims.yaml", ", robustness: [{name: again, estimand: gap}]", ""),
+        "the primary claim X1 has no key 'robustness'",
     ),
     "settings that are refused": (
         "smoke run",
@@ -345,7 +357,36 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "a check without a claim": ("checks", HALF_TO_THIRD, "the check half decides no claim"),
     "a claim without its check": ("checks", HALF_TO_THIRD, "names the check third, which CHECKS"),
-    "a post that nobody knows": ("posts", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
+    "a post that nobody knows": ("about", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
+    "an outcome without a sentence": (
+        "about",
+        change("replications/toy/about.yaml", "    inconclusive: inconclusive it is.\n", ""),
+        "about.yaml has no 'inconclusive' for claim X1",
+    ),
+    "a sentence for what cannot come": (
+        "about",
+        change(
+            "replications/toy/claims.yaml",
+            "bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02",
+            "bound: 0, margin: null, unit: nats",
+        ),
+        "about.yaml has 'holds, smaller' for claim X1, whose rule cannot give it",
+    ),
+    "a sentence for a claim that is not there": (
+        "about",
+        change("replications/toy/about.yaml", "  X1:", "  X7:"),
+        "about.yaml speaks of claim X7",
+    ),
+    "an answer to another outcome": (
+        "registration",
+        change("results/toy/verdicts.json", '"verdict": "holds"', '"verdict": "inconclusive"'),
+        "about.yaml, answer: it was written for toy:X1 'holds', which is 'inconclusive' now",
+    ),
+    "an answer to no outcome": (
+        "registration",
+        change("replications/toy/about.yaml", "toy:X1 holds", "toy holds"),
+        "'toy holds' is no verdict; write `lion:C6 contradicted`",
+    ),
     "no page": ("page", remove("book/replications/toy.md"), "toy.md is missing"),
     "no derivation": ("page", remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
     "another section": ("page", change("book/replications/toy.md", "## Results", "## Numbers"), "it needs exactly"),
@@ -567,6 +608,21 @@ def test_a_replication_of_derivations_alone_needs_neither_figure_nor_ledger(brok
     assert [problem for rule in (RULES | RULES_OF_RESULTS).values() for problem in problems(rule, broken, "toy")] == []
 
 
+@pytest.mark.parametrize(("lists", "fair"), [(((1,), (2,)), True), (((1,), (1, 2)), False), (((1,), (4,)), False)])
+def test_a_second_choice_out_of_an_earlier_search_is_fair_where_each_arm_gets_as_many(broken, lists, fair):
+    searches = {("first", "new"): (1, 2, 3), ("first", "old"): (1, 2, 3)}
+    searches |= {("again", "new"): lists[0], ("again", "old"): lists[1]}
+    ledger = [
+        {**row, "arm": arm, "config": {"lr": lr}, "trial": lr, "selected": lr == min(rates)}
+        for (experiment, arm), rates in searches.items()
+        for lr in rates
+        for row in trials(experiment=experiment)
+    ]
+    write_trials(broken / "results/toy/trials.csv", ledger)
+    complaint = ["results/toy: again: the arms new, old were not tuned from one list"]
+    assert problems(RULES_OF_RESULTS["tuning"], broken, "toy") == ([] if fair else complaint)
+
+
 # --- results of a profile that cannot run everywhere ---------------------------------------------------------------
 
 
@@ -640,6 +696,23 @@ def test_what_is_broken_on_purpose_in_results_of_another_profile_is_found(case, 
     check, break_it, message = BREAKS_AT_GPU[case]
     break_it(at_gpu)
     assert any(message in problem for problem in problems(CHECKS[check], at_gpu, "toy_gpu"))
+
+
+def test_an_answer_stands_while_seeds_are_altered_until_the_word_changes(broken):
+    """Take the gain from one seed after another; the README is written until the verdict is another one."""
+    words = []
+    for altered in range(1, 6):
+        altered_rows = [
+            row | {"value": row["value"] - 2.0 * (row["arm"] == "new" and row["seed"] < altered)} for row in rows()
+        ]
+        write_runs(broken / "results/toy/runs.csv", altered_rows)
+        with chdir(broken):
+            write_verdicts("toy", timing=False)
+        words.append(read_json(broken / "results/toy/verdicts.json")["claims"][0]["verdict"])
+        complaints = [problem for problem in problems(RULES["registration"], broken, "toy") if "answer" in problem]
+        assert bool(complaints) == (words[-1] != "holds")
+    assert words[-1] == "contradicted"
+    assert "which is 'contradicted' now: read it again" in complaints[0]
 
 
 def test_a_comment_leaves_a_record_as_good_as_it_was(broken):

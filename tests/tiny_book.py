@@ -57,6 +57,22 @@ def posts():
     }
 
 
+SENTENCES = {
+    "claim": "It is better",
+    "number": "its loss minus that before",
+    "holds": "It *is* better.",
+    "holds, smaller": "It is hardly better.",
+    "contradicted": "It is worse.",
+    "no difference": "It is the same.",
+    "inconclusive": "It may be better.",
+}
+ABOUT = {
+    "here": {"cpu": "a net of three weights", "pretrained": "a larger net", "gpu": "a large net"},
+    "answer": {"text": "It is better than what there was before.", "given": "lion:C6 holds"},
+    "claims": {"C6": SENTENCES},
+}
+
+
 class CompiledTemplates(BytecodeCache):
     """The theme's templates compiled by any earlier build of this process: half of what a tiny build takes."""
 
@@ -107,7 +123,7 @@ class TinyBook:
     def write_about(self, name, **content):
         path = self.replications / name / "about.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(yaml.safe_dump(ABOUT | content, sort_keys=False))
 
     def write_page(self, name, text):
         path = self.source / f"{name}.md"

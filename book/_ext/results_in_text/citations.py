@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paperkit.config import ConfigError, read_yaml
+from paperkit.written import rounded
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.latex_text import escaped, interval, latex, number
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import commit_text, provenance_file, read_provenance
 from results_in_text.results_files import read_verdicts
-from results_in_text.written_values import measured_lines, rounded
+from results_in_text.written_values import measured_lines
 
 # What the file of macros and each macro to copy begin with: looking up a name that is not there is an error in TeX.
 LOOK_UP = r"""\providecommand*{\replicated}[2]{%

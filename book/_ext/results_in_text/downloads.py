@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from paperkit.written import rounded
 from results_in_text.checked_yaml import SCHEMAS, BookDataError, misfits
 from results_in_text.citations import LOOK_UP, Citation, bibtex, macros
 from results_in_text.latex_text import escaped, interval, latex, number
 from results_in_text.numbers_changed import Change
-from results_in_text.written_values import rounded
 
 _TEST_COLUMNS = (
     "estimand", "rule", "bound", "margin", "estimate", "low", "high", "low90", "high90", "n", "unit", "p", "p_holm",

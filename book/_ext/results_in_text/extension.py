@@ -11,6 +11,7 @@ from sphinx.config import Config
 from results_in_text import (
     citation_list,
     equation_checks,
+    given_verdicts,
     lone_page,
     number_linter,
     page_frame,
@@ -30,6 +31,7 @@ from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole,
 _PARTS = (
     citation_list,
     equation_checks,
+    given_verdicts,
     lone_page,
     number_linter,
     page_frame,

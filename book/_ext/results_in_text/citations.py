@@ -58,6 +58,12 @@ class Citation(NamedTuple):
         return commit_text(self.provenance)
 
     @property
+    def lead(self) -> str:
+        """A comment of LaTeX that says what follows; on one line, whatever its parts hold."""
+        said = f"% {self.id}, version {self.edition.version}, commit {self.commit}: {self.standing}"
+        return " ".join(said.split())
+
+    @property
     def measured(self) -> list[str]:
         """What was measured, one line a test, as the claim's row prints it."""
         return measured_lines(self.claim["tests"])
@@ -110,12 +116,12 @@ def bibtex(citation: Citation) -> str:
     notes = [f"Verdict: {escaped(citation.standing)}", f"Measured: {measured}"]
     if claim["verdict"] == "corrected":
         notes.append(f"As corrected: {latex(claim['correction']['statement']).removesuffix('.')}")
-    notes.append(f"Commit \\texttt{{{citation.commit}}}")
+    notes.append(f"Commit \\texttt{{{escaped(citation.commit)}}}")
     fields = {
         "author": f"{{{escaped(edition.author)}}}",
         "title": f"{{Claim {escaped(citation.id)}: {latex(claim['statement']).removesuffix('.')}}}",
         "howpublished": f"{escaped(edition.title)}, version {escaped(edition.version)}, {where}",
-        "year": year,
+        "year": str(int(year)),
         "month": str(int(month)),
         "version": escaped(edition.version),
         "note": ". ".join(notes),
@@ -136,8 +142,7 @@ def macros(citation: Citation) -> str:
         f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
         for name, value in macro_values(citation).items()
     ]
-    lead = f"% {citation.id}, version {citation.edition.version}, commit {citation.commit}: {citation.standing}"
-    return "\n".join([lead, *lines])
+    return "\n".join([citation.lead, *lines])
 
 
 def macro_values(citation: Citation) -> dict[str, str]:
@@ -148,7 +153,7 @@ def macro_values(citation: Citation) -> dict[str, str]:
     tests = claim["tests"] + claim.get("correction", {}).get("tests", [])
     values = {
         f"{name}/verdict": escaped(citation.verdict),
-        f"{name}/commit": f"\\texttt{{{citation.commit}}}",
+        f"{name}/commit": f"\\texttt{{{escaped(citation.commit)}}}",
         f"{name}/version": escaped(citation.edition.version),
     }
     for test in tests:

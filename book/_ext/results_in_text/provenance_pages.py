@@ -20,11 +20,11 @@ from paperkit.results import ResultsError, read_runs
 from results_in_text.citation_list import downloads_are_written
 from results_in_text.claim_tables import claim_target
 from results_in_text.code_pages import Code, code_page, shown_code
-from results_in_text.code_runner import kept_answer
 from results_in_text.lone_page import is_left_out
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import SHORT_COMMIT, commit_text, current_hash, read_provenance
 from results_in_text.result_cards import anchor
+from results_in_text.results_as_made import answer_about
 from results_in_text.results_files import read_verdicts
 from results_in_text.verdict_badges import verdict_words
 from results_in_text.verdict_strength import as_test
@@ -64,7 +64,7 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
     stages = [_stage(app, root / name, repository, *of_stage) for of_stage in files]
     verdicts = read_verdicts(root, name)
     page = page_of(name)
-    behind = _behind(root / name, repository / "replications" / page)
+    behind = answer_about(root, repository, name)["behind"]
     code = Code(repository, page)
     return {
         "name": name,
@@ -157,15 +157,6 @@ def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str,
         for path, content in params.items()
         if path.endswith(file)
     }
-
-
-def _behind(folder: Path, code: Path) -> dict[str, Any]:
-    if not all((code / file).is_file() for file in ("claims.yaml", "experiment.py")):
-        return {}
-    own = (*code.glob("*.y*ml"), *code.glob("estimands.py"))
-    shared = (Path(__file__).parents[3] / "paperkit").rglob("*.py")
-    tables = folder / "runs.csv", folder / "timings.csv"
-    return kept_answer(code.parents[1], "runs", folder.name, depends=[*own, *shared, *tables])
 
 
 def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any], code: Code) -> dict[str, Any]:

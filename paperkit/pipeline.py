@@ -1,4 +1,4 @@
-"""What tools write of every replication: dvc.yaml, the book's contents, the README's table (`make pipeline`).
+"""What tools write of every replication (`make pipeline`): dvc.yaml, the book's contents, README's table, the index.
 
 A replication is registered because its folder exists. A stage depends on what its module imports and reads: less would
 leave stale results, more would retrain for nothing.
@@ -15,9 +15,10 @@ import yaml
 from paperkit import stage as stages_of
 from paperkit.claims.verdicts import SUPERSEDED
 from paperkit.config import ConfigError, read_yaml
+from paperkit.index import INDEX, index_json
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
-from paperkit.results import read_json
+from paperkit.results import read_json, replace_text
 from paperkit.stage import TRIALS, Kind
 
 # Modules with a stage that trains or reads a clock, and what is added to the replication's name.
@@ -58,6 +59,7 @@ def written_files(root: Path) -> dict[str, str]:
         "dvc.yaml": dvc_yaml(root),
         "book/_toc.yml": _between(root / "book/_toc.yml", f"  # {BEGIN}\n", f"  # {END}\n", _contents(root)),
         "README.md": _between(root / "README.md", f"<!-- {BEGIN} -->\n", f"<!-- {END} -->\n", _verdict_table(root)),
+        INDEX: index_json(root),
     }
 
 
@@ -72,7 +74,7 @@ def write_pipeline(root: Path) -> list[str]:
     """
     changed = {path: text for path, text in written_files(root).items() if read_text(root / path) != text}
     for path, text in changed.items():
-        (root / path).write_text(text, encoding="utf-8")
+        replace_text(root / path, text)
     return list(changed)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
@@ -63,20 +64,18 @@ def estimate(folder: Path, workers: int, seeds: int | None = None) -> Estimate:
         )
         raise ConfigError(message)
     costs = pd.read_csv(folder / "costs.csv", dtype={"experiment": str, "arm": str}, keep_default_na=False)
-    per_run = costs["cpu_s"] / costs["runs"]
+    arms = costs.set_index(["experiment", "arm"]).index
     reported = read_runs(folder / "runs.csv").groupby(["experiment", "arm"])
-    known = costs.set_index(["experiment", "arm"]).index
-    configs = reported["config"].nunique().reindex(known, fill_value=0).to_numpy()
-    before = reported["seed"].nunique().reindex(known, fill_value=0).to_numpy()
-    after = before if seeds is None else pd.Series(before).where(before < 2, seeds).to_numpy()
-    runs = costs["runs"].to_numpy() + (after - before) * configs
-    cpu_s = float((per_run * runs).sum())
+    seeds_of, configs = (reported[key].nunique().reindex(arms, fill_value=0).to_numpy() for key in ("seed", "config"))
+    more = np.where(seeds_of > 1, seeds - seeds_of, 0) if seeds else 0
+    ran, took = costs["runs"].to_numpy(), costs["cpu_s"].to_numpy()
+    runs = ran + more * configs
+    cpu_s, peak_mib = float((took / ran * runs).sum()), float(costs["peak_mib"].to_numpy().max())
     made = read_json(folder / "provenance.json")
     if made["device"]:  # runs share the device, whose seconds nobody counts one by one
-        wall_s = made["wall_s"] * cpu_s / max(costs["cpu_s"].sum(), 1e-9)
-        return Estimate(int(runs.sum()), cpu_s, wall_s, wall_s, float(costs["peak_mib"].max()) * made["workers"])
-    wall_s = STARTING_S + cpu_s / workers
-    return Estimate(int(runs.sum()), cpu_s, wall_s, 0.0, float(costs["peak_mib"].max()) * workers)
+        gpu_s = made["wall_s"] * cpu_s / float(took.sum())
+        return Estimate(int(runs.sum()), cpu_s, gpu_s, gpu_s, peak_mib * made["workers"])
+    return Estimate(int(runs.sum()), cpu_s, STARTING_S + cpu_s / workers, 0.0, peak_mib * workers)
 
 
 def smallest_effect(pilot_sd: float, n: int, alpha: float, *, equivalence: bool) -> float:

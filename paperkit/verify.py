@@ -155,16 +155,18 @@ def compare(claims: Sequence[Claim], name: str, committed: Path, rerun: Path) ->
 
 def _metric(old: pd.Series, new: pd.Series) -> dict[str, Any]:
     expected, before, after = next_run(old), old.to_numpy(dtype=float), new.to_numpy(dtype=float)
-    sd, drift = (before.std(ddof=1) if expected else 0.0), (new - old).abs().max()
-    means = {"committed": before.mean(), "rerun": after.mean() if len(after) else None}
-    metric = means | {"drift_sd": drift / sd if sd > 0 else None}
-    written = {key: None if pd.isna(value) else float(value) for key, value in metric.items()}
+    means = {"committed": _finite(before.mean()), "rerun": _finite(after.mean()) if len(after) else None}
     if expected is None:
-        return written | {"low": None, "high": None, "inside": None}
-    low, high = expected
+        return means | dict.fromkeys(("low", "high", "inside", "drift_sd"))
+    (low, high), sd = expected, before.std(ddof=1)
+    drift = np.abs((new - old).dropna().to_numpy(dtype=float)).max(initial=0.0)
     slack = ROUNDING * np.abs(before).max()
-    inside = written["rerun"] is not None and low - slack <= written["rerun"] <= high + slack
-    return written | {"low": low, "high": high, "inside": bool(inside)}
+    inside = means["rerun"] is not None and low - slack <= means["rerun"] <= high + slack
+    return means | {"low": low, "high": high, "inside": bool(inside), "drift_sd": drift / sd if sd > 0 else None}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _words(folder: Path) -> dict[str, str | None]:
@@ -214,7 +216,8 @@ def _lines(receipt: Mapping[str, Any], claim_id: str) -> list[str]:
         if before != after and claim_id in ("", claim)
     ]
     lines += [
-        "{}: was {committed:.4g}, is {rerun}; expected in [{low:.4g}, {high:.4g}]".format(place, **metric)
+        f"{place}: was {_number(metric['committed'])}, is {_number(metric['rerun'])}; expected in "
+        f"[{_number(metric['low'])}, {_number(metric['high'])}]"
         for place, metric in receipt["metrics"].items()
         if metric["inside"] is False and claim_id in ("", place.partition(".")[0])
     ]
@@ -224,6 +227,10 @@ def _lines(receipt: Mapping[str, Any], claim_id: str) -> list[str]:
             for each in receipt["reruns"]
         ]
     return lines
+
+
+def _number(value: float | None) -> str:
+    return "not there" if value is None else f"{value:.4g}"
 
 
 def _slug(receipt: Mapping[str, Any]) -> str:

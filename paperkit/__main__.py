@@ -6,11 +6,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paperkit.config import ConfigError
-from paperkit.profiles import ABOVE, PROFILES
+from paperkit.profiles import ABOVE, COMMITTED, PROFILES
 from paperkit.results import ResultsError
 
 # Each command loads what it needs, and no other: DVC alone takes a second.
 Command = Callable[[argparse.Namespace], int]
+
+EXPLAIN = """\
+Statement and source, the rule with the commit that fixed it, seeds, estimate and interval, the word, what would flip
+it, and the code that measured it. With --against: the settings in which two verdicts of one claim differ, which are
+rule, seeds, machine, versions, code, and the configurations of the runs.
+"""
+PLAN = """\
+Runs, hours of one core or of a GPU, time here and memory, from what the last run took (costs.csv), and how long that
+run took in truth. Of each primary claim: the smallest effect that the seeds detect with a power of 0.8, from the
+standard deviation of its pilot.
+"""
+DOCTOR = """\
+Tables against data.dvc, objects of DVC's cache and remote against their names, the environment against the lock,
+results against code, verdicts against runs, rules against git's history. Nothing is trained or repaired.
+"""
+VERIFY = """\
+identical: the same bytes and words. as expected: the same words, and every number that decides a claim lies in the
+interval that holds the next run of its seeds in 95 of 100 cases. drifted: anything else (exit status 1).
+nondeterministic: reruns with other workers or another hash seed differ among themselves (1). A receipt of each rerun
+is written below receipts/.
+"""
 
 
 def main() -> int:
@@ -33,15 +54,21 @@ def main() -> int:
     at = commands.add_parser("at", help="run a profile that not every machine can run")
     at.add_argument("profile", choices=ABOVE)
     at.add_argument("name", help="its folder in replications/")
-    explaining = commands.add_parser("explain", help="walk one verdict from its statement to the code behind it")
+    explaining = commands.add_parser(
+        "explain", help="walk one verdict from its statement to the code behind it", description=EXPLAIN
+    )
     explaining.add_argument("claim", help="folder of results and claim, such as lion/C6")
     explaining.add_argument("--against", type=Path, metavar="FILE", help="another verdicts.json: list what differs")
-    planning = commands.add_parser("plan", help="say what a run costs, and what its seeds can detect")
+    planning = commands.add_parser(
+        "plan", help="say what a run costs, and what its seeds can detect", description=PLAN
+    )
     planning.add_argument("name", nargs="?", help="its folder in replications/; all where none is named")
-    planning.add_argument("--profile", choices=PROFILES, default="cpu")
+    planning.add_argument("--profile", choices=PROFILES, default=COMMITTED, help=f"{COMMITTED} where none is named")
     planning.add_argument("--seeds", type=int, help="seeds of each arm, in place of those of the last run")
-    commands.add_parser("doctor", help="compare data, cache, environment, results and history with what is written")
-    verifying = commands.add_parser("verify", help="run a clean clone of HEAD again, and compare")
+    commands.add_parser(
+        "doctor", help="compare this copy with what is written, and say what to do", description=DOCTOR
+    )
+    verifying = commands.add_parser("verify", help="train again in a clean clone, and compare", description=VERIFY)
     verifying.add_argument("name", nargs="?", help="folder of results, or a claim such as lion/C6; all of profile cpu")
     verifying.add_argument("--workers", type=_numbers, default=(None,), help="run with each, such as 1,2")
     verifying.add_argument("--hash-seed", type=_numbers, default=(0,), help="run with each, such as 0,1")

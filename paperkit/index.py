@@ -46,7 +46,7 @@ def _claims(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _posts(root: Path, claims: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     taken = {path.parent.name: read_yaml(path)["posts"] for path in root.glob("replications/*/about.yaml")}
     listed = read_yaml(root / "book/posts.yaml")["posts"] if any(taken.values()) else []
-    written = {post["archive"]: {key: post[key] for key in ("title", "date")} for post in listed}
+    written = {post["archive"]: {key: post.get(key) for key in ("title", "date")} for post in listed}
     for name, numbers in taken.items():
         of_replication = [key for key, claim in claims.items() if claim["replication"] == name]
         yield from ((str(number), written.get(number, {}) | {"claims": of_replication}) for number in numbers)

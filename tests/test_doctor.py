@@ -17,7 +17,6 @@ from paperkit.doctor import (
     stage_problems,
 )
 from paperkit.provenance import file_md5, pinned_versions
-from tests.test_dvc import CONFIG
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,7 +89,7 @@ def test_a_library_of_another_version_or_none_is_named(tmp_path):
 
 def test_a_stage_that_is_not_that_of_the_lock_is_named(tmp_path):
     (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc/config").write_text(CONFIG + "[core]\n    no_scm = true\n".replace("[core]\n", ""))
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n")
     (tmp_path / "dvc.yaml").write_text("stages:\n  toy:\n    cmd: echo toy\n    deps: [code.py]\n")
     (tmp_path / "code.py").write_text("")
     (problem,) = stage_problems(tmp_path, "")
@@ -101,9 +100,9 @@ def test_everything_is_asked_and_counted(tmp_path, monkeypatch):
     (tmp_path / "replications/toy").mkdir(parents=True)
     (tmp_path / "replications/toy/claims.yaml").touch()
     (tmp_path / "results/toy").mkdir(parents=True)
-    monkeypatch.setattr(doctor, "OF_ALL", {"data": lambda root, name: ["lost", "damaged"]})
-    monkeypatch.setattr(doctor, "OF_REPLICATIONS", {"history": lambda root, name: []})
-    monkeypatch.setattr(doctor, "OF_RESULTS", {"verdicts": lambda root, name: [f"{name} has moved"]})
+    monkeypatch.setattr(doctor, "OF_ALL", {"data": lambda *_: ["lost", "damaged"]})
+    monkeypatch.setattr(doctor, "OF_REPLICATIONS", {"history": lambda *_: []})
+    monkeypatch.setattr(doctor, "OF_RESULTS", {"verdicts": lambda _, name: [f"{name} has moved"]})
     said = []
     assert not examine(tmp_path, said.append)
     assert said[:5] == ["data:", "  - lost", "  - damaged", "history: complete", "verdicts:"]

@@ -90,8 +90,9 @@ def measured(test: Mapping[str, Any]) -> str:
     if test["low"] is None:
         return f"no interval, n = {test['n']}" if test["n"] else "not run"
     interval = f"{test['estimate']:.4g} {test['unit']}, 95 % interval [{test['low']:.4g}, {test['high']:.4g}]"
+    p = f", p = {test['p']:.2g}" if test["p"] is not None else ""
     holm = f" (after Holm's correction {test['p_holm']:.2g})" if test["p_holm"] is not None else ""
-    return f"{interval}, n = {test['n']}, p = {test['p']:.2g}{holm}"
+    return f"{interval}, n = {test['n']}{p}{holm}"
 
 
 def find_verdict(root: Path, address: str) -> tuple[Path, dict[str, Any]]:

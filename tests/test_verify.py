@@ -110,7 +110,7 @@ def test_a_number_outside_its_interval_is_named_with_both_values(repository):
 
 def test_a_word_that_has_changed_is_named(repository):
     _, lines, _ = outcome_of(repository, shifted(-40.0))
-    assert lines[0] == "C5: was holds, is contradicted"
+    assert lines[0].startswith("C5: was holds, is contradicted")
 
 
 def test_a_claim_is_not_blamed_for_what_another_one_did(repository):

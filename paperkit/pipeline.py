@@ -194,9 +194,9 @@ def _deps_of_results(root: Path, folder_of_results: str, name: str, group: str) 
     # paperkit.claims loads the estimands by name, which no import shows.
     estimands = import_closure(f"replications.{name}.estimands") if has(root, name, "estimands") else ()
     code = _files(root, {*import_closure("paperkit.claims.__main__"), *estimands})
-    superseded = f"{results}/{SUPERSEDED}/{table}"
-    kept = [superseded] if (root / superseded).is_file() else []
-    return {f"{folder}/claims.yaml", f"{results}/{table}", *kept, *code}
+    others = [f"{results}/{SUPERSEDED}/{table}", *[f"{results}/trials.csv"] * (group == "verdicts")]
+    there = [path for path in others if (root / path).is_file()]
+    return {f"{folder}/claims.yaml", f"{results}/{table}", *there, *code}
 
 
 def _files(root: Path, modules: tuple[str, ...] | set[str]) -> Iterator[str]:

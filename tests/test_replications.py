@@ -130,8 +130,11 @@ TOY = {
     + "".join(
         f"- {{id: {key}, statement: {key} is so., source: {{bib: null, where: ours}}, kind: {kind},\n"
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
-        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]}\n"
-        for key, kind, family in (("X1", "experiment", "primary"), ("X2", "timing", "null"))
+        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]{more}}}\n"
+        for key, kind, family, more in (
+            ("X1", "experiment", "primary", ", robustness: [{name: again, estimand: gap}]"),
+            ("X2", "timing", "null", ""),
+        )
     )
     + "- {id: X3, statement: It is half., source: {bib: null, where: ours}, tests: [{check: half, tolerance: 0.0}]}\n",
 }
@@ -283,6 +286,11 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "claims",
         change("replications/toy/claims.yaml", "bib: null", "bib: nobody2020"),
         "cites nobody2020",
+    ),
+    "a primary claim that nothing is asked about": (
+        "claims",
+        change("replications/toy/claims.yaml", ", robustness: [{name: again, estimand: gap}]", ""),
+        "the primary claim X1 has no key 'robustness'",
     ),
     "settings that are refused": (
         "smoke run",
@@ -496,6 +504,21 @@ def test_a_replication_of_derivations_alone_needs_neither_figure_nor_ledger(brok
     record = read_json(broken / "results/toy/provenance.json")
     write_json(broken / "results/toy/provenance.json", record | {"outs": {"runs.csv": record["outs"]["runs.csv"]}})
     assert [problem for rule in (RULES | RULES_OF_RESULTS).values() for problem in problems(rule, broken, "toy")] == []
+
+
+@pytest.mark.parametrize(("lists", "fair"), [(((1,), (2,)), True), (((1,), (1, 2)), False), (((1,), (4,)), False)])
+def test_a_second_choice_out_of_an_earlier_search_is_fair_where_each_arm_gets_as_many(broken, lists, fair):
+    searches = {("first", "new"): (1, 2, 3), ("first", "old"): (1, 2, 3)}
+    searches |= {("again", "new"): lists[0], ("again", "old"): lists[1]}
+    ledger = [
+        {**row, "arm": arm, "config": {"lr": lr}, "trial": lr, "selected": lr == min(rates)}
+        for (experiment, arm), rates in searches.items()
+        for lr in rates
+        for row in trials(experiment=experiment)
+    ]
+    write_trials(broken / "results/toy/trials.csv", ledger)
+    complaint = ["results/toy: again: the arms new, old were not tuned from one list"]
+    assert problems(RULES_OF_RESULTS["tuning"], broken, "toy") == ([] if fair else complaint)
 
 
 # --- results of a profile that cannot run everywhere ---------------------------------------------------------------

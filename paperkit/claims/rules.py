@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from paperkit.config import StrictModel
 from paperkit.estimands import difference, identity_errors, of_arm
 from paperkit.results import ResultsError
-from paperkit.statistics import Interval, equivalence_p, paired_interval
+from paperkit.statistics import Interval, equivalence_p, paired_interval, widened
 
 LEVEL = 0.05
 # Numbers nearer to each other than this, relative to the largest of them, differ by rounding.
@@ -620,10 +620,10 @@ def vary(test: SeedTest, own: Result, verdict: Verdict | None, values: object) -
     measured = _numbers(test, found.interval)
     if found.interval.n < MIN_SEEDS_OF_A_VARIATION:
         return found, None, f"{measured}: fewer than {MIN_SEEDS_OF_A_VARIATION} seeds decide nothing."
-    if verdict not in FIRM or word is None or own.interval is None:
-        return found, None, f"{measured}: the claim has no word that could flip."
-    if verdict is Verdict.CONTRADICTED and word is not verdict:
-        return found, None, f"{measured}: the claim is contradicted by another test."
+    if silent := _cannot_flip(own, verdict):
+        return found, None, f"{measured}: {silent}."
+    assert word is not None, "a word was ruled out above"
+    assert own.interval is not None, "a word comes of an interval"
     # Where another test made the claim smaller or showed no difference, no margin of this one decided.
     decided = Verdict.HOLDS_SMALLER if word is Verdict.HOLDS and verdict is not word else word
     shifts = _shifts(test, np.array(list(found.seeds.values())))
@@ -634,3 +634,34 @@ def vary(test: SeedTest, own: Result, verdict: Verdict | None, values: object) -
     if len({objection is None for objection in objections}) > 1:
         return found, None, f"{measured}: rounding would decide whether the word stands."
     return found, objections[0] is not None, f"{measured}: {objections[0] or 'the word stands'}."
+
+
+def vary_by_search(
+    test: SeedTest, own: Result, verdict: Verdict | None, variance: float
+) -> tuple[Result, bool | None, str]:
+    """Widen the interval of a test by what another race might have selected: does the claim's word stand?
+
+    Args:
+        test: Test of the claim.
+        own: Its result; it has an interval.
+        verdict: The claim's verdict, after the correction for multiplicity.
+        variance: That of the difference between races, see `paperkit.claims.selection`.
+
+    Returns:
+        As `vary`; the word flips where the wider interval would not have given it.
+    """
+    assert own.interval is not None, "only an interval can be widened"
+    wide = widened(own.interval, variance)
+    found = replace(own, record=own.record | {"low": wide.low, "high": wide.high})
+    measured = _numbers(test, wide)
+    if silent := _cannot_flip(own, verdict):
+        return found, None, f"{measured}: {silent}."
+    word = test.judge(wide)
+    stands = "the word stands" if word is own.verdict else f'with another race in it the word would be "{word}"'
+    return found, word is not own.verdict, f"{measured}: {stands}."
+
+
+def _cannot_flip(own: Result, verdict: Verdict | None) -> str | None:
+    if verdict not in FIRM or own.verdict is None:
+        return "the claim has no word that could flip"
+    return "the claim is contradicted by another test" if Verdict.CONTRADICTED is verdict is not own.verdict else None

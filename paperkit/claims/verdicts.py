@@ -14,11 +14,23 @@ from paperkit.claims.declarations import (
     load_estimands,
     read_claims,
 )
-from paperkit.claims.rules import FRAGILE, LEVEL, SEVERITY, Result, Verdict, evaluate, not_run, vary
+from paperkit.claims.rules import (
+    FRAGILE,
+    LEVEL,
+    SEVERITY,
+    Result,
+    Verdict,
+    evaluate,
+    not_run,
+    vary,
+    vary_by_search,
+)
+from paperkit.claims.selection import variance_of_difference
 from paperkit.profiles import ABOVE, PROFILES, replication_and_profile
-from paperkit.results import ResultsError, read_runs, write_json
+from paperkit.results import ResultsError, read_runs, read_trials, write_json
 from paperkit.statistics import holm
 
+ANOTHER_RACE = "another race over the same trials"  # a variation of every tuned difference, see `selection`
 SUPERSEDED = "superseded"  # folder below results/<name>/, of runs that are kept for superseded claims
 
 
@@ -109,7 +121,12 @@ def _downgraded(result: Result, p_holm: float, num_declared: int) -> Result:
 
 
 def judge_runs(
-    claims: Sequence[Claim], runs: pd.DataFrame, estimands: Mapping[str, Estimand], *, num_primary: int
+    claims: Sequence[Claim],
+    runs: pd.DataFrame,
+    estimands: Mapping[str, Estimand],
+    *,
+    num_primary: int,
+    trials: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
     """Judge claims on one table of runs.
 
@@ -119,6 +136,7 @@ def judge_runs(
         estimands: Functions by name, see `load_estimands`.
         num_primary: Primary claims declared in the whole claims.yaml and not superseded; those not in `claims`
             count with p = 1, so that verdicts.json does not depend on a clock.
+        trials: Table in the form of trials.csv, if anything was tuned.
 
     Returns:
         One entry of verdicts.json for each claim, in the order given. Above the committed profile there is none for a
@@ -140,7 +158,7 @@ def judge_runs(
     results |= correct_for_multiplicity(primary, num_primary)
     return [
         _claim_record(claim, results[claim.id], *parts[claim.id])
-        | _robustness(claim, results[claim.id], parts[claim.id][0], runs, estimands)
+        | _robustness(claim, results[claim.id], parts[claim.id][0], runs, estimands, trials)
         for claim in claims
     ]
 
@@ -187,20 +205,38 @@ def _with_holm(record: dict[str, Any], p_holm: float | None) -> dict[str, Any]:
 
 
 def _robustness(
-    claim: Claim, result: Result, tests: Sequence[Result], runs: pd.DataFrame, estimands: Mapping[str, Estimand]
+    claim: Claim,
+    result: Result,
+    tests: Sequence[Result],
+    runs: pd.DataFrame,
+    estimands: Mapping[str, Estimand],
+    trials: pd.DataFrame | None,
 ) -> dict[str, Any]:
-    """Read the claim under its variations, and mark a word that one of them flips."""
-    if not claim.robustness:
-        return {}
-    variations = []
+    """Read a claim under its variations and the noise of its searches, and mark a word that one of them flips."""
+    own = {test.estimand: (test, tests[claim.tests.index(test)]) for test in claim.deciding}
+    read = []
     for variation in claim.robustness:
-        test = next(test for test in claim.deciding if variation.of in (None, test.estimand))
+        test, of_test = own[variation.of or next(iter(own))]
         varied = test.model_copy(update={"estimand": variation.estimand})
-        own = tests[claim.tests.index(test)]
-        found, flips, why = vary(varied, own, result.verdict, estimands[variation.estimand](runs))
-        ends = {end: found.record[end] for end in ("estimate", "low", "high", "n")}
-        names = {"name": variation.name, "estimand": variation.estimand, "of": test.estimand}
-        variations.append(names | {"flips": flips, "why": why} | ends)
+        read.append((
+            variation.name,
+            test,
+            varied,
+            vary(varied, of_test, result.verdict, estimands[varied.estimand](runs)),
+        ))
+    for test, of_test in own.values():
+        if not claim.is_primary or trials is None or test.difference is None or of_test.interval is None:
+            continue
+        variance = variance_of_difference(trials, test.difference)
+        if variance is not None:
+            read.append((ANOTHER_RACE, test, test, vary_by_search(test, of_test, result.verdict, variance)))
+    if not read:
+        return {}
+    variations = [
+        {"name": name, "estimand": varied.estimand, "of": test.estimand, "flips": flips, "why": why}
+        | {end: found.record[end] for end in ("estimate", "low", "high", "n")}
+        for name, test, varied, (found, flips, why) in read
+    ]
     flipping = [variation["name"] for variation in variations if variation["flips"]]
     if not flipping:
         return {"robustness": variations}
@@ -239,9 +275,9 @@ def headline_numbers(claim_records: Sequence[Mapping[str, Any]]) -> dict[str, di
 def write_verdicts(results_name: str, *, timing: bool) -> None:
     """Judge a replication's claims on one folder of results and write its verdicts.
 
-    Reads replications/<name>/claims.yaml and results/<results_name>/runs.csv; writes verdicts.json and metrics.json
-    beside the runs. With timing, reads timings.csv and writes timing_verdicts.json only. Where superseded claims have
-    runs of their own is said at `tables_of`.
+    Reads replications/<name>/claims.yaml, results/<results_name>/runs.csv and, if there, trials.csv; writes
+    verdicts.json and metrics.json beside the runs. With timing, reads timings.csv and writes timing_verdicts.json
+    only. Where superseded claims have runs of their own is said at `tables_of`.
 
     Args:
         results_name: Folder below results/, see `paperkit.profiles.results_name`.
@@ -262,10 +298,11 @@ def write_verdicts(results_name: str, *, timing: bool) -> None:
     judged = [claim for claim in claims if (claim.kind == "timing") == timing]
     num_primary = sum(claim.is_primary for claim in claims)
     tables = list(tables_of(results, table, judged))
+    trials = read_trials(results / "trials.csv") if (results / "trials.csv").exists() else None
     found = {
         record["id"]: record
         for runs, some in tables
-        for record in judge_runs(some, runs, estimands, num_primary=num_primary)
+        for record in judge_runs(some, runs, estimands, num_primary=num_primary, trials=trials)
     }
     records = [found[claim.id] for claim in judged if claim.id in found]
     verdicts = {"schema": 1, "replication": name, "profile": profile_of(tables[0][0]), "claims": records}

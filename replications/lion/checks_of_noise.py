@@ -1,4 +1,4 @@
-"""Steps 8 to 11 of the derivation: Lion and AdamW under gradient noise, closed forms against simulations.
+"""Steps 8 to 11 of the derivation, and step 7 under noise: closed forms for Lion and AdamW against simulations.
 
 The closed forms and the simulations are in `noise`. Tolerances are percents here, so all errors are relative; the
 simulations have standard errors of at most about 1.5 %, with fixed seeds.
@@ -22,6 +22,18 @@ MEMORY = 2000  # steps; 0.99^2000 = 2e-9
 def _error(observed: object, predicted: object) -> float:
     """Largest relative error."""
     return float(np.max(np.abs(np.divide(observed, predicted) - 1)))  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def step_7_noisy_optimum() -> Check:
+    """Under gradient noise Lion rests where f' = -s sigma sqrt(2) erfinv(lambda theta), as eta -> 0."""
+    # On (theta - a)^2 / 2, with a inside the box but for the third case. A small eta leaves a bias below a percent.
+    # Control: the optimum without noise, clip(a, -1 / lambda, 1 / lambda); it must fail in every case.
+    cases = ((0.5, 1.0, 5.0), (0.5, 1.0, 1.0), (1.5, 1.0, 5.0), (0.3, 2.0, 5.0), (-0.8, 0.5, 2.0))
+    pairs = (LION_BETAS, LION_BETAS, LION_BETAS, (0.95, 0.98), (0.9, 0.95))
+    rests = [noise.simulated_optimum(*case, betas) for case, betas in zip(cases, pairs, strict=True)]
+    predicted = [noise.noisy_optimum(*case, betas) for case, betas in zip(cases, pairs, strict=True)]
+    noiseless = [np.clip(minimum, -1 / decay, 1 / decay) for minimum, decay, _ in cases]
+    return Check(_error(rests, predicted), float(np.min(np.abs(np.divide(rests, noiseless) - 1))))
 
 
 def step_8_drift() -> Check:
@@ -114,6 +126,7 @@ def step_11_batch_size() -> Check:
 
 
 CHECKS = by_name(
+    step_7_noisy_optimum,
     step_8_drift,
     step_8_heavy_tails,
     step_8_sparse_gradients,

@@ -3,12 +3,18 @@
 An estimand of an experiment that has not been run is empty. NaN marks a seed in which a run diverged.
 """
 
+import json
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import make_smoothing_spline
 
 from paperkit.estimands import configured, level, of_arm, slopes, summarised
+
+# From a curve, log learning rates and log losses in ascending order, to a number.
+Reading = Callable[[np.ndarray, np.ndarray], float]
 
 
 def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
@@ -26,34 +32,86 @@ def box_excess(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(errors, index=["box_excess"])
 
 
-def batch_gap_slope(runs: pd.DataFrame) -> pd.Series:
-    """Slope of log(test loss Lion / AdamW) on log batch, by seed (C5); negative where Lion gains with the batch."""
-    rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
-    losses = _by_arm(rows.assign(batch=configured(rows, "batch")), "batch")
-    return _slope_on_log_batch(np.log(losses["lion"] / losses["adamw"]))
+def batch_gap_slope(runs: pd.DataFrame, experiment: str = "batch_sweep", split: str = "test") -> pd.Series:
+    """Slope of log(loss Lion / AdamW) on log batch, by seed (C5, C5r); negative where Lion gains with the batch."""
+    losses = np.log(_on_digits(runs, experiment, split, "nll_nats"))
+    return _slope_on_log_batch(losses["lion"] - losses["adamw"])
 
 
-def lr_ratio_slope(runs: pd.DataFrame) -> pd.Series:
+batch_gap_slope_longer = partial(batch_gap_slope, experiment="batch_sweep_longer")
+batch_gap_slope_budget = partial(batch_gap_slope, experiment="batch_sweep_budget")
+batch_gap_slope_validation = partial(batch_gap_slope, split="validation")
+
+
+def batch_error_slope(runs: pd.DataFrame) -> pd.Series:
+    """Slope of the difference of shares of wrong answers, Lion minus AdamW, on log batch, by seed (C5r)."""
+    shares = _on_digits(runs, "batch_sweep", "test", "error_share")
+    return _slope_on_log_batch(shares["lion"] - shares["adamw"])
+
+
+def vertex(log_lr: np.ndarray, log_loss: np.ndarray, reach: int = 2) -> float:
+    """Return the log learning rate of least loss, by a parabola through the least and `reach` neighbours a side."""
+    return _parabola(log_lr, log_loss, reach)[0]
+
+
+def argmin(log_lr: np.ndarray, log_loss: np.ndarray) -> float:
+    """Return the log learning rate of the point with the least loss, or NaN at the end of the grid."""
+    least = _inner_least(log_loss)
+    return float("nan") if least is None else float(log_lr[least])
+
+
+def spline_minimum(log_lr: np.ndarray, log_loss: np.ndarray, reach: int = 6) -> float:
+    """Return where a smoothing spline is least, smoothness by generalised cross-validation; NaN at the grid's end."""
+    least = _inner_least(log_loss)
+    if least is None:
+        return float("nan")
+    near = slice(max(0, least - reach), least + reach + 1)
+    x, y = log_lr[near], log_loss[near]
+    if len(x) < 5 or np.isnan(y).any():
+        return float("nan")
+    fine = np.linspace(x[0], x[-1], 1001)
+    return float(fine[np.argmin(make_smoothing_spline(x, y)(fine))])
+
+
+def lr_ratio_slope(
+    runs: pd.DataFrame, best: Reading = vertex, experiment: str = "learning_rate_sweep", split: str = "validation"
+) -> pd.Series:
     """Slope of log(best learning rate AdamW / Lion) on log batch, by seed (C4); negative where the ratio falls."""
-    # The best learning rate is the vertex of a parabola through log loss against log learning rate at the least loss
-    # and its two neighbours on each side: the grid's own minimum would move in steps.
-    best = _parabolas(runs)["vertex"].unstack("arm").reindex(columns=["adamw", "lion"])
-    return _slope_on_log_batch(best["adamw"] - best["lion"])
+    return _slope_on_log_batch(_log_rate_ratio(runs, best, experiment, split))
 
 
-def digits_sensitivity_gap(runs: pd.DataFrame) -> pd.Series:
-    """How much more Lion's log loss rises than AdamW's at half and twice the best learning rate (C13b)."""
-    # By the parabolas of `lr_ratio_slope`: with curvature a the rise is a (log 2)² on both sides. Mean over batches.
-    rises = _parabolas(runs)["curvature"].unstack("arm").reindex(columns=["adamw", "lion"]) * np.log(2) ** 2
-    gap = rises["lion"] - rises["adamw"]
+# On the grid of C4r, of factors of the root of two, four neighbours a side span a factor of 16.
+best_vertex = partial(vertex, reach=4)
+best_rate_slope = partial(lr_ratio_slope, best=best_vertex)
+best_rate_slope_three_points = partial(lr_ratio_slope, best=partial(vertex, reach=1))
+best_rate_slope_wide = partial(lr_ratio_slope, best=partial(vertex, reach=6))
+best_rate_slope_spline = partial(lr_ratio_slope, best=spline_minimum)
+best_rate_slope_argmin = partial(lr_ratio_slope, best=argmin)
+best_rate_slope_test = partial(lr_ratio_slope, best=best_vertex, split="test")
+# Every second rate: two neighbours span the same factor.
+best_rate_slope_longer = partial(lr_ratio_slope, experiment="learning_rate_sweep_longer")
+
+
+def rate_ratio_beside_k(runs: pd.DataFrame) -> pd.Series:
+    """log(best learning rate AdamW / Lion) minus the log of the measured k, mean over batches, by seed (X17)."""
+    gap = _log_rate_ratio(runs, best_vertex, "learning_rate_sweep", "validation") - np.log(_median_k(runs))
     return summarised(gap, level(gap, "seed"), "mean")
+
+
+def digits_sensitivity_gap(runs: pd.DataFrame, reach: int = 2) -> pd.Series:
+    """How much more Lion's log loss rises than AdamW's at half and twice the best learning rate (C13b, C13br)."""
+    # By the parabolas of `lr_ratio_slope`: with curvature a the rise is a (log 2)² on both sides. Mean over batches.
+    curves = _read_curves(runs, lambda x, y: _parabola(x, y, reach)[1], "learning_rate_sweep", "validation")
+    gap = (curves["lion"] - curves["adamw"]) * np.log(2) ** 2
+    return summarised(gap, level(gap, "seed"), "mean")
+
+
+curvature_gap = partial(digits_sensitivity_gap, reach=4)
 
 
 def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
     """Slope of the log median k (displacement Lion / AdamW) on log batch, by seed (X9); negative where k falls."""
-    rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
-    medians = rows.assign(batch=configured(rows, "batch")).groupby(["seed", "batch"])["value"].median(skipna=False)
-    return _slope_on_log_batch(np.log(medians))
+    return _slope_on_log_batch(np.log(_median_k(runs)))
 
 
 def row_ratio(runs: pd.DataFrame, arm: str) -> pd.Series:
@@ -93,6 +151,13 @@ first_update_size = partial(update_size, step=1)
 late_update_size = partial(update_size, step=200)
 
 
+def late_update_beside_noise(runs: pd.DataFrame) -> pd.Series:
+    """AdamW's mean |u| after 200 steps over that of pure Gaussian noise (step 9), by seed (X16)."""
+    rows = runs[(runs["experiment"] == "updates") & (runs["arm"] == "adamw")].drop_duplicates("seed")
+    beta1 = pd.Series([json.loads(text)["betas"][0] for text in rows["config"]], index=rows["seed"], dtype=float)
+    return late_update_size(runs) / np.sqrt(2 / np.pi * (1 - beta1) / (1 + beta1))
+
+
 def log_loss_ratio(runs: pd.DataFrame, pair: str, reference: str = "0.9_0.99") -> pd.Series:
     """log(digits' test loss under one pair of betas / under the reference), by seed (C12); positive: worse."""
     losses = (of_arm(runs, f"betas_{name}", "lion", "nll_nats", "test") for name in (pair, reference))
@@ -123,8 +188,19 @@ def flatness_gap(runs: pd.DataFrame, metric: str = "perturbed_0.1_nll_nats") -> 
 
 
 def pure_torch_time_ratio(timings: pd.DataFrame) -> pd.Series:
-    """Step time of the best pure-PyTorch Lion over the fastest AdamW's, by round (C3)."""
+    """Step time of the best pure-PyTorch Lion over the fastest AdamW's, by round (C3); unlike means are compared."""
     return _time_ratio(timings, ("lion_for_loop", "lion_foreach", "lion_pytorch"))
+
+
+def like_for_like(timings: pd.DataFrame, kind: str) -> pd.Series:
+    """Step time of our Lion over AdamW's, both as a loop, in foreach, or in a compiled kernel, by round (C3r)."""
+    steps = clock_readings(timings, "step_time", "step_s").reindex(columns=[f"lion_{kind}", f"adamw_{kind}"])
+    return steps[f"lion_{kind}"] / steps[f"adamw_{kind}"]
+
+
+loop_time_ratio = partial(like_for_like, kind="for_loop")
+foreach_time_ratio = partial(like_for_like, kind="foreach")
+compiled_time_ratio = partial(like_for_like, kind="fused")
 
 
 def kernel_time_ratio(timings: pd.DataFrame) -> pd.Series:
@@ -176,25 +252,53 @@ def _slope_on_log_batch(values: pd.Series) -> pd.Series:
     return slopes(np.log(level(values, "batch")), values)
 
 
-def _parabolas(runs: pd.DataFrame) -> pd.DataFrame:
-    """Fit each curve of log loss against log learning rate; index seed, batch, arm."""
-    chosen = (runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")
-    rows = runs[chosen & (runs["metric"] == "nll_nats")]
-    rows = rows.assign(batch=configured(rows, "batch"), log_lr=np.log(configured(rows, "lr")))
+def _on_digits(runs: pd.DataFrame, experiment: str, split: str, metric: str) -> pd.DataFrame:
+    """Arrange a metric of the batch sweep: index seed, batch, one column an arm."""
+    rows = runs[(runs["experiment"] == experiment) & (runs["split"] == split) & (runs["metric"] == metric)]
+    return _by_arm(rows.assign(batch=configured(rows, "batch")), "batch")
+
+
+def _median_k(runs: pd.DataFrame) -> pd.Series:
+    """Return the median of the measured k along a run; index seed, batch."""
+    rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
+    return rows.assign(batch=configured(rows, "batch")).groupby(["seed", "batch"])["value"].median(skipna=False)
+
+
+def _log_rate_ratio(runs: pd.DataFrame, best: Reading, experiment: str, split: str) -> pd.Series:
+    """Return log(best learning rate AdamW / Lion); index seed, batch."""
+    rates = _read_curves(runs, best, experiment, split)
+    return rates["adamw"] - rates["lion"]
+
+
+def _read_curves(runs: pd.DataFrame, reading: Reading, experiment: str, split: str) -> pd.DataFrame:
+    """Read a number off each curve of log loss against log learning rate; index seed, batch, one column an arm."""
+    chosen = (runs["experiment"] == experiment) & (runs["split"] == split) & (runs["metric"] == "nll_nats")
+    rows = runs[chosen]
+    rows = rows.assign(batch=configured(rows, "batch"), log_lr=np.log(configured(rows, "lr"))).sort_values("log_lr")
     keys = ["seed", "batch", "arm"]
-    fits = {key: _parabola(curve) for key, curve in rows.groupby(keys)}
-    index = pd.MultiIndex.from_tuples(fits, names=keys)
-    return pd.DataFrame(list(fits.values()), index=index, columns=["vertex", "curvature"], dtype=float)
+    numbers = {
+        key: reading(curve["log_lr"].to_numpy(), np.log(curve["value"].to_numpy(dtype=float)))
+        for key, curve in rows.groupby(keys)
+    }
+    index = pd.MultiIndex.from_tuples(numbers, names=keys)
+    table = pd.Series(list(numbers.values()), index=index, dtype=float).unstack("arm")
+    return table.reindex(columns=["adamw", "lion"])
 
 
-def _parabola(curve: pd.DataFrame) -> tuple[float, float]:
-    """Return the log learning rate of least loss and the curvature there, or NaN at the end of the grid."""
-    ordered = curve.sort_values("log_lr")
-    log_lr, log_loss = ordered["log_lr"].to_numpy(), np.log(ordered["value"].to_numpy())
+def _inner_least(log_loss: np.ndarray) -> int | None:
+    """Return the place of the least loss, or None at the end of the grid."""
     least = int(np.nanargmin(log_loss)) if np.isfinite(log_loss).any() else 0
-    near = slice(max(0, least - 2), least + 3)
+    return None if least in (0, len(log_loss) - 1) else least
+
+
+def _parabola(log_lr: np.ndarray, log_loss: np.ndarray, reach: int) -> tuple[float, float]:
+    """Return the log learning rate of least loss and the curvature there, or NaN at the end of the grid."""
+    least = _inner_least(log_loss)
+    if least is None:
+        return float("nan"), float("nan")
+    near = slice(max(0, least - reach), least + reach + 1)
     x, y = log_lr[near], log_loss[near]
-    if least in (0, len(log_loss) - 1) or np.isnan(y).any():
+    if np.isnan(y).any():
         return float("nan"), float("nan")
     curvature, slope, _ = np.polyfit(x, y, 2)
     return (float(-slope / (2 * curvature)), float(curvature)) if curvature > 0 else (float("nan"), float("nan"))

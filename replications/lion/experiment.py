@@ -25,7 +25,7 @@ class Config(StageConfig):
 
     search: Searches
     seeds: list[Seed] = Field(min_length=1)  # fresh seeds of the headline's report
-    # Fresh seeds of the other studies, each of which takes the first so many; none of them was in the pilot run.
+    # Fresh seeds of the other studies, each of which takes the first so many.
     study_seeds: list[Seed] = Field(default=[])
     headline: Headline
     variants: Variants | None = None
@@ -36,7 +36,12 @@ class Config(StageConfig):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        self.search.refuse_shared({"seeds": self.seeds, "study_seeds": self.study_seeds})
+        noise_seeds = self.derivation.noise_seeds if self.derivation else []
+        self.search.refuse_shared({
+            "seeds": self.seeds,
+            "study_seeds": self.study_seeds,
+            "derivation.noise_seeds": noise_seeds,
+        })
         shared = sorted(set(self.seeds) & set(self.study_seeds))
         if shared:
             message = f"seeds and study_seeds share {shared}; give each study seeds of its own"
@@ -45,7 +50,7 @@ class Config(StageConfig):
         if self.ablation and self.ablation.batch not in batches:
             message = f"ablation.batch {self.ablation.batch} must be one of {batches}, those of batch_sweep"
             raise ValueError(message)
-        for path in ("headline", "variants", "batch_sweep", "ablation", "embedding", "derivation"):
+        for path in ("headline", "variants", "batch_sweep", "ablation", "embedding"):
             limit = len(self.seeds if path == "headline" else self.study_seeds)
             for name, value in getattr(self, path) or ():
                 if name.startswith("num_") and name.endswith("seeds") and value > limit:
@@ -72,7 +77,7 @@ def run(config: Config, runner: Runner) -> Tables:
     if config.ablation and config.batch_sweep:
         tables.append(run_ablation(config.ablation, config.batch_sweep.task, search, seeds, runner))
     if config.derivation:
-        tables.append(run_derivation(config.derivation, seeds, runner))
+        tables.append(run_derivation(config.derivation, runner))
     return Tables(
         runs=list(chain.from_iterable(table.runs for table in tables)),
         trials=list(chain.from_iterable(table.trials for table in tables)),

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.optimize import root_scalar
 from scipy.signal import lfilter
 from scipy.special import erf
 
@@ -38,11 +39,13 @@ __all__ = [
     "gaussian_drift_ratio",
     "lion_drift",
     "mean_sign_of_batch",
+    "noisy_optimum",
     "sign_autocorrelation",
     "simulated_diffusions",
     "simulated_drifts",
     "simulated_equilibrium_rms",
     "simulated_mean_signs",
+    "simulated_optimum",
     "simulated_update_rms",
 ]
 
@@ -334,6 +337,32 @@ def mean_sign_of_batch(rho: float, batch_sizes: Array) -> Array:
     return erf(rho * np.sqrt(batch_sizes) / math.sqrt(2))
 
 
+def noisy_optimum(minimum: float, weight_decay: float, noise: float, betas: Betas) -> float:
+    """Where Lion rests on f(theta) = (theta - a)^2 / 2 under Gaussian gradient noise, as eta -> 0.
+
+    There the mean of the update is zero: erf(f' / (s sigma sqrt 2)) = -lambda theta, which is
+    f'(theta) = -s sigma sqrt(2) erfinv(lambda theta). Without noise this is clip(a, -1 / lambda, 1 / lambda).
+
+    Args:
+        minimum: a.
+        weight_decay: lambda > 0.
+        noise: sigma > 0, standard deviation of the gradient.
+        betas: (b1, b2), each in [0, 1).
+
+    Returns:
+        theta, between -1 / lambda and 1 / lambda.
+
+    Example:
+        >>> round(noisy_optimum(0.5, 1.0, 5.0, (0.9, 0.99)), 3)
+        0.284
+    """
+    width = deviation_factor(betas) * noise * math.sqrt(2)
+    # In u = erfinv(lambda theta), which has a zero in reach also where theta rounds to the wall.
+    reach = (abs(minimum) + 1 / weight_decay) / width
+    found = root_scalar(lambda u: erf(u) / weight_decay - minimum + width * u, bracket=(-reach, reach))
+    return float(erf(found.root) / weight_decay)
+
+
 # --- Simulations -----------------------------------------------------------------------------------------------
 
 
@@ -504,6 +533,47 @@ def simulated_mean_signs(rho: float, batch_sizes: list[int], *, num_batches: int
             size = batch_size
             totals[index] += np.sign(means).sum()
     return totals / (num_batches * (largest // np.array(batch_sizes)))
+
+
+def simulated_optimum(
+    minimum: float,
+    weight_decay: float,
+    noise: float,
+    betas: Betas,
+    *,
+    lr: float = 5e-4,
+    num_coordinates: int = 2000,
+    num_steps: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """Mean of weights that Lion trains on (theta - a)^2 / 2 with Gaussian gradient noise, from theta_0 = a.
+
+    Averaged over coordinates and over the second half of the steps. A start at a is the answer of those who think
+    that noise and decay move nothing.
+
+    Args:
+        minimum: a.
+        weight_decay: lambda > 0.
+        noise: sigma > 0.
+        betas: (b1, b2), each in [0, 1).
+        lr: eta > 0; the result is that of eta -> 0 if eta M is small against the square of what it is held against.
+        num_coordinates: Independent coordinates.
+        num_steps: Steps; they should be many times 1 / (eta lambda).
+        seed: Of the noise.
+
+    Returns:
+        The mean.
+    """
+    (beta1, beta2), rng = betas, np.random.default_rng(seed)
+    theta, momentum, total = np.full(num_coordinates, minimum), np.zeros(num_coordinates), 0.0
+    for step in range(num_steps):
+        gradient = theta - minimum + noise * rng.standard_normal(num_coordinates)
+        direction = np.sign(beta1 * momentum + (1 - beta1) * gradient)
+        momentum = beta2 * momentum + (1 - beta2) * gradient
+        theta = theta - lr * (direction + weight_decay * theta)
+        if step >= num_steps // 2:
+            total += theta.mean()
+    return total / (num_steps - num_steps // 2)
 
 
 def _check_noise(noise: str) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import zlib
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -14,11 +15,14 @@ from paperkit.config import ConfigError, parse, read_profile
 from paperkit.hardware import Hardware
 from paperkit.results import canonical_json, read_runs, read_trials, write_runs, write_trials
 from paperkit.runs import Runner
+from paperkit.tuning import LogRange, Search, Tuned
 from replications.lion import experiment
 from replications.lion.noise import NOISES
 from replications.lion.studies.arms import ARMS, VARIANTS
 from replications.lion.studies.embedding import ARMS as EMBEDDING_ARMS
-from replications.lion.studies.embedding import CLASSES
+from replications.lion.studies.embedding import BEYOND, CLASSES
+from replications.lion.studies.language_model import measure_language_model_trial
+from replications.lion.studies.search import NUM_CHOSEN_AGAIN, choose_again
 from replications.lion.studies.updates import EARLY_STEPS
 from replications.lion.studies.variants import run_variants
 from tests.hub_files import VOCABULARY, hub_files
@@ -26,7 +30,7 @@ from tests.made_up_runs import InThisProcess, changed, made_up_row
 
 FOLDER = Path(__file__).parent
 PARAMS = FOLDER / "params.yaml"
-CLAIMS = read_claims(FOLDER / "claims.yaml")
+CLAIMS = [claim for claim in read_claims(FOLDER / "claims.yaml") if not claim.superseded_by]
 RATIOS = [2.0, 3.0, 40.0]  # of displacements in successive windows: median 3, mean 15
 # Rows (split, step, metric, value) of what is not tuned.
 FIXED_ROWS = {
@@ -69,9 +73,14 @@ class MadeUpRunner:
         return [run for _, run in self.asked if run.experiment == name]
 
     def best(self, name, arm, *, first=None, **task):
-        """Return the searched part of the trial that has the least validation loss."""
-        trials = [run for run in self.runs(f"{name}_search") if run.arm == arm and task.items() <= run.config.items()]
-        return point_of(min(trials[:first], key=self.loss_of).config)
+        """Return the searched part of the trial that has the least mean validation loss of those on most seeds."""
+        trials = {}
+        for run in self.runs(f"{name}_search"):
+            if run.arm == arm and task.items() <= run.config.items():
+                trials.setdefault(canonical_json(point_of(run.config)), []).append(run)
+        drawn = list(trials.values())[:first]
+        raced = [of_trial for of_trial in drawn if len(of_trial) == max(map(len, drawn))]
+        return point_of(min(raced, key=lambda of_trial: fmean(map(self.loss_of, of_trial)))[0].config)
 
     def measure_language_model_trial(self, run):
         steps, loss = run.config["steps"], self.loss_of(run)
@@ -89,7 +98,10 @@ class MadeUpRunner:
 
     def measure_digits(self, run):
         steps = run.config["samples_seen"] // run.config["batch"]
-        return [*self.measure_digits_trial(run), ("test", steps, "nll_nats", opposite(self.loss_of(run)))]
+        # A sweep of rates selects nothing: there the test loss may be read like the validation loss.
+        test_loss = self.loss_of(run) if run.experiment.startswith("learning") else opposite(self.loss_of(run))
+        test = {"nll_nats": test_loss, "error_share": self.loss_of(run)}
+        return [*self.measure_digits_trial(run), *(("test", steps, *each) for each in test.items())]
 
     def measure_embedding_trial(self, run):
         return [("validation", run.config["steps"], "loss_nats", self.loss_of(run))]
@@ -98,7 +110,7 @@ class MadeUpRunner:
         steps = run.config["steps"]
         metrics = [
             f"{name}_{label}_{metric}"
-            for name in ("embedding", "head") for label in CLASSES for metric in ("rms", "share")
+            for name in ("embedding", "head") for label in CLASSES for metric in ("rms", *BEYOND)
         ]  # fmt: skip
         test = ("test", steps, "loss_nats", opposite(self.loss_of(run)))
         return [*self.measure_embedding_trial(run), test, *(("none", steps, metric, 0.5) for metric in metrics)]
@@ -184,11 +196,11 @@ PAIR = [0.9, 0.99]
         ("batch_sweep.box.weight_decay", {"low": math.nan, "high": 1.0}, "batch_sweep.box.weight_decay.low"),
         ("ablation.box", {"lr": {"low": 1e-3, "high": 1e-2}}, "ablation.box.weight_decay.* missing"),
         ("embedding.lr", {"low": 1e-3, "high": 1e-3}, "embedding.lr"),
-        ("search.betas", {"adamw": [PAIR], "lion": [PAIR]}, "each arm needs the same number"),
-        ("search.betas", {arm: [PAIR] * (1 + (arm == "lion")) for arm in VARIANTS}, "'lion': 2"),
-        ("search.betas", {arm: [] for arm in VARIANTS}, "at least one"),
-        ("search.betas.tiger", [[0.9]], "betas.tiger"),
-        ("search.betas.lion", [[0.9, 1.0], PAIR], "betas.lion"),
+        ("search.betas", [PAIR], "betas has 1 pairs and single_betas 4; make them as many"),
+        ("search.betas", {"adamw": [PAIR], "lion": [PAIR]}, "search.betas"),
+        ("search.betas", [], "search.betas"),
+        ("search.betas", [[0.9, 1.0], PAIR, PAIR, PAIR], "search.betas"),
+        ("search.single_betas", [0.9, 0.9, 0.9, 1.0], "search.single_betas"),
         ("search.warmup", 3, "search.warmup.* unknown"),
         ("headline.task.heads", 0, "headline.task.heads"),
         ("headline.task.heads", 3, "width 32 must be a multiple of heads 3"),
@@ -201,6 +213,9 @@ PAIR = [0.9, 0.99]
         ("headline.num_budget_seeds", 4, "headline.num_budget_seeds 4 must be at most the number of seeds, 3"),
         ("headline.num_transfer_seeds", 4, "headline.num_transfer_seeds 4"),
         ("headline.window", 0, "headline.window"),
+        ("headline.warmup_steps", 19, "warmup_steps 19 must be at most task.steps - 2 = 18"),
+        ("headline.num_longer_seeds", 4, "headline.num_longer_seeds 4"),
+        ("headline.num_variation_seeds", 4, "headline.num_variation_seeds 4"),
         ("variants.num_trials", 6, "variants.num_trials.* 6.*power of two"),
         ("variants.num_seeds", 3, "variants.num_seeds 3 must be at most the number of seeds, 2"),
         ("variants.lr_factors", [0.0], "variants.lr_factors"),
@@ -213,6 +228,8 @@ PAIR = [0.9, 0.99]
         ("batch_sweep.num_seeds", 3, "batch_sweep.num_seeds 3"),
         ("batch_sweep.num_rate_seeds", 3, "batch_sweep.num_rate_seeds 3"),
         ("batch_sweep.num_rates", 4, "batch_sweep.num_rates"),
+        ("batch_sweep.budget", 4, "budget 4 must be at most num_trials 2"),
+        ("batch_sweep.num_longer_seeds", 3, "batch_sweep.num_longer_seeds 3"),
         ("ablation.batch", 32, r"ablation.batch 32 must be one of \[16, 64\]"),
         ("ablation.num_trials", 10, "ablation.num_trials.* 10.*power of two"),
         ("ablation.num_seeds", 3, "ablation.num_seeds 3"),
@@ -226,8 +243,9 @@ PAIR = [0.9, 0.99]
         ("embedding.num_seeds", 3, "embedding.num_seeds 3"),
         ("embedding.total_decay", 0.0, "embedding.total_decay"),
         ("embedding.task.steps", 1, "embedding.task.steps"),
-        ("derivation.num_noise_seeds", 0, "derivation.num_noise_seeds"),
-        ("derivation.num_noise_seeds", 3, "derivation.num_noise_seeds 3 must be at most the number of seeds, 2"),
+        ("embedding.num_variation_seeds", 3, "embedding.num_variation_seeds 3"),
+        ("derivation.noise_seeds", [], "derivation.noise_seeds"),
+        ("derivation.noise_seeds", [1000], r"derivation.noise_seeds \[1000\] must differ .* tuning seeds \[1000\]"),
         ("study_seeds", [2, 10], r"seeds and study_seeds share \[2\]"),
         ("variants.lr_factors", [], "variants.lr_factors"),
         ("ablation.betas", [], "ablation.betas"),
@@ -241,12 +259,30 @@ def test_settings_out_of_range_are_refused_by_name(smoke, path, value, told):
         parse(experiment.Config, changed(smoke, path, value), source="params.yaml")
 
 
-def test_the_cpu_profile_gives_all_arms_one_box_and_as_many_pairs_of_betas(cpu):
+def test_all_arms_choose_from_one_box_and_one_list_of_betas_at_every_scale():
+    lists = [cpu_or_larger.search for cpu_or_larger in read_blocks("cpu", "gpu", "paper")]
+    assert all((each.betas, each.single_betas) == (lists[0].betas, lists[0].single_betas) for each in lists)
+    (cpu,) = read_blocks("cpu")
     for study in (cpu.headline, cpu.variants, cpu.batch_sweep, cpu.ablation):
-        spaces = [cpu.search.space(arm, study.box) for arm in VARIANTS]
-        for space in spaces:
+        spaces = {arm: cpu.search.space(arm, study.box) for arm in VARIANTS}
+        for arm, space in spaces.items():
+            single = [[beta, beta] for beta in cpu.search.single_betas]
             assert (space["lr"], space["weight_decay"]) == (study.box.lr, study.box.weight_decay)
-            assert len(space["betas"]) == len(spaces[0]["betas"]) > 1
+            assert space["betas"] == (single if arm in ("signum", "tiger") else cpu.search.betas)
+
+
+def test_the_list_holds_the_pairs_that_the_sources_name(cpu):
+    assert all(pair in cpu.search.betas for pair in ([0.9, 0.95], [0.9, 0.99], [0.95, 0.98], [0.9, 0.999]))
+
+
+def read_blocks(*profiles):
+    return [read_profile(experiment.Config, PARAMS, profile) for profile in profiles]
+
+
+def test_the_cpu_profile_steps_through_rates_by_the_root_of_two(cpu):
+    sweep = cpu.batch_sweep
+    assert (sweep.rates.high / sweep.rates.low) ** (1 / (sweep.num_rates - 1)) == pytest.approx(2**0.5, rel=1e-3)
+    assert len(sweep.task.batches) == 5
 
 
 def test_the_cpu_profile_trains_on_digits_for_400_steps_at_the_largest_batch(cpu):
@@ -273,7 +309,16 @@ def test_the_cpu_profile_runs_at_least_the_seeds_that_a_claim_asks_for(claim, ru
             assert values.notna().sum() >= claim.min_seeds
 
 
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.is_primary], ids=lambda claim: claim.id)
+def test_the_cpu_profile_runs_three_seeds_or_more_of_each_variation(claim, runs):
+    for variation in claim.robustness:
+        assert ESTIMANDS[variation.estimand](runs).notna().sum() >= 3, variation.name
+
+
 # --- Searches --------------------------------------------------------------------------------------------------
+
+
+CHOSEN_AGAIN = ("lm_quality_longer", "lm_shorter_list", "lm_corrected", "batch_sweep_longer")
 
 
 def searches(runner):
@@ -289,13 +334,17 @@ def searches(runner):
 def test_every_arm_of_a_search_gets_the_same_trials_of_the_same_box_on_the_seed_that_is_not_reported(
     cpu, runner, tables
 ):
-    found = searches(runner)
+    found = {name: by_arm for name, by_arm in searches(runner).items() if not name[0].startswith(CHOSEN_AGAIN)}
     assert len(found) == 1 + len(cpu.batch_sweep.task.batches) + 1 + 1 + len(cpu.ablation.betas) + 1
+    first, *_ = cpu.search.seeds
     for by_arm in found.values():
         points = [
-            [tuple(run.config.get(name) for name in ("lr", "weight_decay", "embedding_lr")) for run in of_arm]
+            [
+                tuple(run.config.get(name) for name in ("lr", "weight_decay", "embedding_lr"))
+                for run in of_arm if run.seed == first
+            ]
             for of_arm in by_arm.values()
-        ]
+        ]  # fmt: skip
         assert all(of_arm == points[0] for of_arm in points)
         assert len(set(points[0])) == len(points[0])
         assert {run.seed for of_arm in by_arm.values() for run in of_arm} == set(cpu.search.seeds)
@@ -322,17 +371,60 @@ def test_the_ledger_keeps_every_trial_and_one_selected_of_each_arm(cpu, trials, 
     assert batches.nunique() == (len(cpu.batch_sweep.task.batches) if name == "batch_sweep" else 1)
     groups = rows.groupby([batches.rename("batch"), "arm"])
     assert {arm for _, arm in groups.groups} == set(arms)
-    assert set(groups.size()) == {getattr(cpu, study).num_trials}
-    assert set(groups["selected"].sum()) == {1}
-    least = rows.loc[groups["value"].idxmin()]
-    assert least["selected"].all()
+    number = getattr(cpu, study).num_trials
+    for _, of_arm in groups:
+        means = of_arm.groupby("trial")["value"].agg(["mean", "size"])
+        raced = means[means["size"] == len(cpu.search.seeds)]
+        assert (len(means), len(raced)) == (number, max(4, number // 4))
+        assert set(of_arm[of_arm["selected"]]["trial"]) == {raced["mean"].idxmin()}
 
 
 def test_the_points_of_an_arm_take_the_pairs_of_betas_of_that_arm_in_one_order(cpu, runner, tables):
     by_arm = searches(runner)["variants_search", cpu.variants.task.batch]
-    places = [[cpu.search.betas[arm].index(run.config["betas"]) for run in of_arm] for arm, of_arm in by_arm.items()]
+    first, *_ = cpu.search.seeds
+    places = []
+    for arm, of_arm in by_arm.items():
+        choices = cpu.search.space(arm, cpu.variants.box)["betas"]
+        places.append([choices.index(run.config["betas"]) for run in of_arm if run.seed == first])
     assert all(of_arm == places[0] for of_arm in places)
-    assert set(places[0]) == {0, 1}
+    assert set(places[0]) == set(range(len(cpu.search.betas)))
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier", "arms"),
+    [
+        ("lm_quality_longer", "lm_quality", {"adamw": "adamw", "lion": "lion"}),
+        ("lm_shorter_list", "lm_quality", {"adamw": "adamw", "lion": "lion"}),
+        ("lm_corrected", "lm_quality", {"corrected_lion": "lion"}),
+        ("batch_sweep_longer", "batch_sweep", {"adamw": "adamw", "lion": "lion"}),
+    ],
+)
+def test_a_variation_chooses_again_between_the_two_best_allowed_points_of_the_race_on_every_tuning_seed(
+    cpu, runner, tables, name, earlier, arms
+):
+    for task in [{"batch": batch} for batch in cpu.batch_sweep.task.batches] if "batch" in name else [{}]:
+        for arm, of_race in arms.items():
+            trials = [run for run in runner.runs(f"{name}_search") if run.arm == arm]
+            trials = [run for run in trials if task.items() <= run.config.items()]
+            points = {canonical_json(point_of(run.config)) for run in trials}
+            assert len(trials) == len(cpu.search.seeds) * len(points) == len(cpu.search.seeds) * NUM_CHOSEN_AGAIN
+            if name == "lm_shorter_list":
+                assert all(run.config["betas"] != [0.9, 0.95] for run in trials)
+            else:
+                assert canonical_json(runner.best(earlier, of_race, **task)) in points
+            assert reported(runner, name, arm, **task) == runner.best(name, arm, **task)
+
+
+def test_of_points_chosen_again_one_on_more_tuning_seeds_comes_first_and_a_diverged_one_never():
+    losses = [{7: 1.0}, {7: 2.0, 8: 3.0}, {7: 2.0, 8: math.nan}, {7: 2.0, 8: 2.5}, {7: 0.5}]
+    tuned = Tuned([{"lr": number} for number in range(1, 6)], losses)
+    search = Search("again", "lion", {"steps": 2}, {"lr": LogRange(low=1e-3, high=1e-1)}, 2, "loss_nats")
+    runner = MadeUpRunner(lambda run: 1 + run.config["lr"])
+    for allowed, expected in ((lambda _point: True, [4, 2]), (lambda point: point["lr"] not in (2, 4), [5, 1])):
+        (again,), rows = choose_again(runner, measure_language_model_trial, [search], [tuned], [7, 8], allowed)
+        assert [point["lr"] for point in again.points] == expected
+        assert again.best() == {"lr": min(expected)}
+        assert [row["seed"] for row in rows] == [7, 8, 7, 8]
 
 
 def reported(runner, name, arm, **task):
@@ -401,6 +493,10 @@ def test_all_arms_of_a_report_run_on_the_same_fresh_seeds(cpu, runs):
         "lm_quality": (both, len(cpu.seeds)),
         **{f"lm_budget_{budget}": (both, head.num_budget_seeds) for budget in head.budgets},
         "lm_transfer": (lion, head.num_transfer_seeds),
+        "lm_quality_longer": (both, head.num_longer_seeds),
+        "lm_shorter_list": (both, head.num_variation_seeds),
+        "lm_corrected": ({"corrected_lion"}, head.num_variation_seeds),
+        "lm_other_warmup": (both, head.num_variation_seeds),
     }
     of_studies = {
         "variants": (set(VARIANTS), cpu.variants.num_seeds),
@@ -408,14 +504,18 @@ def test_all_arms_of_a_report_run_on_the_same_fresh_seeds(cpu, runs):
         **{f"lr_factor_{factor:g}": (both, cpu.variants.num_seeds) for factor in cpu.variants.lr_factors},
         "updates": ({"adamw", "cautious_lion"}, cpu.variants.num_seeds),
         "batch_sweep": (both, sweep.num_seeds),
+        "batch_sweep_budget": (both, sweep.num_budget_seeds),
+        "batch_sweep_longer": (both, sweep.num_longer_seeds),
         "learning_rate_sweep": (both, sweep.num_rate_seeds),
+        "learning_rate_sweep_longer": (both, sweep.num_longer_seeds),
         "batch_updates": (adamw, sweep.num_rate_seeds),
         **{f"betas_{first:g}_{second:g}": (lion, ablation.num_seeds) for first, second in ablation.betas},
         "constraint": (lion, ablation.num_box_seeds),
         "constraint_control": (lion, ablation.num_box_seeds),
         "flatness": (both, ablation.num_seeds),
         "lm_embedding": (set(EMBEDDING_ARMS), cpu.embedding.num_seeds),
-        "noise": (set(NOISES), cpu.derivation.num_noise_seeds),
+        "lm_embedding_longer": (both, cpu.embedding.num_variation_seeds),
+        "lm_embedding_lions_rates": (adamw, cpu.embedding.num_variation_seeds),
     }
     seeds = {
         name: {arm: sorted(of_arm["seed"].unique()) for arm, of_arm in of_name.groupby("arm")}
@@ -424,7 +524,8 @@ def test_all_arms_of_a_report_run_on_the_same_fresh_seeds(cpu, runs):
     for expected, fresh in ((of_headline, cpu.seeds), (of_studies, cpu.study_seeds)):
         for name, (arms, number) in expected.items():
             assert seeds.pop(name) == dict.fromkeys(arms, fresh[:number])
-    assert seeds.pop("lm_updates") == {"adamw": cpu.search.seeds}
+    assert seeds.pop("lm_updates") == {"adamw": cpu.search.seeds[:1]}
+    assert seeds.pop("noise") == dict.fromkeys(NOISES, cpu.derivation.noise_seeds)
     assert set(seeds) == {"drift", "portrait"}
 
 
@@ -448,12 +549,27 @@ def test_the_transferred_point_divides_by_the_median_ratio_and_keeps_the_product
 
 
 def test_the_reports_of_a_language_model_differ_in_nothing_but_what_was_searched(cpu, runner, tables):
-    names = ("lm_quality", "lm_transfer", "lm_budget")
-    tasks = [
-        {key: value for key, value in run.config.items() if key not in SEARCHED}
-        for name in names for run in runner.runs(name)
-    ]  # fmt: skip
-    assert all(task == cpu.headline.task.in_runs for task in tasks)
+    task, longer, warmup = cpu.headline.task.in_runs, {"steps": 2400, "warmup_steps": 120}, {"warmup_steps": 120}
+    changed_in = {"lm_quality_longer": longer, "lm_other_warmup": warmup}
+    for name in ("lm_quality", "lm_transfer", "lm_budget", "lm_shorter_list", "lm_corrected", *changed_in):
+        for run in runner.runs(name):
+            others = {key: value for key, value in run.config.items() if key not in SEARCHED}
+            assert others == {**task, **changed_in.get(name, {})}
+
+
+def test_another_warm_up_is_run_at_the_selected_points(runner, tables):
+    for arm in ARMS:
+        assert reported(runner, "lm_other_warmup", arm) == runner.best("lm_quality", arm)
+
+
+def test_the_embedding_runs_four_times_as_long_and_adamw_at_lions_rates_in_the_same_proportion_to_the_wall(
+    cpu, runner, tables
+):
+    for arm in ("adamw", "lion"):
+        assert reported(runner, "lm_embedding_longer", arm) == runner.best("lm_embedding", arm)
+    assert reported(runner, "lm_embedding_lions_rates", "adamw") == runner.best("lm_embedding", "lion")
+    assert {run.config["steps"] for run in runner.runs("lm_embedding_longer")} == {4 * cpu.embedding.task.steps}
+    assert {run.config["total_decay"] for run in runner.runs("lm_embedding_longer")} == {cpu.embedding.total_decay}
 
 
 def test_sensitivity_moves_the_learning_rate_alone_off_each_arms_own_best(cpu, runner, tables):
@@ -487,6 +603,10 @@ def test_learning_rate_curves_share_a_grid_over_the_declared_range_without_decay
             np.geomspace(sweep.rates.low, sweep.rates.high, sweep.num_rates), rel=1e-3
         )
         assert {run.config["weight_decay"] for run in runs} == {0.0}
+        longer = [run for run in runner.runs("learning_rate_sweep_longer") if run.config["batch"] == batch]
+        at_an_end = batch in (sweep.task.batches[0], sweep.task.batches[-1])
+        assert sorted({run.config["lr"] for run in longer}) == (grids["lion"][::2] if at_an_end else [])
+        assert all(run.config["samples_seen"] == 4 * sweep.task.samples_seen for run in longer)
 
 
 def test_each_pair_of_betas_is_tuned_with_that_pair(cpu, runner, tables):
@@ -525,23 +645,29 @@ def test_every_study_measures_what_its_name_says_and_no_trial_looks_at_the_test_
     pairs = {"betas_0.9_0.99", "betas_0.965_0.965", "betas_0.95_0.98", "betas_0.99_0.9"}
     relatives = {"variants", "cautious_untuned", "lr_factor_0.5", "lr_factor_2"}
     # What flatness disturbs is tuned like everything else on digits.
-    digits_trials = {f"{name}_search" for name in ("batch_sweep", "flatness", *pairs)}
+    digits_trials = {f"{name}_search" for name in ("batch_sweep", "batch_sweep_longer", "flatness", *pairs)}
+    varied = {"lm_quality_longer", "lm_shorter_list", "lm_corrected"}
     assert measures == {
-        "measure_language_model_trial": {"lm_quality_search", "variants_search"},
+        "measure_language_model_trial": {
+            "lm_quality_search", "variants_search", *(f"{name}_search" for name in varied)
+        },
         "measure_digits_trial": digits_trials,
         "measure_embedding_trial": {"lm_embedding_search"},
-        "measure_language_model": {"lm_budget", *relatives},
+        "measure_language_model": {"lm_budget", "lm_other_warmup", *varied, *relatives},
         "measure_language_model_and_box": {"lm_quality", "lm_transfer"},
         "measure_language_model_updates": {"lm_updates", "updates"},
-        "measure_digits": {"batch_sweep", "learning_rate_sweep", *pairs},
+        "measure_digits": {
+            "batch_sweep", "batch_sweep_budget", "batch_sweep_longer", "learning_rate_sweep",
+            "learning_rate_sweep_longer", *pairs,
+        },
         "measure_digits_updates": {"batch_updates"},
         "measure_constraint": {"constraint", "constraint_control"},
         "measure_flatness": {"flatness"},
-        "measure_embedding": {"lm_embedding"},
+        "measure_embedding": {"lm_embedding", "lm_embedding_longer", "lm_embedding_lions_rates"},
         "measure_noise": {"noise"},
         "measure_drift": {"drift"},
         "measure_portrait": {"portrait"},
-    }
+    }  # fmt: skip
 
 
 # --- Larger scales -------------------------------------------------------------------------------------------------
@@ -579,4 +705,4 @@ def test_a_larger_scale_asks_for_a_device_and_tunes_in_a_race_on_seeds_of_its_ow
     with pytest.raises(OSError, match="ask for a CUDA device"):
         block.require()
     assert len(block.search.seeds) == 3
-    assert len(block.seeds) == next(claim.min_seeds for claim in CLAIMS if claim.id == "C6")
+    assert len(block.seeds) == next(claim.min_seeds for claim in CLAIMS if claim.id == "C6r")

@@ -273,3 +273,16 @@ def test_a_simulation_stays_below_200_megabytes() -> None:
 def test_unknown_noise_is_refused_by_name(function) -> None:
     with pytest.raises(ValueError, match="no noise 'cauchy'; choose one of gaussian"):
         function()
+
+
+@pytest.mark.parametrize(
+    ("minimum", "decay", "sigma", "betas"), [(0.5, 1.0, 5.0, (0.9, 0.99)), (-3.0, 0.5, 2.0, (0.9, 0.9))]
+)
+def test_where_lion_rests_under_noise_its_mean_update_is_zero_and_without_noise_it_is_the_constrained_minimum(
+    minimum, decay, sigma, betas
+) -> None:
+    theta = noise.noisy_optimum(minimum, decay, sigma, betas)
+    assert noise.lion_drift((theta - minimum) / sigma, betas) == pytest.approx(-decay * theta, abs=1e-9)
+    assert abs(theta) < min(abs(minimum), 1 / decay)
+    noiseless = noise.noisy_optimum(minimum, decay, 1e-9, betas)
+    assert noiseless == pytest.approx(np.clip(minimum, -1 / decay, 1 / decay), abs=1e-6)

@@ -453,7 +453,7 @@ def test_rows_are_classed_by_how_often_their_token_came_and_measured_class_by_cl
         decay, q, reach = ROWS["total_decay"] / (lr * 12), 1 - ROWS["total_decay"] / 12, 0.0
         for _ in range(12):
             reach = q * reach + lr  # pushed one way all the time
-        wall = 0.8 * (q**12 * np.abs(start.numpy()) + (1 - q**12) / decay)
+        wall = q**12 * np.abs(start.numpy()) + (1 - q**12) / decay
         for label, low, high in (
             ("0", 0, 0),
             ("1_9", 1, 9),
@@ -464,16 +464,18 @@ def test_rows_are_classed_by_how_often_their_token_came_and_measured_class_by_cl
             rows = np.flatnonzero((low <= counts) & (counts <= high))
             entries = weight.detach().numpy().astype(np.float64)[rows]
             assert len(rows)
-            found = {metric: seen["values"][f"{name}_{label}_{metric}"] for metric in ("rms", "share", "rows")}
             expected = {
-                "rms": np.sqrt((entries**2).mean()), "share": (np.abs(entries) > wall[rows]).mean(), "rows": len(rows),
+                "rms": np.sqrt((entries**2).mean()), "rows": len(rows),
+                "share": (np.abs(entries) > 0.8 * wall[rows]).mean(),
+                "half_share": (np.abs(entries) > 0.5 * wall[rows]).mean(),
             }  # fmt: skip
+            found = {metric: seen["values"][f"{name}_{label}_{metric}"] for metric in expected}
             assert found == pytest.approx(expected)
         assert seen["values"][f"{name}_reach"] == pytest.approx(reach)
     shares = [
         value for metric, value in seen["values"].items() if metric.startswith("embedding_") and "share" in metric
     ]
-    assert len(shares) == 5
+    assert len(shares) == 10
 
 
 def test_lazy_rows_leave_tokens_that_never_came_untouched_where_lion_lets_them_decay(watched):

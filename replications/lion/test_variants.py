@@ -31,6 +31,7 @@ from replications.lion.test_optimizer import (
 )
 from replications.lion.variants import (
     CautiousLion,
+    CorrectedLion,
     LazyLion,
     Signum,
     Tiger,
@@ -378,3 +379,40 @@ def test_the_other_rows_move_under_lazy_lion_as_if_the_absent_ones_were_not_ther
     alone = lazy_lion_step(theta[present], gradient[present], momentum[present], **options)
     assert bits([moved[present], following[present]]) == bits(list(alone))
     assert bits([moved[~present], following[~present]]) == bits([theta[~present], momentum[~present]])
+
+
+# --- Bias-corrected Lion ---------------------------------------------------------------------------------------
+
+
+def test_the_corrected_momentum_is_lions_over_one_minus_the_power_of_its_beta() -> None:
+    beta1, beta2, lr, decay = 0.9, 0.99, 0.01, 0.5
+    theta, momentum = np.linspace(-1, 1, 30).reshape(6, 5), np.zeros((6, 5))
+    parameter, gradients = Parameter(torch.tensor(theta)), random_gradients(40, (6, 5))
+    optimizer = CorrectedLion([parameter], lr, (beta1, beta2), decay)
+    for done, gradient in enumerate(gradients):
+        g = gradient.numpy()
+        corrected = momentum / (1 - beta2**done) if done else momentum
+        theta = (1 - lr * decay) * theta - lr * np.sign(beta1 * corrected + (1 - beta1) * g)
+        momentum = beta2 * momentum + (1 - beta2) * g
+        parameter.grad = gradient
+        optimizer.step()
+    np.testing.assert_allclose(parameter.detach().numpy(), theta, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        optimizer.state[parameter]["exp_avg"].numpy(), momentum / (1 - beta2 ** len(gradients)), rtol=1e-10
+    )
+    assert (optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["steps"]) == ((beta1, beta2), 40)
+
+
+def test_the_correction_goes_on_where_a_saved_state_left_off() -> None:
+    gradients = random_gradients(8, (6, 5))
+    whole, halves = float64_parameter(), float64_parameter()
+    optimizers = CorrectedLion([whole], 0.01), CorrectedLion([halves], 0.01)
+    for number, gradient in enumerate(gradients):
+        if number == 4:
+            state = optimizers[1].state_dict()
+            optimizers = optimizers[0], CorrectedLion([halves], 0.01)
+            optimizers[1].load_state_dict(state)
+        for parameter, optimizer in zip((whole, halves), optimizers, strict=True):
+            parameter.grad = gradient
+            optimizer.step()
+    assert torch.equal(whole, halves)

@@ -1,4 +1,6 @@
-"""Relatives of Lion, each a class of its own in plain torch, one tensor at a time: Signum, Tiger, cautious, lazy Lion.
+"""Relatives of Lion, each a class of its own: Signum, Tiger, cautious, lazy and bias-corrected Lion.
+
+All but the last, which is Lion with a b2 that changes, are in plain torch, one tensor at a time.
 
 Letters as in optimizer.py: theta parameter, g gradient, m momentum (zero at the start), eta step size, lambda weight
 decay, b1 and b2 the betas (b where there is only one), u direction. The conventions are Lion's too (`SignOptimizer`),
@@ -17,10 +19,11 @@ from torch.optim.optimizer import ParamsT
 
 from replications.lion.betas import LION_BETAS
 from replications.lion.kernel import TensorTriple
-from replications.lion.optimizer import SignOptimizer, lion_update, sign_
+from replications.lion.optimizer import Lion, SignOptimizer, lion_update, sign_
 
 __all__ = [
     "CautiousLion",
+    "CorrectedLion",
     "LazyLion",
     "Signum",
     "Tiger",
@@ -528,3 +531,33 @@ class LazyLion(_WithTwoBetas):
             beta2=beta2,
             weight_decay=group["weight_decay"],
         )
+
+
+# --- Bias-corrected Lion ---------------------------------------------------------------------------------------
+
+
+class CorrectedLion(Lion):
+    """Lion whose momentum is corrected for its start at zero, as AdamW's first moment is: m / (1 - b2^t).
+
+    Ours, to try what the missing correction costs in short runs. The corrected momentum is a mean of the gradients so
+    far, and obeys m' = b m + (1 - b) g with b = 1 - (1 - b2) / (1 - b2^t) in step t: that is Lion with a b2 that rises
+    from 0 to its value. The correction does not cancel in the sign, since c adds a gradient to the momentum.
+    State: `exp_avg`, one tensor, the corrected momentum; the steps are counted in the group.
+
+    Args:
+        params: As for `Lion`, like all other options.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.zeros(1))
+        >>> optimizer = CorrectedLion([weight], lr=0.25)
+        >>> (3 * weight).sum().backward()
+        >>> optimizer.step()
+        >>> optimizer.state[weight]["exp_avg"].tolist()
+        [3.0]
+    """
+
+    def step_group(self, group: dict[str, Any]) -> None:
+        """One step of Lion at the b2 of this step."""
+        group["steps"] = group.get("steps", 0) + 1
+        beta1, beta2 = map(float, group["betas"])
+        super().step_group({**group, "betas": (beta1, 1 - (1 - beta2) / (1 - beta2 ** group["steps"]))})

@@ -62,14 +62,17 @@ class Config(StageConfig):
     blocks: list[NonNegativeInt] = Field(min_length=1)
     few_repetitions: int = Field(ge=FAMILY)  # in a block of the conditions that are not `MAIN`
     few_blocks: list[NonNegativeInt] = Field(min_length=1)
+    fresh_blocks: list[NonNegativeInt] = Field(min_length=1)  # of the conditions that were judged again
 
 
 MAIN = ("nothing_there", "one_margin", "one_setting")
+# The conditions that were judged again, on fresh blocks, since a word that another race could turn is called fragile.
+AGAIN = "again_"
 
 
 def conditions(setting: Setting) -> dict[str, dict[str, Any]]:
     """List what is changed under each condition."""
-    return {
+    changed: dict[str, dict[str, Any]] = {
         "nothing_there": {},
         "one_margin": {"planted": 1.0},
         "one_setting": {"second_reports": "that of the first"},
@@ -82,6 +85,8 @@ def conditions(setting: Setting) -> dict[str, dict[str, Any]]:
         "one_margin_one_tuning_seed": {"planted": 1.0, "tuning_seeds": 1},
         "picked_on_reported_seeds": {"second_reports": "the best reported"},
     }
+    again = ("nothing_there", "one_margin", "nothing_shared", "four_times_as_long", "many_trials")
+    return changed | {f"{AGAIN}{name}": changed[name] for name in again}
 
 
 def run(config: Config, runner: Runner) -> Tables:
@@ -89,7 +94,8 @@ def run(config: Config, runner: Runner) -> Tables:
     sizes = {True: (config.blocks, config.repetitions), False: (config.few_blocks, config.few_repetitions)}
     grid = []
     for name, changed in conditions(config.setting).items():
-        blocks, repetitions = sizes[name in MAIN]
+        blocks, repetitions = sizes[name.removeprefix(AGAIN) in MAIN]
+        blocks = config.fresh_blocks if name.startswith(AGAIN) else blocks
         settings = {**config.setting.model_dump(), **changed, "repetitions": repetitions}
         grid += [Run("placebo", name, block, settings) for block in blocks]
     return Tables(execute(runner, measure, grid))
@@ -157,26 +163,31 @@ class InThisProcess(Runner):
 HERE = InThisProcess("placebo", "cpu", {}, 1)
 
 
-def repeat(number: int, setting: Setting) -> tuple[Floats, bool]:
-    """Tune and report both names: loss of the second minus that of the first by seed, and whether settings agree."""
+def repeat(number: int, setting: Setting) -> tuple[Floats, bool, Rows]:
+    """Tune and report both names.
+
+    Returns:
+        Loss of the second minus that of the first by seed, whether settings agree, and the ledger of the trials.
+    """
     seeds = range(100 * number, 100 * number + 100)
-    gaps, same = np.empty(MOST), True
+    gaps, same, ledgers = np.empty(MOST), True, []
     for race in range(setting.races):
         tuning = Tuning(draw_seed=seeds[race], seeds=list(seeds[10 * race : 10 * race + setting.tuning_seeds]))
         report = seeds[90 + race : 90 + MOST : setting.races]
         tuning.refuse_shared({"report": report})
-        gaps[race :: setting.races], settings_agree = report_after(tuning, report, setting)
+        gaps[race :: setting.races], settings_agree, trials = report_after(tuning, report, setting)
         same &= settings_agree
-    return gaps, same
+        ledgers += trials
+    return gaps, same, ledgers
 
 
-def report_after(tuning: Tuning, report: Sequence[int], setting: Setting) -> tuple[Floats, bool]:
-    """Race both names once; return the differences on the reported seeds, and whether one setting won both."""
+def report_after(tuning: Tuning, report: Sequence[int], setting: Setting) -> tuple[Floats, bool, Rows]:
+    """Race both names once; return differences on the reported seeds, whether one setting won both, and the ledger."""
     task = setting.model_dump(include={"images", "steps", "batch", "own"})
     task["planted_nats"] = setting.planted * setting.margin
     space = {"lr": setting.lr, "decay": setting.decay}
     searches = [Search("placebo", name, task, space, setting.trials, "loss_nats") for name in NAMES]
-    (first, second), _ = tune(HERE, measure_trial, searches, tuning)
+    (first, second), ledger = tune(HERE, measure_trial, searches, tuning)
 
     def reported(name: str, point: Mapping[str, Any]) -> Floats:
         runs = [Run("placebo", name, seed, {**task, **point}) for seed in report]
@@ -188,7 +199,7 @@ def report_after(tuning: Tuning, report: Sequence[int], setting: Setting) -> tup
         second.points[place] for place, on in enumerate(second.losses) if len(on) == most
     ]
     losses = min((reported(NAMES[1], point) for point in candidates[setting.second_reports]), key=np.mean)
-    return losses - reported(NAMES[0], first.best()), first.best_trial() == second.best_trial()
+    return losses - reported(NAMES[0], first.best()), first.best_trial() == second.best_trial(), ledger
 
 
 # --- what the chain says of it ---------------------------------------------------------------------------------------
@@ -196,7 +207,7 @@ def report_after(tuning: Tuning, report: Sequence[int], setting: Setting) -> tup
 
 @cache
 def declared(rules: tuple[str, ...], num_seeds: int, margin: float, *, primary: bool = False) -> tuple[Claim, ...]:
-    """Declare a claim for each rule, as claims.yaml would, about gap_0, gap_1, … where they are a family."""
+    """Declare a claim for each rule, as claims.yaml would; primary ones each about a repetition of its own."""
     keys: dict[str, dict[str, Any]] = {
         "greater": {"rule": "greater", "bound": 0.0, "margin": margin},
         "less": {"rule": "less", "bound": 0.0, "margin": margin},
@@ -207,18 +218,28 @@ def declared(rules: tuple[str, ...], num_seeds: int, margin: float, *, primary: 
     }
     frame = {"statement": "The names differ.", "source": {"bib": None, "where": "ours"}, "min_seeds": num_seeds}
     frame["family"] = "primary" if primary else None
+    arms = {"of": NAMES[1], "minus": NAMES[0], "metric": "loss_nats", "split": "test"}
     claims = []
     for place, rule in enumerate(rules):
-        test = {"estimand": f"gap_{place if primary else 0}", "unit": "nats", **keys[rule]}
+        of = place if primary else 0
+        said = {"difference": {"experiment": f"repetition_{of}", **arms}}
+        test = {"estimand": f"gap_{of}", "unit": "nats", **keys[rule], **said}
         claims.append(parse(Claim, {**frame, "id": f"X{place}", "tests": [test]}, source="placebo"))
     return tuple(claims)
 
 
-def judge(claims: Sequence[Claim], gaps: Sequence[Floats]) -> list[str]:
+def judge(claims: Sequence[Claim], gaps: Sequence[Floats], ledgers: Sequence[Rows] = ()) -> list[str]:
     """Return the word of each claim, from differences to Holm's correction, as metrics name it."""
     estimands = {f"gap_{place}": lambda _, gap=gap: pd.Series(gap) for place, gap in enumerate(gaps)}
     number = sum(claim.is_primary for claim in claims)
-    records = judge_runs(claims, pd.DataFrame({"profile": [HERE.profile]}), estimands, num_primary=number)
+    rows = [{**row, "experiment": f"repetition_{of}"} for of, ledger in enumerate(ledgers) for row in ledger]
+    records = judge_runs(
+        claims,
+        pd.DataFrame({"profile": [HERE.profile]}),
+        estimands,
+        num_primary=number,
+        trials=pd.DataFrame(rows) if rows else None,
+    )
     return [record["verdict"].replace(", ", "_").replace(" ", "_") for record in records]
 
 
@@ -226,21 +247,50 @@ def measure(run: Run) -> Iterator[Measurement]:
     """Repeat the chain; measure in which share of the repetitions it gives each word."""
     setting, number = Setting.from_config(run.config), run.config["repetitions"]
     done = [repeat(1000 * run.seed + place, setting) for place in range(number)]
-    gaps, same = (np.array(column) for column in zip(*done, strict=True))
-    rules = tuple(WORDS) if run.arm in MAIN[:2] else ("greater", "equivalent")
-    shares = dict(shares_of_words(gaps, setting.margin, rules))
-    p_values = np.array([[p_of(gap[:n]) for n in range(5, MOST + 1)] for gap in gaps])
-    shares |= {"same_setting": same.mean(), "same_and_differ": (same & (p_values[:, -1] < 0.05)).mean()}
-    if run.arm == "nothing_there":
-        shares |= {f"bootstrap_{n}_differ": broken_bootstrap(gaps[:, :n], run.seed) for n in NUM_SEEDS}
-        shares["peeking_differ"] = (p_values < 0.05).any(axis=1).mean()
-        families = gaps[: number - number % FAMILY].reshape(-1, FAMILY, MOST)
-        claims = declared(("greater",) * FAMILY, MOST, setting.margin, primary=True)
-        shares["family_differ"] = np.mean([differ(Counter(judge(claims, family))) > 0 for family in families])
+    gaps, same = (np.array(column) for column in zip(*[outcome[:2] for outcome in done], strict=True))
+    if run.arm.startswith(AGAIN):
+        shares = dict(shares_of_firm_words(gaps, [ledger for *_, ledger in done], setting.margin))
+    else:
+        shares = dict(shares_before(run, gaps, same, setting.margin))
     yield from (Measurement("none", 0, f"{name}_share", float(share)) for name, share in shares.items())
     within = gaps.var(axis=1, ddof=1).mean()
     yield Measurement("none", 0, "between_seeds_sd_nats", float(np.sqrt(within)))
     yield Measurement("none", 0, "variance_ratio", float(gaps.mean(axis=1).var(ddof=1) / (within / MOST)))
+
+
+def shares_before(run: Run, gaps: Floats, same: Floats, margin: float) -> Iterator[tuple[str, float]]:
+    """Yield how often each word is given by interval and rule alone, by broken chains, and where settings agree."""
+    yield from shares_of_words(gaps, margin, tuple(WORDS) if run.arm in MAIN[:2] else ("greater", "equivalent"))
+    p_values = np.array([[p_of(gap[:n]) for n in range(5, MOST + 1)] for gap in gaps])
+    yield "same_setting", same.mean()
+    yield "same_and_differ", (same & (p_values[:, -1] < 0.05)).mean()
+    if run.arm == "nothing_there":
+        yield from ((f"bootstrap_{n}_differ", broken_bootstrap(gaps[:, :n], run.seed)) for n in NUM_SEEDS)
+        yield "peeking_differ", (p_values < 0.05).any(axis=1).mean()
+        yield "family_differ", family_differ(gaps, [[]] * len(gaps), margin)
+
+
+def shares_of_firm_words(gaps: Floats, ledgers: Sequence[Rows], margin: float) -> Iterator[tuple[str, float]]:
+    """Yield how often a word is given that is not fragile; "differ" also with the fragile ones."""
+    for n in NUM_SEEDS[1:]:
+        for rule in ("greater", "equivalent"):
+            claims = declared((rule,), n, margin, primary=True)
+            count = Counter(judge(claims, [gap[:n]], [of])[0] for gap, of in zip(gaps, ledgers, strict=True))
+            yield from ((f"{rule}_{n}_{word}", count[word] / len(gaps)) for word in WORDS[rule])
+            if rule == "greater":
+                fragile = differ({word.removesuffix("_fragile"): count[word] for word in count if "fragile" in word})
+                yield f"{rule}_{n}_differ", differ(count) / len(gaps)
+                yield f"{rule}_{n}_differ_or_fragile", (differ(count) + fragile) / len(gaps)
+    yield "family_differ", family_differ(gaps, ledgers, margin)
+
+
+def family_differ(gaps: Floats, ledgers: Sequence[Rows], margin: float) -> float:
+    """Return the share of families, of `FAMILY` repetitions each, in which a name is said to differ after Holm."""
+    claims, starts = declared(("greater",) * FAMILY, MOST, margin, primary=True), range(0, len(gaps), FAMILY)
+    said = [
+        judge(claims, gaps[at : at + FAMILY], ledgers[at : at + FAMILY]) for at in starts if at + FAMILY <= len(gaps)
+    ]
+    return float(np.mean([differ(Counter(words)) > 0 for words in said]))
 
 
 def shares_of_words(gaps: Floats, margin: float, rules: tuple[str, ...]) -> Iterator[tuple[str, float]]:

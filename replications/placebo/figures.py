@@ -29,6 +29,14 @@ CONDITIONS = {
     "four times as long": "four_times_as_long",
 }
 INTACT |= {label: (arm, "greater_8_differ") for label, arm in CONDITIONS.items()}
+FIRM = {
+    "another race read, 8 seeds": ("again_nothing_there", "greater_8_differ"),
+    "… 5 seeds": ("again_nothing_there", "greater_5_differ"),
+    "… four claims, after Holm": ("again_nothing_there", "family_differ"),
+    "… nothing shared": ("again_nothing_shared", "greater_8_differ"),
+    "… four times as many trials": ("again_many_trials", "greater_8_differ"),
+    "… four times as long": ("again_four_times_as_long", "greater_8_differ"),
+}
 BROKEN = {f"bootstrap, {n} seeds": ("nothing_there", f"bootstrap_{n}_differ") for n in (8, 5, 3)}
 BROKEN["a look after each of 5 to 8"] = ("nothing_there", "peeking_differ")
 BROKEN["picked on reported seeds"] = ("picked_on_reported_seeds", "greater_8_differ")
@@ -61,13 +69,15 @@ def draw_wrong_words(runs: pd.DataFrame, path: Path) -> None:
     """Draw how often two names of one method are said to differ, by the chain and by broken ones."""
     question = "How often does the chain say that two names of one method differ?"
     shown = "shares of all repetitions; bars: exact 95 % intervals; line: 5 %"
-    with drawing(path, question=question, shown=shown, height_in=4.2) as (_, (axes,)):
-        for first, label, rows in ((0, "the chain and variations", INTACT), (len(INTACT), "broken chains", BROKEN)):
-            draw_rates(
-                axes, range(first, first + len(rows)), [exact(runs, *row) for row in rows.values()], label=label
-            )
+    groups = {"words that are not fragile": FIRM, "all words": INTACT, "broken chains": BROKEN}
+    with drawing(path, question=question, shown=shown, height_in=5.4) as (_, (axes,)):
+        names: list[str] = []
+        for label, rows in groups.items():
+            places = range(len(names), len(names) + len(rows))
+            draw_rates(axes, places, [exact(runs, *row) for row in rows.values()], label=label)
+            names += rows
         axes.axvline(0.05, color=NEUTRAL, linewidth=1)
-        axes.set_yticks(range(len(INTACT) + len(BROKEN)), [*INTACT, *BROKEN])
+        axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set(xlabel='share said to "differ"', ylabel="chain", xlim=(0, None))
         axes.legend()

@@ -8,6 +8,7 @@ from paperkit.runs import Run
 from replications.placebo import experiment
 from replications.placebo.chances import WORDS
 from replications.placebo.experiment import (
+    AGAIN,
     MAIN,
     Config,
     broken_bootstrap,
@@ -27,7 +28,7 @@ def changed(**changes):
 
 
 def test_names_that_share_everything_agree_to_the_last_bit_and_the_chain_says_so():
-    gaps, same = repeat(7, changed(own=[]))
+    gaps, same, _ = repeat(7, changed(own=[]))
     assert same
     assert not gaps.any()
     words = dict(zip(WORDS, judge(declared(tuple(WORDS), 8, 0.02), [gaps]), strict=True))
@@ -37,7 +38,7 @@ def test_names_that_share_everything_agree_to_the_last_bit_and_the_chain_says_so
 
 
 def test_what_is_planted_moves_every_difference_by_one_margin_and_no_selection():
-    (plain, same), (planted, still_same) = repeat(7, SETTING), repeat(7, changed(planted=1.0))
+    (plain, same, _), (planted, still_same, _) = repeat(7, SETTING), repeat(7, changed(planted=1.0))
     np.testing.assert_allclose(planted - plain, SETTING.margin, atol=1e-12)
     assert still_same == same
 
@@ -53,13 +54,13 @@ def test_every_race_and_the_report_have_seeds_of_their_own_within_those_of_the_r
 
 def test_the_second_name_may_be_made_to_report_with_the_setting_of_the_first():
     apart = next(number for number in range(50) if not repeat(number, SETTING)[1])
-    gaps, _ = repeat(apart, changed(own=[], second_reports="that of the first"))
+    gaps, *_ = repeat(apart, changed(own=[], second_reports="that of the first"))
     assert not gaps.any()
 
 
 def test_picking_on_reported_seeds_never_makes_the_second_name_look_worse():
     for number in range(5):
-        picked, _ = repeat(number, changed(second_reports="the best reported"))
+        picked, *_ = repeat(number, changed(second_reports="the best reported"))
         assert picked.mean() <= repeat(number, SETTING)[0].mean()
 
 
@@ -80,6 +81,23 @@ def test_a_family_of_four_is_corrected_together():
     assert words[0] == "inconclusive"
 
 
+def test_a_word_that_another_race_could_turn_is_fragile():
+    gap, tight = np.array([0.10, 0.13, 0.12, 0.09, 0.11, 0.14, 0.12, 0.10]), {1: [0.5, 0.6], 2: [2.5, 2.6]}
+    losses = {"clear": tight, "noisy": {1: [0.5, 0.8], 2: [0.9, 0.7]}}
+    ledgers = {
+        race: [
+            {"arm": name, "metric": "loss_nats", "trial": trial, "seed": seed, "value": loss}
+            for name in experiment.NAMES
+            for trial, of_trial in of_race.items()
+            for seed, loss in enumerate(of_trial)
+        ]
+        for race, of_race in losses.items()
+    }
+    claims = declared(("greater",), 8, 0.1, primary=True)
+    assert judge(claims, [gap], [ledgers["clear"]]) == ["holds"]
+    assert judge(claims, [gap], [ledgers["noisy"]]) == ["holds_fragile"]
+
+
 def test_the_bootstrap_is_too_narrow_for_five_normal_seeds():
     gaps = np.random.default_rng(0).standard_normal((400, 5))
     assert broken_bootstrap(gaps, 1, resamples=500) > 0.1
@@ -90,5 +108,7 @@ def test_a_block_measures_the_share_of_every_word(name):
     config = {**SETTING.model_dump(), **conditions(SETTING)[name], "repetitions": 4}
     shares = {one.metric: one.value for one in measure(Run("placebo", name, 1, config))}
     assert all(0 <= value <= 1 for metric, value in shares.items() if metric.endswith("_share"))
+    if name.startswith(AGAIN):
+        assert shares["greater_8_differ_share"] <= shares["greater_8_differ_or_fragile_share"]
     for rule in WORDS if name in MAIN[:2] else ("greater", "equivalent"):
         assert sum(shares[f"{rule}_8_{word}_share"] for word in WORDS[rule]) <= 1

@@ -26,7 +26,7 @@ from replications.shared_embeddings.embedding import (
     signed_swap,
     source_initial_loss,
 )
-from replications.shared_embeddings.random_tables import bigram_losses, drawn, relative
+from replications.shared_embeddings.random_tables import bigram_losses, drawn, refuted, relative
 
 __all__ = ["CHECKS"]
 
@@ -53,10 +53,12 @@ def _relative_variance(sigma: float) -> float:
 
 
 def accuracy_of_norm_as_written() -> Check:
-    """As written, read thus: the relative variance falls with σ². The control reads σ⁴, which is wrong as well."""
+    """As written, read thus: the relative variance falls with σ². Control, where it does: the variance of |w|."""
     # From s = 1 to s = 0.1 it ought to fall a hundredfold: "since" Var |w|^2 = 2 d s^4 falls with s.
     ratio = _relative_variance(1.0) / _relative_variance(0.1)
-    return Check(relative(ratio, 1e2), relative(ratio, 1e4))
+    lengths = drawn(2, DRAWS, WIDTH).norm(dim=1)
+    absolute = float(lengths.var() / (0.1 * lengths).var())
+    return refuted(relative(ratio, 1e2), relative(absolute, 1e2), 0.02)
 
 
 def accuracy_of_norm() -> Check:
@@ -66,9 +68,9 @@ def accuracy_of_norm() -> Check:
     return Check(max(relative(x, 2 / WIDTH) for x in values), min(relative(x, 4 / WIDTH) for x in values))
 
 
-def _scaled_inner_product_variance(d: int) -> float:
-    """Var (w . v) for entries of variance 1/d."""
-    return float((drawn(3, DRAWS, d) * drawn(4, DRAWS, d)).sum(1).var()) / d**2
+def _inner_product_variance(d: int, variance: float) -> float:
+    """Var (w . v) for entries of a variance."""
+    return float((drawn(3, DRAWS, d) * drawn(4, DRAWS, d)).sum(1).var()) * variance**2
 
 
 def inner_product() -> Check:
@@ -81,15 +83,15 @@ def inner_product() -> Check:
 
 
 def inner_product_as_written() -> Check:
-    """As written, 1/d³. The control, 1/d², is wrong as well."""
+    """As written, 1/d³ for σ² = 1/d. Control, where it is right: σ² = 1/d²."""
     # The sentence after equation 5.
-    variance = _scaled_inner_product_variance(WIDTH)
-    return Check(relative(variance, WIDTH**-3), relative(variance, WIDTH**-2))
+    as_said, smaller = (relative(_inner_product_variance(WIDTH, x), WIDTH**-3) for x in (WIDTH**-1, WIDTH**-2))
+    return refuted(as_said, smaller, 0.02)
 
 
 def inner_product_corrected() -> Check:
     """As corrected, simulated at two widths. The control is 1/d³."""
-    variances = {d: _scaled_inner_product_variance(d) for d in (16, 64)}
+    variances = {d: _inner_product_variance(d, 1 / d) for d in (16, 64)}
     errors = [relative(x, 1 / d) for d, x in variances.items()]
     return Check(max(errors), min(relative(x, d**-3) for d, x in variances.items()))
 

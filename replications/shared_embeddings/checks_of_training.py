@@ -10,20 +10,23 @@ from torch.nn import Parameter, functional
 from paperkit.checks import Check, Checks
 from replications.shared_embeddings.embedding import (
     HEADS,
+    ScaledHead,
+    TiedHead,
     half_swap,
     make_embedding,
     rms_normalise,
     signed_swap,
 )
-from replications.shared_embeddings.random_tables import drawn
+from replications.shared_embeddings.random_tables import drawn, refuted
 
 __all__ = ["CHECKS"]
 
 N, D = 60, 16
+EPS = 1e-5  # of torch's LayerNorm
 
 
 def _largest(values: Tensor) -> float:
-    return float(values.abs().max())
+    return float(values.detach().abs().max())
 
 
 def symmetry() -> Check:
@@ -48,13 +51,16 @@ def _swapped_scores(table: Tensor) -> Tensor:
 
 
 def split_tables_as_written() -> Check:
-    """As written: the untied model of the table's halves. The control takes the halves in the other order."""
+    """As written: the untied model of the halves. Control, where it is right: inputs without the second."""
     # z_ij = a_i . b_j / RMS(w_i) with W = (A, B).
     table = drawn(2, N, D)
     first, second = (table[:, : D // 2], table[:, D // 2 :])
-    scale = table.square().mean(1).sqrt()[:, None]
-    scores = _swapped_scores(table)
-    return Check(_largest(scores - first @ second.T / scale), _largest(scores - second @ first.T / scale))
+
+    def error(inputs: Tensor) -> float:
+        scale = inputs.square().mean(1).sqrt()[:, None]
+        return _largest(half_swap(rms_normalise(inputs)) @ table.T - first @ second.T / scale)
+
+    return refuted(error(table), error(torch.cat((first, 0 * second), dim=1)), 1e-12)
 
 
 def split_tables() -> Check:
@@ -68,9 +74,9 @@ def split_tables() -> Check:
     return Check(_largest(scores - both / scale), _largest(scores - once / scale))
 
 
-def _loss(inputs: Tensor, outputs: Tensor) -> Tensor:
+def _loss(inputs: Tensor, outputs: Tensor, eps: float = 0.0) -> Tensor:
     """Bigram loss of the pairs i -> i + 1."""
-    logits = rms_normalise(inputs) @ outputs.T
+    logits = rms_normalise(inputs, eps) @ outputs.T
     return functional.cross_entropy(logits, (torch.arange(len(inputs)) + 1) % len(inputs))
 
 
@@ -113,16 +119,36 @@ def constant_sign() -> Check:
     return Check(abs(constant * decay + 1), abs(changing * decay + 1))
 
 
-def _gradient_norm(sigma: float) -> float:
+def _gradient_norm(sigma: float, eps: float = 0.0) -> float:
     table = (sigma * drawn(4, N, D)).requires_grad_()
-    (gradient,) = torch.autograd.grad(_loss(table, half_swap(table)), table)
+    (gradient,) = torch.autograd.grad(_loss(table, half_swap(table), eps), table)
     return float(gradient.norm())
 
 
+def _not_proportional(large: float, small: float, eps: float) -> float:
+    """Error of "the gradient's norm is proportional to s" between two values of s."""
+    return abs(_gradient_norm(large, eps) / _gradient_norm(small, eps) / (large / small) - 1)
+
+
 def gradient_as_written() -> Check:
-    """As written, read thus: the norm is proportional to σ. The control reads σ², which is wrong as well."""
-    ratio = _gradient_norm(1e-2) / _gradient_norm(1e-4)
-    return Check(abs(ratio / 1e2 - 1), abs(ratio / 1e4 - 1))
+    """As written, without eps: proportional to σ. Control, where it is right: with eps, below its root."""
+    return refuted(_not_proportional(1e-2, 1e-4, 0.0), _not_proportional(1e-4, 1e-5, EPS), 0.05)
+
+
+def gradient_in_use_as_written() -> Check:
+    """As written, with eps: proportional to σ from 0.02 to 0.2. Control, where it is right: below the root of eps."""
+    return refuted(_not_proportional(0.2, 0.02, EPS), _not_proportional(1e-4, 1e-5, EPS), 0.05)
+
+
+def gradient_with_eps() -> Check:
+    """With eps: proportional to σ below its root, as without eps from 0.02 on. The control exchanges the ranges."""
+    # h = w / sqrt(RMS(w)^2 + eps), which is w / sqrt(eps) for small w: both sides of the gradient are then of order s.
+
+    def beside_none(sigma: float) -> float:
+        return abs(_gradient_norm(sigma, EPS) / _gradient_norm(sigma) - 1)
+
+    errors = _not_proportional(1e-4, 1e-5, EPS), beside_none(0.02), beside_none(0.2)
+    return Check(max(errors), min(_not_proportional(0.2, 0.02, EPS), beside_none(1e-4), beside_none(1e-5)))
 
 
 def gradient_limit() -> Check:
@@ -150,6 +176,16 @@ def rotation() -> Check:
 
     before = loss(table, turn)
     return Check(abs(loss(table @ other, other.T @ turn @ other) - before), abs(loss(table @ other, turn) - before))
+
+
+def scaled_head() -> Check:
+    """Entries of variance 1 and logits over sqrt(d), beside plain tying at 1/d. The control does not divide."""
+    unit = drawn(10, N, D)
+    tied, scaled = (make_embedding(N, D, 1.0).double() for _ in range(2))
+    tied.weight.data, scaled.weight.data = unit / D**0.5, unit
+    h = rms_normalise(scaled.weight)
+    expected = TiedHead(tied)(rms_normalise(tied.weight))
+    return Check(_largest(ScaledHead(scaled)(h) - expected), _largest(TiedHead(scaled)(h) - expected))
 
 
 def three_factors() -> Check:
@@ -183,6 +219,9 @@ CHECKS: Checks = {
     "step_14_constant_sign": constant_sign,
     "step_15_as_written": gradient_as_written,
     "step_15_gradient_limit": gradient_limit,
+    "step_15_in_use_as_written": gradient_in_use_as_written,
+    "step_15_eps": gradient_with_eps,
     "step_17_rotation": rotation,
     "step_18_three_factors": three_factors,
+    "step_19_scaled_head": scaled_head,
 }

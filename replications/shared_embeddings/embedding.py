@@ -19,7 +19,8 @@ row of token i. Every head maps h of shape (..., d) to logits of shape (..., n):
 | learnable_scale | identity                      | exp(s), 1/sqrt(d) at first | 1           |
 
 Why the map matters: with residual branches near zero h_i = w_i / RMS(w_i), so the logit of the input token itself is
-sigma d when P is the identity: far above all others, and a text hardly ever repeats a token at once.
+sigma d a when P is the identity: far above all others, and a text hardly ever repeats a token at once. The scaled
+head has a = 1/sqrt(d), but entries of variance 1: its self-logit is the sqrt(d) of plain tying, whose logits it has.
 """
 
 import math
@@ -141,17 +142,30 @@ def shuffle_fixed_points(d: int, groups: int) -> int:
     return math.gcd(groups - 1, d // groups - 1) + 1
 
 
-def rms_normalise(w: Tensor) -> Tensor:
-    """Divide by the root mean square, RMS(w) = |w| / sqrt(d): the final norm of a model without gain.
+def rms_normalise(w: Tensor, eps: float = 0.0) -> Tensor:
+    """Divide by sqrt(RMS(w)^2 + eps), RMS(w) = |w| / sqrt(d): the final norm of a model without gain.
+
+    Args:
+        w: Shape (..., d).
+        eps: At least 0, as the derivation has it; LayerNorm has 1e-5, below whose root a row is no longer normalised.
 
     Returns:
-        Shape (..., d) like `w`, of norm sqrt(d).
+        Shape (..., d) like `w`, without eps of norm sqrt(d); a row of zeros stays one.
+
+    Raises:
+        ValueError: If eps is negative or not finite.
 
     Example:
         >>> rms_normalise(torch.tensor([3.0, 4.0])).square().mean()
         tensor(1.)
     """
-    return w * (math.sqrt(w.shape[-1]) / w.norm(dim=-1, keepdim=True))
+    if not (math.isfinite(eps) and eps >= 0):
+        message = f"eps is {eps}; give a finite number, 0 or above"
+        raise ValueError(message)
+    d, norm = w.shape[-1], w.norm(dim=-1, keepdim=True)
+    if eps:
+        return w / (norm.square() / d + eps).sqrt()
+    return w * (math.sqrt(d) / norm.masked_fill(norm == 0, 1.0))
 
 
 # --- heads ----------------------------------------------------------------------------------------------------
@@ -160,9 +174,18 @@ def rms_normalise(w: Tensor) -> Tensor:
 class Head(nn.Module):
     """Logits of every token from the final hidden state, with the embedding's own matrix as output table.
 
-    The parameter `weight` *is* `embedding.weight`. A model that registers both keeps the tie through `.to`, deepcopy
-    and `load_state_dict`; safetensors refuses tensors of one storage under two names, so save with
-    `safetensors.torch.save_model`, which writes one.
+    The parameter `weight` *is* `embedding.weight`. A model that registers both keeps the tie through `.to` (another
+    device or type), deepcopy and `load_state_dict`; safetensors refuses tensors of one storage under two names, so
+    save with `safetensors.torch.save_model`, which writes one.
+
+    These untie without a word, since torch gives each module a parameter of its own: `load_state_dict(assign=True)`,
+    `.to("meta")`, `to_empty` from a meta device, any conversion under
+    `torch.__future__.set_overwrite_module_params_on_conversion(True)`, and an embedding that gets another `weight`.
+    Call `tie` afterwards, and make the optimizer after that. While the embedding is pruned, the head multiplies by the
+    whole table; `prune.remove` ties again.
+
+    An embedding's `padding_idx` keeps the gradient of the input side off that row; the output side, where every row is
+    in the softmax, still moves it. Set that row of the gradient to zero before each step if it has to stay.
 
     Args:
         embedding: The input embedding.
@@ -181,12 +204,22 @@ class Head(nn.Module):
     def __init__(self, embedding: nn.Embedding) -> None:
         """Share the table."""
         super().__init__()
-        table = getattr(embedding, "weight", None)
-        if not isinstance(table, nn.Parameter) or table.ndim != 2 or not table.is_floating_point():
-            found = f"{getattr(table, 'dtype', type(table).__name__)} of shape {tuple(getattr(table, 'shape', ()))}"
-            message = f"the embedding's table is {found}; a head needs a floating-point parameter of shape (n, d)"
-            raise TypeError(message)
-        _check_sizes(*table.shape)
+        self.weight = _table_of(embedding)
+
+    def tie(self, embedding: nn.Embedding) -> None:
+        """Share the embedding's table again, after what unties (see the class); else this changes nothing.
+
+        Args:
+            embedding: The input embedding; its table has the shape that this head's has.
+
+        Raises:
+            TypeError: If it has no such table, or the head has one of its own.
+            ValueError: If the shape is another one.
+        """
+        table = _table_of(embedding)
+        if table.shape != self.weight.shape:
+            message = f"the embedding's table has shape {tuple(table.shape)}, the head's {tuple(self.weight.shape)}"
+            raise ValueError(message)
         self.weight = table
 
     def forward(self, h: Tensor) -> Tensor:
@@ -209,7 +242,7 @@ class Head(nn.Module):
 
 
 class TiedHead(Head):
-    """The table itself: z = h W^T. Its self-logit is what the other heads remove."""
+    """The table itself: z = h W^T. Maps remove its self-logit, small entries lower it, the scaled head keeps it."""
 
 
 class UntiedHead(Head):
@@ -219,6 +252,12 @@ class UntiedHead(Head):
         """Draw the second table; raise as `Head` does."""
         super().__init__(embedding)
         self.weight = nn.Parameter(torch.randn_like(embedding.weight) * embedding.weight.detach().std())
+
+    def tie(self, embedding: nn.Embedding) -> None:
+        """Refuse: TypeError."""
+        del embedding
+        message = "an untied head has a table of its own; make a TiedHead to share the embedding's"
+        raise TypeError(message)
 
 
 class OrthogonalHead(Head):
@@ -290,7 +329,11 @@ class ShuffleHead(Head):
 
 
 class ScaledHead(Head):
-    """Logits divided by sqrt(d), meant for entries of variance 1 (T5's and PaLM's way, as we remember it)."""
+    """Logits divided by sqrt(d), meant for entries of variance 1 (T5's and PaLM's way, as we remember it).
+
+    No cure: these are the first logits of plain tying with entries of variance 1/d. In training the table moves
+    sqrt(d) times less in relation to its size, unless its learning rate is sqrt(d) times as large.
+    """
 
     def transformed(self, h: Tensor) -> Tensor:
         """Return h / sqrt(d)."""
@@ -480,6 +523,16 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -10
 
 
 # --- checks ---------------------------------------------------------------------------------------------------
+
+
+def _table_of(embedding: nn.Embedding) -> nn.Parameter:
+    table = getattr(embedding, "weight", None)
+    if not isinstance(table, nn.Parameter) or table.ndim != 2 or not table.is_floating_point():
+        found = f"{getattr(table, 'dtype', type(table).__name__)} of shape {tuple(getattr(table, 'shape', ()))}"
+        message = f"the embedding's table is {found}; a head needs a floating-point parameter of shape (n, d)"
+        raise TypeError(message)
+    _check_sizes(*table.shape)
+    return table
 
 
 def _halves(h: Tensor) -> tuple[Tensor, Tensor]:

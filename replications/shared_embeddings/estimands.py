@@ -6,6 +6,7 @@ NaN marks a seed in which a run diverged.
 
 import json
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,34 +115,50 @@ def first_losses(runs: pd.DataFrame) -> pd.DataFrame:
     keys = ["vocabulary", "width", "positions", "branches"]
     configs = pd.DataFrame([json.loads(text) for text in rows["config"]], index=rows.index).reindex(columns=keys)
     table = rows.join(configs).pivot(index=["seed", *keys], columns="metric", values="value")
-    models = (
-        table.reindex(columns=["tied_loss_nats", "untied_loss_nats", "repeated_share"]).astype(float).reset_index()
-    )
+    metrics = ["tied_loss_nats", "untied_loss_nats", "half_swap_loss_nats", "repeated_share"]
+    models = table.reindex(columns=metrics).astype(float).reset_index()
     return models.astype({"vocabulary": float, "width": float})
 
 
-def _blow_up(runs: pd.DataFrame, *, branches: bool = False) -> pd.DataFrame:
-    """Return predicted and measured excess of the tied head, with positions; predicted from the self-logit alone."""
+def _blow_up(
+    runs: pd.DataFrame,
+    *,
+    branches: bool = False,
+    positions: bool = True,
+    reference: str = "untied",
+    refined: bool = False,
+) -> pd.DataFrame:
+    """Return measured excess of the tied head, and predicted: from the self-logit alone, or by the refined formula."""
     models = first_losses(runs)
-    models = models[models["positions"].eq(True) & models["branches"].eq(branches)]
+    models = models[models["positions"].eq(positions) & models["branches"].eq(branches)]
+    self_logit, log_n = np.sqrt(models["width"] / (2 if positions else 1)), np.log(models["vocabulary"])
     return models.assign(
-        predicted=np.sqrt(models["width"] / 2) - np.log(models["vocabulary"]),
-        measured=models["tied_loss_nats"] - models["untied_loss_nats"],
+        predicted=np.logaddexp(self_logit - 0.5 - log_n, 0.0) if refined else self_logit - log_n,
+        measured=models["tied_loss_nats"] - models[f"{reference}_loss_nats"],
     )
 
 
-def blow_up_ratio(runs: pd.DataFrame) -> pd.Series:
+def blow_up_ratio(runs: pd.DataFrame, **what: Any) -> pd.Series:
     """Return the least ratio of tied minus untied to sqrt(d/2) - log n, over widths where that is above 1 nat (C5)."""
-    models = _blow_up(runs)
+    models = _blow_up(runs, **what)
     models = models[models["predicted"] > 1]
     return summarised(models["measured"] / models["predicted"], models["seed"], "min")
 
 
-def blow_up_elsewhere(runs: pd.DataFrame) -> pd.Series:
+blow_up_ratio_half_swap = partial(blow_up_ratio, reference="half_swap")
+blow_up_ratio_no_positions = partial(blow_up_ratio, positions=False)
+blow_up_ratio_refined = partial(blow_up_ratio, refined=True)
+
+
+def blow_up_elsewhere(runs: pd.DataFrame, **what: Any) -> pd.Series:
     """Return the least tied minus untied at the other widths, in nats (C5)."""
-    models = _blow_up(runs)
+    models = _blow_up(runs, **what)
     models = models[models["predicted"] <= 1]
     return summarised(models["measured"], models["seed"], "min")
+
+
+blow_up_elsewhere_half_swap = partial(blow_up_elsewhere, reference="half_swap")
+blow_up_elsewhere_no_positions = partial(blow_up_elsewhere, positions=False)
 
 
 def gpt_formula_error(runs: pd.DataFrame) -> pd.Series:
@@ -167,13 +184,23 @@ def blow_up_with_branches(runs: pd.DataFrame) -> pd.Series:
 # --- Training curves (C6 to C8, C10, X3, X7 to X9) -----------------------------------------------------------------
 
 
-def percent_gap(runs: pd.DataFrame, arm: str, reference: str = "half_swap") -> pd.Series:
+def percent_gap(
+    runs: pd.DataFrame, arm: str, reference: str = "half_swap", experiment: str = "curves", metric: str = "area_nats"
+) -> pd.Series:
     """Return arm minus reference, their areas in percent of the mean of both (C7), by seed."""
-    gap = difference(runs, "curves", arm, reference, "area_nats", "train")
-    middle = of_arm(runs, "curves", reference, "area_nats", "train")[gap.index] + gap / 2
+    gap = difference(runs, experiment, arm, reference, metric, "train")
+    middle = of_arm(runs, experiment, reference, metric, "train")[gap.index] + gap / 2
     return 100 * gap / middle
 
 
+_long_percent = partial(percent_gap, experiment="long")
+long_area_percent_shuffle = partial(_long_percent, arm="shuffle")
+long_area_percent_orthogonal = partial(_long_percent, arm="orthogonal")
+long_area_percent_shuffle_orthogonal = partial(_long_percent, arm="shuffle", reference="orthogonal")
+long_area_percent_untied = partial(_long_percent, arm="untied")
+long_late_percent_shuffle = partial(_long_percent, arm="shuffle", metric="late_area_nats")
+short_area_percent_shuffle = partial(percent_gap, arm="shuffle", experiment="short")
+other_text_area_percent_shuffle = partial(percent_gap, arm="shuffle", experiment="other_text")
 area_percent_shuffle = partial(percent_gap, arm="shuffle")
 area_percent_orthogonal = partial(percent_gap, arm="orthogonal")
 area_percent_shuffle_orthogonal = partial(percent_gap, arm="shuffle", reference="orthogonal")

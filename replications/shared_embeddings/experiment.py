@@ -1,8 +1,8 @@
 """Shared output embeddings: every study behind claims.yaml; what each trains and measures stands in `studies/`.
 
-Every arm of a study gets the same trials of the learning rate; the validation loss at the reported horizon selects,
-and the selected rate is run again on fresh seeds, paired between arms. All trials form one grid and all reported runs
-another, heavy runs first, so that the workers end together.
+Heads that are tuned choose their learning rate from one list, in a race over the tuning seeds: the validation loss at
+the reported horizon selects, and the selected rate is run again on fresh seeds, paired between arms. All reported runs
+form one grid, heavy runs first, so that the workers end together.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,45 +12,39 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from paperkit.runs import Measurement, Run, Runner, execute
 from paperkit.stage import StageConfig, Tables, main
-from paperkit.tuning import LogRange, Tuning, tune
+from paperkit.tuning import Tuning, tune
 from replications.shared_embeddings.studies import drawings
-from replications.shared_embeddings.studies.curves import Curves, measure_curve, measure_trial
+from replications.shared_embeddings.studies.curves import FixedRates, Tuned, Widths, measure_curve, measure_trial
 from replications.shared_embeddings.studies.first_loss import FirstLoss, measure_first_loss
 from replications.shared_embeddings.studies.initial_loss import InitialLoss, measure_initial_loss
-from replications.shared_embeddings.studies.passes import Passes
 from replications.shared_embeddings.studies.rare_rows import RareRows, measure_rare_rows
-from replications.shared_embeddings.studies.widths import Widths
 
-
-class Rates(Tuning):
-    """What all searches share."""
-
-    lr: LogRange  # peak, the same for every arm; widths and passes have ranges of their own
+AT_FIXED_RATES = ("passes", "short", "curves", "other_text")
 
 
 class Config(StageConfig):
     """One profile of params.yaml; it runs the studies that it names. `hardware` is that of all language models."""
 
-    search: Rates
-    seeds: list[NonNegativeInt] = Field(min_length=1)  # fresh; studies without their own take the first so many
+    search: Tuning
+    seeds: list[NonNegativeInt] = Field(min_length=1)  # studies without seeds of their own take the first so many
     initial_loss: InitialLoss | None = None
     first_loss: FirstLoss | None = None
-    curves: Curves | None = None
-    widths: Widths | None = None
-    passes: Passes | None = None
+    long: Tuned | None = None  # C6r to C8r and what hangs on them
+    short: FixedRates | None = None  # the same at the horizon of C6 to C8, and X8r
+    curves: FixedRates | None = None  # C10, X7, X9
+    other_text: FixedRates | None = None  # variations of C6r and C7r
+    widths: Widths | None = None  # X5
+    passes: FixedRates | None = None  # C11: several passes over a small text
     lion: RareRows | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         reported = {"seeds": self.seeds}
-        for path in ("initial_loss", "first_loss", "curves", "widths", "passes", "lion"):
+        for path in ("initial_loss", "first_loss", "long", *AT_FIXED_RATES, "widths", "lion"):
             for name, value in getattr(self, path) or ():
                 if name == "seeds":
                     reported[f"{path}.seeds"] = value
-                if name == "num_trials" and value & (value - 1):
-                    message = f"{path}.num_trials {value} must be a power of two (1, 2, 4, 8, 16 …)"
-                    raise ValueError(message)
-                if name.startswith("num_") and name.endswith("seeds") and value > len(self.seeds):
+                if name == "num_seeds" and value > len(self.seeds):
                     message = f"{path}.{name} {value} must be at most the number of seeds, {len(self.seeds)}"
                     raise ValueError(message)
         self.search.refuse_shared(reported)
@@ -59,24 +53,24 @@ class Config(StageConfig):
     def require(self) -> None:
         """Refuse a missing device, or a missing text of what is trained."""
         super().require()
-        for study in (self.curves, self.widths, self.passes):
-            if study:
+        for name in ("long", *AT_FIXED_RATES, "widths"):
+            if study := getattr(self, name):
                 study.task.require()
 
 
 def run(config: Config, runner: Runner) -> Tables:
     """Run every study that the profile names."""
-    searches = [
-        *(config.widths.searches() if config.widths else ()),
-        *(config.curves.searches(config.seeds, config.search.lr) if config.curves else ()),
-        *(config.passes.searches() if config.passes else ()),
-    ]
-    tuned, trials = tune(runner, measure_run, [search for search, _ in searches], config.search)
-    best = [(of, seeds, of_arm.best()) for (of, seeds), of_arm in zip(searches, tuned, strict=True)]
-    rates = {(of.experiment, of.arm): point["lr"] for of, _, point in best}
-    grid = [Run(of.experiment, of.arm, seed, {**of.task, **point}) for of, seeds, point in best for seed in seeds]
-    if config.curves:
-        grid += config.curves.factorial(config.seeds, rates["curves", "half_swap"])
+    searches = config.long.searches() if config.long else []
+    tuned, trials = tune(runner, measure_run, searches, config.search)
+    grid: list[Run] = []
+    if config.long:
+        selected = {of.arm: outcome.best()["lr"] for of, outcome in zip(searches, tuned, strict=True)}
+        grid += config.long.runs(selected)
+    if config.widths:
+        grid += config.widths.runs()
+    for name in AT_FIXED_RATES:
+        if study := getattr(config, name):
+            grid += study.runs(name)
     for study in (config.first_loss, config.initial_loss, config.lion):
         if study:
             grid += study.runs(config.seeds)
@@ -86,7 +80,7 @@ def run(config: Config, runner: Runner) -> Tables:
 
 
 MEASURES: dict[str, Callable[[Run], Iterable[Measurement]]] = {
-    **dict.fromkeys(("widths", "curves", "passes", "factorial"), measure_curve),
+    **dict.fromkeys(("long", "widths", *AT_FIXED_RATES), measure_curve),
     "first_loss": measure_first_loss,
     "initial_loss": measure_initial_loss,
     "rare_rows": measure_rare_rows,
@@ -101,4 +95,10 @@ def measure_run(run: Run) -> Iterable[Measurement]:
 
 
 if __name__ == "__main__":
-    main(Config, run, stage="shared_embeddings", module="replications.shared_embeddings.experiment", tables=["sotu"])
+    main(
+        Config,
+        run,
+        stage="shared_embeddings",
+        module="replications.shared_embeddings.experiment",
+        tables=["sotu", "python_docs"],
+    )

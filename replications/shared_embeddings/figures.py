@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from paperkit.estimands import configured
 from paperkit.results import read_json, read_runs, read_trials
@@ -17,7 +16,7 @@ from paperkit.style import COLOURS, NEUTRAL, drawing, folders
 
 NAME = {
     "tied": "tied",
-    "small_sigma": "(log n)/d",
+    "small_sigma": "small σ",
     "untied": "untied",
     "orthogonal": "projection",
     "half_swap": "half swap",
@@ -30,8 +29,8 @@ NAME = {
 }
 # What a figure of maps, not of heads, calls them.
 MAP = {"tied": "identity", "orthogonal": "random rotation", "shuffle": "shuffle, g = 2"}
-SOURCE_ARMS, OTHER_ARMS = tuple(NAME)[:6], tuple(NAME)[6:10]
-COLOUR = dict(zip((*SOURCE_ARMS, *OTHER_ARMS), (*COLOURS, *COLOURS), strict=False))
+SOURCE_ARMS = tuple(NAME)[:6]
+COLOUR = dict(zip(SOURCE_ARMS, COLOURS, strict=False))
 SHUFFLE_WIDTHS = (64, 256)
 EARLY_SHOWN, NEAR_NATS, SHOWN_NATS = 60, 0.2, (-0.15, 0.35)  # steps; nats; nats
 
@@ -48,7 +47,6 @@ def draw(results: Path, figures: Path) -> None:
     draw_search(trials, figures / "search.svg")
     draw_gaps(tests, figures / "gaps.svg")
     draw_fixed_points(figures / "fixed_points.svg")
-    draw_factorial(tests, figures / "factorial.svg")
     draw_widths(runs, figures / "widths.svg")
     draw_rare_rows(runs, figures / "rare_rows.svg")
 
@@ -157,13 +155,10 @@ def draw_self_logits(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_curves(runs: pd.DataFrame, path: Path) -> None:
     """Draw the beginning of the training curves of the source's heads, and their distance from half swap."""
-    rows = runs[(runs["experiment"] == "curves") & (runs["metric"] == "part_loss_nats")]
+    rows = runs[(runs["experiment"] == "long") & (runs["metric"] == "part_loss_nats")]
     tables = {arm: rows[rows["arm"] == arm].pivot(index="step", columns="seed", values="value") for arm in SOURCE_ARMS}
     question = "Who is fast, and when?"
-    shown = (
-        f"means over parts of a run and n = {rows['seed'].nunique()} seeds, each at its tuned rate; "
-        "bands: 95 %, paired by seed"
-    )
+    shown = f"means over parts of a run and n = {rows['seed'].nunique()} seeds; bands: 95 %, paired by seed"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (early, whole)):
         for arm, table in tables.items():
             begun = table[table.index <= EARLY_SHOWN]
@@ -176,7 +171,7 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
             )
             whole.fill_between(bounds.columns, *bounds.to_numpy(), color=COLOUR[arm], alpha=0.15, linewidth=0)
         early.set(xlabel="optimizer steps", ylabel="training loss (nats a token)")
-        early.legend()
+        early.legend(loc="upper right")
         whole.set(xlabel="optimizer steps", ylabel="training loss - half swap's (nats)")
         # Linear near half swap: all heads but the plainly tied one stay there.
         whole.set_yscale("symlog", linthresh=NEAR_NATS)
@@ -186,31 +181,31 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_search(trials: pd.DataFrame, path: Path) -> None:
-    """Draw the validation loss against the learning rate for every head."""
-    rows = trials[trials["experiment"] == "curves"]
+    """Draw the validation loss against the learning rate for every head that was tuned."""
+    rows = trials[trials["experiment"] == "long"]
     rows = rows.assign(lr=configured(rows, "lr"))
     question = "Do all heads want the same learning rate?"
-    shown = "one point a trial, one run each; rings: selected; left: the source's heads, right: the others"
-    with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
-        for arm in (*SOURCE_ARMS, *OTHER_ARMS):
+    shown = f"points: means over {rows['seed'].nunique()} tuning seeds; small: each seed; rings: selected"
+    with drawing(path, question=question, shown=shown, height_in=3.2) as (_, (axes,)):
+        for place, arm in enumerate(arm for arm in SOURCE_ARMS if arm in set(rows["arm"])):
             of_arm = rows[rows["arm"] == arm]
-            axes = panels[0 if arm in SOURCE_ARMS else 1]
-            points = of_arm.sort_values("lr")
-            colour = COLOUR[arm]
-            axes.plot(points["lr"], points["value"], "o-", color=colour, markersize=3, label=NAME[arm])
-            best = points[points["selected"]]
-            axes.plot(best["lr"], best["value"], "o", color=colour, markersize=9, fillstyle="none")
-        finite = rows["value"].dropna()
-        for axes in panels:
-            axes.set(xscale="log", xlabel="peak learning rate", ylim=(finite.min() - 0.03, finite.quantile(0.9) + 0.9))
-            axes.set_ylabel("validation loss (nats a token)")
-            axes.legend(fontsize=8, ncols=2, loc="upper left")
+            axes.plot(of_arm["lr"], of_arm["value"], "o", color=COLOUR[arm], markersize=2, alpha=0.5)
+            means = of_arm.groupby("lr")["value"].mean()
+            axes.plot(means.index, means, "o-", color=COLOUR[arm], markersize=4, label=NAME[arm])
+            best = means[means.index.isin(of_arm[of_arm["selected"]]["lr"])]
+            # Rings grow, or one would hide another.
+            axes.plot(best.index, best, "o", color=COLOUR[arm], markersize=10 + 3 * place, fillstyle="none")
+        axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation loss (nats a token)")
+        rates = sorted(rows["lr"].unique())
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def draw_gaps(tests: dict, path: Path) -> None:
     """Draw the judged differences of areas and final losses, with their margins of equality."""
-    areas = [test for claim in ("C7", "C7b", "C7c", "X7") for test in tests[claim] if test["unit"] == "percent"]
-    finals = [test for claim in ("C8", "C8b", "C8c", "C8d", "X7", "X8", "X9") for test in tests[claim]]
+    areas = [test for claim in ("C7r", "C7br", "C7cr", "X7") for test in tests[claim] if test["unit"] == "percent"]
+    finals = [test for claim in ("C8r", "C8br", "C8cr", "C8dr", "X7", "X9") for test in tests[claim]]
     finals = [test for test in finals if test["unit"] == "nats"]
     counts = [test["n"] for test in (*areas, *finals) if test["n"]]
     question = "Are the heads equally good, or only not shown to differ?"
@@ -229,16 +224,18 @@ def _forest(axes: Axes, judged: list[dict], label: str, prefix: str) -> None:
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     for position, test in enumerate(judged):
         _interval(axes, test, position)
-    names = [_difference(test["estimand"].removeprefix(prefix)) for test in judged]
+    names = [_difference(test["estimand"], prefix) for test in judged]
     axes.set_yticks(range(len(judged)), names, fontsize=8)
     axes.set(xlabel=label, ylabel="first - second head")
     axes.invert_yaxis()
 
 
-def _difference(arms: str) -> str:
+def _difference(estimand: str, prefix: str) -> str:
     """Name a difference of two arms; of one arm alone, from half swap."""
+    long = estimand.startswith("long_")
+    arms = estimand.removeprefix("long_").removeprefix(prefix)
     pairs = [(a, b) for a in NAME for b in NAME if arms == f"{a}_{b}"] or [(arms, "half_swap")]
-    return " - ".join(NAME[arm] for arm in pairs[0])
+    return " - ".join(NAME[arm] for arm in pairs[0]) + ("" if long else "\n(400 steps)")
 
 
 def _interval(axes: Axes, test: dict, position: float) -> None:
@@ -260,23 +257,6 @@ def draw_fixed_points(path: Path) -> None:
             axes.bar(range(len(groups)), [np.gcd(g - 1, d // g - 1) + 1 for g in groups], color=COLOURS[0])
             axes.set_xticks(range(len(groups)), [str(g) for g in groups])
             axes.set(xlabel="number of groups g", ylabel="fixed points", title=f"d = {d}")
-
-
-def draw_factorial(tests: dict, path: Path) -> None:
-    """Draw the main effects of the three things that small sigma changes."""
-    question = "Which of its three changes makes small σ fast or slow?"
-    counts = [test["n"] for test in tests["X4c"] if test["n"]]
-    shown = f"main effects, n = {_counts(counts)} seeds; thick: 90 %, thin: 95 % interval; negative is better"
-    with drawing(path, question=question, shown=shown, columns=2, height_in=2.4) as (_, panels):
-        for axes, when in zip(panels, ("early", "final"), strict=True):
-            judged = [test for test in tests["X4c"] if test["estimand"].startswith(when)]
-            for position, test in enumerate(judged):
-                _interval(axes, test, position)
-            axes.axvline(0, color=NEUTRAL, linewidth=0.8)
-            label = {"early": "loss, first 40 steps", "final": "final test loss"}[when]
-            axes.set(xlabel=f"effect on {label} (nats)", ylabel="what is changed", ylim=(2.5, -0.5))
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.set_yticks(range(3), ["smaller\nlogits", "smaller\ninput", "larger\nrelative step"])
 
 
 def draw_widths(runs: pd.DataFrame, path: Path) -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paperkit.checks import Check
 from replications.shared_embeddings.embedding import rms_normalise
 
-__all__ = ["bigram_losses", "drawn", "relative"]
+__all__ = ["bigram_losses", "drawn", "refuted", "relative"]
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -17,6 +18,11 @@ def drawn(seed: int, *shape: int) -> Tensor:
 def relative(value: float, expected: float) -> float:
     """Relative error."""
     return abs(value / expected - 1)
+
+
+def refuted(error: float, where_right: float, tolerance: float) -> Check:
+    """Outcome of a statement that is wrong as written; its control fails only if it passes where it is right."""
+    return Check(error, error if where_right <= tolerance else 0.0)
 
 
 def bigram_losses(table: Tensor, output: Tensor, seed: int, inputs: int) -> Tensor:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_model, save_file, save_model
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from replications.shared_embeddings import embedding
@@ -151,6 +152,94 @@ def test_the_tie_lasts_through_copies_types_and_files(name, tmp_path):
         assert torch.equal(other(tokens), logits)
 
 
+def replaced_table(model):
+    model.embedding.weight = nn.Parameter(model.embedding.weight.detach().clone())
+    return model
+
+
+def converted_anew(model):
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        return model.float()
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+def assigned(model):
+    model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)
+    return model
+
+
+UNTIES = {
+    "load_state_dict(assign=True)": assigned,
+    '.to("meta")': lambda model: model.to("meta"),
+    "to_empty from a meta device": lambda model: model.to("meta").to_empty(device="cpu"),
+    "set_overwrite_module_params_on_conversion": converted_anew,
+    "another table": replaced_table,
+}
+
+
+@pytest.mark.parametrize("what", UNTIES)
+def test_what_unties_without_a_word_is_tied_again(what):
+    torch.manual_seed(0)
+    model = UNTIES[what](Bigram("half_swap"))
+    assert model.head.weight is not model.embedding.weight
+    model.head.tie(model.embedding)
+    assert model.head.weight is model.embedding.weight
+    assert [name for name, _ in model.named_parameters()] == ["embedding.weight"]
+    if not model.head.weight.is_meta:
+        model.embedding.weight.data = torch.randn(50, 8, dtype=model.head.weight.dtype)
+        model(torch.arange(9)).sum().backward()
+        assert model.head.weight.grad is model.embedding.weight.grad
+
+
+def test_a_head_ties_to_a_table_of_its_shape_alone_and_an_untied_one_not_at_all():
+    model = Bigram("tied")
+    model.head.tie(model.embedding)
+    assert is_tied(model)
+    with pytest.raises(ValueError, match=r"has shape \(50, 6\), the head's \(50, 8\)"):
+        model.head.tie(embedding.make_embedding(50, 6, 1.0))
+    with pytest.raises(TypeError, match="untied head has a table of its own"):
+        Bigram("untied").head.tie(model.embedding)
+
+
+def test_a_pruned_embedding_is_tied_again_when_pruning_is_made_permanent():
+    model = Bigram("tied")
+    prune.random_unstructured(model.embedding, "weight", amount=0.5)
+    model(torch.arange(3))
+    assert (model.embedding.weight == 0).any()
+    assert not (model.head.weight == 0).any()
+    with pytest.raises(TypeError, match="needs a floating-point parameter"):
+        model.head.tie(model.embedding)
+    prune.remove(model.embedding, "weight")
+    assert is_tied(model)
+    assert (model.head.weight == 0).any()
+
+
+def test_the_output_side_moves_a_padding_row():
+    tied, untied = (Bigram(name) for name in ("tied", "untied"))
+    for model in (tied, untied):
+        model.embedding.padding_idx = 0
+        embedding.token_cross_entropy(model(torch.arange(20)), torch.arange(1, 21)).backward()
+    assert (untied.embedding.weight.grad[0] == 0).all()
+    assert (tied.embedding.weight.grad[0] != 0).any()
+
+
+def test_a_row_of_zeros_is_normalised_to_zeros_and_has_a_finite_gradient():
+    for eps in (0.0, 1e-5):
+        rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+        normal = embedding.rms_normalise(rows, eps)
+        normal.sum().backward()
+        assert torch.equal(normal[0], torch.zeros(2))
+        assert torch.isfinite(rows.grad).all()
+
+
+def test_the_norm_with_eps_is_that_of_torch():
+    rows = 1e-3 * torch.randn(5, 8, dtype=torch.float64)
+    torch.testing.assert_close(embedding.rms_normalise(rows, 1e-5), functional.rms_norm(rows, (8,), eps=1e-5))
+    torch.testing.assert_close(embedding.rms_normalise(rows), functional.rms_norm(rows, (8,), eps=0.0))
+
+
 def test_safetensors_writes_the_shared_table_once_and_refuses_it_twice(tmp_path):
     model = Bigram("tied", n=1000)
     save_model(model, str(tmp_path / "model.safetensors"))
@@ -250,6 +339,7 @@ REFUSED = [
         lambda n=n, d=d: embedding.source_initial_loss(n, d, 1.0),
     )),
     ("n is 1", lambda: embedding.crossover_width(1)),
+    *((f"eps is {eps}", lambda eps=eps: embedding.rms_normalise(torch.ones(2), eps)) for eps in (-1.0, math.nan)),
     *(("sigma is", call) for sigma in (0.0, -1.0, math.nan, math.inf) for call in (
         lambda sigma=sigma: embedding.make_embedding(10, 8, sigma),
         lambda sigma=sigma: embedding.predicted_initial_loss(10, 8, sigma, "tied"),

@@ -3,7 +3,6 @@
 import json
 import math
 import zlib
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,17 @@ from paperkit.config import ConfigError, parse, read_profile
 from paperkit.estimands import difference
 from paperkit.results import canonical_json, read_runs, read_trials, write_json, write_runs, write_trials
 from paperkit.runs import Runner
-from paperkit.tuning import at_edge
 from replications.shared_embeddings import experiment, figures
 from replications.shared_embeddings.embedding import HEADS
-from replications.shared_embeddings.studies import curves, passes, widths
+from replications.shared_embeddings.studies import curves
 from tests.hub_files import VOCABULARY, hub_files
 from tests.made_up_runs import InThisProcess, changed, made_up_row
 
 FOLDER = Path(__file__).parent
+SUPERSEDED = FOLDER.parents[1] / "results/shared_embeddings/superseded"
 PARAMS, CLAIMS = FOLDER / "params.yaml", read_claims(FOLDER / "claims.yaml")
-BEST_RATE = {"tied": 2e-3, "half_swap": 6e-3, "untied": 4e-3}
+BEST_RATE = {"small_sigma": 2.6e-3, "half_swap": 3.7e-3, "shuffle": 5.2e-3}
+CURVES = ("long", "widths", *experiment.AT_FIXED_RATES)
 
 
 def wiggle(run):
@@ -55,7 +55,7 @@ class MadeUpRunner:
         return [run for grid in self.asked for run in grid if run.experiment == name]
 
     def _measured(self, run):
-        if run.experiment in ("widths", "curves", "passes", "factorial") or run.experiment.endswith("_search"):
+        if run.experiment in CURVES or run.experiment.endswith("_search"):
             return self._curve(run)
         if run.experiment == "initial_loss":
             losses = [(f"{name}_{kind}_nats", 8 + wiggle(run)) for name in HEADS for kind in ("loss", "predicted")]
@@ -127,16 +127,17 @@ def runs(folder):
         ("seeds", [], "seeds"),
         ("seeds", [1, 1], r"seeds \[1, 1\] must differ from each other"),
         ("search.seeds", [1], r"and from the tuning seeds \[1\]"),
-        ("search.lr", {"low": 1e-2, "high": 1e-3}, "low 0.01 must be less than high 0.001"),
-        ("curves.num_trials", 3, "curves.num_trials 3 must be a power of two"),
-        ("widths.num_trials", 6, "widths.num_trials 6 must be a power of two"),
-        ("passes.num_trials", 5, "passes.num_trials 5 must be a power of two"),
-        ("curves.num_other_seeds", 3, "curves.num_other_seeds 3 must be at most the number of seeds, 2"),
+        ("long.rates", [1e-3, 2e-3, 3e-3], "are 3; their number must be a power of two"),
+        ("long.rates", [0.0, 1e-3], "long.rates"),
+        ("long.tuned", ["half_swap", "sigma"], "long.tuned"),
+        ("long.at_rate_of", {"tied": "untied"}, "at_rate_of names untied, not among those that are tuned"),
+        ("short.rates", {"swapped": 1e-3}, "short.rates"),
+        ("short.rates", {"half_swap": -1e-3}, "short.rates"),
+        ("other_text.seeds", [1000], r"other_text.seeds \[1000\] must differ"),
         ("widths.seeds", [4, 4], r"widths.seeds \[4, 4\] must differ from each other"),
         ("passes.seeds", [1000], r"passes.seeds \[1000\] must differ .* from the tuning seeds \[1000\]"),
         ("passes.seeds", [], "passes.seeds"),
-        ("widths.lr", {"low": 1e-2, "high": 1e-3}, "low 0.01 must be less than high 0.001"),
-        ("passes.lr", {"low": 0.0, "high": 1e-3}, "passes.lr.low"),
+        ("widths.rates", {"tied": [1e-3]}, "1 rates of tied for 2 widths"),
         ("first_loss.num_seeds", 3, "first_loss.num_seeds 3"),
         ("initial_loss.num_seeds", 3, "initial_loss.num_seeds 3"),
         ("lion.num_seeds", 3, "lion.num_seeds 3"),
@@ -171,9 +172,12 @@ def test_widths_that_the_attention_heads_do_not_divide_are_refused(smoke, study,
     [
         ("initial_loss", {"initial_loss", "scores", "self_logits"}),
         ("first_loss", {"first_loss"}),
-        ("curves", {"curves_search", "curves", "factorial"}),
-        ("widths", {"widths_search", "widths"}),
-        ("passes", {"passes_search", "passes"}),
+        ("long", {"long_search", "long"}),
+        ("short", {"short"}),
+        ("curves", {"curves"}),
+        ("other_text", {"other_text"}),
+        ("widths", {"widths"}),
+        ("passes", {"passes"}),
         ("lion", {"rare_rows"}),
     ],
 )
@@ -185,12 +189,13 @@ def test_a_profile_runs_the_studies_that_it_names_and_no_other(smoke, study, exp
 
 def test_the_paper_profile_trains_the_source_s_heads_on_files_of_the_hub_by_the_same_code(tmp_path, monkeypatch):
     paper = read_profile(experiment.Config, PARAMS, "paper")
-    size = paper.curves.task
-    assert (size.width, size.layers, size.vocabulary, len(paper.seeds)) == (768, 12, 50257, 11)
-    content = paper.model_dump() | {"seeds": [0, 1]}
+    size = paper.long.task
+    assert (size.width, size.layers, size.vocabulary, len(paper.long.seeds)) == (768, 12, 50257, 11)
+    assert set(paper.long.tuned) == set(figures.SOURCE_ARMS)
+    content = paper.model_dump()
     content["hardware"] |= {"device": "cpu", "micro_batch": 3}
-    content["curves"]["num_trials"] = 1
-    content["curves"]["task"] |= {
+    content["long"] |= {"rates": [1e-3], "seeds": [0, 1]}
+    content["long"]["task"] |= {
         "vocabulary": VOCABULARY, "width": 16, "layers": 1, "heads": 2, "context": 16, "batch": 4, "steps": 6,
         "warmup_steps": 1, "windows": 5,
     }  # fmt: skip
@@ -201,17 +206,17 @@ def test_the_paper_profile_trains_the_source_s_heads_on_files_of_the_hub_by_the_
         tables = experiment.run(tiny, Runner("tiny", "paper", {}, 1, kept=tmp_path, hardware=tiny.hardware))
     write_runs(tmp_path / "runs.csv", tables.runs)
     found = read_runs(tmp_path / "runs.csv")
-    assert set(found["experiment"]) == {"curves"}
-    assert set(found["arm"]) == set(curves.SOURCE_ARMS)
-    assert difference(found, "curves", "small_sigma", "half_swap", "area_nats", "train").notna().sum() == 2
+    assert set(found["experiment"]) == {"long"}
+    assert set(found["arm"]) == set(paper.long.tuned)
+    assert difference(found, "long", "small_sigma", "half_swap", "area_nats", "train").notna().sum() == 2
     settings = json.loads(found["config"][0])
     assert {"corpus": "wikitext_103", "precision": "bfloat16", "micro_batch": 3}.items() <= settings.items()
     assert [(row["arm"], row["seed"]) for row in tables.trials] == [
-        (arm, seed) for arm in curves.SOURCE_ARMS for seed in paper.search.seeds
+        (arm, seed) for arm in paper.long.tuned for seed in paper.search.seeds
     ]
 
 
-@pytest.mark.parametrize("study", ["curves", "widths", "passes"])
+@pytest.mark.parametrize("study", CURVES)
 def test_a_missing_text_is_named_before_anything_is_trained(smoke, study, tmp_path):
     config = parse(experiment.Config, changed(smoke, f"{study}.task.corpus", "wikitext_103"), source="params.yaml")
     with hub_files(tmp_path), pytest.raises(FileNotFoundError, match=r"tokenizer\.json .*hf download"):
@@ -231,86 +236,73 @@ ESTIMANDS = load_estimands("replications.shared_embeddings.estimands", CLAIMS)
 
 
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.kind != "identity"], ids=lambda claim: claim.id)
-def test_the_cpu_profile_runs_the_seeds_that_a_claim_asks_for_and_without_runs_an_estimand_is_empty(claim, runs):
+def test_the_runs_have_the_seeds_that_a_claim_asks_for_and_without_runs_an_estimand_is_empty(claim, runs):
+    rows = read_runs(SUPERSEDED / "runs.csv") if claim.superseded_by else runs
     for test in (*claim.tests, *claim.corrected):
-        assert ESTIMANDS[test.estimand](runs).notna().sum() >= claim.min_seeds
-        assert len(ESTIMANDS[test.estimand](runs.iloc[:0])) == 0
+        assert ESTIMANDS[test.estimand](rows).notna().sum() >= claim.min_seeds
+        assert len(ESTIMANDS[test.estimand](rows.iloc[:0])) == 0
+    for variation in claim.robustness:
+        assert ESTIMANDS[variation.estimand](rows).notna().sum() >= 3
+
+
+def test_a_primary_claim_is_read_under_variations_of_each_kind():
+    horizon_text_metric = {"C6r": ("400 steps", "other text"), "C7r": ("400 steps", "other text", "last quarter")}
+    horizon_text_metric |= {"C8r": ("400 steps", "validation loss", "last quarter"), "C5": ("half swap", "positions")}
+    for claim in (claim for claim in CLAIMS if claim.is_primary):
+        names = " ".join(variation.name for variation in claim.robustness)
+        assert all(kind in names for kind in horizon_text_metric[claim.id])
 
 
 # --- Grids ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_trials_are_one_grid_and_all_reports_another(runner, tables):
-    trials, reports = runner.asked
-    assert all(run.experiment.endswith("_search") for run in trials)
-    assert not any(run.experiment.endswith("_search") for run in reports)
-
-
-def test_every_arm_of_a_study_gets_the_same_rates_on_the_seed_that_is_not_reported(cpu, runner, tables):
+def test_the_race_takes_every_rate_of_one_list_once_on_three_seeds_that_are_not_reported(cpu, runner, tables):
     searched = {}
-    for run in runner.asked[0]:
-        key = run.experiment, run.config["width"]
-        searched.setdefault(key, {}).setdefault(run.arm, []).append(run.config["lr"])
-        assert [run.seed] == cpu.search.seeds
-    assert len(searched) == 2 + len(cpu.widths.widths)
-    for by_arm in searched.values():
-        rates = list(by_arm.values())
-        assert all(of_arm == rates[0] for of_arm in rates)
-        assert len(set(rates[0])) == len(rates[0])
-    assert set(searched["curves_search", 128]) == set(curves.ARMS)
+    for run in (run for grid in runner.asked[:2] for run in grid):
+        assert run.experiment == "long_search"
+        searched.setdefault((run.arm, run.seed), []).append(run.config["lr"])
+    assert searched.keys() == {(arm, seed) for arm in cpu.long.tuned for seed in cpu.search.seeds}
+    assert all(sorted(rates) == cpu.long.rates for rates in searched.values())
+    ratios = np.divide(cpu.long.rates[1:], cpu.long.rates[:-1])
+    assert ratios == pytest.approx([math.sqrt(2)] * 3, rel=0.01)
+    assert not any(run.experiment.endswith("_search") for run in runner.asked[2])
 
 
-@pytest.mark.parametrize(
-    ("study", "arms", "best"),
-    # The made-up best loss on the way, which selects in passes, is least where the last loss is largest.
-    [("curves", curves.SOURCE_ARMS, min), ("widths", widths.ARMS, min), ("passes", passes.ARMS, max)],
-)
-def test_the_rate_with_the_least_validation_loss_is_reported_on_fresh_paired_seeds(
-    cpu, runner, tables, study, arms, best
-):
-    seeds = getattr(getattr(cpu, study), "seeds", cpu.seeds)
-    widths_of_study = {run.config["width"] for run in runner.runs(study)}
-    for arm, width in product(arms, widths_of_study):
-        trials, reports = (
-            [run for run in runner.runs(name) if (run.arm, run.config["width"]) == (arm, width)]
-            for name in (f"{study}_search", study)
-        )
-        assert all(run.config == best(trials, key=made_up_loss).config for run in reports)
-        assert [run.seed for run in reports] == seeds
+def test_the_rate_with_the_least_validation_loss_is_reported_on_fresh_paired_seeds(cpu, runner, tables):
+    selected = BEST_RATE | {"tied": 2.6e-3, "untied": 3.7e-3, "orthogonal": 3.7e-3}
+    for arm, rate in selected.items():
+        reports = [run for run in runner.runs("long") if run.arm == arm]
+        assert [run.seed for run in reports] == [200, 201, 202, 203, 204]
+        assert {run.config["lr"] for run in reports} == {rate}
+    assert len(runner.runs("long")) == 5 * len(selected)
 
 
-@pytest.mark.parametrize(("study", "searched"), [("curves", "search"), ("widths", "widths"), ("passes", "passes")])
-def test_each_study_searches_its_own_range_and_its_measures_edges_by_it(cpu, runner, folder, study, searched):
-    space = getattr(cpu, searched).lr
-    rates = [run.config["lr"] for run in runner.runs(f"{study}_search")]
-    assert min(rates) < 1.6 * space.low
-    assert all(space.low <= rate <= space.high for rate in rates)
-    trials = read_trials(folder / "trials.csv")
-    for row in trials[trials["experiment"] == study].itertuples():
-        assert row.at_edge == at_edge({"lr": json.loads(row.config)["lr"]}, {"lr": space})
+@pytest.mark.parametrize("study", ["curves", "widths", "passes"])
+def test_fixed_rates_are_those_that_the_old_search_selected_on_a_seed_that_is_not_reported(study, runner, tables):
+    """Its widths have a rate each; a head that was not searched has that of plain tying."""
+    trials = read_trials(SUPERSEDED / "trials.csv")
+    old = trials[(trials["experiment"] == study) & trials["selected"]]
+    points = [json.loads(text) for text in old["config"]]
+    selected = {(arm, point.get("width")): point["lr"] for arm, point in zip(old["arm"], points, strict=True)}
+    found = [*runner.runs(study), *((runner.runs("short") + runner.runs("other_text")) if study == "curves" else ())]
+    for run in found:
+        arm = {"scaled_table_rate": "tied"}.get(run.arm, run.arm)
+        assert run.config["lr"] == selected[arm, run.config["width"] if study == "widths" else None]
+        assert run.seed not in set(old["seed"])
 
 
-def test_the_factorial_changes_each_factor_by_the_ratio_of_the_sigmas(cpu, runner, tables):
-    cells = {run.arm: run.config for run in runner.runs("factorial") if run.seed == 0}
-    assert len(cells) == 8
-    ratio = math.log(2048) / math.sqrt(128)
-    rate = next(run.config["lr"] for run in runner.runs("curves") if run.arm == "half_swap")
-    for arm, config in cells.items():
-        logits, inputs, step = map(int, arm)
-        assert config["lr"] == rate
-        expected = (ratio**logits, ratio**inputs, ratio**-step)
-        factors = config["factors"]
-        assert (factors["logit_scale"], factors["input_scale"], factors["table_lr_scale"]) == pytest.approx(expected)
+def test_what_was_not_judged_again_has_the_runs_that_it_had(runner, tables):
+    """Seeds and settings, by number: exploratory claims that keep their ids."""
+    for study, arms, seeds in (("curves", 4, range(5)), ("passes", 2, range(11, 20)), ("widths", 8, range(11, 16))):
+        assert sorted(run.seed for run in runner.runs(study)) == sorted([*seeds] * arms)
+    assert {run.config["steps"] for run in runner.runs("curves")} == {400}
 
 
 def test_the_ledger_keeps_every_trial_and_one_selected_of_each_arm(cpu, folder):
     trials = read_trials(folder / "trials.csv")
-    width = trials["config"].map(lambda text: json.loads(text).get("width", 0)).rename("width")
-    groups = trials.groupby(["experiment", "arm", width])
-    assert set(groups["selected"].sum()) == {1}
-    expected = {"curves": cpu.curves.num_trials, "widths": cpu.widths.num_trials, "passes": cpu.passes.num_trials}
-    for (name, _, _), size in groups.size().items():
-        assert size == expected[name]
+    groups = trials.groupby(["experiment", "arm"])
+    assert set(groups["selected"].sum()) == {len(cpu.search.seeds)}
+    assert groups.size().to_dict() == {("long", arm): 4 * len(cpu.search.seeds) for arm in cpu.long.tuned}
 
 
 def test_results_stay_small_enough_for_git(folder, runs):
@@ -327,6 +319,6 @@ def test_figures_are_drawn_from_results_alone_and_byte_for_byte_the_same(folder,
     for name in ("once", "again"):
         figures.draw(folder, tmp_path / name)
     drawn = sorted(path.name for path in (tmp_path / "once").iterdir())
-    assert len(drawn) == 11
+    assert len(drawn) == 10
     for name in drawn:
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

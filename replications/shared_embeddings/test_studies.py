@@ -89,7 +89,7 @@ def test_arms_of_a_seed_share_batches_and_initial_numbers():
             model.blocks[0].mlp_input.weight, curves.make_model(curve_run("tied", 5)).blocks[0].mlp_input.weight
         )
         if arm != "factorised":
-            unit = model.token_embedding.weight / initial_sigma(300, 16, arm)
+            unit = model.token_embedding.weight / initial_sigma(300, 16, curves.HEAD_OF.get(arm, arm))
             tied = curves.make_model(curve_run("tied", 5)).token_embedding.weight * 4
             torch.testing.assert_close(unit, tied)
     assert all(torch.equal(torch.stack(of_arm), torch.stack(windows[0])) for of_arm in windows)
@@ -181,19 +181,31 @@ def test_parts_of_a_curve_are_few_and_average_to_what_they_cover(steps):
     assert np.dot(lengths, list(parts.values())) / ends[-1] == pytest.approx(losses[: ends[-1]].mean())
 
 
-def test_small_sigma_is_the_corner_of_the_factorial():
-    """One step of each is compared with Adam's epsilon in play, hence the tolerance."""
-    ratio = initial_sigma(300, 16, "small_sigma") * 4
-    factors = {"head": "tied", "logit_scale": ratio, "input_scale": ratio, "table_lr_scale": 1 / ratio}
-    small = list(curves.training(curve_run("small_sigma"), curves.make_model(curve_run("small_sigma"))))
-    run = curve_run("111", factors=factors)
-    corner = list(curves.training(run, curves.make_model(run)))
-    np.testing.assert_allclose(corner, small, atol=1e-3)
-    run = curve_run("011", factors={**factors, "logit_scale": 1.0})
-    assert abs(next(curves.training(run, curves.make_model(run))) - small[0]) > 1e-2
-    run = curve_run("000", factors={**dict.fromkeys(factors, 1.0), "head": "tied"})
-    tied = list(curves.training(curve_run("tied"), curves.make_model(curve_run("tied"))))
-    assert list(curves.training(run, curves.make_model(run))) == tied
+def test_the_scaled_head_starts_as_plain_tying_and_moves_its_table_by_as_much_with_its_own_rate():
+    losses, tables = {}, {}
+    for arm in ("tied", "scaled", "scaled_table_rate"):
+        run = curve_run(arm, steps=4)
+        model = curves.make_model(run)
+        start = model.token_embedding.weight.detach().clone()
+        losses[arm] = list(curves.training(run, model))
+        tables[arm] = float((model.token_embedding.weight.detach() - start).norm() / start.norm())
+    assert losses["scaled"][0] == losses["scaled_table_rate"][0] == pytest.approx(losses["tied"][0], rel=1e-4)
+    assert tables["scaled_table_rate"] == pytest.approx(tables["tied"], rel=0.1)
+    assert tables["scaled"] < 0.4 * tables["tied"]
+
+
+def test_the_other_text_is_what_follows_the_speeches(monkeypatch):
+    speeches = {"train": 2, "validation": 1, "test": 1}
+    joined = {split: torch.tensor([0, 7, 8] * number + [0, 5] * 40 + [0, 6]) for split, number in speeches.items()}
+    monkeypatch.setattr(texts, "token_stream", lambda split, _vocabulary, _corpus: joined[split])
+    monkeypatch.setattr(curves, "read_table", lambda _name, columns, split: [columns] * speeches[split])
+    task = curves.Training(**TEXT | {"corpus": "sotu_and_python_docs"})
+    for split in speeches:
+        assert task.stream(split).tolist() == [0, 5] * 40 + [0, 6]
+        assert 7 not in task.even_windows(split, 4)[0]
+    assert torch.equal(task.text, task.stream("train"))
+    assert 7 in curves.Training(**TEXT).stream("train")
+    assert task.in_runs["corpus"] == "sotu_and_python_docs"
 
 
 @pytest.mark.parametrize(

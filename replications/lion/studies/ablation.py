@@ -1,4 +1,4 @@
-"""Betas, box and flatness on digits at one batch size (C7, C12, C14)."""
+"""Betas, box and flatness on digits at one batch size (C7, C12r, C14r)."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -8,19 +8,21 @@ from torch import nn
 
 from paperkit.training import matrices_only_decay
 from replications.lion.optimizer import Lion
-from replications.lion.variants import CautiousLion, LazyLion, Signum, Tiger
+from replications.lion.variants import CautiousLion, CorrectedLion, LazyLion, Signum, Tiger
 
 Groups = list[dict[str, Any]]
 OPTIMIZERS: dict[str, Callable[[Groups, float, tuple[float, float]], torch.optim.Optimizer]] = {
     "adamw": lambda groups, lr, betas: torch.optim.AdamW(groups, lr=lr, betas=betas, eps=1e-8, fused=True),
     "lion": Lion,
+    "corrected_lion": CorrectedLion,
     "cautious_lion": CautiousLion,
     "lazy_lion": LazyLion,
     "signum": lambda groups, lr, betas: Signum(groups, lr=lr, beta=_only(betas)),
     "tiger": lambda groups, lr, betas: Tiger(groups, lr=lr, beta=_only(betas)),
 }
 ARMS = ("adamw", "lion")
-VARIANTS = (*ARMS, "cautious_lion", "signum", "tiger")
+WITH_ONE_BETA = ("signum", "tiger")
+VARIANTS = (*ARMS, "cautious_lion", *WITH_ONE_BETA)
 
 
 def make_optimizer(arm: str, model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -1,8 +1,9 @@
 """What the figures of the derivation show: drift under noise of several shapes (X8), paths on a quadratic."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
+from pydantic import Field
 
 from paperkit.config import StrictModel
 from paperkit.runs import Measurement, Run, Runner, execute
@@ -10,7 +11,7 @@ from paperkit.stage import Tables
 from replications.lion.betas import LION_BETAS
 from replications.lion.noise import NOISES, adamw_drift, lion_drift, simulated_drifts
 from replications.lion.studies.arms import ARMS, OPTIMIZERS
-from replications.lion.studies.search import Count
+from replications.lion.studies.search import Seed
 
 # Mean over standard deviation: small enough that Lion's sign is still linear in it.
 SMALL_RHO = 0.02
@@ -29,12 +30,12 @@ PORTRAIT = {
 class Derivation(StrictModel):
     """The simulations."""
 
-    num_noise_seeds: Count  # of each shape of the noise
+    noise_seeds: list[Seed] = Field(min_length=1)  # of each shape of the noise
 
 
-def run_derivation(study: Derivation, seeds: Sequence[int], runner: Runner) -> Tables:
+def run_derivation(study: Derivation, runner: Runner) -> Tables:
     """Simulate what the figures of the derivation show."""
-    shapes = [Run("noise", noise, seed, {}) for seed in seeds[: study.num_noise_seeds] for noise in NOISES]
+    shapes = [Run("noise", noise, seed, {}) for seed in study.noise_seeds for noise in NOISES]
     drifts = [Run("drift", "gaussian", 0, {"rho": rho}) for rho in DRIFT_RHOS]
     paths = [Run("portrait", arm, 0, PORTRAIT) for arm in ARMS]
     grids = ((measure_noise, shapes), (measure_drift, drifts), (measure_portrait, paths))

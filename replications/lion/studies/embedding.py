@@ -1,4 +1,4 @@
-"""Rows of rare tokens in the embedding, under optimizers and remedies, at one and the same total decay (C8 to C10).
+"""Rows of rare tokens in the embedding, under optimizers and remedies, at one and the same total decay (C8r, C9, X21).
 
 A small GPT with a vocabulary so large that many tokens come a few times only. Every arm decays every matrix by
 the same factor over a run, q^T = (1 - η λ)^T with η λ T given: λ follows from the learning rate, so that the wall
@@ -28,7 +28,9 @@ from replications.lion.studies.language_model import LanguageModel
 from replications.lion.studies.search import Count, PowerOfTwo, Searches, best_points, pairs
 
 CLASSES = {"0": (0, 0), "1_9": (1, 9), "10_29": (10, 29), "30_99": (30, 99), "100": (100, None)}
-NEAR_WALL = 0.8
+# A share of entries beyond so much of the bound, by the end of the metric's name.
+BEYOND = {"share": 0.8, "half_share": 0.5}
+TIMES_LONGER = 4
 # What moves the embedding, whether the output head is the same matrix, and what moves everything else.
 ARMS = {
     "adamw": ("adamw", None, "adamw"),
@@ -49,6 +51,7 @@ class Embedding(StrictModel):
     embedding_lr: LogRange
     num_trials: PowerOfTwo  # of each arm, over the two learning rates
     num_seeds: Count  # of each arm
+    num_variation_seeds: Count  # of runs of four times the steps, and of AdamW at Lion's rates
 
 
 def run_embedding(study: Embedding, search: Searches, seeds: Sequence[int], runner: Runner) -> Tables:
@@ -57,14 +60,22 @@ def run_embedding(study: Embedding, search: Searches, seeds: Sequence[int], runn
     space = {"lr": study.lr, "embedding_lr": study.embedding_lr}
     searches = [Search("lm_embedding", arm, task, space, study.num_trials, "loss_nats") for arm in ARMS]
     tuned, trials = tune(runner, measure_embedding_trial, searches, search)
-    grid = pairs("lm_embedding", best_points(searches, tuned, task), seeds[: study.num_seeds])
+    best = best_points(searches, tuned, task)
+    fresh = seeds[: study.num_variation_seeds]
+    # The total decay is given, so that in a longer run at the same rates the wall is as many times farther away.
+    longer = {"steps": TIMES_LONGER * study.task.steps}
+    grid = [
+        *pairs("lm_embedding", best, seeds[: study.num_seeds]),
+        *pairs("lm_embedding_longer", {arm: {**best[arm], **longer} for arm in ("adamw", "lion")}, fresh),
+        *pairs("lm_embedding_lions_rates", {"adamw": best["lion"]}, fresh),
+    ]
     return Tables(execute(runner, measure_embedding, grid), trials)
 
 
 def measure_embedding(run: Run) -> Iterator[Measurement]:
     """Train, and look at the rows of the token embedding and of the output head by how often their token came."""
-    # Beside the losses, for each class of counts: root mean square of its rows, share of their entries beyond
-    # 0.8 (q^T |θ₀| + (1 - q^T) / λ); and the half-width that a row pushed one way all the time would reach.
+    # Beside the losses, for each class of counts: root mean square of its rows, shares of their entries beyond 0.8 and
+    # 0.5 of q^T |θ₀| + (1 - q^T) / λ; and the half-width that a row pushed one way all the time would reach.
     task, model = LanguageModel.from_config(run.config), make_model(run)
     embedding, head = model.token_embedding.weight, model.head.weight
     starts = embedding.detach().clone(), head.detach().clone()
@@ -73,7 +84,7 @@ def measure_embedding(run: Run) -> Iterator[Measurement]:
     if diverged:
         names = ("embedding",) if head is embedding else ("embedding", "head")
         metrics = (
-            f"{name}_{label}_{measured}" for name in names for label in CLASSES for measured in ("rms", "share")
+            f"{name}_{label}_{measured}" for name in names for label in CLASSES for measured in ("rms", *BEYOND)
         )
         yield from (Measurement("none", task.steps, metric, math.nan) for metric in metrics)
         return
@@ -164,11 +175,13 @@ def _rows(name: str, now: Tensor, start: Tensor, tokens: Tensor, run: Run, lr: f
     shrinkage = (1 - lr * decay) ** steps
     reach = (1 - shrinkage) / decay
     counts = torch.bincount(tokens, minlength=len(now))
-    beyond = now.detach().abs() > NEAR_WALL * (shrinkage * start.abs() + reach)
+    bound = shrinkage * start.abs() + reach
     for label, (least, most) in CLASSES.items():
         chosen = (counts >= least) & (counts <= (math.inf if most is None else most))
         rows = now.detach()[chosen].double()
         yield Measurement("none", steps, f"{name}_{label}_rms", math.sqrt(float(rows.square().mean())))
-        yield Measurement("none", steps, f"{name}_{label}_share", float(beyond[chosen].double().mean()))
+        for measured, part in BEYOND.items():
+            beyond = rows.abs() > part * bound[chosen]
+            yield Measurement("none", steps, f"{name}_{label}_{measured}", float(beyond.double().mean()))
         yield Measurement("none", steps, f"{name}_{label}_rows", float(chosen.sum()))
     yield Measurement("none", steps, f"{name}_reach", reach)

@@ -1,14 +1,16 @@
 """What the studies share: declared boxes, equal searches, and reports paired by seed."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from paperkit.config import StrictModel
-from paperkit.runs import Run
-from paperkit.tuning import LogRange, Search, Tuned, Tuning
-from replications.lion.studies.arms import VARIANTS
+from paperkit.runs import Measure, Rows, Run, Runner
+from paperkit.tuning import LogRange, Search, Tuned, Tuning, ledger
+from replications.lion.studies.arms import WITH_ONE_BETA
 
 Configuration = dict[str, Any]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -43,21 +45,22 @@ class Study(StrictModel):
 
 
 class Searches(Tuning):
-    """What all searches share."""
+    """What all searches share: each arm may choose what every other may."""
 
-    betas: Mapping[str, list[Betas]]  # candidate pairs of each arm; an arm with one beta has it twice
+    betas: list[Betas] = Field(min_length=1)  # pairs among which every arm chooses
+    single_betas: list[Beta]  # as many for the arms that have one beta; equal pairs are what they are
 
     @model_validator(mode="after")
     def _fair(self) -> Self:
-        candidates = {arm: len(self.betas.get(arm, [])) for arm in VARIANTS}
-        if 0 in candidates.values() or len(set(candidates.values())) > 1:
-            message = f"betas gives {candidates} candidate pairs; each arm needs the same number, at least one"
+        if len(self.betas) != len(self.single_betas):
+            message = f"betas has {len(self.betas)} pairs and single_betas {len(self.single_betas)}; make them as many"
             raise ValueError(message)
         return self
 
     def space(self, arm: str, box: Box) -> dict[str, Any]:
         """Return what is searched for one arm: a range or list of choices for each hyper-parameter."""
-        return {"lr": box.lr, "weight_decay": box.weight_decay, "betas": self.betas[arm]}
+        pairs_of_arm = [[beta, beta] for beta in self.single_betas] if arm in WITH_ONE_BETA else self.betas
+        return {"lr": box.lr, "weight_decay": box.weight_decay, "betas": pairs_of_arm}
 
     def of_arms(
         self, experiment: str, arms: Sequence[str], task: Configuration, study: Study, metric: str, **label: Any
@@ -73,6 +76,45 @@ def best_points(
 ) -> dict[str, Configuration]:
     """Return the task at the selected point of each arm."""
     return {of.arm: {**task, **of_arm.best(budget)} for of, of_arm in zip(searches, tuned, strict=True)}
+
+
+NUM_CHOSEN_AGAIN = 2
+
+
+def choose_again(
+    runner: Runner,
+    measure: Measure,
+    searches: Sequence[Search],
+    tuned: Sequence[Tuned],
+    seeds: Sequence[int],
+    allowed: Callable[[Mapping[str, Any]], bool] = lambda _point: True,
+) -> tuple[list[Tuned], Rows]:
+    """Run the two best allowed points of earlier races under a changed task on all tuning seeds; the mean selects."""
+    chosen = [_best_first(of_arm, allowed)[:NUM_CHOSEN_AGAIN] for of_arm in tuned]
+    places = [(of, place, seed) for of, points in enumerate(chosen) for place in range(len(points)) for seed in seeds]
+    grid = [
+        Run(f"{searches[of].experiment}_search", searches[of].arm, seed, {**searches[of].task, **chosen[of][place]})
+        for of, place, seed in places
+    ]
+    losses: list[list[dict[int, float]]] = [[{} for _ in points] for points in chosen]
+    for (of, place, seed), rows in zip(places, runner(measure, grid), strict=True):
+        metric = searches[of].metric
+        *_, last = (row["value"] for row in rows if (row["split"], row["metric"]) == ("validation", metric))
+        losses[of][place][seed] = math.nan if last is None else last
+    again = [Tuned(*outcome) for outcome in zip(chosen, losses, strict=True)]
+    return again, [
+        row for of, of_arm in zip(searches, again, strict=True) for row in ledger(of, of_arm, runner.profile)
+    ]
+
+
+def _best_first(tuned: Tuned, allowed: Callable[[Mapping[str, Any]], bool]) -> list[Mapping[str, Any]]:
+    """Sort the allowed trials of a race that did not diverge: those on more tuning seeds first, then by mean loss."""
+    ranked = [
+        (-len(losses), fmean(losses.values()), trial)
+        for trial, (point, losses) in enumerate(zip(tuned.points, tuned.losses, strict=True))
+        if allowed(point) and math.isfinite(fmean(losses.values()))
+    ]
+    return [tuned.points[trial] for *_, trial in sorted(ranked)]
 
 
 def pairs(experiment: str, points: Mapping[str, Configuration], seeds: Sequence[int]) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Lion's relatives on a smaller language model, and the learning rate off each optimum (C11, C13, C15, C16)."""
+"""Lion's relatives on a smaller language model, and the learning rate off each optimum (C11, C13r, C15r, C16, X16)."""
 
 from collections.abc import Sequence
 

@@ -6,45 +6,51 @@ a nat below the entropy of the token frequencies.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any, Self
+from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
-from torch import Tensor, nn
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
 
+from paperkit import texts
 from paperkit.config import StrictModel
+from paperkit.datasets import read_table
 from paperkit.hardware import Hardware
+from paperkit.models.language_model import even_windows
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Measurement, Run, seeds_of
-from paperkit.texts import Split, TextTraining
 from paperkit.training import train, warmup_cosine
-from paperkit.tuning import LogRange, Search
+from paperkit.tuning import Search
 from replications.shared_embeddings.embedding import HEADS, ShuffleHead, initial_sigma, token_cross_entropy
 from replications.shared_embeddings.studies.language_model import (
     EvenWidth,
-    Multiply,
-    ScaledEmbedding,
     factorise,
     make_gpt,
+    require_whole_heads,
     unigram_entropy,
 )
 
 EARLY_STEPS, LATE_SHARE, WINDOW, BELOW_UNIGRAM_NATS = 40, 0.25, 10, 0.5
 BETAS = (0.9, 0.99)
 SUMMARIES = ("area_nats", "early_area_nats", "late_area_nats", "steps_to_threshold")
-# Heads of embedding.HEADS, and the untied model whose tables are factorised to the parameters of a shared one.
-SOURCE_ARMS = ("tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle")
-ARMS = (*SOURCE_ARMS, "signed_swap", "scaled", "learnable_scale", "factorised")
-# Searches with the seeds of their reports.
-Searches = Iterator[tuple[Search, Sequence[int]]]
+# Heads of embedding.HEADS; the scaled one with the table's learning rate times sqrt(d); and the untied model whose
+# tables are factorised to the parameters of a shared one.
+Arm = Literal[
+    "tied", "small_sigma", "untied", "orthogonal", "half_swap", "shuffle", "signed_swap", "scaled", "learnable_scale",
+    "scaled_table_rate", "factorised",
+]  # fmt: skip
+ARMS: tuple[Arm, ...] = get_args(Arm)
+HEAD_OF = {"scaled_table_rate": "scaled", "factorised": "untied"}
+Seeds = Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
-class Training(TextTraining):
+class Training(texts.TextTraining):
     """The task: model, horizon, what is looked at."""
 
+    # The corpus "sotu_and_python_docs" means here the documentation alone, with a tokenizer trained on both texts.
     width: EvenWidth
     positions: bool  # learned positions start at the embedding's standard deviation, or at 0
     windows: PositiveInt  # in an evaluation, evenly spaced over a split
@@ -62,44 +68,99 @@ class Training(TextTraining):
             raise ValueError(message)
         return self
 
+    def stream(self, split: texts.Split) -> Tensor:
+        """Tokens of a split."""
+        tokens = texts.token_stream(split, self.vocabulary, self.corpus)
+        if self.corpus != "sotu_and_python_docs":
+            return tokens
+        # A separator, 0, stands before each text, and the speeches come first.
+        speeches = len(read_table("sotu", columns=["split"], split=split))
+        return tokens[(tokens == 0).nonzero()[speeches].item() :]
+
     @property
     def text(self) -> Tensor:
         """Tokens of the training text, or of the part of it that a run may see."""
-        return super().text[: self.training_tokens or None]
+        return self.stream("train")[: self.training_tokens or None]
+
+    def even_windows(self, split: texts.Split, number: int) -> tuple[Tensor, Tensor]:
+        """Cut evenly spaced windows out of a split: inputs and targets, each of shape (number, context)."""
+        return even_windows(self.stream(split), context=self.context, number=number)
 
 
-class Curves(StrictModel):
-    """The training curves of all heads, the factorial and the factorised model (C6 to C8, C10, X3, X4, X7 to X9)."""
+class Tuned(StrictModel):
+    """Training curves of heads that are tuned, all from one list, and of others at the rate of one of these."""
 
     task: Training
-    num_trials: PositiveInt  # of each arm, a power of two
-    num_other_seeds: NonNegativeInt  # of the arms that are not the source's, and of the factorial; 0 leaves them out
+    rates: list[PositiveFloat] = Field(min_length=1)  # peaks, each a trial of each head; their number a power of two
+    tuned: list[Arm] = Field(min_length=1)
+    at_rate_of: dict[Arm, Arm]
+    seeds: Seeds  # of the report
 
-    def searches(self, seeds: Sequence[int], lr: LogRange) -> Searches:
-        """List the arms."""
-        for arm in ARMS if self.num_other_seeds else SOURCE_ARMS:
-            search = Search("curves", arm, self.task.in_runs, {"lr": lr}, self.num_trials, "loss_nats")
-            yield search, seeds if arm in SOURCE_ARMS else seeds[: self.num_other_seeds]
+    @model_validator(mode="after")
+    def _has_rates(self) -> Self:
+        number = len(self.rates)
+        if number & (number - 1):
+            message = f"rates {self.rates} are {number}; their number must be a power of two (1, 2, 4, 8 …)"
+            raise ValueError(message)
+        unknown = sorted(set(self.at_rate_of.values()) - set(self.tuned))
+        if unknown:
+            message = f"at_rate_of names {', '.join(unknown)}, not among those that are tuned: {', '.join(self.tuned)}"
+            raise ValueError(message)
+        return self
 
-    def factorial(self, seeds: Sequence[int], lr: float) -> Iterator[Run]:
-        """List the cells between the tied head and small sigma; the arm says which of logits, input, step change."""
-        # With r = (log n) / sqrt(d), small sigma is the tied head with logits times r, input times r, and the table's
-        # learning rate divided by r (step 18 of the derivation). lr: half swap's, which is none of the corners'.
-        ratio = initial_sigma(self.task.vocabulary, self.task.width, "small_sigma") * math.sqrt(self.task.width)
-        settings = {**self.task.in_runs, "curve": False, "lr": lr}
-        for seed in seeds[: self.num_other_seeds]:
-            for logits, inputs, step in product((0, 1), repeat=3):
-                factors = {
-                    "head": "tied",
-                    "logit_scale": ratio**logits,
-                    "input_scale": ratio**inputs,
-                    "table_lr_scale": ratio**-step,
-                }
-                yield Run("factorial", f"{logits}{inputs}{step}", seed, {**settings, "factors": factors})
+    def searches(self) -> list[Search]:
+        """List the heads that are tuned; a Sobol sequence over a list of as many choices takes each once."""
+        space = {"lr": self.rates}
+        return [Search("long", arm, self.task.in_runs, space, len(self.rates), "loss_nats") for arm in self.tuned]
+
+    def runs(self, selected: Mapping[str, float]) -> Iterator[Run]:
+        """List the reports; `selected` holds the rate of each head that was tuned."""
+        rates = {arm: selected[arm] for arm in self.tuned} | {
+            arm: selected[other] for arm, other in self.at_rate_of.items()
+        }
+        for (arm, lr), seed in product(rates.items(), self.seeds):
+            yield Run("long", arm, seed, {**self.task.in_runs, "lr": lr})
+
+
+class FixedRates(StrictModel):
+    """Training curves at rates that a search of the first version selected."""
+
+    task: Training
+    rates: dict[Arm, PositiveFloat] = Field(min_length=1)  # peak of each head
+    seeds: Seeds
+
+    def runs(self, experiment: str) -> Iterator[Run]:
+        """List the runs."""
+        for (arm, lr), seed in product(self.rates.items(), self.seeds):
+            yield Run(experiment, arm, seed, {**self.task.in_runs, "lr": lr})
+
+
+class Widths(StrictModel):
+    """Plain tying against half swap at several widths (X5), at such rates."""
+
+    task: Training  # its width is replaced by each of `widths`
+    widths: list[EvenWidth] = Field(min_length=2)
+    rates: dict[Arm, list[PositiveFloat]] = Field(min_length=1)  # peaks, in the order of the widths
+    seeds: Seeds
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        require_whole_heads(self.widths, self.task)
+        for arm, rates in self.rates.items():
+            if len(rates) != len(self.widths):
+                message = f"{len(rates)} rates of {arm} for {len(self.widths)} widths"
+                raise ValueError(message)
+        return self
+
+    def runs(self) -> Iterator[Run]:
+        """List the runs, the widest first."""
+        for arm, rates in self.rates.items():
+            for (width, lr), seed in product(sorted(zip(self.widths, rates, strict=True), reverse=True), self.seeds):
+                yield Run("widths", arm, seed, {**self.task.in_runs, "width": width, "lr": lr})
 
 
 def measure_curve(run: Run) -> Iterator[Measurement]:
-    """Train, and report the curve's summaries, and validation and test loss; `factors` of the factorial apply."""
+    """Train, and report the curve's summaries, and validation and test loss."""
     return _measurements(run, ("validation", "test"))
 
 
@@ -108,12 +169,12 @@ def measure_trial(run: Run) -> Iterator[Measurement]:
     return _measurements(run, ("validation",))
 
 
-def _measurements(run: Run, splits: tuple[Split, ...]) -> Iterator[Measurement]:
+def _measurements(run: Run, splits: tuple[texts.Split, ...]) -> Iterator[Measurement]:
     """Yield losses of the splits at the end (loss_nats), at the best evaluation on validation, and the summaries."""
     task, model = Training.from_config(run.config), make_model(run).to(Hardware.from_config(run.config).device)
     evaluated = [round(task.steps * part / task.evaluations) for part in range(1, task.evaluations + 1)]
     losses: list[float] = []
-    found: dict[Split, list[float]] = {split: [] for split in splits}
+    found: dict[texts.Split, list[float]] = {split: [] for split in splits}
     for loss in training(run, model):
         if not math.isfinite(loss):
             yield from _diverged(task, splits)
@@ -136,7 +197,7 @@ def _measurements(run: Run, splits: tuple[Split, ...]) -> Iterator[Measurement]:
             yield Measurement("train", end, "part_loss_nats", mean)
 
 
-def _diverged(task: Training, splits: tuple[Split, ...]) -> Iterator[Measurement]:
+def _diverged(task: Training, splits: tuple[texts.Split, ...]) -> Iterator[Measurement]:
     for split in splits:
         yield Measurement(split, task.steps, "loss_nats", math.nan)
         yield Measurement(split, task.steps, "best_loss_nats", math.nan)
@@ -173,41 +234,34 @@ def threshold_of(task: Training) -> float:
 
 def make_model(run: Run) -> TinyGPT:
     """Make the model of an arm; arms of one seed share all initial numbers but for sigma and what is their own."""
-    task, factors = Training.from_config(run.config), run.config.get("factors", {})
+    task, name = Training.from_config(run.config), HEAD_OF.get(run.arm, run.arm)
     torch.manual_seed(seeds_of(run.seed)[0])
-    name = "untied" if run.arm == "factorised" else factors.get("head", run.arm)
     sigma = initial_sigma(task.vocabulary, task.width, name)
     gpt = make_gpt(task, sigma=sigma, positions=task.positions, branches=False)
     if run.arm == "factorised":
         factorise(gpt, task)
         return gpt
     # Two groups, and not the square root of the width, at which the shuffle would warn.
-    head = ShuffleHead(gpt.token_embedding, groups=2) if name == "shuffle" else HEADS[name](gpt.token_embedding)
-    if factors:
-        assert isinstance(gpt.token_embedding, ScaledEmbedding), "make_gpt gives the embedding a scale"
-        gpt.token_embedding.scale = factors["input_scale"]
-        gpt.head = nn.Sequential(Multiply(factors["logit_scale"]), head)
-    else:
-        gpt.head = head
+    gpt.head = ShuffleHead(gpt.token_embedding, groups=2) if name == "shuffle" else HEADS[name](gpt.token_embedding)
     return gpt
 
 
-def make_optimizer(model: TinyGPT, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Make Adam without decay, the token table's learning rate times `table_lr_scale` of a cell of the factorial."""
+def make_optimizer(model: TinyGPT, run: Run) -> torch.optim.Optimizer:
+    """Make Adam without decay; one arm has the learning rate of the token table times sqrt(d)."""
     table = getattr(model.token_embedding, "weight", None)
     rest = [p for p in model.parameters() if p is not table]
-    scale = config.get("factors", {}).get("table_lr_scale", 1.0)
-    groups = [{"params": rest, "lr": config["lr"]}]
+    scale = math.sqrt(run.config["width"]) if run.arm == "scaled_table_rate" else 1.0
+    groups = [{"params": rest, "lr": run.config["lr"]}]
     if table is not None:
-        groups.append({"params": [table], "lr": config["lr"] * scale})
-    return torch.optim.Adam(groups, lr=config["lr"], betas=BETAS, fused=True)
+        groups.append({"params": [table], "lr": run.config["lr"] * scale})
+    return torch.optim.Adam(groups, lr=run.config["lr"], betas=BETAS, fused=True)
 
 
 def training(run: Run, model: TinyGPT) -> Iterator[float]:
     """Train with warm-up and half a cosine, arms of one seed on the same windows; yield each loss before its step."""
     # Gradients are not clipped: that would act on the heads differently, whose gradients differ in size at first.
     task = Training.from_config(run.config)
-    optimizer = make_optimizer(model, run.config)
+    optimizer = make_optimizer(model, run)
     schedule = warmup_cosine(optimizer, steps=task.steps, warmup_steps=task.warmup_steps)
     batches = task.batches(seeds_of(run.seed)[1])
     hardware = Hardware.from_config(run.config)

@@ -31,37 +31,13 @@ def require_whole_heads(widths: Sequence[int], size: TextModel) -> None:
         raise ValueError(message)
 
 
-class ScaledEmbedding(nn.Embedding):
-    """An embedding whose output is multiplied by a constant (a factor of the factorial)."""
-
-    scale: float = 1.0
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Look the rows up and scale them."""
-        rows = super().forward(tokens)
-        return rows if self.scale == 1 else rows * self.scale
-
-
-class Multiply(nn.Module):
-    """Multiplication by a constant."""
-
-    def __init__(self, factor: float) -> None:
-        """Keep the constant."""
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Return the product."""
-        return h * self.factor
-
-
 def make_gpt(size: TextModel, *, sigma: float, positions: bool, branches: bool) -> TinyGPT:
     """Make a GPT without a head: the same numbers for every sigma, from torch's global generator."""
     # Positions start at the embedding's standard deviation or at 0, residual branches at their usual size or at 0, as
     # the source assumes. The head is the identity: the model returns final hidden states.
     gpt = size.make()
     unit = gpt.token_embedding.weight.detach() * math.sqrt(size.width)
-    gpt.token_embedding = ScaledEmbedding.from_pretrained(unit * sigma, freeze=False)
+    gpt.token_embedding = nn.Embedding.from_pretrained(unit * sigma, freeze=False)
     gpt.position_embedding.weight.data.mul_(math.sqrt(size.width) * sigma if positions else 0.0)
     if not branches:
         for block in gpt.blocks:

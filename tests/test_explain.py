@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from paperkit.__main__ import main
 from paperkit.config import ConfigError
 from paperkit.differences import differences
 from paperkit.explain import explain, measured, rule_text
@@ -76,6 +78,12 @@ def test_what_was_not_run_is_said():
 def test_a_claim_that_is_not_there_is_refused_with_those_that_are(address, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         explain(ROOT, address)
+
+
+def test_the_command_says_what_is_wrong_and_ends_with_1(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["paperkit", "explain", "lion/C99"])
+    assert main() == 1
+    assert capsys.readouterr().err.startswith("lion/C99: results/lion has no verdict of 'C99'")
 
 
 # --- two verdicts of one claim --------------------------------------------------------------------------------------

@@ -234,6 +234,8 @@ def judged_again(tiny):
         claim("C6r"),
         claim("C7", family=None),
     ])
+    answer = {"text": "It is better than what there was before.", "given": "lion:C6r holds"}
+    tiny.write_about("lion", posts=[1], question="What does lion do?", answer=answer)
     return tiny
 
 

@@ -104,7 +104,7 @@ def written_pages(html_folder):
     kinds = {}
     for page in pages:
         if page not in written:
-            kinds.setdefault(Path(page).parent if "/" in page else page, page)
+            kinds.setdefault(page.partition("/")[0], page)
     return sorted(written.intersection(pages)) + sorted(kinds.values())
 
 
@@ -277,13 +277,55 @@ def test_a_page_read_in_the_dark_is_printed_in_the_light_theme_and_whole(address
     assert page.locator("table.board tbody tr:visible").count() == chosen
 
 
-def test_the_wide_table_scrolls_inside_its_own_box_on_a_phone(address, open_page):
+def test_a_wide_table_is_cards_on_a_phone_each_cell_under_the_name_of_its_column(address, open_page):
     page = open_page(f"{address}/replications/lion.html", width="phone")
-    box = page.locator("table.claims").first.locator("xpath=..")
-    inner, outer = box.evaluate("box => [box.scrollWidth, box.clientWidth]")
-    assert inner > outer
-    assert outer <= WIDTHS["phone"]
-    assert box.get_attribute("tabindex") == "0"
+    table = page.locator("table.claims").first
+    assert table.evaluate("table => table.classList.contains('cards') && table.scrollWidth <= innerWidth")
+    named = "cell => getComputedStyle(cell, '::before').content"
+    assert table.locator("tbody td").nth(2).evaluate(named) == '"Measured here"'
+    page.set_viewport_size({"width": WIDTHS["wide"], "height": 900})
+    page.wait_for_function("!document.querySelector('table.cards')")
+    assert table.locator("tbody td").nth(2).evaluate(named) == "none"
+
+
+def test_figures_fit_a_phone_and_lead_to_their_drawing_and_numbers(address, open_page, html_folder):
+    page = open_page(f"{address}/replications/lion.html", width="phone")
+    figures = page.locator("figure:has(img.result-figure)").all()
+    assert len(figures) > 5
+    for figure in figures:
+        box = figure.locator("img").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= WIDTHS["phone"]
+        links = figure.locator("a.image-reference, .figure-files a").evaluate_all(
+            "links => links.map(a => a.pathname)"
+        )
+        assert [Path(link).suffix for link in links] == [".svg", ".html", ".csv", ".svg"]
+        assert all((html_folder / link.lstrip("/")).is_file() for link in links)
+
+
+STOPS = """
+() => [...document.querySelectorAll('mjx-container')].filter(formula => formula.tabIndex === 0).map(
+  formula => formula.closest('div.math') !== null && formula.scrollWidth > formula.clientWidth)
+"""
+
+
+def test_no_formula_is_a_stop_on_the_way_through_a_page_but_one_that_scrolls(address, open_page):
+    page = open_page(f"{address}/replications/lion/derivation.html")
+    assert page.locator("mjx-container").count() > 100
+    assert len(page.evaluate(STOPS)) < 10
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to main content"
+    page.set_viewport_size({"width": WIDTHS["phone"], "height": 900})
+    page.wait_for_function(f"({STOPS})().length > 20")
+    assert all(page.evaluate(STOPS))
+
+
+def test_code_is_wrapped_on_paper(address, open_page):
+    page = open_page(f"{address}/replications/lion.html")
+    assert page.locator("pre").count() > 0
+    page.emulate_media(media="print")
+    wide = "blocks => blocks.filter(block => getComputedStyle(block).whiteSpace !== 'pre-wrap').length"
+    assert page.locator("pre").evaluate_all(wide) == 0
 
 
 # --- the board and the map -----------------------------------------------------------------------------------
@@ -394,6 +436,7 @@ def test_the_front_page_says_of_each_replication_what_was_found_how_large_and_ho
         ("训练狮", "posts.html"),
         ("优化器Lion:效率与效果兼得", "posts.html"),
         ("扩散", "posts.html"),
+        ("苏剑林", "references.html"),
     ],
 )
 def test_search_finds_english_and_chinese(address, open_page, query, page_found):
@@ -403,7 +446,17 @@ def test_search_finds_english_and_chinese(address, open_page, query, page_found)
     assert f"/{page_found}" in links
 
 
-def test_search_does_not_find_what_no_page_says(address, open_page):
-    page = open_page(f"{address}/search.html?q=优化狮")
+def test_search_leads_to_the_section_that_is_about_it(address, open_page):
+    page = open_page(f"{address}/search.html?q=half swap")
+    first = page.locator("#search-results ul.search li a").first
+    place = first.evaluate("link => link.pathname + link.hash")
+    assert place.startswith("/replications/shared_embeddings/derivation.html#")
+    assert "half-swap" in place
+    assert "half swap" in first.inner_text()
+
+
+@pytest.mark.parametrize("query", ["优化狮", "csname"])
+def test_search_does_not_find_what_no_page_says(address, open_page, query):
+    page = open_page(f"{address}/search.html?q={query}")
     page.wait_for_function("document.querySelector('#search-results p')?.textContent.includes('did not match')")
     assert page.locator("#search-results ul.search li").count() == 0

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarn
 FRAGILE = [f"{word}, fragile" for word in ("holds", "holds, smaller", "contradicted", "no difference")]
 FULL = effect(bound=0, low90=0.12, high90=0.28, seeds=list(range(8)))
 EDITION = citations.Edition("A Book", "People", "0.1.0", None)
-BOARD = "```{verdict-board}\n```\n\n```{answers}\n```"
+BOARD, ANSWERS = "```{verdict-board}\n```", "```{answers}\n```"
 
 
 def variation(name="horizon × 4", *, flips=False, **changes):
@@ -242,7 +242,7 @@ def judged_again(tiny):
 def test_a_superseded_claim_leaves_board_and_headline_and_keeps_its_row_last_with_a_link_to_its_successor(
     judged_again,
 ):
-    html = judged_again.build(BOARD)
+    html = judged_again.build(f"{BOARD}\n\n{ANSWERS}")
     assert values_of(html, "verdict") == ["holds", "holds"]
     assert "claim-lion-c6r" in html
     assert 'claim-lion-c6"' not in html

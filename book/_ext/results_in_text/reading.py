@@ -18,7 +18,6 @@ _REPAIRS = {
     'role="doc-biblioentry"': 'role="listitem"',
     # What scrolls has to be reachable by keyboard.
     '<div class="pst-scrollable-table-container">': '<div class="pst-scrollable-table-container" tabindex="0">',
-    '<figure class="align-default"': '<figure tabindex="0" class="align-default"',
     # What unfolds in the contents has an icon alone.
     '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
 }

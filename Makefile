@@ -11,7 +11,8 @@ export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 # Python, since their first lines name the place where .venv was made, and a clone may be moved.
 DVC := python -m dvc --quiet
 
-.PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data clean
+.PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data \
+  explain plan doctor verify clean
 
 help:  ## Show what each command does
 	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
@@ -90,6 +91,18 @@ book: pull  ## Build the book from the committed results
 	@python .venv/bin/jupyter-book build book --all -W -n --keep-going --quiet
 	@echo "$$($(BOOK_INPUTS))" > book/_build/inputs
 	@echo "Open book/_build/html/index.html"
+
+explain: setup  ## Walk one verdict from its statement to the code behind it: make explain CLAIM=lion/C6 [AGAINST=FILE]
+	@python -m paperkit explain "$${CLAIM:?say which one: make explain CLAIM=lion/C6}" $${AGAINST:+--against "$$AGAINST"}
+
+plan: setup  ## Say what a run costs, and what its seeds can detect: make plan NAME=lion [PROFILE=gpu] [SEEDS=20]
+	@python -m paperkit plan $${NAME:-} --profile $${PROFILE:-cpu} $${SEEDS:+--seeds $$SEEDS}
+
+doctor: pull  ## Compare data, cache, environment, results and history with what is written, and say what to do
+	@python -m paperkit doctor
+
+verify: pull  ## Train again in a clean clone, and compare: make verify NAME=lion [WORKERS=1,2] [HASH_SEED=0,1]
+	@python -m paperkit verify $${NAME:-} $${WORKERS:+--workers $$WORKERS} $${HASH_SEED:+--hash-seed $$HASH_SEED}
 
 changes: setup  ## Record results that moved: make changes SINCE=<commit with the old ones> WHY="one sentence"
 	@PYTHONPATH=book/_ext python -m results_in_text.numbers_changed --since "$${SINCE:-}" --why "$${WHY:-}"

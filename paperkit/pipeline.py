@@ -1,4 +1,4 @@
-"""What tools write of every replication: dvc.yaml, the book's contents, the README's answers (`make pipeline`).
+"""What tools write of every replication (`make pipeline`): dvc.yaml, contents, README's answers, the index.
 
 A replication is registered because its folder exists. A stage depends on what its module imports and reads: less would
 leave stale results, more would retrain for nothing.
@@ -15,9 +15,11 @@ import yaml
 from paperkit import stage as stages_of
 from paperkit.claims.verdicts import SUPERSEDED
 from paperkit.config import ConfigError, read_yaml
+from paperkit.index import INDEX, index_json
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
 from paperkit.readme import answers_table, board_picture
+from paperkit.results import replace_text
 from paperkit.stage import TRIALS, Kind
 
 # Modules with a stage that trains or reads a clock, and what is added to the replication's name.
@@ -65,6 +67,7 @@ def written_files(root: Path) -> dict[str, str]:
             answers_table(root, found_replications(root)),
         ),
         "book/board.svg": board_picture(root, found_replications(root)),
+        INDEX: index_json(root),
     }
 
 
@@ -79,7 +82,7 @@ def write_pipeline(root: Path) -> list[str]:
     """
     changed = {path: text for path, text in written_files(root).items() if read_text(root / path) != text}
     for path, text in changed.items():
-        (root / path).write_text(text, encoding="utf-8")
+        replace_text(root / path, text)
     return list(changed)
 
 

@@ -153,18 +153,18 @@ def check(root: Path, name: str, say: Callable[[str], object] = print) -> bool:
     with ProcessPoolExecutor(max_workers=1) as pool:
         slow_rules = SLOW_RULES if folders else SLOW_RULES_OF_A_DRAFT
         slow = {what: pool.submit(_measured, rule, root, name) for what, rule in slow_rules.items()}
-        number = _tell(say, "style and types", problems(style_problems, root, name))
-        number += sum(_tell(say, what, problems(rule, root, name)) for what, rule in RULES.items())
+        number = tell(say, "style and types", problems(style_problems, root, name))
+        number += sum(tell(say, what, problems(rule, root, name)) for what, rule in RULES.items())
         of_results = product(folders, RULES_OF_RESULTS.items())
-        number += sum(_tell(say, f"{what} of {of}", problems(rule, root, of)) for of, (what, rule) in of_results)
+        number += sum(tell(say, f"{what} of {of}", problems(rule, root, of)) for of, (what, rule) in of_results)
         before = _cpu_s_of_children()
         suite = _run_suite(root, name)
         cpu_s = {"tests": _cpu_s_of_children() - before}
-        number += _tell(say, "tests", _failures(suite))
+        number += tell(say, "tests", _failures(suite))
         for what, running in slow.items():
             cpu_s[what], found = running.result()
-            number += _tell(say, what, found)
-    number += _tell(say, "processor time", _cost_problems(root, name, cpu_s, suite.stdout), _listed(cpu_s))
+            number += tell(say, what, found)
+    number += tell(say, "processor time", _cost_problems(root, name, cpu_s, suite.stdout), _listed(cpu_s))
     if not folders:
         say(
             f"results: none yet; commit claims.yaml, then run `make one NAME={name}` and commit results, figures and "
@@ -210,7 +210,8 @@ def _cost_problems(root: Path, name: str, cpu_s: Mapping[str, float], report: st
     ]
 
 
-def _tell(say: Callable[[str], object], what: str, found: list[str], fine: str = "complete") -> int:
+def tell(say: Callable[[str], object], what: str, found: list[str], fine: str = "complete") -> int:
+    """Say what a rule has found, a line each, or that all is well; return how many lines."""
     say(f"{what}: {fine if not found else ''}".rstrip())
     for problem in found:
         say("  - " + problem.replace("\n", "\n    "))

@@ -21,7 +21,7 @@ _COLOURS = {
     Verdict.CORRECTED: ("#56247f", "#eee2f9"),
     Verdict.NOT_TESTED: ("#424242", "#eaeaea"),
 }
-_TITLE, _BADGE, _ROW = 330, 172, 30  # widths and a height in pixels
+_TITLE, _BADGE, _ROW = 370, 172, 30  # widths and a height in pixels
 
 
 def answers_table(root: Path, names: Sequence[str]) -> str:

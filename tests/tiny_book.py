@@ -67,7 +67,7 @@ SENTENCES = {
     "inconclusive": "It may be better.",
 }
 ABOUT = {
-    "here": {"cpu": "a net of three weights", "pretrained": "a larger net", "gpu": "a large net"},
+    "here": {"cpu": "a net of three weights", "pretrained": "a larger net", "gpu": "a large net", "paper": "theirs"},
     "answer": {"text": "It is better than what there was before.", "given": "lion:C6 holds"},
     "claims": {"C6": SENTENCES},
 }

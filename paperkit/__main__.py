@@ -8,6 +8,7 @@ from pathlib import Path
 from paperkit.config import ConfigError
 from paperkit.profiles import ABOVE, COMMITTED, PROFILES
 from paperkit.results import ResultsError
+from paperkit.stage import INTERRUPTED
 
 # Each command loads what it needs, and no other: DVC alone takes a second.
 Command = Callable[[argparse.Namespace], int]
@@ -45,7 +46,7 @@ def main() -> int:
     new = commands.add_parser("new", help="write a small replication that runs, to be filled")
     new.add_argument("name", help="the paper's object in snake_case")
     new.add_argument("--post", type=int, required=True, help="archive number of the post in book/posts.yaml")
-    commands.add_parser("pipeline", help="write dvc.yaml, the book's contents, the README's table, results/index.json")
+    commands.add_parser("pipeline", help="write dvc.yaml, the book's contents, the README's answers, the index")
     checking = commands.add_parser("check", help="say everything that a replication lacks")
     checking.add_argument("name", help="its folder in replications/")
     running = commands.add_parser("repro", help="run the stages that are out of date")
@@ -78,6 +79,8 @@ def main() -> int:
     except (ConfigError, ResultsError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _new(options: argparse.Namespace) -> int:
@@ -103,7 +106,6 @@ def _check(options: argparse.Namespace) -> int:
 
 def _repro(options: argparse.Namespace) -> int:
     from paperkit.reproduction import reproduce
-    from paperkit.stage import INTERRUPTED
 
     return 0 if reproduce(Path.cwd(), options.name, again=options.again) else INTERRUPTED
 

@@ -4,6 +4,7 @@ A rule is a function of the repository's root and the name of a replication, or 
 says, a sentence each, what is wrong.
 """
 
+import hashlib
 import math
 import re
 import shutil
@@ -14,11 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from paperkit.answers import read_about, record_of, words_that_can_come
 from paperkit.claims.declarations import read_claims
 from paperkit.claims.rules import IdentityTest
 from paperkit.claims.verdicts import SUPERSEDED, write_verdicts
 from paperkit.config import ConfigError, read_yaml
-from paperkit.history import committed, no_history, read_history
+from paperkit.history import committed, decoded, no_history, read_history
 from paperkit.pages import SECTIONS, page_sources
 from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
 from paperkit.profiles import ABOVE, PROFILES, replication_and_profile, results_name
@@ -140,11 +142,23 @@ def checks_problems(root: Path, name: str) -> list[str]:
     ]
 
 
-def posts_problems(root: Path, name: str) -> list[str]:
-    """Check that about.yaml names posts of book/posts.yaml."""
+def about_problems(root: Path, name: str) -> list[str]:
+    """Check that about.yaml names posts of book/posts.yaml, and says of each primary claim what a word would mean."""
     known = {post["archive"] for post in read_yaml(root / "book/posts.yaml")["posts"]}
-    posts = read_yaml(root / "replications" / name / "about.yaml")["posts"]
-    return [f"about.yaml names post {post}; add it to book/posts.yaml" for post in posts if post not in known]
+    about = read_about(root, name)
+    claims = read_claims(root / "replications" / name / "claims.yaml")
+    records = {claim.id: claim.model_dump(include={"id", "superseded_by"}, exclude_none=True) for claim in claims}
+    said = {record_of(records, key)["id"]: set(words) for key, words in about["claims"].items() if key in records}
+    found = [f"names post {post}; add it to book/posts.yaml" for post in about["posts"] if post not in known]
+    found += [f"speaks of claim {key}, which claims.yaml lacks" for key in about["claims"] if key not in records]
+    for claim in claims:
+        words, needed = said.get(claim.id, set()), {"claim", "number", *words_that_can_come(claim)}
+        if claim.is_primary:
+            found += [f"has no {word!r} for claim {claim.id}" for word in sorted(needed - words)]
+            found += [
+                f"has {word!r} for claim {claim.id}, whose rule cannot give it" for word in sorted(words - needed)
+            ]
+    return [f"about.yaml {problem}" for problem in found]
 
 
 def verdicts_problems(root: Path, name: str) -> list[str]:
@@ -232,28 +246,24 @@ def size_problems(root: Path, name: str) -> list[str]:
 
 
 def provenance_problems(root: Path, name: str) -> list[str]:
-    """Check that each record belongs to the code and parameters as they are, and to the versions that it names."""
+    """Check each record against the code as it is, the versions it names, the commit it names, and dvc.lock."""
     # A frozen stage cannot run again without its device: its record belongs to the code of the commit that it names.
-    stages = read_yaml(root / "dvc.yaml")["stages"]
+    stages, locked = (decoded((root / file).read_bytes())["stages"] for file in ("dvc.yaml", "dvc.lock"))
+    claims = f"replications/{replication_and_profile(name)[0]}/claims.yaml"
     found = []
     for path in sorted((root / "results" / name).glob("*provenance.json")):
         record = read_json(path)
-        changed = [
-            dep
-            for dep, digest in record["deps"].items()
-            if not dep.startswith("data/") and _hash_now(root / dep, record["profile"]) != digest
-        ]
-        if stages.get(record["stage"], {}).get("frozen"):
-            found += [f"results/{name}/{path.name}: {what}" for what in _problems_of_frozen(root, record, changed)]
-        elif changed:
+        frozen = stages.get(record["stage"], {}).get("frozen", False)
+        code = {dep: digest for dep, digest in record["deps"].items() if not dep.startswith("data/")}
+        changed = [dep for dep, digest in code.items() if _hash_now(root / dep, record["profile"]) != digest]
+        if changed and not frozen:
             found.append(f"results/{name}: {', '.join(changed)} changed since {path.name}; rerun {record['stage']}")
-        # The record has the names of the lock, which may write POT in small letters.
-        versions = {name.lower(): version for name, version in record["versions"].items()}
-        numerical = {name: versions[name.lower()] for name in NUMERICAL if name.lower() in versions}
-        if record["fingerprint"] != fingerprint(record["profile"], record["deps"], numerical):
-            found.append(
-                f"results/{name}/{path.name} was edited by hand: its fingerprint is of other code or versions"
-            )
+        if frozen and record["dirty"] is not False:
+            found.append(f"results/{name}/{path.name}: the code that ran was not all committed; commit it, then rerun")
+        said = [*_unlike_itself(record), *_unlike_the_lock(record, locked.get(record["stage"], {}))]
+        if record["dirty"] is False and not no_history(root):
+            said += _unlike_its_commit(root, record, claims, code, changed)
+        found += [f"results/{name}/{path.name}: {what}" for what in said]
     return found
 
 
@@ -261,24 +271,49 @@ def _hash_now(file: Path, profile: str) -> str | None:
     return content_hash(file, profile) if file.exists() else None
 
 
-def _problems_of_frozen(root: Path, record: dict[str, Any], changed: list[str]) -> Iterator[str]:
-    """Check in git that a stage ran the code of the commit that it names, and that its claims were committed."""
-    if record["dirty"] is not False:
-        yield "the code that ran was not all committed; commit it, then rerun the stage"
-    if no_history(root):
-        return
+def _unlike_itself(record: dict[str, Any]) -> Iterator[str]:
+    # The record has the names of the lock, which may write POT in small letters.
+    versions = {name.lower(): version for name, version in record["versions"].items()}
+    numerical = {name: versions[name.lower()] for name in NUMERICAL if name.lower() in versions}
+    if record["fingerprint"] != fingerprint(record["profile"], record["deps"], numerical):
+        yield "edited by hand: its fingerprint is of other code or versions"
+    kernels = ", ".join(f"{library} {chosen}" for library, chosen in record["kernels"].items())
+    if not record["machine_class"].endswith(kernels):
+        yield "edited by hand: its machine class has other kernels than it lists"
+
+
+def _unlike_the_lock(record: dict[str, Any], locked: dict[str, Any]) -> Iterator[str]:
+    """Compare tables and data with what DVC has noted of the stage."""
+    noted = {entry["path"]: entry["md5"] for key in ("deps", "outs") for entry in locked.get(key, ())}
+    outs = {Path(path).name: digest for path, digest in noted.items() if path.startswith("results/")}
+    data = {path: digest for path, digest in noted.items() if path.startswith("data/")}
+    said = {path: digest for path, digest in record["deps"].items() if path.startswith("data/")}
+    for what in sorted(dict(outs.items() ^ record["outs"].items()) | dict(data.items() ^ said.items())):
+        yield f"{what} is another one in dvc.lock; `git checkout` both, or rerun {record['stage']}"
+
+
+def _unlike_its_commit(
+    root: Path, record: dict[str, Any], claims: str, code: dict[str, str], changed: list[str]
+) -> Iterator[str]:
+    """Check in git that the commits which a record names hold what ran."""
     commit, of_claims = record["commit"], record["claims"]["commit"]
-    ran, claims, *texts = committed(root, [commit, of_claims, *(f"{commit}:{dep}" for dep in changed)])
-    if not claims:
-        yield f"git has no commit {of_claims}, in which claims.yaml is said to have been; rerun the stage"
+    named = (f"{commit}:requirements.lock", f"{of_claims}:{claims}", *(f"{commit}:{dep}" for dep in code))
+    ran, lock, declared, *texts = committed(root, [commit, *named])
     if not ran:
+        yield f"git has no commit {commit}; rerun {record['stage']} (a branch with results is merged, never squashed)"
         return
+    if hashlib.sha256(lock).hexdigest() != record["lock_sha256"]:
+        yield f"requirements.lock in commit {commit[:10]} is not the one that it names"
+    if of_claims and hashlib.sha256(declared).hexdigest() != record["claims"]["sha256"]:
+        yield f"claims.yaml in commit {of_claims[:10]} is not the one that it names"
     with tempfile.TemporaryDirectory() as scratch:
-        for dep, text in zip(changed, texts, strict=True):
+        for (dep, digest), text in zip(code.items(), texts, strict=True):
+            if dep not in changed and (root / dep).read_bytes() == text:
+                continue
             file = Path(scratch, Path(dep).name)
             file.write_bytes(text)
-            if content_hash(file, record["profile"]) != record["deps"][dep]:
-                yield f"{dep} in commit {commit[:10]} is not what ran; rerun the stage"
+            if (not text and file.suffix != ".py") or content_hash(file, record["profile"]) != digest:
+                yield f"{dep} in commit {commit[:10]} is not what ran; rerun {record['stage']}"
 
 
 def tuning_problems(root: Path, name: str) -> list[str]:
@@ -367,7 +402,7 @@ RULES: dict[str, Rule] = {
     "registration": registration_problems,
     "claims": claims_problems,
     "checks": checks_problems,
-    "posts": posts_problems,
+    "about": about_problems,
     "page": page_problems,
     "history": history_problems,
 }

@@ -37,7 +37,7 @@ def lone_page_problems(root: Path, name: str) -> list[str]:
         toc = Path(scratch, "toc.yml")
         toc.write_text(_TOC.format(name=name), encoding="utf-8")
         strictly = ("--toc", str(toc), "--path-output", scratch, "-W", "-n", "--keep-going", "--quiet")
-        command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "book", *strictly]
+        command = [sys.executable, str(Path(sys.executable).with_name("jupyter-book")), "build", "book", *strictly]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return []

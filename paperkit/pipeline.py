@@ -1,4 +1,4 @@
-"""What tools write of every replication (`make pipeline`): dvc.yaml, the book's contents, README's table, the index.
+"""What tools write of every replication (`make pipeline`): dvc.yaml, the book's contents, README's answers, the index.
 
 A replication is registered because its folder exists. A stage depends on what its module imports and reads: less would
 leave stale results, more would retrain for nothing.
@@ -18,7 +18,8 @@ from paperkit.config import ConfigError, read_yaml
 from paperkit.index import INDEX, index_json
 from paperkit.profiles import ABOVE, results_name
 from paperkit.provenance import import_closure
-from paperkit.results import read_json, replace_text
+from paperkit.readme import answers_table, board_picture
+from paperkit.results import replace_text
 from paperkit.stage import TRIALS, Kind
 
 # Modules with a stage that trains or reads a clock, and what is added to the replication's name.
@@ -54,11 +55,18 @@ def written_files(root: Path) -> dict[str, str]:
     Raises:
         ConfigError: If a stage's module calls `main` with a wrong name, or a file has lost the lines between which its
             part is written.
+        ResultsError: If the verdicts are not those for which a replication's answer was written.
     """
     return {
         "dvc.yaml": dvc_yaml(root),
         "book/_toc.yml": _between(root / "book/_toc.yml", f"  # {BEGIN}\n", f"  # {END}\n", _contents(root)),
-        "README.md": _between(root / "README.md", f"<!-- {BEGIN} -->\n", f"<!-- {END} -->\n", _verdict_table(root)),
+        "README.md": _between(
+            root / "README.md",
+            f"<!-- {BEGIN} -->\n",
+            f"<!-- {END} -->\n",
+            answers_table(root, found_replications(root)),
+        ),
+        "book/board.svg": board_picture(root, found_replications(root)),
         INDEX: index_json(root),
     }
 
@@ -252,18 +260,6 @@ def _contents(root: Path) -> str:
             below = [f"    - file: replications/{name}/{path.stem}\n" for path in sorted((pages / name).glob("*.md"))]
             lines += [f"  - file: replications/{name}\n", *["    sections:\n"] * bool(below), *below]
     return "".join(lines)
-
-
-def _verdict_table(root: Path) -> str:
-    """List the primary claims with their verdicts. A row keeps its sentence; a new one has that of claims.yaml."""
-    kept = dict(re.findall(r"^\| (\S+ \| \S+): (.*) \| .+ \|$", read_text(root / "README.md"), flags=re.MULTILINE))
-    rows = ["| replication | claim | verdict |", "|---|---|---|"]
-    for path in sorted(root.glob("results/*/verdicts.json")):
-        for claim in read_json(path)["claims"]:
-            if claim["family"] == "primary" and not claim.get("superseded_by"):
-                place = f"{path.parent.name} | {claim['id']}"
-                rows.append(f"| {place}: {kept.get(place, claim['statement'])} | {claim['verdict']} |")
-    return "".join(f"{row}\n" for row in rows)
 
 
 def _between(path: Path, begin: str, end: str, part: str) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from multiprocessing import Lock
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -36,8 +37,10 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
         Whether they ran to their end, and were not stopped by Ctrl-C.
 
     Raises:
-        ConfigError: If the replication has no stage, or a stage fails; its command has said why.
+        ConfigError: If the replication has no stage, or a stage fails; its command has said why. Also where no worker
+            process could start.
     """
+    _require_locks()
     logging.getLogger("dvc").setLevel(logging.WARNING)
     logging.getLogger("dvc.stage.run").setLevel(logging.INFO)  # which stage runs, and its command
     if again:
@@ -53,7 +56,8 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
                 raise ConfigError(message)
             repo.reproduce(targets=targets, single_item=again, force=again)  # pyright: ignore[reportCallIssue]
     except DvcException as error:
-        if str(error.__cause__).endswith(f"exited with {INTERRUPTED}"):
+        # A stage that is still loading its libraries is ended by the signal itself, which is 2.
+        if re.search(rf"exited with ({INTERRUPTED}|-2)$", str(error.__cause__)):
             return False
         message = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         raise ConfigError(message) from error
@@ -75,8 +79,9 @@ def run_at(root: Path, name: str, profile: str) -> bool:
         Whether all of it ran to its end.
 
     Raises:
-        ConfigError: If the replication has no such profile.
+        ConfigError: If the replication has no such profile, or no worker process could start.
     """
+    _require_locks()
     folder = root / "replications" / name
     roles = [role for role in TRAINS if has(root, name, role) and profile in read_yaml(folder / PARAMS[role])]
     if not roles:
@@ -94,3 +99,15 @@ def run_at(root: Path, name: str, profile: str) -> bool:
             repo.commit(results_name(name + TRAINS[role], profile), force=True)
     # Of this folder alone: a cpu stage that is out of date on this machine is not what was asked for.
     return reproduce(root, results)
+
+
+def _require_locks() -> None:
+    """Refuse to start where no worker process could: a stage would end with the number of the error alone."""
+    try:
+        Lock()
+    except OSError as error:
+        message = (
+            f"worker processes keep their locks in /dev/shm, and none can be made there ({error}): free or enlarge it "
+            "(of a container: --shm-size), and let this user write to it"
+        )
+        raise ConfigError(message) from error

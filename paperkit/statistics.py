@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
@@ -170,7 +169,11 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     if values.min() < 0 or values.max() > 1:
         message = f"p_values holds {values.tolist()}; a p-value lies in [0, 1]"
         raise ValueError(message)
-    return np.asarray(multipletests(values, method="holm")[1], dtype=np.float64)
+    # As statsmodels' multipletests, which takes a third of a second a call, since it collects garbage.
+    order = np.argsort(values)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(np.arange(len(values), 0, -1) * values[order])
+    return np.minimum(adjusted, 1.0)
 
 
 def seeds_needed(sd: float, margin: float, power: float = 0.8, alpha: float = 0.05, equivalence: bool = False) -> int:

@@ -16,6 +16,7 @@ from tests.built_book import BOOK, CHROMIUM, WIDTHS
 from tests.made_up_claims import Toy
 from tests.tiny_book import TinyBook
 
+WATCHED = Path(__file__).parent / "fixtures/watched"
 # Each keeps one process busy for minutes; started last, it would be what the others wait for.
 LONGEST_FILES = ("test_smoke.py", "test_book_browser.py", "test_new.py")
 
@@ -37,17 +38,33 @@ def toy(tmp_path, monkeypatch):
     return toy
 
 
+@pytest.fixture
+def sockets(tmp_path, monkeypatch):
+    """The file in which every Python that is started notes what it would ask another machine."""
+    noted = tmp_path / "sockets"
+    noted.touch()
+    monkeypatch.setenv("WATCHED", str(noted))
+    monkeypatch.setenv("PYTHONPATH", str(WATCHED))
+    return noted
+
+
 @pytest.fixture(scope="session")
 def html_folder(tmp_path_factory):
     """Build the real book strictly, from the committed results: once, also where several processes test."""
     folder = tmp_path_factory.getbasetemp()
     # The processes of pytest-xdist have folders of their own in one that they share.
     output = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book"
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", BOOK, "--path-output", output]
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [sys.executable, jupyter_book, "build", BOOK, "--path-output", output]
     strictly = ["--all", "-W", "-n", "--keep-going"]
+    # It may ask no other machine: that would be an error, see `sockets`.
+    watched = {"PYTHONPATH": str(WATCHED), "WATCHED": f"{output}.sockets"}
     with FileLock(f"{output}.lock"):
         if not (output / "built").exists():
-            done = subprocess.run([*command, *strictly], capture_output=True, text=True, check=False, timeout=900)
+            done = subprocess.run(
+                [*command, *strictly], env={**os.environ, **watched}, capture_output=True, text=True, check=False,
+                timeout=900,
+            )  # fmt: skip
             assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
             (output / "built").touch()
     return output / "_build" / "html"

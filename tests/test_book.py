@@ -13,6 +13,7 @@ import yaml
 from sphinx.errors import ExtensionError
 
 from paperkit.history import Commit, Dates
+from paperkit.written import measured_line, rounded
 from tests.built_book import (
     BOOK,
     ROOT,
@@ -33,7 +34,7 @@ from results_in_text.rule_dates import sentence  # isort: skip
 from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip
 from results_in_text.verdict_board import claim_order  # isort: skip
 from results_in_text.verdict_strength import outcome  # isort: skip
-from results_in_text.written_values import measured_line, rounded, written_test  # isort: skip
+from results_in_text.written_values import written_test  # isort: skip
 
 # docutils 0.21 warns of its own command-line options parser, which Sphinx 7 calls.
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
@@ -109,7 +110,7 @@ def test_the_examples_in_the_docstrings_are_true():
         ("{verdict}`odd:C6`", r"'proven'; allowed: holds, .*or null"),
         ("```{claims} tiger\n```", r"tiger/verdicts\.json is missing"),
         ("```{claims} odd\n```", r"'proven'; allowed"),
-        ("```{verdict-table}\n```", r"'proven'; allowed"),
+        ("```{verdict-board}\n```", r"'proven'; allowed"),
         ("```{result-figure} lion/no.svg\n:alt: A\n\nCaption.\n```", r"no\.svg is missing; `dvc repro`"),
         ("```{result-figure} lion/a.svg\n\nCaption.\n```", r"needs :alt: and a caption"),
         ("```{result-figure} lion/a.svg\n:alt: A\n```", r"needs :alt: and a caption"),
@@ -119,7 +120,7 @@ def test_whatever_cannot_be_printed_stops_the_build_and_says_where(tiny, page, c
     tiny.write_result("lion/damaged", "{")
     tiny.write_result("lion/nan", '{"x": NaN, "y": 0.5}')
     tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
-    if "odd" in page or "verdict-table" in page:
+    if "odd" in page or "verdict-board" in page:
         tiny.write_verdicts([claim(verdict="proven")], name="odd")
         tiny.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
     with pytest.raises(ExtensionError, match=rf"index\.md:\d+.*{complaint}"):
@@ -129,7 +130,7 @@ def test_whatever_cannot_be_printed_stops_the_build_and_says_where(tiny, page, c
 def test_a_table_of_verdicts_without_any_verdict_stops_the_build(tiny):
     shutil.rmtree(tiny.results)
     with pytest.raises(ExtensionError, match=r"index\.md:\d+: .*no verdicts below .*results; `dvc repro`"):
-        tiny.build("```{verdict-table}\n```")
+        tiny.build("```{verdict-board}\n```")
 
 
 def test_the_command_line_build_fails_too(tiny):
@@ -225,14 +226,6 @@ def test_a_row_of_the_table_of_claims_can_be_linked_to(tiny):
     assert 'href="#claim-lion-c6"' in html
 
 
-def test_the_table_of_verdicts_finds_replications_on_disk(tiny):
-    tiny.write_page("replications/lion", "# Lion page\n\n" + CLAIMS)
-    tiny.write_verdicts([claim(), claim("C1", kind="identity", family=None), claim("X1", None, family=None)])
-    (row,) = rows_of(tiny.build("```{verdict-table}\n```"))
-    counts = "identity: 1 holds experiment: 1 no verdict 0 of 0 equations checked"
-    assert row == f"Lion page What does lion do? C6 holds {counts} cpu"
-
-
 def test_a_figure_is_numbered_copied_and_described(tiny):
     tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
     figure = "```{result-figure} lion/a.svg\n:alt: A line.\n\nThe caption.\n```\n\n{numref}`figure-lion-a`"
@@ -268,11 +261,11 @@ def test_timing_verdicts_that_appear_later_enter_the_table_of_claims(tiny):
     assert len(rows_of(tiny.build())) == 2
 
 
-def test_a_new_replication_enters_the_table_of_verdicts(tiny):
+def test_a_new_replication_enters_the_board(tiny):
     tiny.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
     tiny.write_page("replications/emo", "# Emo\n\n```{claims} emo\n```\n")
     tiny.write_verdicts([claim()], name="emo")
-    tiny.build("```{verdict-table}\n```")
+    tiny.build("```{verdict-board}\n```")
     shutil.rmtree(tiny.results / "emo")
     tiny.write_page("replications/emo", "# Emo\n")
     assert len(rows_of(tiny.build())) == 1

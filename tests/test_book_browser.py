@@ -104,7 +104,7 @@ def written_pages(html_folder):
     kinds = {}
     for page in pages:
         if page not in written:
-            kinds.setdefault(Path(page).parent if "/" in page else page, page)
+            kinds.setdefault(page.partition("/")[0], page)
     return sorted(written.intersection(pages)) + sorted(kinds.values())
 
 
@@ -277,13 +277,55 @@ def test_a_page_read_in_the_dark_is_printed_in_the_light_theme_and_whole(address
     assert page.locator("table.board tbody tr:visible").count() == chosen
 
 
-def test_the_wide_table_scrolls_inside_its_own_box_on_a_phone(address, open_page):
+def test_a_wide_table_is_cards_on_a_phone_each_cell_under_the_name_of_its_column(address, open_page):
     page = open_page(f"{address}/replications/lion.html", width="phone")
-    box = page.locator("table.claims").first.locator("xpath=..")
-    inner, outer = box.evaluate("box => [box.scrollWidth, box.clientWidth]")
-    assert inner > outer
-    assert outer <= WIDTHS["phone"]
-    assert box.get_attribute("tabindex") == "0"
+    table = page.locator("table.claims").first
+    assert table.evaluate("table => table.classList.contains('cards') && table.scrollWidth <= innerWidth")
+    named = "cell => getComputedStyle(cell, '::before').content"
+    assert table.locator("tbody td").nth(2).evaluate(named) == '"Measured here"'
+    page.set_viewport_size({"width": WIDTHS["wide"], "height": 900})
+    page.wait_for_function("!document.querySelector('table.cards')")
+    assert table.locator("tbody td").nth(2).evaluate(named) == "none"
+
+
+def test_figures_fit_a_phone_and_lead_to_their_drawing_and_numbers(address, open_page, html_folder):
+    page = open_page(f"{address}/replications/lion.html", width="phone")
+    figures = page.locator("figure:has(img.result-figure)").all()
+    assert len(figures) > 5
+    for figure in figures:
+        box = figure.locator("img").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= WIDTHS["phone"]
+        links = figure.locator("a.image-reference, .figure-files a").evaluate_all(
+            "links => links.map(a => a.pathname)"
+        )
+        assert [Path(link).suffix for link in links] == [".svg", ".html", ".csv", ".svg"]
+        assert all((html_folder / link.lstrip("/")).is_file() for link in links)
+
+
+STOPS = """
+() => [...document.querySelectorAll('mjx-container')].filter(formula => formula.tabIndex === 0).map(
+  formula => formula.closest('div.math') !== null && formula.scrollWidth > formula.clientWidth)
+"""
+
+
+def test_no_formula_is_a_stop_on_the_way_through_a_page_but_one_that_scrolls(address, open_page):
+    page = open_page(f"{address}/replications/lion/derivation.html")
+    assert page.locator("mjx-container").count() > 100
+    assert len(page.evaluate(STOPS)) < 10
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to main content"
+    page.set_viewport_size({"width": WIDTHS["phone"], "height": 900})
+    page.wait_for_function(f"({STOPS})().length > 20")
+    assert all(page.evaluate(STOPS))
+
+
+def test_code_is_wrapped_on_paper(address, open_page):
+    page = open_page(f"{address}/replications/lion.html")
+    assert page.locator("pre").count() > 0
+    page.emulate_media(media="print")
+    wide = "blocks => blocks.filter(block => getComputedStyle(block).whiteSpace !== 'pre-wrap').length"
+    assert page.locator("pre").evaluate_all(wide) == 0
 
 
 # --- the board and the map -----------------------------------------------------------------------------------
@@ -309,7 +351,6 @@ def test_the_board_filters_sorts_and_has_an_address_for_what_it_shows(address, o
     assert set(contradicted) == {"contradicted"}
     assert 0 < len(contradicted) < everything
     assert page.locator("form.filters output").first.inner_text() == f"{len(contradicted)} of {everything} rows"
-    assert len(shown(page, "posts", "state")) == rows(page, "posts")  # the other table is left alone
 
     again = open_page(page.url)
     assert shown(again, "board", "verdict") == contradicted
@@ -335,11 +376,12 @@ def test_an_address_with_a_value_that_is_not_there_shows_everything(address, ope
 
 def test_the_board_is_sorted_and_filtered_from_the_keyboard(address, open_page):
     page = open_page(f"{address}/index.html")
-    claims = page.locator("table.board th", has_text="Claim").first
+    claims = page.locator("table.board th", has_text="What is claimed").first
     page.locator("table.board th button").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert claims.get_attribute("aria-sort") == "ascending"
+    page = open_page(f"{address}/posts.html")
     page.focus("#posts-state")
     page.keyboard.press("ArrowDown")
     assert len(set(shown(page, "posts", "state"))) == 1
@@ -347,16 +389,38 @@ def test_the_board_is_sorted_and_filtered_from_the_keyboard(address, open_page):
 
 
 def test_without_a_script_both_tables_are_whole(address, open_page):
-    page = open_page(f"{address}/index.html", scripts=False)
-    assert page.locator("form.filters").count() == 0
-    for table in ("board", "posts"):
-        assert (
-            page.locator(f"table.{table} tbody tr").count() == page.locator(f"table.{table} tbody tr:visible").count()
-        )
-    assert rows(page, "posts") == 34
-    badges = page.locator("table.board .verdict").all_inner_texts()
-    assert len(badges) == rows(page, "board")
+    pages = {"posts": open_page(f"{address}/posts.html", scripts=False)}
+    pages["board"] = open_page(f"{address}/index.html", scripts=False)
+    for table, page in pages.items():
+        assert page.locator("form.filters").count() == 0
+        assert rows(page, table) == page.locator(f"table.{table} tbody tr:visible").count()
+    assert rows(pages["posts"], "posts") == 34
+    badges = pages["board"].locator("table.board .verdict").all_inner_texts()
+    assert len(badges) == rows(pages["board"], "board")
     assert {"holds", "contradicted"} <= set(badges)
+
+
+# --- the front page -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_front_page_says_of_each_replication_what_was_found_how_large_and_how_sure(address, open_page, width):
+    page = open_page(f"{address}/index.html", width=width)
+    cards = page.locator("section.answer-card").all()
+    assert len(cards) == len(list(BOOK.glob("replications/*.md")))
+    for card in cards:
+        for part in (".question", ".answer", ".verdict", ".scale", "img.result-figure"):
+            assert card.locator(part).first.is_visible()
+        answer, scale = (card.locator(part).bounding_box() for part in (".answer", ".scale"))
+        assert answer["y"] < scale["y"]
+        assert answer["x"] + answer["width"] <= WIDTHS[width]
+        picture = card.locator("img.result-figure")
+        picture.scroll_into_view_if_needed()
+        assert picture.bounding_box()["width"] <= WIDTHS[width]
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    first, board = page.locator("section.answer-card").first, page.locator("table.board")
+    assert first.bounding_box()["y"] < board.bounding_box()["y"]
+    assert board.locator("tbody tr:visible td").first.locator(".verdict").count() == 1
 
 
 # --- search --------------------------------------------------------------------------------------------------
@@ -368,10 +432,11 @@ def test_without_a_script_both_tables_are_whole(address, open_page):
         ("bandwidth", "replications/lion.html"),
         ("bandwidths", "replications/lion.html"),
         ("bootstrap", "how_to_read.html"),
-        ("优化器", "index.html"),
-        ("训练狮", "index.html"),
-        ("优化器Lion:效率与效果兼得", "index.html"),
-        ("扩散", "index.html"),
+        ("优化器", "posts.html"),
+        ("训练狮", "posts.html"),
+        ("优化器Lion:效率与效果兼得", "posts.html"),
+        ("扩散", "posts.html"),
+        ("苏剑林", "references.html"),
     ],
 )
 def test_search_finds_english_and_chinese(address, open_page, query, page_found):
@@ -381,7 +446,17 @@ def test_search_finds_english_and_chinese(address, open_page, query, page_found)
     assert f"/{page_found}" in links
 
 
-def test_search_does_not_find_what_no_page_says(address, open_page):
-    page = open_page(f"{address}/search.html?q=优化狮")
+def test_search_leads_to_the_section_that_is_about_it(address, open_page):
+    page = open_page(f"{address}/search.html?q=half swap")
+    first = page.locator("#search-results ul.search li a").first
+    place = first.evaluate("link => link.pathname + link.hash")
+    assert place.startswith("/replications/shared_embeddings/derivation.html#")
+    assert "half-swap" in place
+    assert "half swap" in first.inner_text()
+
+
+@pytest.mark.parametrize("query", ["优化狮", "csname"])
+def test_search_does_not_find_what_no_page_says(address, open_page, query):
+    page = open_page(f"{address}/search.html?q={query}")
     page.wait_for_function("document.querySelector('#search-results p')?.textContent.includes('did not match')")
     assert page.locator("#search-results ul.search li").count() == 0

@@ -101,10 +101,12 @@ def test_the_bibtex_entry_says_which_claim_verdict_numbers_commit_and_version():
 
 def test_the_entry_names_the_address_a_correction_and_uncommitted_changes():
     correction = {"statement": "It is worse.", "tests": [effect()]}
-    edition = EDITION._replace(address="https://book.example/")
+    edition = EDITION._replace(address="https://book.example/", doi="10.1234/book")
     entry = citations.bibtex(cited(claim(verdict="corrected", correction=correction), edition=edition, dirty=True))
     fields = parse_string(entry, "bibtex").entries["ssr-lion-C6"].fields
     assert fields["url"] == "https://book.example/replications/lion.html#claim-lion-c6"
+    assert fields["howpublished"].endswith(r"\texttt{https://book.example/replications/lion.html\#claim-lion-c6}")
+    assert fields["doi"] == "10.1234/book"
     assert "Verdict: corrected" in fields["note"]
     assert "As corrected: It is worse." in fields["note"]
     assert fields["note"].endswith(r"\texttt{0123456789, with changes not yet committed}")
@@ -271,6 +273,8 @@ def test_a_book_that_links_to_no_download_needs_none(tiny):
         ("numbers_changed.yaml", "schema: 1\n", "'numbers_changed' is a required property"),
         ("numbers_changed.yaml", record_text([change() | {"why": " "}]), "why: ' ' does not match"),
         ("numbers_changed.yaml", record_text([change(claim="C6")]), "claim: 'C6' does not match"),
+        ("numbers_changed.yaml", record_text([change(date="2026-02-30")]), "date: '2026-02-30' is not a 'date'"),
+        ("numbers_changed.yaml", record_text([change(new={"verdict": "proven"})]), "new.verdict: 'proven' is not"),
         (
             "numbers_changed.yaml",
             record_text([change(new={"measured": "1"}), change(old={"measured": "2"})]),
@@ -433,6 +437,24 @@ def test_every_result_that_moved_is_in_the_record():
     assert unrecorded(changes, before, now) == [], "record them: make changes SINCE=<commit with the old ones> WHY=..."
     assert unrecorded(changes, before, now | {"lion/C6": state()}) == ["lion/C6"]
     assert unrecorded(changes, before, now | {"lion/C2": state()}) == ["lion/C2"]
+
+
+def unlike_git(changes):
+    """Name the claims whose old state is not that of the commit which the entry names."""
+    kept = {commit: numbers_changed.states_in(commit) for commit in {one["old"]["kept_in"] for one in changes}}
+    of_git = [
+        kept[one["old"]["kept_in"]].get(one["claim"], {}) | {"kept_in": one["old"]["kept_in"]} for one in changes
+    ]
+    return [one["claim"] for one, old in zip(changes, of_git, strict=True) if one["old"] != old]
+
+
+def test_every_old_number_of_the_record_is_the_one_that_git_holds():
+    if run(ROOT, "git", "rev-parse", "--is-shallow-repository") != "false":
+        pytest.skip("a shallow clone: fetch the history")
+    first, *rest = numbers_changed.read_changes(ROOT / "numbers_changed.yaml")
+    assert unlike_git([first, *rest]) == []
+    edited = first | {"old": first["old"] | {"measured": ["2.13 [1.79, 2.45] ratio, n = 8"]}}
+    assert unlike_git([edited]) == [first["claim"]]
 
 
 # --- the real book -------------------------------------------------------------------------------------------

@@ -2,16 +2,18 @@
 
 import re
 import shutil
+from contextlib import chdir
 
 import pytest
 from sphinx.errors import ExtensionError
 
+from paperkit.claims.verdicts import write_verdicts
 from paperkit.pages import lone_page_problems
-from paperkit.results import write_runs
+from paperkit.results import read_json, read_runs, write_runs
 from paperkit.runs import Run
 from tests.built_book import BOOK, ROOT
 from tests.made_up_runs import made_up_row
-from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, FULL, claim, effect, provenance
+from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, FULL, SENTENCES, claim, effect, provenance
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
@@ -30,6 +32,8 @@ def book(tiny):
     (tiny.source.parent / "numbers_changed.yaml").write_text(
         "schema: 1\ncomplete_since: aaaaaaaaaa\nnumbers_changed: []\n"
     )
+    both = {"C6": SENTENCES, "C8": SENTENCES | {"claim": "Rows drift"}}
+    tiny.write_about("lion", posts=[1], question="What does lion do?", claims=both)
     return tiny
 
 
@@ -46,18 +50,33 @@ def built(book, page, name=PAGE):
 @pytest.mark.parametrize(
     ("given", "rows"),
     [
-        ("", ["It is … better ( C6 ) holds", "It is … better ( C8 ) contradicted"]),
+        ("", ["It is better ( C6 ) holds It is better.", "Rows drift ( C8 ) contradicted It is worse."]),
         (
             "C8: Rows drift\n  to the *wall*",
-            ["Rows drift to the wall ( C8 ) contradicted", "It is … better ( C6 ) holds"],
+            ["Rows drift to the wall ( C8 ) contradicted It is worse.", "It is better ( C6 ) holds It is better."],
         ),
     ],
 )
 def test_the_headline_shows_the_primary_claims_in_their_words_or_the_authors(book, given, rows):
     html = built(book, f"```{{headline}}\n{given}\n```\n\n{OWN_CLAIMS}")
-    table = re.search(r"<table[^>]*headline.*?</table>", html, re.DOTALL)[0]
-    assert text_of(table).removeprefix("Primary claim Verdict ") == text_of(" ".join(rows)).replace("…", r"\(x^2\)")
-    assert 'href="#claim-lion-c6"' in table
+    shown = [row.partition(" Had the interval ended elsewhere") for row in rows_of(html, "headline")]
+    assert [row.replace(" .", ".") for row, *_ in shown] == rows
+    assert shown[0][2].endswith("Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8")
+    assert html.count('href="#claim-lion-c6"') == 1
+
+
+def test_the_headline_shows_the_sentences_of_all_other_outcomes_and_stops_where_one_is_missing(book):
+    html = built(book, f"```{{headline}}\n```\n\n{OWN_CLAIMS}")
+    (elsewhere, _) = re.findall(r'<details class="[^>]*elsewhere.*?</details>', html, re.DOTALL)
+    others = "holds, smaller : It is hardly better. contradicted : It is worse. no difference : It is the same. "
+    assert text_of(elsewhere) == f"Had the interval ended elsewhere {others}inconclusive : It may be better."
+    book.write_verdicts([claim("C6", "holds, fragile", tests=[FULL, FULL])])
+    assert "and 1 more" in text_of(built(book, f"```{{headline}}\n```\n\n{OWN_CLAIMS}"))
+    book.write_about(
+        "lion", posts=[1], question="What does lion do?", claims={"C6": {"claim": "It is", "number": "a"}}
+    )
+    with pytest.raises(ExtensionError, match=r"headline: about\.yaml has no sentence for claim C6 with .*'holds'"):
+        book.build()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +158,8 @@ def rows_of(html, table):
 def test_a_page_shows_the_claims_of_every_profile_and_each_verdict_beside_the_others(scaled):
     html = built(scaled, f"```{{headline}}\n```\n\n{OWN_CLAIMS}")
     both = "holds cpu contradicted gpu"
-    assert [row.partition(" ) ")[2] for row in rows_of(html, "headline")] == [both, "contradicted"]
+    rows = [row.partition(" ) ")[2].partition(" Had ")[0] for row in rows_of(html, "headline")]
+    assert rows == [f"{both} It is better. It is worse.", "contradicted It is worse."]
     (cpu,), (gpu,) = (
         re.findall(rf'<tr[^>]*>(?:(?!<tr).)*id="claim-{folder}-c6".*?</tr>', html, re.DOTALL)
         for folder in ("lion", "lion-gpu")
@@ -206,15 +226,38 @@ def test_alone_a_page_that_refers_to_nothing_is_refused_all_the_same(book, refer
 
 
 def test_one_replications_pages_are_built_alone_and_what_is_wrong_with_them_is_said(tmp_path):
-    for name in ("paperkit", "replications", "results", "requirements.lock", "data"):
+    for name in ("paperkit", "replications", "requirements.lock", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
     # A copy, since the address of an image is found through links, and loses a space in it.
     shutil.copytree(ROOT / "figures", tmp_path / "figures")
+    shutil.copytree(ROOT / "results", tmp_path / "results")
     for name in ("CITATION.cff", "numbers_changed.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(BOOK, tmp_path / "book", ignore=shutil.ignore_patterns("_build"))
     assert lone_page_problems(tmp_path, "sector_points") == []
     with (tmp_path / "book/replications/sector_points/derivation.md").open("a") as page:
         page.write("\nBy 0.5 nats.\n")
-    (problem,) = lone_page_problems(tmp_path, "sector_points")
-    assert re.match(r"book/replications/sector_points/derivation\.md:\d+: typed number '0\.5 nats'", problem)
+    words = alter_seeds(tmp_path)
+    assert words[0] == "holds"
+    assert words[-1] == "inconclusive"
+    outdated, _, typed = lone_page_problems(tmp_path, "sector_points")
+    assert re.match(r"book/replications/sector_points/derivation\.md:\d+: typed number '0\.5 nats'", typed)
+    outcome = (
+        rf"this line states an outcome, and it was written for sector_points:C5 'holds', which is '{words[-1]}' now"
+    )
+    assert re.match(rf"book/replications/sector_points\.md:\d+: {outcome}", outdated)
+
+
+def alter_seeds(root):
+    """Move thrown points of one seed after another, until the word of C5 changes; return its words."""
+    table, words = root / "results/sector_points/runs.csv", []
+    with chdir(root):
+        while len(set(words)) < 2:
+            write_verdicts("sector_points", timing=False)
+            judged = read_json(root / "results/sector_points/verdicts.json")["claims"]
+            words += [claim["verdict"] for claim in judged if claim["id"] == "C5"]
+            runs = read_runs(table)
+            is_moved = (runs["experiment"] == "thrown_4") & (runs["metric"] == "share_minus_formula")
+            is_moved &= runs["seed"] == 200 + len(words)
+            write_runs(table, runs.assign(value=runs["value"] + 0.01 * is_moved).to_dict("records"))
+    return words

@@ -304,6 +304,23 @@ def test_a_stranger_comes_from_the_index_to_the_code_and_the_data_of_a_number_in
     assert record["commit"][:10] in landing
     assert record["deps"]["data/sotu.parquet"] in landing
     assert f"git show {record['commit'][:10]}:replications/lion/experiment.py" in second
+    code = "../code/replications/lion"
+    assert f'Estimand <a href="{code}/claims.yaml.html#c6"><code>lm_gap</code></a>' in landing
+    assert f'<a href="{code}/studies/headline.py.html#run_headline"><code>lm_quality</code></a>' in landing
+    assert f'<a href="{code}/optimizer.py.html"><code>optimizer.py</code></a>' in landing
+
+
+def test_every_link_to_code_leads_to_a_place_in_a_highlighted_file(html_folder):
+    code, known = html_folder / "code", {}
+    for page in pages_of(html_folder):
+        for link in (link for link in PageReader(page).links if "code/" in link and "://" not in link):
+            target, _, place = link.partition("#")
+            file = (page.parent / target).resolve()
+            known.setdefault(file, PageReader(file))
+            assert not place or place in known[file].ids, f"{page.name}: {link}"
+    method = code / "replications/lion/optimizer.py.html"
+    assert method.resolve() in known
+    assert '<span class="k">def</span>' in method.read_text()
 
 
 def test_no_page_is_heavy(html_folder):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarn
 FRAGILE = [f"{word}, fragile" for word in ("holds", "holds, smaller", "contradicted", "no difference")]
 FULL = effect(bound=0, low90=0.12, high90=0.28, seeds=list(range(8)))
 EDITION = citations.Edition("A Book", "People", "0.1.0", None)
-BOARD = "```{verdict-board}\n```\n\n```{verdict-table}\n```"
+BOARD = "```{verdict-board}\n```\n\n```{answers}\n```"
 
 
 def variation(name="horizon × 4", *, flips=False, **changes):
@@ -244,7 +244,7 @@ def test_a_superseded_claim_leaves_board_and_headline_and_keeps_its_row_last_wit
     assert values_of(html, "verdict") == ["holds", "holds"]
     assert "claim-lion-c6r" in html
     assert 'claim-lion-c6"' not in html
-    assert "C6r holds experiment: 1 holds" in text_of(html)
+    assert "It is better ( C6r ): holds" in text_of(html)
     page = judged_again.output / "replications" / "lion.html"
     row = re.findall("<tr.*?</tr>", page.read_text(), re.DOTALL)[-1]
     assert 'id="claim-lion-c6"' in row

@@ -16,7 +16,8 @@ from dvc.stage import PipelineStage
 from paperkit.__main__ import main
 from paperkit.config import ConfigError
 from paperkit.pipeline import BEGIN, END
-from paperkit.reproduction import run_at
+from paperkit.reproduction import reproduce, run_at
+from tests.tiny_repository import NO_GIT, git
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ".dvcstore"
@@ -172,6 +173,17 @@ def test_a_damaged_object_is_found(toy):
     assert damaged_objects(toy) == [stored.relative_to(toy).as_posix()]
 
 
+def test_a_clone_with_the_line_ends_of_windows_has_the_same_bytes(toy):
+    (toy / ".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
+    git(toy, "add", "--all")
+    git(toy, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "--message=all")
+    files = git(toy, "ls-files").splitlines()
+    assert {"dvc.yaml", ".gitattributes"} < {*files}
+    git(toy, "clone", "--quiet", "-c", "core.autocrlf=true", ".", "clone")
+    for path in files:
+        assert (toy / "clone" / path).read_bytes() == (toy / path).read_bytes(), path
+
+
 @pytest.mark.parametrize("line", ["__pycache__", "provenance.json", "costs.csv"])
 def test_a_missing_line_of_dvcignore_is_found(line, toy):
     lines = [other for other in (toy / ".dvcignore").read_text(encoding="utf-8").split() if other != line]
@@ -199,6 +211,7 @@ stages:
     do: {cmd: echo 2 > judged.txt, deps: ["${item}.txt"], outs: [judged.txt: {cache: false}]}
   toys: {cmd: echo it is broken >&2; exit 3}
   stopped: {cmd: exit 130}
+  starting: {cmd: kill -INT $$}
 """
 
 
@@ -229,6 +242,7 @@ def test_the_stages_of_one_replication_run_alone_again_only_what_trains_and_dvc_
     [
         ("toys", 1, "failed to reproduce 'toys'"),
         ("stopped", 130, ""),
+        ("starting", 130, ""),
         ("lion", 1, "no stage is called lion"),
     ],
 )
@@ -242,6 +256,48 @@ def test_a_stage_that_fails_is_named_and_one_that_was_stopped_needs_no_word(
     said = "".join(capfd.readouterr())
     assert message in said
     assert ("failed" in said) == (name == "toys")
+
+
+def test_an_archive_without_git_runs_its_stages(toy):
+    (toy / ".git").rename(toy / "no.git")
+    refused = repro(toy, "toy")
+    assert (refused.returncode, "not a git repository" in refused.stderr) == (1, True)
+    (toy / ".dvc/config.local").write_text(NO_GIT, encoding="utf-8")
+    assert repro(toy, "toy").returncode == 0
+    assert (toy / "judged.txt").exists()
+
+
+def test_dvc_opens_no_socket_but_on_loopback(toy, sockets):
+    for command in ("pull", "repro", "status"):
+        subprocess.run([sys.executable, "-m", "dvc", "--quiet", command], cwd=toy, check=True, timeout=100)
+    assert sockets.read_text() == ""
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")])
+def test_a_memory_that_holds_no_lock_is_named_before_a_stage_runs(error, toy, monkeypatch):
+    def refuse():
+        raise error
+
+    monkeypatch.setattr("paperkit.reproduction.Lock", refuse)
+    with pytest.raises(ConfigError, match=rf"/dev/shm.*{error.strerror}.*--shm-size"):
+        reproduce(toy)
+    with pytest.raises(ConfigError, match="/dev/shm"):
+        run_at(toy, "new", "gpu")
+
+
+@pytest.mark.parametrize("command", [["pipeline"], ["check", "lion"], ["new", "ox", "--post", "1"]])
+def test_ctrl_c_ends_a_command_without_a_traceback(command, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for name in ("write_pipeline", "check", "write_new"):
+        monkeypatch.setattr(f"paperkit.__main__.{name}", stop)
+    monkeypatch.setattr(sys, "argv", ["paperkit", *command])
+    try:
+        status = main()
+    except KeyboardInterrupt:  # would stop the tests
+        status = None
+    assert status == 130
 
 
 # --- `python -m paperkit at gpu NAME`: what DVC cannot run -----------------------------------------------------------

@@ -5,10 +5,13 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from paperkit import config, history
 from paperkit.config import read_yaml
@@ -27,6 +30,10 @@ REGISTRY = re.compile(
 )
 FOLDERS = ("work", "opt", "root", "home")
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}/-])/(?:{'|'.join(FOLDERS)})/|\bfile:/{{2}}")
+SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\b(?:gh[pousr]|npm|hf)_[A-Za-z0-9]{30,}"
+    r"|\bgithub_pat_\w{22,}|\bxox[abprs]-[\w-]{10,}|\bsk-[\w-]{20,}|\bpypi-[\w-]{50,}|://[^/\s:@]+:[^/\s:@$<{]+@"
+)
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 UNSAFE_CALLS = {"read_pickle", "to_pickle", "unsafe_load", "full_load", "unsafe_load_all", "full_load_all"}
 UNSAFE_CALLS |= {"joblib.load", "joblib.dump"}
@@ -62,6 +69,26 @@ def test_the_three_files_agree():
     lock = locked_pins((ROOT / "requirements.lock").read_text("utf-8"))
     assert pins(conda) == project
     assert {name: lock.get(name) for name in project} == project | {UNHASHED: None}
+
+
+def unlocked(names: set[str]) -> set[str]:
+    """Name what these libraries ask for here, but for optional parts, and is none of them."""
+    asked = {}
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):  # of another system
+            asked[name] = [Requirement(text) for text in metadata.requires(name) or ()]
+    return {
+        f"{name}: {one.name}"
+        for name, all_of_it in asked.items()
+        for one in all_of_it
+        if normal(one.name) not in names and (one.marker is None or one.marker.evaluate({"extra": ""}))
+    }
+
+
+def test_the_lock_holds_all_that_it_and_torch_ask_for_since_it_is_installed_without_looking():
+    names = {*locked_pins((ROOT / "requirements.lock").read_text("utf-8")), UNHASHED}
+    assert unlocked(names) == set()
+    assert unlocked(names - {"sympy"}) == {"torch: sympy"}
 
 
 @pytest.mark.parametrize("requirement", ["numpy", "numpy>=2", "numpy==2.*", "numpy @ git+ssh://x"])
@@ -103,17 +130,17 @@ def texts(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def machine_traces(root: Path) -> list[str]:
-    """Name the lines that hold a registry's host or an absolute path."""
+    """Name the lines that hold a registry's host, an absolute path or a secret."""
     return [
         f"{path}:{number}: {found[0]}"
         for path, text in texts(root)
         for number, line in enumerate(text.splitlines(), start=1)
-        for found in [REGISTRY.search(line) or MACHINE_PATH.search(line)]
+        for found in [REGISTRY.search(line) or MACHINE_PATH.search(line) or SECRET.search(line)]
         if found
     ]
 
 
-def test_no_file_names_a_registry_or_a_path_of_this_machine():
+def test_no_file_names_a_registry_a_path_of_this_machine_or_a_secret():
     assert machine_traces(ROOT) == []
 
 
@@ -125,6 +152,19 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_folder_that_is_ignored_is_ignored_as_a_link_too(repository, tmp_path_factory):
+    ignored = (ROOT / ".gitignore").read_text("utf-8")
+    (repository / ".gitignore").write_text(ignored, encoding="utf-8")
+    names = [Path(name) for name in re.findall(r"^/([\w./]+)$", ignored, flags=re.MULTILINE)]
+    assert len(names) > 5
+    for name in names:
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).symlink_to(tmp_path_factory.getbasetemp())
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    assert done.stdout == "?? .gitignore\n"
+
+
 HOSTS = [f"{name}.{end}" for name, ends in REGISTRIES.items() for end in ends.split("|")]
 
 
@@ -133,7 +173,10 @@ HOSTS = [f"{name}.{end}" for name, ends in REGISTRIES.items() for end in ends.sp
     [f"https://{host}/simple" for host in HOSTS]
     + [f"see files.{HOSTS[1]}", "download.pytorch." + "org/whl"]
     + [f"{before}/{folder}/main" for folder in FOLDERS for before in ("", "data: ", '"', "=", "(")]
-    + ["file:" + "//tmp"],
+    + ["file:" + "//tmp"]
+    + [f"-----BEGIN {kind}PRIVATE KEY-----" for kind in ("", "RSA ", "OPENSSH ")]
+    + [before + "a1" * 30 for before in ("gh" + "p_", "hf" + "_", "npm" + "_", "sk" + "-", "py" + "pi-", "xox" + "b-")]
+    + ["AK" + "IA" + "A1" * 8, "git" + "hub_pat_" + "a" * 22, "https://me:" + "word@host.example"],
 )
 def test_a_trace_of_a_machine_is_found(text, repository):
     (repository / "page.md").write_text(f"first line\n{text}\n", encoding="utf-8")

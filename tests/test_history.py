@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from paperkit.claims.verdicts import ANOTHER_RACE
 from paperkit.history import Commit, no_history, read_history
 from tests import tiny_book
 from tests.made_up_claims import GREATER, IDENTITY, claim
@@ -105,6 +106,9 @@ SOUND: dict[str, tuple[Step, ...]] = {
     "a variation that is said in place": (
         *(declare(ROBUST), commit, measure_variation(3), commit),
         declare({"robustness": [HORIZON | {"difference": DIFFERENCE}]}),
+    ),
+    "another race, which no claim declares": (
+        *(*FIRST, measure(robustness=[{"name": ANOTHER_RACE, "n": 8}]), commit),
     ),
     "a number written in another way": (*FIRST, declare({"tests": [GREATER | {"bound": 0.0}]})),
     "a claim added later": (*FIRST, declare({}, {"id": "C2"}), commit),

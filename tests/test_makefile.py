@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_repository import commit
+from tests.tiny_repository import NO_GIT, commit
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,14 +45,11 @@ def interpreter(path: Path, version: tuple[int, int, int]) -> Path:
     """Write an interpreter that is this one, but says it is of another version."""
     dotted = ".".join(map(str, version))
     code = f"import sys; sys.version_info = {(*version, 'final', 0)}; exec(sys.argv[1])"
-    lines = [
-        "#!/bin/sh",
+    return write_program(
+        path,
         f'[ "$1" = --version ] && echo "Python {dotted}" && exit',
         f'exec "{sys.executable}" -c "{code}" "$2"',
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    path.chmod(0o755)
-    return path
+    )
 
 
 def test_help_lists_every_target(folder):
@@ -121,17 +118,27 @@ def book_is_built(folder: Path) -> bool:
     return "Book: up to date" not in done.stdout
 
 
+NOTES = 'mkdir -p book/_build; echo "$*" >> called'
+
+
+def write_program(path: Path, *lines: str) -> Path:
+    """Write a shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines]) + "\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
 def ready(folder: Path) -> Path:
-    """A folder whose environment is there, and does nothing."""
-    (folder / ".venv/bin").mkdir(parents=True)
+    """A folder whose environment is there: its Python notes how it is called; no program beside it can be started."""
     for name in ("python", "dvc", "jupyter-book"):
-        (folder / ".venv/bin" / name).write_text("#!/bin/sh\nmkdir -p book/_build\n", encoding="utf-8")
-        (folder / ".venv/bin" / name).chmod(0o755)
+        write_program(folder / ".venv/bin" / name, "exit 1" if name != "python" else NOTES)
+    (folder / ".dvc").mkdir()
     for name in ("requirements.lock", "pyproject.toml", "tests/test_book.py", "results/runs.csv", ".venv/.ready"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    (folder / ".gitignore").write_text("/book/_build/\n/.venv/\n", encoding="utf-8")
+    (folder / ".gitignore").write_text("/book/_build\n/.venv\n/called\n", encoding="utf-8")
     return folder
 
 
@@ -146,3 +153,39 @@ def test_the_book_is_built_again_only_where_an_input_of_it_has_changed(ready):
 
 def test_the_book_is_built_always_where_git_does_not_tell_what_has_changed(ready):
     assert [book_is_built(ready) for _ in range(2)] == [True, True]
+
+
+def test_a_clone_that_was_moved_starts_programs_by_its_python(ready):
+    assert book_is_built(ready)
+    called = (ready / "called").read_text().splitlines()
+    assert "-m dvc --quiet pull" in called
+    assert ".venv/bin/jupyter-book build book --all -W -n --keep-going --quiet" in called
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_dvc_is_told_that_an_archive_has_no_git(is_archive, ready):
+    if not is_archive:
+        commit(ready)
+    assert make(ready, "pull").returncode == 0
+    settings = ready / ".dvc/config.local"
+    assert settings.exists() == is_archive
+    if is_archive:
+        assert settings.read_text() == NO_GIT
+
+
+def test_data_that_cannot_be_fetched_are_named_with_the_remedy(ready):
+    write_program(ready / ".venv/bin/python", "exit 1")
+    done = make(ready, "repro")
+    assert done.returncode != 0
+    assert "git checkout -- .dvcstore && rm -rf .dvc/cache data && make pull" in done.stderr
+
+
+def test_the_lock_is_installed_before_torch_so_that_all_that_torch_asks_for_has_a_hash(folder):
+    for name in ("requirements.lock", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    making = ['[ "$2" = venv ] && mkdir -p .venv/bin && cp "$0" .venv/bin/python', NOTES]
+    done = make(folder, "-o", "check-python", "setup", f"PYTHON={write_program(folder / 'python', *making)}")
+    assert done.returncode == 0, done.stderr
+    _, lock, torch = (folder / "called").read_text().splitlines()
+    assert lock.endswith("--no-deps --require-hashes -r requirements.lock")
+    assert re.fullmatch(r"-m pip install .*torch==[\d.]+", torch)

@@ -1,4 +1,4 @@
-"""What `make pipeline` writes: stages that depend on what their modules import and read, contents, verdicts."""
+"""What `make pipeline` writes: stages that depend on what their modules import and read, contents, answers."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from dvc.stage import PipelineStage
 from paperkit import pipeline
 from paperkit.config import ConfigError
 from paperkit.pipeline import BEGIN, END, dvc_yaml, main_call, write_pipeline, written_files
-from paperkit.results import write_json
+from paperkit.results import ResultsError, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CALL = 'if __name__ == "__main__":\n    main(Config, run, stage="{stage}", module="replications.{module}"{more})\n'
@@ -56,7 +56,7 @@ def repository(tmp_path, monkeypatch):
         },
     )
     contents = f"root: index\nparts:\n- chapters:\n  # {BEGIN}\n  # {END}\n- chapters:\n  - file: cite\n"
-    rows = f"Before.\n<!-- {BEGIN} -->\n| new | C2: short and plain | holds |\n<!-- {END} -->\nAfter.\n"
+    rows = f"Before.\n<!-- {BEGIN} -->\n<!-- {END} -->\nAfter.\n"
     write(tmp_path, {"params.yaml": "profile: cpu\n", "README.md": rows, "book/_toc.yml": contents})
     (tmp_path / ".dvc").mkdir()
     return tmp_path
@@ -213,22 +213,31 @@ def test_pages_are_listed_with_those_in_their_folder_and_what_stands_around_stay
     assert write_pipeline(repository) == []
 
 
-def test_primary_claims_are_listed_with_their_verdicts_and_a_sentence_written_by_hand_stays(repository):
+def test_the_readme_has_the_answer_of_each_replication_and_its_first_primary_claim(repository):
+    test = {"estimand": "gap", "rule": "greater", "unit": "nats", "n": 8, "estimate": 0.199, "low": 0.11, "high": 0.29}
+    judged = {"family": "primary", "tests": [test]}
     claims = [
-        {"id": "C1", "statement": "It is so.", "family": "primary", "verdict": "contradicted"},
-        {"id": "C2", "statement": "It is so, and long.", "family": "primary", "verdict": "inconclusive"},
-        {"id": "C3", "statement": "It was so.", "family": "primary", "verdict": "holds", "superseded_by": "C1"},
-        {"id": "C4", "statement": "It may be so.", "family": None, "verdict": "holds"},
+        judged | {"id": "C1", "statement": "It is so.", "verdict": "contradicted"},
+        judged | {"id": "C2r", "statement": "It is so, and long.", "verdict": "holds"},
+        judged
+        | {"id": "C2", "statement": "It was so.", "verdict": "inconclusive", "family": None, "superseded_by": "C2r"},
     ]
-    write_json(repository / "results/new/verdicts.json", {"claims": claims})
+    about = {"question": "Is it?", "answer": {"text": "It is.", "given": "new:C2r holds; new:C1 contradicted"}}
+    about["claims"] = {"C2": {"claim": "It is so", "number": "its loss minus the other's"}}
+    write(repository, {"replications/new/about.yaml": yaml.safe_dump(about)})
+    write_json(repository / "results/new/verdicts.json", {"profile": "cpu", "claims": claims})
     write_pipeline(repository)
     text = (repository / "README.md").read_text()
-    assert [line for line in text.splitlines() if line.startswith("| new")] == [
-        "| new | C1: It is so. | contradicted |",
-        "| new | C2: short and plain | inconclusive |",
-    ]
+    example = "*It is so* (C2r): **holds**. Its loss minus the other's: 0.199 [0.110, 0.290] nats, n = 8"
+    assert text.splitlines()[4] == f"| [new](book/replications/new.md): Is it? | It is. | {example} |"
     assert text.startswith("Before.\n")
     assert text.endswith("After.\n")
+    claims[0]["verdict"] = "holds"
+    write_json(repository / "results/new/verdicts.json", {"profile": "cpu", "claims": claims})
+    with pytest.raises(ResultsError, match=r"new/about\.yaml, answer: .* new:C1 'contradicted', which is 'holds' now"):
+        write_pipeline(repository)
+    write_json(repository / "results/new/verdicts.json", {"profile": "smoke", "claims": claims})
+    write_pipeline(repository)
 
 
 def test_a_file_without_the_place_to_write_in_is_refused(repository):

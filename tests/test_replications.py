@@ -8,11 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import chdir
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import replications
 from paperkit import pipeline, readiness
@@ -86,6 +88,7 @@ MAIN = (
     "def main(*_, **__): ...\nConfig = run = TIMING = None\n"
     'main(Config, run, stage="toy{}", module="replications.toy.{}"{})\n'
 )
+WORDS = ("holds", "holds, smaller", "contradicted", "no difference", "inconclusive")
 TOY = {
     "README.md": f"<!-- {pipeline.BEGIN} -->\n<!-- {pipeline.END} -->\n",
     "requirements.lock": "numpy==2.4.6 \\\n    --hash=sha256:0\n",
@@ -108,7 +111,10 @@ TOY = {
         "pathlib.Path('results/toy/verdicts.json').write_text(json.dumps({'claims': claims}))\n"
     ),
     **{f"replications/toy/{file}": "" for file in ("__init__.py", "mean.py")},
-    "replications/toy/about.yaml": "posts: [1]\nquestion: Is it so?\n",
+    "replications/toy/about.yaml": (
+        "posts: [1]\nquestion: Is it so?\nanswer: {text: It is so., given: toy:X1 holds}\nclaims:\n  X1:\n"
+        + "".join(f"    {word}: {word} it is.\n" for word in ("claim", "number", *WORDS))
+    ),
     "replications/toy/checks.py": "CHECKS = {'half': None}\n",
     "book/posts.yaml": "posts: [{archive: 1}]\n",
     "replications/toy/test_mean.py": "def test_the_mean():\n    pass\n",
@@ -130,7 +136,7 @@ TOY = {
     + "".join(
         f"- {{id: {key}, statement: {key} is so., source: {{bib: null, where: ours}}, kind: {kind},\n"
         f"   family: {family}, reported: {{value: null, unit: null, unverified: false}}, profile: cpu, min_seeds: 5,\n"
-        "   tests: [{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}]{more}}}\n"
+        f"   tests: [{{estimand: gap, rule: greater, bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02}}]{more}}}\n"
         for key, kind, family, more in (
             ("X1", "experiment", "primary", ", robustness: [{name: again, estimand: gap}]"),
             ("X2", "timing", "null", ""),
@@ -170,6 +176,26 @@ def closure_with_toy(module: str) -> tuple[str, ...]:
     return (module,) if module.startswith("replications.toy") else import_closure(module)
 
 
+def ran_at(root: Path) -> dict[str, Any]:
+    """Make the part of a record that names the commit of all that is there now."""
+    head, claims = git(root, "rev-parse", "HEAD"), (root / "replications/toy/claims.yaml").read_bytes()
+    hashes = {"lock_sha256": sha256((root / "requirements.lock").read_bytes()).hexdigest()}
+    return hashes | {"commit": head, "dirty": False, "claims": {"commit": head, "sha256": sha256(claims).hexdigest()}}
+
+
+def lock(root: Path) -> None:
+    """Let dvc.lock note what the records say."""
+    stages = {}
+    for path in root.glob("results/toy*/*provenance.json"):
+        record, folder = read_json(path), path.parent.relative_to(root)
+        outs = {f"{folder}/{table}": digest for table, digest in record["outs"].items()}
+        noted = {"deps": record["deps"], "outs": outs}
+        stages[record["stage"]] = {
+            key: [{"path": of, "md5": md5} for of, md5 in hashes.items()] for key, hashes in noted.items()
+        }
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with one replication, complete and consistent."""
@@ -189,9 +215,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ):
         deps = {"replications/toy/mean.py": code_hash(root / "replications/toy/mean.py"), "data/text.parquet": "0a"}
         versions = {"numpy": "2.4.6"}
-        record = {"stage": "toy", "profile": "cpu", "versions": versions, "deps": deps}
+        stage = "toy_timing" if "timing" in file else "toy"
+        record = {"stage": stage, "profile": "cpu", "versions": versions, "deps": deps, "kernels": {"torch": "AVX2"}}
+        record |= ran_at(root) | {"machine_class": "Intel x86_64 glibc-2.36, torch AVX2"}
         outs = {table: file_md5(results / table) for table in tables}
         write_json(results / file, record | {"fingerprint": fingerprint("cpu", deps, versions), "outs": outs})
+    lock(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replications, "__path__", [*replications.__path__, str(root / "replications")])
         patch.setattr(pipeline, "import_closure", closure_with_toy)
@@ -259,6 +288,17 @@ def move_estimate(factor: float) -> Callable[[Path], None]:
     return apply
 
 
+def recorded(results: str, **changes: Any) -> Callable[[Path], None]:
+    """Make a break that changes a stage's record."""
+
+    def apply(root: Path) -> None:
+        path = root / "results" / results / "provenance.json"
+        write_json(path, read_json(path) | changes)
+
+    return apply
+
+
+UNKNOWN = "0" * 40
 HALF_TO_THIRD = change("replications/toy/claims.yaml", "check: half", "check: third")
 BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     **{f"no {file}": ("shape", remove(f"replications/toy/{file}"), f"{file} is missing") for file in FILES},
@@ -275,7 +315,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "main(stage='other'); by its folder it is 'toy'",
     ),
     "page not in the contents": ("registration", change("book/_toc.yml", "/toy", "/other"), "_toc.yml is not what"),
-    "a verdict typed into the README": ("registration", change("README.md", "| holds |", "| - |"), "README.md is not"),
+    "a verdict typed into the README": ("registration", change("README.md", "**holds**", "**-**"), "README.md is not"),
     "no place for the verdicts": ("registration", change("README.md", "end -->", "-->"), "has lost the lines"),
     "too few seeds for the margin": (
         "claims",
@@ -317,7 +357,36 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "a check without a claim": ("checks", HALF_TO_THIRD, "the check half decides no claim"),
     "a claim without its check": ("checks", HALF_TO_THIRD, "names the check third, which CHECKS"),
-    "a post that nobody knows": ("posts", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
+    "a post that nobody knows": ("about", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
+    "an outcome without a sentence": (
+        "about",
+        change("replications/toy/about.yaml", "    inconclusive: inconclusive it is.\n", ""),
+        "about.yaml has no 'inconclusive' for claim X1",
+    ),
+    "a sentence for what cannot come": (
+        "about",
+        change(
+            "replications/toy/claims.yaml",
+            "bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02",
+            "bound: 0, margin: null, unit: nats",
+        ),
+        "about.yaml has 'holds, smaller' for claim X1, whose rule cannot give it",
+    ),
+    "a sentence for a claim that is not there": (
+        "about",
+        change("replications/toy/about.yaml", "  X1:", "  X7:"),
+        "about.yaml speaks of claim X7",
+    ),
+    "an answer to another outcome": (
+        "registration",
+        change("results/toy/verdicts.json", '"verdict": "holds"', '"verdict": "inconclusive"'),
+        "about.yaml, answer: it was written for toy:X1 'holds', which is 'inconclusive' now",
+    ),
+    "an answer to no outcome": (
+        "registration",
+        change("replications/toy/about.yaml", "toy:X1 holds", "toy holds"),
+        "'toy holds' is no verdict; write `lion:C6 contradicted`",
+    ),
     "no page": ("page", remove("book/replications/toy.md"), "toy.md is missing"),
     "no derivation": ("page", remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
     "another section": ("page", change("book/replications/toy.md", "## Results", "## Numbers"), "it needs exactly"),
@@ -406,7 +475,39 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "versions edited by hand": (
         "provenance",
         change("results/toy/provenance.json", '"numpy": "2.4.6"', '"numpy": "2.4.5"'),
-        "was edited by hand",
+        "edited by hand: its fingerprint",
+    ),
+    "a machine edited by hand": (
+        "provenance",
+        change("results/toy/provenance.json", "Intel x86_64 glibc-2.36, torch AVX2", "Cray XMP"),
+        "edited by hand: its machine class",
+    ),
+    "a commit edited by hand": ("provenance", recorded("toy", commit=UNKNOWN), f"git has no commit {UNKNOWN}"),
+    "a lock of another commit": ("provenance", recorded("toy", lock_sha256=UNKNOWN), "requirements.lock in commit"),
+    "claims of another commit": (
+        "provenance",
+        lambda root: recorded("toy", claims={"commit": git(root, "rev-parse", "HEAD"), "sha256": UNKNOWN})(root),
+        "claims.yaml in commit",
+    ),
+    "code that is not what ran": (
+        "provenance",
+        recorded("toy", deps={"replications/toy/mean.py": UNKNOWN}),
+        "mean.py in commit",
+    ),
+    "a table that DVC does not know": (
+        "provenance",
+        recorded("toy", outs={"runs.csv": UNKNOWN}),
+        "runs.csv is another one in dvc.lock",
+    ),
+    "data that DVC does not know": (
+        "provenance",
+        change("results/toy/provenance.json", '"0a"', '"0b"'),
+        "data/text.parquet is another one in dvc.lock",
+    ),
+    "clock readings that DVC does not know": (
+        "provenance",
+        change("dvc.lock", "timings.csv", "other.csv"),
+        "timings.csv is another one in dvc.lock",
     ),
     "a tuning seed reported": ("tuning", retrial((0, 1001, 1002)), "reported on seed 0"),
     "two lists of candidates": (
@@ -502,7 +603,8 @@ def test_a_replication_of_derivations_alone_needs_neither_figure_nor_ledger(brok
     write_pipeline(broken)
     change("book/replications/toy.md", "{result-figure} toy/gap.svg", "{note}")(broken)
     record = read_json(broken / "results/toy/provenance.json")
-    write_json(broken / "results/toy/provenance.json", record | {"outs": {"runs.csv": record["outs"]["runs.csv"]}})
+    recorded("toy", outs={"runs.csv": record["outs"]["runs.csv"]})(broken)
+    lock(broken)
     assert [problem for rule in (RULES | RULES_OF_RESULTS).values() for problem in problems(rule, broken, "toy")] == []
 
 
@@ -533,27 +635,16 @@ def at_gpu(broken: Path) -> Path:
     results, record = broken / "results/toy_gpu", read_json(broken / "results/toy/provenance.json")
     write_runs(results / "runs.csv", rows("gpu"))
     write_costs(results / "costs.csv", [])
-    head = git(broken, "rev-parse", "HEAD")
-    made = {"stage": "toy_gpu", "profile": "gpu", "commit": head, "dirty": False, "claims": {"commit": head}}
+    made = {"stage": "toy_gpu", "profile": "gpu"}
     made |= {"fingerprint": fingerprint("gpu", record["deps"], record["versions"])}
     write_json(results / "provenance.json", record | made | {"outs": {"runs.csv": file_md5(results / "runs.csv")}})
     with chdir(broken):
         write_verdicts("toy_gpu", timing=False)
+    lock(broken)
     write("replications/toy/mean.py", "x = 1\n")(broken)
     return broken
 
 
-def recorded(**changes: Any) -> Callable[[Path], None]:
-    """Make a break that changes the record of the frozen stage."""
-
-    def apply(root: Path) -> None:
-        path = root / "results/toy_gpu/provenance.json"
-        write_json(path, read_json(path) | changes)
-
-    return apply
-
-
-UNKNOWN = "0" * 40
 BREAKS_AT_GPU = {
     "runs of another profile": (
         "profile",
@@ -573,14 +664,19 @@ BREAKS_AT_GPU = {
         "claim X1",
     ),
     "a figure nobody sees": ("figures", write("figures/toy_gpu/extra.svg"), "toy_gpu/extra.svg is drawn but on no"),
-    "code that was not committed": ("provenance", recorded(dirty=True), "was not all committed"),
-    "claims that nobody knows": ("provenance", recorded(claims={"commit": UNKNOWN}), f"git has no commit {UNKNOWN}"),
+    "code that was not committed": ("provenance", recorded("toy_gpu", dirty=True), "was not all committed"),
+    "claims that nobody knows": (
+        "provenance",
+        recorded("toy_gpu", claims={"commit": UNKNOWN, "sha256": UNKNOWN}),
+        "claims.yaml in commit 0000000000",
+    ),
+    "a commit that nobody knows": ("provenance", recorded("toy_gpu", commit=UNKNOWN), f"git has no commit {UNKNOWN}"),
     "code of another commit": (
         "provenance",
-        recorded(deps={"replications/toy/mean.py": UNKNOWN}),
+        recorded("toy_gpu", deps={"replications/toy/mean.py": UNKNOWN}),
         "mean.py in commit",
     ),
-    "a fingerprint typed by hand": ("provenance", recorded(fingerprint=UNKNOWN), "was edited by hand"),
+    "a fingerprint typed by hand": ("provenance", recorded("toy_gpu", fingerprint=UNKNOWN), "edited by hand"),
     "a stage that is not frozen": (
         "provenance",
         change("dvc.yaml", "frozen: true", "frozen: false"),
@@ -592,8 +688,6 @@ BREAKS_AT_GPU = {
 def test_a_frozen_stage_belongs_to_the_code_of_its_commit(at_gpu):
     assert folders_of_results(at_gpu, "toy") == ["toy", "toy_gpu"]
     assert [problem for rule in RULES_OF_RESULTS.values() for problem in problems(rule, at_gpu, "toy_gpu")] == []
-    recorded(commit=UNKNOWN)(at_gpu)  # that of a branch which is gone
-    assert problems(RULES_OF_RESULTS["provenance"], at_gpu, "toy_gpu") == []
     assert [problem for problem in orphans(at_gpu) if "toy_gpu" in problem] == []
 
 
@@ -602,6 +696,23 @@ def test_what_is_broken_on_purpose_in_results_of_another_profile_is_found(case, 
     check, break_it, message = BREAKS_AT_GPU[case]
     break_it(at_gpu)
     assert any(message in problem for problem in problems(CHECKS[check], at_gpu, "toy_gpu"))
+
+
+def test_an_answer_stands_while_seeds_are_altered_until_the_word_changes(broken):
+    """Take the gain from one seed after another; the README is written until the verdict is another one."""
+    words = []
+    for altered in range(1, 6):
+        altered_rows = [
+            row | {"value": row["value"] - 2.0 * (row["arm"] == "new" and row["seed"] < altered)} for row in rows()
+        ]
+        write_runs(broken / "results/toy/runs.csv", altered_rows)
+        with chdir(broken):
+            write_verdicts("toy", timing=False)
+        words.append(read_json(broken / "results/toy/verdicts.json")["claims"][0]["verdict"])
+        complaints = [problem for problem in problems(RULES["registration"], broken, "toy") if "answer" in problem]
+        assert bool(complaints) == (words[-1] != "holds")
+    assert words[-1] == "contradicted"
+    assert "which is 'contradicted' now: read it again" in complaints[0]
 
 
 def test_a_comment_leaves_a_record_as_good_as_it_was(broken):

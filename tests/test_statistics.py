@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from paperkit.statistics import Interval, achieved_power, equivalence_p, holm, paired_interval, seeds_needed
@@ -93,6 +94,11 @@ def test_holm_equals_the_example_worked_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.02, 1.0, 1.0, 1.0]), [0.08, 1.0, 1.0, 1.0])
     np.testing.assert_allclose(holm([0.04]), [0.04])
+
+
+def test_holm_equals_that_of_statsmodels_with_ties_too():
+    for p_values in np.random.default_rng(0).integers(0, 12, (200, 5)) / 11:
+        np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1], rtol=1e-15)
 
 
 def simulated_power(n, sd, margin, equivalence):

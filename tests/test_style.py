@@ -1,5 +1,6 @@
 """paperkit.style: a figure's bytes depend on what it shows, and it loads nothing from elsewhere."""
 
+import csv
 import itertools
 import os
 import re
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from paperkit.style import COLOURS, NEUTRAL, WIDTH_IN, drawing
+from paperkit.style import COLOURS, LEAST_ALPHA, NEUTRAL, WIDTH_IN, drawing
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """\
@@ -141,6 +142,85 @@ def test_the_settings_of_the_reader_do_not_change_a_figure(tmp_path):
     plain = draw_line(tmp_path / "a.svg").read_bytes()
     with mpl.rc_context({"lines.linewidth": 7.0, "savefig.bbox": "tight", "axes.facecolor": "red", "font.size": 20}):
         assert draw_line(tmp_path / "a.svg").read_bytes() == plain
+
+
+# --- the numbers drawn, and what hides them -------------------------------------------------------------------
+
+
+def test_the_numbers_drawn_stand_in_a_csv_beside_the_figure(tmp_path):
+    with drawing(tmp_path / "a.svg", **WORDS, columns=2) as (_, (left, right)):
+        left.plot([0, 1], [2, 1 / 3], label="Lion")
+        left.plot([0, 1], [4, float("nan")], color=COLOURS[0], alpha=0.1)  # a seed of Lion's
+        left.errorbar([0.5], [7], yerr=[[1], [2]], fmt="o", label="mean", capsize=3)
+        left.scatter([8], [9], color=COLOURS[2], label="dot")
+        left.axhline(5, color="black")
+        left.fill_between([0, 1], [0, 0], [1, 1], color="grey")
+        right.bar([0, 1], [3, 4])
+        right.axvspan(0.2, 0.4, color="grey")
+        right.pcolormesh([[1.5, 2.5]])
+        right.set(title="right", xlabel="arm", ylabel="loss", xticks=[0, 1], xticklabels=["Lion", "Adam\nW"])
+        left.set(**LABELS)
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert {(row["panel"], row["x_axis"], row["y_axis"]) for row in rows} == {
+        ("1", "step", "height (m)"),
+        ("right", "arm", "loss"),
+    }
+    written = {(row["panel"], row["series"], row["mark"], row["x"], row["y"], row["value"]) for row in rows}
+    assert written >= {
+        ("1", "Lion", "line 1", "1", "0.333333", ""),
+        ("1", "Lion", "line 2", "0", "4", ""),
+        ("1", "mean", "points 1", "0.5", "7", ""),
+        ("1", "mean", "interval 1", "0.5", "6", ""),
+        ("1", "mean", "interval 1", "0.5", "9", ""),
+        ("1", "dot", "points 2", "8", "9", ""),
+        ("1", "", "line 3", "", "5", ""),
+        ("1", "", "band 1", "1", "1", ""),
+        ("right", "Lion", "bar 1", "Lion", "3", ""),
+        ("right", "Lion", "bar 2", "Adam W", "4", ""),
+        ("right", "", "range 1", "0.2", "", ""),
+        ("right", "", "map 1", "0.5", "0.5", "1.5"),
+    }
+
+
+@pytest.mark.parametrize("title", ["", "a panel"])
+def test_a_legend_over_data_moves_above_its_panel_and_the_figure_grows(tmp_path, title):
+    with drawing(tmp_path / "a.svg", **WORDS, height_in=2.0) as (figure, (axes,)):
+        axes.plot([0, 1], [0, 1], label="rising")
+        axes.set(**LABELS, title=title)
+        axes.legend(loc="center")
+    lowest = axes.title.get_window_extent().y1 if title else axes.bbox.y1
+    assert axes.get_legend().get_window_extent().y0 >= lowest - 1
+    assert figure.get_figheight() > 2.0
+    with drawing(tmp_path / "b.svg", **WORDS, height_in=2.0) as (figure, (axes,)):
+        axes.plot([0, 1], [0, 1], label="rising")
+        axes.set(**LABELS)
+        axes.legend(loc="lower right")
+    assert axes.get_legend().get_window_extent().y1 < axes.bbox.y1
+    assert figure.get_figheight() == 2.0
+
+
+def test_the_one_legend_of_several_panels_moves_between_the_title_and_the_panels(tmp_path):
+    with drawing(tmp_path / "a.svg", **WORDS, columns=2) as (figure, panels):
+        for axes in panels:
+            axes.plot([0, 1], [0, 1], label="rising")
+            axes.plot([0, 1], [1, 0], label="falling")
+            axes.set(**LABELS)
+        panels[1].legend(loc="center")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert panels[1].get_legend() is None
+    assert legend.get_window_extent().y1 <= figure.texts[0].get_window_extent().y0
+    assert legend.get_window_extent().y0 >= panels[0].bbox.y1
+    words = [text.get_window_extent() for text in legend.get_texts()]
+    assert words[0].y0 == words[1].y0  # side by side
+
+
+def test_lines_of_single_seeds_are_not_too_faint_for_a_dark_page(tmp_path):
+    with drawing(tmp_path / "a.svg", **WORDS) as (_, (axes,)):
+        axes.plot([0, 1], [0, 1], alpha=0.1)
+        axes.plot([0, 1], [1, 0])
+        axes.set(**LABELS)
+    assert [line.get_alpha() for line in axes.lines] == [LEAST_ALPHA, 1.0]
 
 
 # --- what a reader must be told ------------------------------------------------------------------------------

@@ -57,6 +57,22 @@ def posts():
     }
 
 
+SENTENCES = {
+    "claim": "It is better",
+    "number": "its loss minus that before",
+    "holds": "It *is* better.",
+    "holds, smaller": "It is hardly better.",
+    "contradicted": "It is worse.",
+    "no difference": "It is the same.",
+    "inconclusive": "It may be better.",
+}
+ABOUT = {
+    "here": {"cpu": "a net of three weights", "pretrained": "a larger net", "gpu": "a large net"},
+    "answer": {"text": "It is better than what there was before.", "given": "lion:C6 holds"},
+    "claims": {"C6": SENTENCES},
+}
+
+
 class CompiledTemplates(BytecodeCache):
     """The theme's templates compiled by any earlier build of this process: half of what a tiny build takes."""
 
@@ -107,7 +123,7 @@ class TinyBook:
     def write_about(self, name, **content):
         path = self.replications / name / "about.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(yaml.safe_dump(ABOUT | content, sort_keys=False))
 
     def write_page(self, name, text):
         path = self.source / f"{name}.md"
@@ -130,7 +146,7 @@ class TinyBook:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def build(self, index=None, root="index"):
+    def build(self, index=None, root="index", *, builder="html", processes=1):
         """Build incrementally, with warnings as errors; return the HTML of the root (with another, of it alone)."""
         pages = sorted(path.relative_to(self.source).with_suffix("").as_posix() for path in self.source.rglob("*.md"))
         if index is not None:
@@ -140,10 +156,11 @@ class TinyBook:
         settings["exclude_patterns"] = [f"{name}.md" for name in pages if root not in ("index", name)]
         with docutils_namespace():
             Sphinx(
-                self.source, self.source, self.output, self.output / ".doctrees", "html", settings,
-                status=None, warning=io.StringIO(), warningiserror=True,
+                self.source, self.source, self.output, self.output / ".doctrees", builder, settings,
+                status=None, warning=io.StringIO(), warningiserror=True, parallel=processes,
             ).build()  # fmt: skip
-        return (self.output / f"{root}.html").read_text()
+        written = {"html": f"{root}.html", "text": f"{root}.txt", "latex": "projectnamenotset.tex"}
+        return (self.output / written[builder]).read_text()
 
 
 BIBLIOGRAPHY = "\n\n```{bibliography}\n```\n"

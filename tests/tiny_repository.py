@@ -4,6 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
+# What `make` tells DVC in an archive, which has no git.
+NO_GIT = "[core]\n    no_scm = true\n"
+
 
 def git(root: Path, *arguments: str, day: str = "2026-01-01") -> str:
     """Run git in a folder, on a day."""

@@ -77,7 +77,7 @@ def lr_ratio_slope(
     runs: pd.DataFrame, best: Reading = vertex, experiment: str = "learning_rate_sweep", split: str = "validation"
 ) -> pd.Series:
     """Slope of log(best learning rate AdamW / Lion) on log batch, by seed (C4); negative where the ratio falls."""
-    return _slope_on_log_batch(_log_rate_ratio(runs, best, experiment, split))
+    return _slope_on_log_batch(log_rate_ratio(runs, best, experiment, split))
 
 
 # On the grid of C4r, of factors of the root of two, four neighbours a side span a factor of 16.
@@ -94,7 +94,7 @@ best_rate_slope_longer = partial(lr_ratio_slope, experiment="learning_rate_sweep
 
 def rate_ratio_beside_k(runs: pd.DataFrame) -> pd.Series:
     """log(best learning rate AdamW / Lion) minus the log of the measured k, mean over batches, by seed (X17)."""
-    gap = _log_rate_ratio(runs, best_vertex, "learning_rate_sweep", "validation") - np.log(_median_k(runs))
+    gap = log_rate_ratio(runs, best_vertex) - np.log(median_k(runs))
     return summarised(gap, level(gap, "seed"), "mean")
 
 
@@ -111,7 +111,7 @@ curvature_gap = partial(digits_sensitivity_gap, reach=4)
 
 def update_ratio_slope(runs: pd.DataFrame) -> pd.Series:
     """Slope of the log median k (displacement Lion / AdamW) on log batch, by seed (X9); negative where k falls."""
-    return _slope_on_log_batch(np.log(_median_k(runs)))
+    return _slope_on_log_batch(np.log(median_k(runs)))
 
 
 def row_ratio(runs: pd.DataFrame, arm: str) -> pd.Series:
@@ -230,6 +230,20 @@ def clock_readings(timings: pd.DataFrame, experiment: str, metric: str) -> pd.Da
     return rows.pivot(index="seed", columns="arm", values="value").astype(float)
 
 
+def median_k(runs: pd.DataFrame) -> pd.Series:
+    """Return the median of the measured k along a run; index seed, batch."""
+    rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
+    return rows.assign(batch=configured(rows, "batch")).groupby(["seed", "batch"])["value"].median(skipna=False)
+
+
+def log_rate_ratio(
+    runs: pd.DataFrame, best: Reading, experiment: str = "learning_rate_sweep", split: str = "validation"
+) -> pd.Series:
+    """Return log(best learning rate AdamW / Lion); index seed, batch."""
+    rates = _read_curves(runs, best, experiment, split)
+    return rates["adamw"] - rates["lion"]
+
+
 def _time_ratio(timings: pd.DataFrame, lions: tuple[str, ...]) -> pd.Series:
     steps = clock_readings(timings, "step_time", "step_s")
     adamws = [arm for arm in steps.columns if arm.startswith("adamw_")]
@@ -256,18 +270,6 @@ def _on_digits(runs: pd.DataFrame, experiment: str, split: str, metric: str) -> 
     """Arrange a metric of the batch sweep: index seed, batch, one column an arm."""
     rows = runs[(runs["experiment"] == experiment) & (runs["split"] == split) & (runs["metric"] == metric)]
     return _by_arm(rows.assign(batch=configured(rows, "batch")), "batch")
-
-
-def _median_k(runs: pd.DataFrame) -> pd.Series:
-    """Return the median of the measured k along a run; index seed, batch."""
-    rows = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
-    return rows.assign(batch=configured(rows, "batch")).groupby(["seed", "batch"])["value"].median(skipna=False)
-
-
-def _log_rate_ratio(runs: pd.DataFrame, best: Reading, experiment: str, split: str) -> pd.Series:
-    """Return log(best learning rate AdamW / Lion); index seed, batch."""
-    rates = _read_curves(runs, best, experiment, split)
-    return rates["adamw"] - rates["lion"]
 
 
 def _read_curves(runs: pd.DataFrame, reading: Reading, experiment: str, split: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from paperkit.results import read_json, read_runs, read_trials
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
 from replications.lion.betas import LION_BETAS
-from replications.lion.estimands import clock_readings
+from replications.lion.estimands import best_vertex, clock_readings, log_rate_ratio, median_k
 from replications.lion.noise import gaussian_drift_ratio
 
 COLOUR = {"adamw": COLOURS[0], "lion": COLOURS[1]}
@@ -95,14 +95,18 @@ def draw_drift(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
-    """Draw validation loss along training, and the steps each optimizer needs to AdamW's loss at 3/4 of them."""
-    rows = runs[(runs["experiment"] == "lm_quality") & (runs["split"] == "validation")]
-    curves = {arm: of_arm.pivot(index="step", columns="seed", values="value") for arm, of_arm in rows.groupby("arm")}
+    """Draw validation loss along training, the steps to AdamW's loss at 3/4 of them, and the gap at both lengths."""
+    curves = _validation_curves(runs, "lm_quality")
     steps = curves["adamw"].index.to_numpy()
     target = curves["adamw"].loc[steps[3 * len(steps) // 4 - 1]].median()
+    gaps = [curves["adamw"] - curves["lion"]]
+    if "lm_quality_longer" in set(runs["experiment"]):
+        longer = _validation_curves(runs, "lm_quality_longer")
+        gaps.append(longer["adamw"] - longer["lion"])
     question = "Which optimizer lowers the validation loss faster?"
-    shown = f"left: thin lines are seeds, thick ones their mean; right: one point a seed; n = {rows['seed'].nunique()}"
-    with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
+    counts = " and ".join(str(gap.shape[1]) for gap in gaps)
+    shown = f"thin lines and points: one seed, n = {counts}; thick lines: means"
+    with drawing(path, question=question, shown=shown, columns=3) as (_, (left, middle, right)):
         for arm, table in curves.items():
             left.plot(table.index, table, color=COLOUR[arm], alpha=0.25, linewidth=0.7)
             left.plot(table.index, table.mean(axis=1), color=COLOUR[arm], linewidth=2, label=NAME[arm])
@@ -111,11 +115,24 @@ def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
         left.legend()
         for position, (arm, table) in enumerate(curves.items()):
             reached = [steps_to(table[seed], target) for seed in table]
-            right.plot(np.full(len(reached), position), reached, "o", color=COLOUR[arm], alpha=0.6)
+            middle.plot(np.full(len(reached), position), reached, "o", color=COLOUR[arm], alpha=0.6)
             never = sum(np.isnan(reached))
-            right.annotate(f"not reached: {never}", (position, 0.02), xycoords=("data", "axes fraction"), ha="center")
-        right.set_xticks(range(len(curves)), [NAME[arm] for arm in curves])
-        right.set(xlabel="optimizer", ylabel="steps to the dotted loss", xlim=(-0.6, 1.6), ylim=(0, steps[-1] * 1.05))
+            middle.annotate(f"never: {never}", (position, 0.02), xycoords=("data", "axes fraction"), ha="center")
+        middle.set_xticks(range(len(curves)), [NAME[arm] for arm in curves])
+        middle.set(xlabel="optimizer", ylabel="steps to the dotted loss", xlim=(-0.6, 1.6), ylim=(0, steps[-1] * 1.05))
+        for gap, colour in zip(gaps, COLOURS[2:], strict=False):
+            right.plot(gap.index, gap, color=colour, alpha=0.25, linewidth=0.7)
+            right.plot(gap.index, gap.mean(axis=1), color=colour, linewidth=2, label=f"{gap.index[-1]} steps")
+        right.axhline(0, color=NEUTRAL, linewidth=0.8)
+        right.set(xlabel="optimizer steps", ylabel="AdamW − Lion (nats a token)", ylim=(-0.3, 0.05), xscale="log")
+        right.legend()
+
+
+def _validation_curves(runs: pd.DataFrame, experiment: str) -> dict[str, pd.DataFrame]:
+    """Arrange the validation losses of the language model, by arm: index step, one column a seed."""
+    rows = runs[(runs["experiment"] == experiment) & (runs["split"] == "validation")]
+    by_arm = rows.groupby("arm")
+    return {str(arm): of_arm.pivot(index="step", columns="seed", values="value") for arm, of_arm in by_arm}
 
 
 def steps_to(curve: pd.Series, target: float) -> float:
@@ -157,7 +174,8 @@ def draw_paired_gap(test: dict, runs: pd.DataFrame, path: Path) -> None:
         if test["low"] is not None:
             _draw_interval(axes, len(gaps), test, label="mean, 95 %")
         axes.set_xticks([*range(len(gaps)), len(gaps)], [*map(str, gaps.index), "mean"])
-        axes.set(xlabel="seed", ylabel="AdamW − Lion (nats a token)")
+        reach = 1.3 * max(test["margin"], gaps.abs().max())
+        axes.set(xlabel="seed", ylabel="AdamW − Lion (nats a token)", ylim=(-reach, reach))
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
@@ -246,8 +264,8 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
     """Draw the quality gap, and best learning rates beside the measured ratio k, against the batch."""
     rows = runs[(runs["experiment"] == "batch_sweep") & (runs["split"] == "test") & (runs["metric"] == "nll_nats")]
     losses = rows.assign(batch=configured(rows, "batch")).pivot(index=["batch", "seed"], columns="arm", values="value")
-    updates = runs[(runs["experiment"] == "batch_updates") & (runs["metric"] == "update_ratio")]
-    measured = updates.assign(batch=configured(updates, "batch")).groupby(["batch", "seed"])["value"].median()
+    measured = median_k(runs).swaplevel()
+    of_rates = np.exp(log_rate_ratio(runs, best_vertex)).swaplevel()
     curves = runs[(runs["experiment"] == "learning_rate_sweep") & (runs["split"] == "validation")]
     curves = curves[curves["metric"] == "nll_nats"]
     curves = curves.assign(batch=configured(curves, "batch"), lr=configured(curves, "lr"))
@@ -260,9 +278,11 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
         _draw_by_batch(left, losses["lion"] / losses["adamw"], COLOURS[2])
         left.axhline(1, color=NEUTRAL, linewidth=0.8)
         left.set(ylabel="test loss, Lion / AdamW")
-        _draw_by_batch(middle, measured, COLOURS[3])
+        _draw_by_batch(middle, measured, COLOURS[3], label="measured k")
+        _draw_by_batch(middle, of_rates, COLOURS[4], label="best rates")
         middle.axhline(GAUSSIAN_RATIO, color=NEUTRAL, linewidth=0.8)
-        middle.set(ylabel="measured ratio k", ylim=(0, None))
+        middle.set(ylabel="ratio, see legend", ylim=(0, None))
+        middle.legend()
         for arm, colour in COLOUR.items():
             best = means[arm].groupby("batch").idxmin().map(lambda key: key[1])
             right.plot(best.index, best, "s--", color=colour, markersize=4, linewidth=0.8, label=NAME[arm])
@@ -273,12 +293,12 @@ def draw_batch_sweep(runs: pd.DataFrame, path: Path) -> None:
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 
 
-def _draw_by_batch(axes: Axes, values: pd.Series, colour: str) -> None:
+def _draw_by_batch(axes: Axes, values: pd.Series, colour: str, label: str | None = None) -> None:
     """Draw one point a seed and the mean with its interval, against the batch; indexed by batch and seed."""
     axes.plot(values.index.get_level_values("batch"), values, "o", color=colour, alpha=0.35, markersize=4)
     intervals = {batch: paired_interval(of_batch) for batch, of_batch in values.groupby("batch")}
     means = values.groupby("batch").mean()
-    axes.plot(means.index, means, "-", color=colour)
+    axes.plot(means.index, means, "-", color=colour, label=label)
     for batch, interval in intervals.items():
         if interval is not None:
             _draw_bar(axes, batch, interval.low, interval.high, colour)
@@ -357,7 +377,7 @@ def draw_rows(runs: pd.DataFrame, path: Path) -> None:
             axes.set(xlabel="times the token came", title=f"{matrix} rows", yscale="log")
             axes.set_ylabel("RMS of a row / farthest it can go")
         # Tied arms have no head of their own: the head's panel has room for the names of all.
-        panels[1].set_ylim(0.006, 1.3)
+        panels[1].set_ylim(0.002, 1.3)
         panels[1].legend(*panels[0].get_legend_handles_labels(), loc="lower left")
 
 

@@ -8,6 +8,8 @@ import re
 
 from sphinx.search.en import SearchEnglish
 
+from results_in_text.section_search import SPLIT_NAME
+
 _CHINESE = "\u3400-\u9fff"
 _PIECES = re.compile(rf"[{_CHINESE}]+|[^\W{_CHINESE}]+")
 _LONGEST = 3
@@ -26,7 +28,7 @@ class SearchEnglishAndChinese(SearchEnglish):
 
     lang = "en_zh"
     language_name = "English and Chinese"
-    js_splitter_code = _SPLIT_QUERY
+    js_splitter_code = _SPLIT_QUERY + SPLIT_NAME
 
     def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx calls it so
         """Cut a text into English words, and all pieces of up to three characters of each stretch of Chinese."""

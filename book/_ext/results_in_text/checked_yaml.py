@@ -34,7 +34,8 @@ def read_checked_yaml(path: Path, schema: str) -> Any:
 
 def misfits(content: Any, schema: str) -> list[str]:
     """Say where decoded content does not fit a schema: one line a misfit, with its place."""
-    validator = Draft202012Validator(_schema(schema), registry=Registry(retrieve=_resource))
+    checker = Draft202012Validator.FORMAT_CHECKER
+    validator = Draft202012Validator(_schema(schema), registry=Registry(retrieve=_resource), format_checker=checker)
     return [
         _line(error) for error in sorted(validator.iter_errors(content), key=lambda error: list(map(str, error.path)))
     ]

@@ -11,6 +11,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
+from sphinx.writers.latex import LaTeXTranslator
 
 from paperkit.results import ResultsError
 from results_in_text.checked_yaml import SCHEMAS, BookDataError
@@ -19,6 +20,7 @@ from results_in_text.claim_tables import claim_target
 from results_in_text.downloads import copy_schemas, write_downloads
 from results_in_text.lone_page import is_left_out
 from results_in_text.numbers_changed import Change, read_changes
+from results_in_text.result_cards import pass_through
 from results_in_text.results_files import read_verdicts
 from results_in_text.verdict_badges import verdict_badge
 
@@ -50,7 +52,13 @@ def depart_element(translator: HTML5Translator, node: folded | always_seen) -> N
     translator.body.append(f"</{_ELEMENTS[type(node)]}>\n")
 
 
+def end_line(translator: LaTeXTranslator, node: always_seen) -> None:  # noqa: ARG001 - docutils calls it so
+    """End the line that stands above what HTML folds."""
+    translator.body.append("\n\n")
+
+
 _ELEMENTS = {folded: "details", always_seen: "summary"}
+_LATEX = {folded: (pass_through, pass_through), always_seen: (pass_through, end_line)}
 
 
 class Citations(SphinxDirective):
@@ -62,6 +70,7 @@ class Citations(SphinxDirective):
         try:
             edition, changes = _edition(self.config), read_changes(Path(self.config.numbers_changed))
             cited = [read_citations(results, folder, edition) for folder in _folders(results)]
+            sections = [self._section(citations, changes) for citations in cited]
         except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive citations: {error}"
             raise ExtensionError(message) from error
@@ -72,7 +81,7 @@ class Citations(SphinxDirective):
         _want_downloads(self.env)
         schemas = [_link(self.env, "schemas", path.name) for path in sorted(SCHEMAS.glob("*.json"))]
         lead = nodes.paragraph("", "", nodes.Text("Schemas: "), *_separated(schemas))
-        return [lead, *[self._section(citations, changes) for citations in cited]]
+        return [lead, *sections]
 
     def _section(self, citations: Sequence[Citation], changes: Sequence[Change]) -> nodes.section:
         folder = citations[0].folder
@@ -150,7 +159,7 @@ def setup(app: Sphinx) -> None:
     app.add_config_value("citation_file", "../CITATION.cff", "env", str)
     app.add_config_value("numbers_changed", "../numbers_changed.yaml", "env", str)
     for node in _ELEMENTS:
-        app.add_node(node, html=(visit_element, depart_element))
+        app.add_node(node, html=(visit_element, depart_element), latex=_LATEX[node], text=(pass_through, pass_through))
     app.add_directive("citations", Citations)
     app.connect("config-inited", resolve_files)
     app.connect("build-finished", write_all_downloads)
@@ -189,7 +198,7 @@ def _earlier_values(changes: Sequence[Change]) -> nodes.bullet_list:
 
 
 def _code(text: str, language: str) -> nodes.literal_block:
-    return nodes.literal_block(text, text, language=language)
+    return nodes.literal_block(text, text, language=language, to_be_copied=True)
 
 
 def _link(env: BuildEnvironment, folder: str, name: str) -> nodes.reference:

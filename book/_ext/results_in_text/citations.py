@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paperkit.config import ConfigError, read_yaml
+from paperkit.written import rounded
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.latex_text import escaped, interval, latex, number
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import commit_text, provenance_file, read_provenance
 from results_in_text.results_files import read_verdicts
-from results_in_text.written_values import measured_lines, rounded
+from results_in_text.written_values import measured_lines
 
 # What the file of macros and each macro to copy begin with: looking up a name that is not there is an error in TeX.
 LOOK_UP = r"""\providecommand*{\replicated}[2]{%
@@ -25,6 +26,7 @@ class Edition(NamedTuple):
     author: str
     version: str
     address: str | None  # where the book stands on the net; None while it stands nowhere
+    doi: str = ""
 
 
 class Citation(NamedTuple):
@@ -56,6 +58,12 @@ class Citation(NamedTuple):
         return commit_text(self.provenance)
 
     @property
+    def lead(self) -> str:
+        """A comment of LaTeX that says what follows; on one line, whatever its parts hold."""
+        said = f"% {self.id}, version {self.edition.version}, commit {self.commit}: {self.standing}"
+        return " ".join(said.split())
+
+    @property
     def measured(self) -> list[str]:
         """What was measured, one line a test, as the claim's row prints it."""
         return measured_lines(self.claim["tests"])
@@ -79,7 +87,8 @@ def read_edition(path: Path, address: str | None) -> Edition:
         names = [
             author.get("name") or f"{author['given-names']} {author['family-names']}" for author in content["authors"]
         ]
-        return Edition(content["title"], " and ".join(names), str(content["version"]), address or None)
+        version, doi = str(content["version"]), content.get("doi", "")
+        return Edition(content["title"], " and ".join(names), version, address or None, doi)
     except ConfigError as error:
         raise BookDataError(str(error)) from error
     except KeyError as error:
@@ -101,22 +110,23 @@ def bibtex(citation: Citation) -> str:
     claim, edition = citation.claim, citation.edition
     year, month = citation.provenance["started"].split("-")[:2]
     place = f"{citation.page}.html#{citation.anchor}"
+    address = f"{edition.address.rstrip('/')}/{place}" if edition.address else ""
+    where = f"\\texttt{{{escaped(address)}}}" if address else escaped(place)
     measured = "; ".join(escaped(line) for line in citation.measured)
     notes = [f"Verdict: {escaped(citation.standing)}", f"Measured: {measured}"]
     if claim["verdict"] == "corrected":
         notes.append(f"As corrected: {latex(claim['correction']['statement']).removesuffix('.')}")
-    notes.append(f"Commit \\texttt{{{citation.commit}}}")
+    notes.append(f"Commit \\texttt{{{escaped(citation.commit)}}}")
     fields = {
         "author": f"{{{escaped(edition.author)}}}",
         "title": f"{{Claim {escaped(citation.id)}: {latex(claim['statement']).removesuffix('.')}}}",
-        "howpublished": f"{escaped(edition.title)}, version {escaped(edition.version)}, {escaped(place)}",
-        "year": year,
+        "howpublished": f"{escaped(edition.title)}, version {escaped(edition.version)}, {where}",
+        "year": str(int(year)),
         "month": str(int(month)),
         "version": escaped(edition.version),
         "note": ". ".join(notes),
     }
-    if edition.address:
-        fields["url"] = f"{edition.address.rstrip('/')}/{place}"
+    fields |= {name: text for name, text in (("url", address), ("doi", edition.doi)) if text}
     lines = [f"  {name:<12} = {{{value}}}," for name, value in fields.items()]
     return "\n".join([f"@misc{{{bibtex_key(citation)},", *lines, "}"])
 
@@ -132,8 +142,7 @@ def macros(citation: Citation) -> str:
         f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
         for name, value in macro_values(citation).items()
     ]
-    lead = f"% {citation.id}, version {citation.edition.version}, commit {citation.commit}: {citation.standing}"
-    return "\n".join([lead, *lines])
+    return "\n".join([citation.lead, *lines])
 
 
 def macro_values(citation: Citation) -> dict[str, str]:
@@ -144,7 +153,7 @@ def macro_values(citation: Citation) -> dict[str, str]:
     tests = claim["tests"] + claim.get("correction", {}).get("tests", [])
     values = {
         f"{name}/verdict": escaped(citation.verdict),
-        f"{name}/commit": f"\\texttt{{{citation.commit}}}",
+        f"{name}/commit": f"\\texttt{{{escaped(citation.commit)}}}",
         f"{name}/version": escaped(citation.edition.version),
     }
     for test in tests:

@@ -10,6 +10,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from paperkit.results import ResultsError
+from paperkit.written import has_numbers, measured_line
 from results_in_text.of_replication import OfReplication
 from results_in_text.posts import page_of
 from results_in_text.result_roles import live_value
@@ -18,7 +19,6 @@ from results_in_text.rule_dates import rule_dates
 from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
 from results_in_text.verdict_strength import as_test, conclusion, outcome, seeds_left_out, share
-from results_in_text.written_values import has_numbers, measured_line
 
 
 class ClaimsTable(OfReplication):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from paperkit.completeness import problems, recomputation_problems, results_problems
 from paperkit.provenance import code_hash, import_closure, module_file
 from paperkit.results import ResultsError, replace_text
 from paperkit.runs import INSTRUCTION_SET
@@ -32,7 +33,7 @@ class CodeRunError(ResultsError):
 
 
 def ask_code(repository: Path, question: str, name: str, *arguments: str) -> Any:
-    """Ask a replication's code for its "derivation", "checks" or "runs", in a process of its own."""
+    """Ask a replication's code for its "derivation", "checks" or "results", in a process of its own."""
     paths = [str(repository), *(str(Path(__file__).parents[place]) for place in (1, 3))]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     environment = {**os.environ, **INSTRUCTION_SET, **threads, "PYTHONPATH": os.pathsep.join(paths)}
@@ -55,10 +56,15 @@ def kept_answer(repository: Path, question: str, name: str, *arguments: str, dep
     for path in sorted({*depends, *own}):
         key.update(path.read_bytes() if path.is_file() else b"none")
     kept = repository / _KEPT / f"{key.hexdigest()}.json"
-    if not kept.is_file():
-        answer = ask_code(repository, question, name, *arguments)
-        replace_text(kept, json.dumps(answer))
-    return json.loads(kept.read_text(encoding="utf-8"))
+    digest, _, answer = kept.read_bytes().partition(b"\n") if kept.is_file() else (b"", b"", b"")
+    if digest != _digest(answer):  # not asked before, or damaged
+        answer = json.dumps(ask_code(repository, question, name, *arguments)).encode()
+        replace_text(kept, f"{_digest(answer).decode()}\n{answer.decode()}")
+    return json.loads(answer)
+
+
+def _digest(answer: bytes) -> bytes:
+    return hashlib.sha256(answer).hexdigest().encode()
 
 
 def derivation(name: str) -> dict[str, Any]:
@@ -88,17 +94,24 @@ def checks(name: str, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
     }
 
 
+def results(folder: str) -> dict[str, Any]:
+    """Judge a folder of results again; say what is wrong with it, and which runs stand behind its claims."""
+    rules = results_problems, recomputation_problems
+    found = [problem for rule in rules for problem in problems(rule, Path.cwd(), folder)]
+    return {"problems": found, "behind": {} if found else runs_behind(folder)}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Answer one question on the last line of the standard output, as JSON."""
     parser = argparse.ArgumentParser(prog="results_in_text.code_runner")
-    parser.add_argument("question", choices=["derivation", "checks", "runs"])
+    parser.add_argument("question", choices=["derivation", "checks", "results"])
     parser.add_argument("name")
     parser.add_argument("checks", nargs="*")
     options = parser.parse_args(arguments)
     answers = {
         "derivation": lambda: derivation(options.name),
         "checks": lambda: checks(options.name, options.checks),
-        "runs": lambda: runs_behind(options.name),
+        "results": lambda: results(options.name),
     }
     print(json.dumps(answers[options.question]()))
 

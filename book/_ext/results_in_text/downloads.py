@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from paperkit.written import rounded
 from results_in_text.checked_yaml import SCHEMAS, BookDataError, misfits
 from results_in_text.citations import LOOK_UP, Citation, bibtex, macros
 from results_in_text.latex_text import escaped, interval, latex, number
 from results_in_text.numbers_changed import Change
-from results_in_text.written_values import rounded
 
 _TEST_COLUMNS = (
     "estimand", "rule", "bound", "margin", "estimate", "low", "high", "low90", "high90", "n", "unit", "p", "p_holm",
@@ -86,10 +86,16 @@ def claims_csv(citations: Sequence[Citation]) -> str:
         row = {"claim": citation.id, "version": citation.edition.version, "commit": citation.provenance["commit"]}
         row |= {key: claim.get(key) for key in ("kind", "family", "verdict", "superseded_by", "statement")}
         correction = claim.get("correction", {"statement": "", "tests": []})
-        writer.writerows({**row, "of": "statement", **test} for test in claim["tests"])
         corrected = {"statement": correction["statement"], "of": "correction"}
-        writer.writerows({**row, **corrected, **test} for test in correction["tests"])
+        rows = [{**row, "of": "statement", **test} for test in claim["tests"]]
+        rows += [{**row, **corrected, **test} for test in correction["tests"]]
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Keep a text from being a formula, as spreadsheets take what begins so; numbers stay."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def bibtex_file(citations: Sequence[Citation]) -> str:
@@ -116,7 +122,8 @@ def latex_table(citations: Sequence[Citation]) -> str:
     ]
     head = r"claim & statement & verdict & measured \\"
     return "\n".join([
-        f"% {edition.title}, version {edition.version}. Needs \\usepackage{{booktabs,longtable,array}}.",
+        " ".join(f"% {edition.title}, version {edition.version}.".split())
+        + r" Needs \usepackage{booktabs,longtable,array}.",
         r"\begin{longtable}{@{}l>{\raggedright}p{0.42\linewidth}>{\raggedright}p{0.14\linewidth}"
         r">{\raggedright\arraybackslash}p{0.28\linewidth}@{}}",
         r"\toprule",
@@ -147,4 +154,6 @@ def _measured(test: dict[str, Any]) -> str:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix in (".csv", ".json", ".yaml", ".svg"))
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".csv", ".json", ".yaml", ".svg"))
+    # The numbers of a figure are fetched below it.
+    return [path for path in files if path.suffix == ".svg" or not path.with_suffix(".svg").exists()]

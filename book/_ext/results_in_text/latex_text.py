@@ -2,7 +2,15 @@
 
 import re
 
-from pylatexenc.latexencode import RULE_DICT, RULE_REGEX, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
+from pylatexenc.latexencode import (
+    RULE_DICT,
+    RULE_REGEX,
+    UnicodeToLatexConversionRule,
+    UnicodeToLatexEncoder,
+    get_builtin_uni2latex_dict,
+)
+
+from results_in_text.checked_yaml import BookDataError
 
 # BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those that have no
 # command stay as they are, like Chinese: files are UTF-8.
@@ -32,6 +40,17 @@ _PART = re.compile(
     r"|\*\*(?P<strong>[^*\s](?:[^*]*[^*\s])?)\*\*"
     r"|\*(?P<emphasis>[^*\s](?:[^*]*[^*\s])?)\*"
 )
+# Commands that mathematics may hold on its way into a paper: names of signs, and what builds formulas. Others could
+# read a file or change what later commands mean (\input, \def, \csname).
+_SIGNS = re.findall(r"\\([A-Za-z]+)", " ".join(get_builtin_uni2latex_dict().values()))
+_BUILDS = """
+    arg bar big Big bigl Bigl bigr Bigr binom bm cos cosh det dfrac dim dots exp frac ge hat inf ker ldots le left lim
+    ln log lvert lVert mathcal mathfrak mathrm max middle min mod ne operatorname overbrace overline overset pmod Pr
+    qquad right rvert rVert sin sinh sup tan tanh text textbf textit textrm tfrac tilde to underbrace underline
+    underset vec widehat widetilde
+"""
+_SAFE = {*_SIGNS, *re.findall(r"\w+", _BUILDS)}
+_UNSAFE = re.compile(r"\^\^|(?<!\\)[%#]|\\([A-Za-z]+)")
 _COMMANDS = {"code": "texttt", "strong": "textbf", "emphasis": "emph"}
 _NUMBER = re.compile(r"(?P<mantissa>-?\d+(?:\.\d+)?)(?:e(?P<exponent>[+-]?\d+))?")
 
@@ -69,10 +88,18 @@ def _digits(text: str) -> str:
     return f"{match['mantissa']}{power}"
 
 
+def _safe_maths(text: str) -> str:
+    for found in _UNSAFE.finditer(text):
+        if found[1] not in _SAFE:
+            message = f"{found[0]} in ${text}$ is no sign or formula that goes into LaTeX; write it in other words"
+            raise BookDataError(message)
+    return text
+
+
 def _marked_up(match: re.Match[str]) -> str:
     kind = match.lastgroup or ""
     if kind == "maths":
-        return f"${match[kind]}$"
+        return f"${_safe_maths(match[kind])}$"
     if kind == "role":
         # {ref}`text <label>` shows its text.
         return escaped(re.sub(r"\s*<[^<>]*>$", "", match[kind]))

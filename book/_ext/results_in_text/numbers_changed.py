@@ -21,7 +21,8 @@ from results_in_text.provenance_files import SHORT_COMMIT
 from results_in_text.written_values import measured_lines
 
 ROOT = Path(__file__).parents[3]
-BEGIN, END = "<!-- numbers changed: begin -->", "<!-- numbers changed: end -->"
+# No comments of HTML, which the book shows as text: definitions of links that nothing uses, and no reader sees.
+BEGIN, END = "[numbers changed, begin]: #", "[numbers changed, end]: #"
 
 State = dict[str, Any]
 Change = dict[str, Any]
@@ -86,7 +87,7 @@ def with_changes(changelog: str, changes: Sequence[Change]) -> str:
     if not begin or not end:
         message = f"CHANGELOG.md lacks the marks {BEGIN} and {END}; put both under the heading Numbers changed"
         raise BookDataError(message)
-    return "\n".join([f"{before}{BEGIN}", *changelog_lines(changes), f"{END}{after}"])
+    return "\n".join([f"{before}{BEGIN}", *changelog_lines(changes), "", f"{END}{after}"])
 
 
 def _states(files: Mapping[str, str]) -> dict[str, State]:

@@ -1,4 +1,4 @@
-"""What every replication's page says in the same words: `headline` at its top, `params`, and `rerun` at its end."""
+"""What every replication's page says in the same form: `headline` at its top, `params`, and `rerun` at its end."""
 
 import re
 from collections.abc import Mapping
@@ -9,47 +9,52 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from paperkit.answers import primary_records, sentence_for
 from paperkit.results import ResultsError
-from results_in_text.citation_list import download_list
+from paperkit.written import has_numbers, measured_line
+from results_in_text.checked_yaml import BookDataError, read_checked_yaml
+from results_in_text.citation_list import always_seen, download_list, folded
 from results_in_text.claim_tables import claim_target, verdicts_by_profile
 from results_in_text.of_replication import OfReplication
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import read_provenance
-from results_in_text.results_files import ResultAddressError, Verdicts, read_all_verdicts, read_verdicts
+from results_in_text.result_roles import live_value
+from results_in_text.results_files import ResultAddressError, Verdicts, by_id, read_all_verdicts, read_verdicts
 from results_in_text.tables import Row, table
-from results_in_text.verdict_badges import is_primary
 
 _SENTENCE = re.compile(r"^(\w+): ", re.MULTILINE)
 
 
 class Headline(OfReplication):
-    """Directive `headline`: the primary claims with their verdicts, each linked to its row.
+    """Directive `headline`: each primary claim, its verdict, what that means, and what other words would have meant.
 
-    A line `C6: sentence` of the content says a claim in other words than its statement; claims that are named come
-    first, in that order.
+    The sentences are those of about.yaml. A line `C6: sentence` of the content says a claim in other words; claims
+    that are named come first, in that order.
     """
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
         """Make the table and note its files as dependencies of the page."""
+        root, about = (
+            Path(self.config.results_root),
+            Path(self.config.replications_root, page_of(self.folder), "about.yaml"),
+        )
         try:
-            root = Path(self.config.results_root)
             verdicts, every = read_verdicts(root, self.folder), read_all_verdicts(root, page_of(self.folder))
-            primary = {claim["id"]: claim for claim in verdicts.claims if is_primary(claim)}
+            said = primary_records(read_checked_yaml(about, "about.schema.json"), by_id(verdicts))
+            primary = {record["id"]: (words, record) for words, record in said}
             given = self._sentences(primary)
-            rows = [
-                self._row(every, claim, given.get(claim["id"]))
-                for claim in (primary[key] for key in {**given, **primary})
-            ]
-        except ResultsError as error:
+            rows = [self._row(every, *primary[key], given.get(key)) for key in {**given, **primary}]
+        except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive headline: {error}"
             raise ExtensionError(message) from error
-        for path in verdicts.files:
+        for path in (about, *verdicts.files):
             self.env.note_dependency(str(path))
         if not rows:
             return [nodes.paragraph("", "No claim is primary.")]
-        made = table(["Primary claim", "Verdict"], rows, css_class="headline", widths=[80, 20])
+        headings = ["Claim, verdict, and what we found", "The number that decides"]
+        made = table(headings, rows, css_class="headline", widths=[66, 34])
         # An author's sentences are linted like all of the page; what comes from claims.yaml is not.
         made["generated"] = False
         self.set_source_info(made)
@@ -65,13 +70,45 @@ class Headline(OfReplication):
             raise ResultAddressError(message)
         return given
 
-    def _row(self, every: Mapping[str, Verdicts], claim: dict[str, Any], sentence: str | None) -> Row:
-        link = f"({{ref}}`{claim['id']} <{claim_target(self.folder, claim['id'])}>`)"
-        said = self.parse_inline(f"{sentence or claim['statement'].rstrip('.')} {link}")[0]
-        return [
-            [nodes.paragraph("", "", *said, generated=sentence is None)],
-            [*verdicts_by_profile(self, every, claim)],
+    def _row(
+        self, every: Mapping[str, Verdicts], words: Mapping[str, str], record: dict[str, Any], sentence: str | None
+    ) -> Row:
+        link = f"({{ref}}`{record['id']} <{claim_target(self.folder, record['id'])}>`)"
+        own = sentence or words.get("claim")
+        said = self.parse_inline(f"{own or record['statement'].rstrip('.')} {link}")[0]
+        claim = nodes.paragraph("", "", *said, generated=own is None, classes=["claim"])
+        judged = [found for of in every.values() for found in of.claims if found["id"] == record["id"]]
+        found = dict.fromkeys(sentence_for(words, each) for each in judged)
+        outcome = [nodes.paragraph("", "", *self.parse_inline(each)[0], classes=["outcome"]) for each in found]
+        cell = [claim, *verdicts_by_profile(self, every, record), *outcome, *self._elsewhere(words, found)]
+        return [cell, self._measured(words, record)]
+
+    def _elsewhere(self, words: Mapping[str, str], found: Mapping[str, None]) -> list[nodes.Node]:
+        """Say what the page would have said with other intervals."""
+        others = {word: said for word, said in words.items() if word not in ("claim", "number") and said not in found}
+        if not others:
+            return []
+        line = always_seen("", "", nodes.Text("Had the interval ended elsewhere"))
+        items = [
+            nodes.list_item(
+                "", nodes.paragraph("", "", nodes.strong("", word), nodes.Text(": "), *self.parse_inline(said)[0])
+            )
+            for word, said in others.items()
         ]
+        return [folded("", line, nodes.bullet_list("", *items), classes=["elsewhere"])]
+
+    def _measured(self, words: Mapping[str, str], record: dict[str, Any]) -> list[nodes.Node]:
+        test, more = record["tests"][0], len(record["tests"]) - 1
+        name = f"{words['number'][:1].upper()}{words['number'][1:]}: " if "number" in words else ""
+        address = (
+            f"{self.folder}/{'timing_verdicts' if record['kind'] == 'timing' else 'verdicts'}:{record['id']}.tests[0]"
+        )
+        value = live_value(self.env, address) if has_numbers(test) else nodes.Text(measured_line(test))
+        cell: list[nodes.Node] = [nodes.paragraph("", "", *self.parse_inline(name)[0], value, generated=True)]
+        if more:
+            row = f"{{ref}}`{more} more <{claim_target(self.folder, record['id'])}>`"
+            cell.append(nodes.paragraph("", "", nodes.Text("and "), *self.parse_inline(row)[0], generated=True))
+        return cell
 
 
 class Params(OfReplication):

@@ -20,14 +20,11 @@ class Posts(NamedTuple):
 
     def topic_of(self, folder: str) -> str:
         """Return the topic of a replication: that of its first post, "other" where it has none."""
-        lead = self._replication(folder)["posts"][:1]
+        lead = self.about(folder)["posts"][:1]
         return self.topics[next((post["topic"] for post in self.posts if [post["archive"]] == lead), "other")]
 
-    def question_of(self, folder: str) -> str:
-        """Return the question that a replication's page answers."""
-        return self._replication(folder)["question"]
-
-    def _replication(self, folder: str) -> dict[str, Any]:
+    def about(self, folder: str) -> dict[str, Any]:
+        """Return what about.yaml says of the replication of a folder of results."""
         name = page_of(folder)
         if name not in self.replications:
             message = (

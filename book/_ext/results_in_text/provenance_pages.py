@@ -19,11 +19,12 @@ from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
 from results_in_text.citation_list import downloads_are_written
 from results_in_text.claim_tables import claim_target
-from results_in_text.code_runner import kept_answer
+from results_in_text.code_pages import Code, code_page, shown_code
 from results_in_text.lone_page import is_left_out
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import SHORT_COMMIT, commit_text, current_hash, read_provenance
 from results_in_text.result_cards import anchor
+from results_in_text.results_as_made import answer_about
 from results_in_text.results_files import read_verdicts
 from results_in_text.verdict_badges import verdict_words
 from results_in_text.verdict_strength import as_test
@@ -63,7 +64,8 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
     stages = [_stage(app, root / name, repository, *of_stage) for of_stage in files]
     verdicts = read_verdicts(root, name)
     page = page_of(name)
-    behind = _behind(root / name, repository / "replications" / page)
+    behind = answer_about(root, repository, name)["behind"]
+    code = Code(repository, page)
     return {
         "name": name,
         "code": f"replications/{page}/estimands.py",
@@ -72,7 +74,7 @@ def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
         "stage_of": {claim["kind"]: stages[-1 if claim["kind"] == "timing" else 0] for claim in verdicts.claims},
         "data": {stage["id"]: [dep for dep in stage["deps"] if dep["path"].startswith("data/")] for stage in stages},
         "downloads": f"../downloads/{name}/" if downloads_are_written(app.env) else "",
-        "claims": [_claim(name, claim, behind) for claim in verdicts.claims],
+        "claims": [_claim(name, claim, behind, code) for claim in verdicts.claims],
         "recompute": f"python -m paperkit.claims {name}",
     }
 
@@ -107,12 +109,13 @@ def setup(app: Sphinx) -> None:
 
 def _stage(app: Sphinx, folder: Path, repository: Path, stem: str, table: str, params: str) -> dict[str, Any]:
     record = read_provenance(folder / f"{stem}.json")
-    commit = record["commit"] or ""
+    commit, shown = record["commit"] or "", shown_code(app)
     deps = [
         {
             "path": path,
             "hash": digest,
             "now": _comparison(current_hash(repository, path, record["profile"]), digest),
+            "page": _above(code_page(path)) if path in shown else "",
             "show": f"git show {commit[:SHORT_COMMIT]}:{path}" if commit and not path.startswith("data/") else "",
             "link": code_link(app.config.code_url, commit, path) if commit else "",
         }
@@ -156,16 +159,7 @@ def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str,
     }
 
 
-def _behind(folder: Path, code: Path) -> dict[str, Any]:
-    if not all((code / file).is_file() for file in ("claims.yaml", "experiment.py")):
-        return {}
-    own = (*code.glob("*.y*ml"), *code.glob("estimands.py"))
-    shared = (Path(__file__).parents[3] / "paperkit").rglob("*.py")
-    tables = folder / "runs.csv", folder / "timings.csv"
-    return kept_answer(code.parents[1], "runs", folder.name, depends=[*own, *shared, *tables])
-
-
-def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
+def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any], code: Code) -> dict[str, Any]:
     places = [(f"tests[{number}]", test) for number, test in enumerate(claim["tests"])]
     corrected = (claim.get("correction") or {}).get("tests", [])
     places += [(f"correction.tests[{number}]", test) for number, test in enumerate(corrected)]
@@ -176,11 +170,13 @@ def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any]) -> di
         "target": claim_target(name, claim["id"]),
         "kind": claim["kind"],
         "verdict": verdict_words(claim),
-        "tests": [_test(claim["id"], place, test, behind.get(f"{claim['id']}.{place}", {})) for place, test in places],
+        "tests": [
+            _test(claim["id"], place, test, behind.get(f"{claim['id']}.{place}", {}), code) for place, test in places
+        ],
     }
 
 
-def _test(claim: str, place: str, test: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
+def _test(claim: str, place: str, test: Mapping[str, Any], behind: Mapping[str, Any], code: Code) -> dict[str, Any]:
     try:
         written = written_test(test)
     except ResultsError:
@@ -195,6 +191,7 @@ def _test(claim: str, place: str, test: Mapping[str, Any], behind: Mapping[str, 
         "anchor": anchor(claim, place),
         "address": f"{claim}.{place}",
         "estimand": test["estimand"],
+        "code": _above(code.estimand(test["estimand"], claim)),
         "rule": test["rule"],
         "settings": ", ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in rule.items()
@@ -202,9 +199,18 @@ def _test(claim: str, place: str, test: Mapping[str, Any], behind: Mapping[str, 
         "written": written,
         "values": [(seed, "diverged" if value is None else f"{value:.6g}") for seed, value in values.items()],
         "identity": test["rule"] == "identity",
-        "arms": behind.get("arms", {}),
+        "experiments": [
+            (experiment, arms, _above(page), [(path.rsplit("/", 1)[1], _above(code_page(path))) for path in methods])
+            for experiment, arms in behind.get("arms", {}).items()
+            for page, methods in [code.experiment(experiment)]
+        ],
         "rows": behind.get("rows", 0),
     }
+
+
+def _above(address: str) -> str:
+    """Write an address from the book's root as it is seen from a page of provenance; none stays none."""
+    return f"../{address}" if address else ""
 
 
 def _ranges(seeds: list[int]) -> str:

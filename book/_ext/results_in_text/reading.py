@@ -10,7 +10,7 @@ from results_in_text.posts_map import PostsMap
 from results_in_text.result_cards import pass_through
 from results_in_text.run_cells import RunCell
 from results_in_text.tables import depart_facet, facet, visit_facet
-from results_in_text.verdict_board import VerdictBoard, VerdictTable
+from results_in_text.verdict_board import Answers, VerdictBoard
 
 # What the theme and docutils write, and what WCAG 2.1 wants instead.
 _REPAIRS = {
@@ -18,7 +18,6 @@ _REPAIRS = {
     'role="doc-biblioentry"': 'role="listitem"',
     # What scrolls has to be reachable by keyboard.
     '<div class="pst-scrollable-table-container">': '<div class="pst-scrollable-table-container" tabindex="0">',
-    '<figure class="align-default"': '<figure tabindex="0" class="align-default"',
     # What unfolds in the contents has an icon alone.
     '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
 }
@@ -48,7 +47,7 @@ def setup(app: Sphinx) -> None:
     app.add_node(
         facet, html=(visit_facet, depart_facet), latex=(pass_through, pass_through), text=(pass_through, pass_through)
     )
-    app.add_directive("verdict-table", VerdictTable)
+    app.add_directive("answers", Answers)
     app.add_directive("verdict-board", VerdictBoard)
     app.add_directive("posts-map", PostsMap)
     app.add_directive("run-cell", RunCell)

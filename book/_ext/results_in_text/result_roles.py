@@ -68,6 +68,7 @@ class VerdictRole(SphinxRole):
             name, claim_id = split_address(self.text)
             verdicts = read_verdicts(Path(self.config.results_root), name)
             badge = verdict_badge(claim_with_id(verdicts, claim_id))
+            badge["judged"] = (name, claim_id)
         except ResultsError as error:
             raise ExtensionError(_complaint(self, error)) from error
         for path in verdicts.files:

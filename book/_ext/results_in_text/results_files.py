@@ -65,6 +65,11 @@ def read_verdicts(root: Path, name: str) -> Verdicts:
     return Verdicts(value_at(contents[0], "profile"), claims, [required, optional])
 
 
+def by_id(verdicts: Verdicts) -> dict[str, dict[str, Any]]:
+    """Return the claims of a folder of results by their ids."""
+    return {claim["id"]: claim for claim in verdicts.claims}
+
+
 def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
     """Read the verdicts of a replication at every profile that has some, by folder; the committed profile's first."""
     folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)

@@ -1,8 +1,9 @@
-"""The directives `verdict-table` (one row a replication) and `verdict-board` (one row a claim, for all of them)."""
+"""The directives `answers` (one card a replication) and `verdict-board` (one row a claim, for all of them)."""
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from paperkit.answers import answer_of, primary_records
+from paperkit.profiles import COMMITTED
+from paperkit.results import ResultsError
+from paperkit.written import has_numbers, measured_line
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.posts import Posts, page_of, read_posts
-from results_in_text.results_files import ResultAddressError, Verdicts, read_verdicts
+from results_in_text.result_roles import live_value
+from results_in_text.results_files import ResultAddressError, Verdicts, by_id, read_verdicts
 from results_in_text.tables import Row, facet_paragraph, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
 
@@ -33,49 +39,103 @@ VERDICT_ORDER = [
     None,
 ]
 
+_FIRST_FIGURE = re.compile(r"\{result-figure\} (\S+)\n:alt: (.+)")
+
 
 class _OverAllReplications(SphinxDirective):
-    """What both tables share: they read all verdicts on disk, and questions and topics."""
+    """What both share: they read all verdicts on disk, and what each replication is about."""
 
-    def _table(self, make_rows: Callable[[Posts, str, Verdicts], list[Row]], **form: Any) -> list[nodes.Node]:
+    def _read(self) -> tuple[Posts, dict[str, Verdicts]]:
         root, path = Path(self.config.results_root), Path(self.env.srcdir, "posts.yaml")
         # A new replication is a new folder, which no dependency on a file would notice.
         self.env.note_reread()
-        try:
-            posts = read_posts(path, root, Path(self.config.replications_root))
-            rows = [row for name, verdicts in _all_verdicts(root) for row in make_rows(posts, name, verdicts)]
-        except (BookDataError, ResultAddressError) as error:
-            message = f"{self.get_location()}: directive {self.name}: {error}"
-            raise ExtensionError(message) from error
-        return [table(rows=rows, **form)]
+        return read_posts(path, root, Path(self.config.replications_root)), dict(_all_verdicts(root))
+
+    def _stopped_by(self, error: Exception) -> ExtensionError:
+        return ExtensionError(f"{self.get_location()}: directive {self.name}: {error}")
 
     def _title(self, name: str) -> list[nodes.Node]:
-        return self.parse_inline(f"{{doc}}`/replications/{page_of(name)}`")[0]
+        # In its words, which the contents of this page would not look up.
+        page = Path(self.env.srcdir, "replications", f"{page_of(name)}.md")
+        title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") if page.is_file() else name
+        return self.parse_inline(f"{{doc}}`{title} </replications/{page_of(name)}>`")[0]
 
     def _link(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
         return self.parse_inline(f"{{ref}}`{claim['id']} <{claim_target(name, claim['id'])}>`")[0]
 
 
-class VerdictTable(_OverAllReplications):
-    """Directive `verdict-table`: one row for each replication that has verdicts on disk."""
+class Answers(_OverAllReplications):
+    """Directive `answers`: of each replication its question, answer, first figure, first primary claim and scale."""
 
     def run(self) -> list[nodes.Node]:
-        """Make the table."""
-        headings = ["Replication and its question", "Primary claims", "Other claims, equations", "Profile"]
-        return self._table(self._rows, headings=headings, css_class="replications", widths=[34, 28, 28, 10])
+        """Count the verdicts, and make a section for each replication that has some on disk."""
+        try:
+            posts, every = self._read()
+            cards = [self._card(posts, name, verdicts) for name, verdicts in every.items() if page_of(name) == name]
+        except (BookDataError, ResultsError) as error:
+            raise self._stopped_by(error) from error
+        return [self._tally(every, len(cards)), *cards]
 
-    def _rows(self, posts: Posts, name: str, verdicts: Verdicts) -> list[Row]:
-        title = nodes.paragraph("", "", *self._title(name))
-        badges = [
-            nodes.paragraph("", "", *self._link(name, claim), nodes.Text(" "), verdict_badge(claim))
-            for claim in verdicts.claims
-            if is_primary(claim)
+    def _tally(self, every: Mapping[str, Verdicts], replications: int) -> nodes.paragraph:
+        """Count the verdicts of the primary claims, at every scale at which one was judged."""
+        primary = [claim for verdicts in every.values() for claim in verdicts.claims if is_primary(claim)]
+        words = Counter(claim["verdict"] for claim in primary)
+        counted: list[nodes.Node] = []
+        for word in sorted(words, key=VERDICT_ORDER.index, reverse=True):
+            badge = verdict_badge(next(claim for claim in primary if claim["verdict"] == word))
+            counted += [nodes.Text(f" {words[word]} "), badge]
+        text = f"{replications} replications so far, {len(primary)} verdicts on primary claims:"
+        return nodes.paragraph("", text, *counted, classes=["tally"])
+
+    def _card(self, posts: Posts, name: str, verdicts: Verdicts) -> nodes.section:
+        about = posts.about(name)
+        answer = answer_of(Path(self.config.replications_root).parent, name)
+        example = self._example(name, primary_records(about, by_id(verdicts)))
+        blocks = [
+            nodes.title("", "", *self._title(name)),
+            self._line(about["question"], "question"),
+            self._line(answer, "answer"),
+            nodes.container("", *example, self._line(_scale(about), "scale"), classes=["evidence"]),
+            *self._figure(name),
         ]
-        counts = [paragraph(line) for line in count_lines(verdicts.claims)]
-        equations = nodes.paragraph("", "", *self.parse_inline(f"{{equations}}`{page_of(name)}`")[0])
-        return [
-            [[title, paragraph(posts.question_of(name))], badges, [*counts, equations], [paragraph(verdicts.profile)]]
-        ]
+        card = nodes.section("", *blocks, ids=[nodes.make_id(f"answer-{name}")])
+        card["classes"] = ["answer-card"]
+        return card
+
+    def _example(self, name: str, primary: Sequence[tuple[Mapping[str, str], dict[str, Any]]]) -> list[nodes.Node]:
+        """Show the first primary claim with its verdict and its number, and the words of the others."""
+        if not primary:
+            return []
+        (words, first), *others = primary
+        said = self.parse_inline(words.get("claim", first["statement"].rstrip(".")))[0]
+        claim = nodes.paragraph("", "", *said, nodes.Text(" ("), *self._link(name, first), nodes.Text("): "))
+        claim += verdict_badge(first)
+        number = words.get("number", "")
+        measured = nodes.Text(measured_line(first["tests"][0]))
+        if has_numbers(first["tests"][0]):
+            measured = live_value(self.env, f"{name}/{_file(first)}:{first['id']}.tests[0]")
+        number = self.parse_inline(f"{number[:1].upper()}{number[1:]}: " if number else "")[0]
+        shown: list[nodes.Node] = [claim, nodes.paragraph("", "", *number, measured)]
+        if others:
+            badges = [
+                part
+                for _, one in others
+                for part in (nodes.Text(" "), *self._link(name, one), nodes.Text(" "), verdict_badge(one))
+            ]
+            shown.append(nodes.paragraph("", "The other primary claims:", *badges, classes=["others"]))
+        return shown
+
+    def _figure(self, name: str) -> list[nodes.Node]:
+        """Show the first figure of the page, with the page's description of it."""
+        page = Path(self.env.srcdir, "replications", f"{name}.md")
+        found = _FIRST_FIGURE.search(page.read_text(encoding="utf-8")) if page.is_file() else None
+        if found is None:
+            return []
+        uri = os.path.relpath(Path(self.config.figures_root, found[1]), self.env.srcdir).replace(os.sep, "/")
+        return [nodes.image(uri=uri, alt=found[2], classes=["result-figure", "dark-light"])]
+
+    def _line(self, text: str, css_class: str) -> nodes.paragraph:
+        return nodes.paragraph("", "", *self.parse_inline(text)[0], classes=[css_class])
 
 
 class VerdictBoard(_OverAllReplications):
@@ -83,42 +143,57 @@ class VerdictBoard(_OverAllReplications):
 
     def run(self) -> list[nodes.Node]:
         """Make the table."""
-        headings = ["Replication", "Claim", "What is claimed", "Verdict"]
-        return self._table(self._rows, headings=headings, css_class="board", widths=[20, 14, 44, 22])
+        try:
+            posts, every = self._read()
+            rows = [
+                self._row(posts, name, verdicts.profile, claim)
+                for name, verdicts in every.items()
+                for claim in verdicts.claims
+            ]
+        except (BookDataError, ResultsError) as error:
+            raise self._stopped_by(error) from error
+        headings = ["Verdict", "What is claimed", "Measured here", "Replication and scale"]
+        return [table(headings, rows, css_class="board", widths=[16, 40, 22, 22])]
 
-    def _rows(self, posts: Posts, name: str, verdicts: Verdicts) -> list[Row]:
-        return [self._row(posts.topic_of(name), name, verdicts.profile, claim) for claim in verdicts.claims]
-
-    def _row(self, topic: str, name: str, profile: str, claim: dict[str, Any]) -> Row:
+    def _row(self, posts: Posts, name: str, profile: str, claim: dict[str, Any]) -> Row:
         verdict, kind = claim["verdict"], "primary" if is_primary(claim) else claim["kind"]
         order = claim_order(claim["id"])
         badge = facet_paragraph(
             "verdict", verdict or "no verdict", verdict_badge(claim), order=f"{VERDICT_ORDER.index(verdict):02}{order}"
         )
+        about, more = posts.about(name), len(claim["tests"]) - 1
+        scale = nodes.paragraph("", f"{about['here'][profile]}", classes=["scale"])
         return [
-            [facet_paragraph("replication", page_of(name), *self._title(name)), facet_paragraph("topic", topic)],
+            [badge, facet_paragraph("kind", kind, order=f"{kind != 'primary'}{kind}{order}")],
             [
-                nodes.paragraph("", "", *self._link(name, claim)),
-                facet_paragraph("kind", kind, order=f"{kind != 'primary'}{kind}{order}"),
+                nodes.paragraph(
+                    "", "", *self.parse_inline(claim["statement"])[0], nodes.Text(" "), *self._link(name, claim)
+                )
             ],
-            [nodes.paragraph("", "", *self.parse_inline(claim["statement"])[0])],
-            [badge, facet_paragraph("profile", profile, nodes.Text(f"profile {profile}"))],
+            [paragraph(measured_line(claim["tests"][0])), *([paragraph(f"and {more} more")] if more else [])],
+            [
+                facet_paragraph("replication", page_of(name), *self._title(name)),
+                facet_paragraph("topic", posts.topic_of(name)),
+                facet_paragraph("profile", profile, nodes.Text(f"profile {profile}")),
+                *([] if claim["kind"] == "identity" else [scale]),
+            ],
         ]
+
+
+def _scale(about: Mapping[str, Any]) -> str:
+    """Say at which scale we ran, and at which the source did."""
+    own = [text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()]
+    source = f" **The source:** {about['scale']['text'].rstrip('.')}." if "scale" in about else ""
+    return f"**Scale here:** {'; '.join(own)}.{source}"
+
+
+def _file(claim: dict[str, Any]) -> str:
+    return "timing_verdicts" if claim["kind"] == "timing" else "verdicts"
 
 
 def claim_order(claim_id: str) -> str:
     """Return a key that sorts claims by their numbers, those of the source first."""
     return re.sub(r"\d+", lambda number: number[0].zfill(4), claim_id)
-
-
-def count_lines(claims: list[dict[str, Any]]) -> list[str]:
-    """Count the verdicts of the claims that are not primary, one line a kind, such as "identity: 4 holds"."""
-    others = [claim for claim in claims if not is_primary(claim)]
-    lines = []
-    for kind in dict.fromkeys(claim["kind"] for claim in others):
-        words = Counter(claim["verdict"] or "no verdict" for claim in others if claim["kind"] == kind)
-        lines.append(f"{kind}: " + ", ".join(f"{count} {word}" for word, count in words.items()))
-    return lines or ["none"]
 
 
 def _all_verdicts(root: Path) -> Iterator[tuple[str, Verdicts]]:

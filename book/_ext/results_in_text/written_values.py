@@ -1,12 +1,12 @@
 """How a value of the results is written: its rounding follows from its interval, its unit from its test."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from paperkit.results import read_json
+from paperkit.written import has_numbers, line_of, measured_line, rounded, spec_for
 from results_in_text.results_files import ResultAddressError, formatted, split_address, value_at
 from results_in_text.verdict_strength import as_test
 
@@ -49,25 +49,9 @@ def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
     if not has_numbers(test):
         message = f"{test['estimand']}: {measured_line(test)}; there is no number to print"
         raise ResultAddressError(message)
-    numbers = rounded(test)
-    if test["rule"] == "identity":
-        return "largest error {max_error}, tolerance {tolerance}, control {control_error}".format(**numbers)
-    if spec is not None:
-        numbers |= {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
-    interval = "{estimate} [{low}, {high}]".format(**numbers)
-    return ", ".join([" ".join(filter(None, [interval, test["unit"]])), f"n = {numbers['n']}"])
-
-
-def has_numbers(test: Mapping[str, Any]) -> bool:
-    """Tell whether a test can be written: it has been run, and has an interval."""
-    return test["max_error"] is not None if test["rule"] == "identity" else None not in (test["low"], test["high"])
-
-
-def measured_line(test: Mapping[str, Any]) -> str:
-    """Write a whole test, or say why it has no numbers."""
-    if has_numbers(test):
-        return written_test(test)
-    return f"no interval, n = {test['n']}" if test.get("n") else "not run"
+    plain = spec is None or test["rule"] == "identity"
+    formats = {} if plain else {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
+    return line_of(test, rounded(test) | formats)
 
 
 def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -78,34 +62,9 @@ def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{test['estimand'].replace('_', ' ')}: {line}" for test, line in zip(tests, lines, strict=True)]
 
 
-def rounded(test: Mapping[str, Any]) -> dict[str, str]:
-    """Round the numbers of a test as every page, citation and table prints them; leave out what was not measured."""
-    if test["rule"] == "identity":
-        if test["max_error"] is None:
-            return {}
-        errors = {key: _error(test[key]) for key in ("max_error", "control_error")}
-        return errors | {"tolerance": f"{test['tolerance']:g}"}
-    seeds = {"n": str(test["n"])} if test["n"] else {}
-    if test["low"] is None or test["high"] is None:
-        return seeds
-    spec = _spec_for(test)
-    return {key: f"{test[key]:{spec}}" for key in ("estimate", "low", "high")} | seeds
-
-
 def _written_key(test: Mapping[str, Any], key: str, value: Any, spec: str | None) -> str:
     if spec is not None or not isinstance(value, float):
         return formatted(value, spec)
-    default = _spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
+    default = spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
     number = rounded(test).get(key) or formatted(value, default)
     return " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
-
-
-def _error(value: float) -> str:
-    """Write an error with two digits, and without an exponent where it is a plain number of units."""
-    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.2g}"
-
-
-def _spec_for(test: Mapping[str, Any]) -> str:
-    """Choose a format that shows two digits of the interval's half width."""
-    half_width = (test["high"] - test["low"]) / 2
-    return ".4g" if half_width < 1e-6 else f".{max(0, 1 - math.floor(math.log10(half_width)))}f"

@@ -1,0 +1,81 @@
+"""Search finds sections: each is in the index by itself, beside its page; what is there to be copied is in neither.
+
+Sphinx's index knows pages alone. Here a section is fed as if it were a page called `<page>#<section>`, and on the page
+of search `SPLIT_NAME` takes such a name apart again. The page itself stays, for words that stand in several sections.
+"""
+
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.builders.html import StandaloneHTMLBuilder
+from sphinx.util.docutils import new_document
+
+# Sphinx calls Scorer.score with each result before it sorts: page, title, anchor, description, score.
+SPLIT_NAME = """
+Scorer.score = (result) => {
+  const [page, section] = result[0].split("#");
+  // A page that has the words somewhere comes after the sections that have them.
+  if (!section) return result[4] <= Scorer.term ? result[4] - Scorer.term : result[4];
+  const titles = result[1].split(" > ");
+  result.splice(0, 3, page, titles.slice(0, 2).join(" > "), `#${section}`);
+  return result[4];
+};
+"""
+
+
+class BuilderWithSections(StandaloneHTMLBuilder):
+    """The builder of HTML, with an index of sections."""
+
+    def load_indexer(self, docnames: Iterable[str]) -> None:
+        """Load the last index, and let sections stay in it for as long as their page does."""
+        indexer = self.indexer
+        assert indexer is not None
+        prune = indexer.prune
+
+        def prune_with_sections(names: Iterable[str]) -> None:
+            pages = set(names)
+            prune([name for name in indexer._titles if name.partition("#")[0] in pages])
+
+        indexer.prune = prune_with_sections
+        super().load_indexer(docnames)
+
+    def index_page(self, pagename: str, doctree: nodes.document, title: str) -> None:
+        """Feed a page, its own title alone as title, and each of its sections."""
+        if self.indexer is None or not title or "nosearch" in self.env.metadata.get(pagename, {}):
+            return super().index_page(pagename, doctree, title)
+        file = self.env.doc2path(pagename, base=False)
+        own, *sections = doctree.findall(nodes.section)
+        self.indexer.feed(pagename, file, title, _document(own, whole=True))
+        for section in sections:
+            name = escape(section[0].astext())
+            self.indexer.feed(f"{pagename}#{section['ids'][0]}", file, f"{title} > {name}", _document(section))
+        return None
+
+
+def _document(section: nodes.section, *, whole: bool = False) -> nodes.document:
+    """Copy what is to be found of a section, with or without the sections in it."""
+    document = new_document("")
+    document += nodes.section("", nodes.title("", section[0].astext()), ids=section["ids"])
+    document[0] += [nodes.paragraph("", text) for text in _texts(section, whole=whole)]
+    return document
+
+
+def _texts(node: nodes.Element, *, whole: bool) -> Iterator[str]:
+    for child in node.children:
+        if isinstance(child, nodes.Text):
+            yield child.astext()
+        elif isinstance(child, nodes.Element) and not _is_left_out(child, whole=whole):
+            yield from _texts(child, whole=whole)
+
+
+def _is_left_out(node: nodes.Element, *, whole: bool) -> bool:
+    if isinstance(node, nodes.section):
+        return not whole
+    return isinstance(node, nodes.Invisible) or bool(node.get("to_be_copied"))
+
+
+def setup(app: Sphinx) -> None:
+    """Put the builder in the place of Sphinx's own."""
+    app.add_builder(BuilderWithSections, override=True)

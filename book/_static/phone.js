@@ -1,0 +1,34 @@
+/* What is wider than the page. On a phone a table that does not fit becomes cards, one a row, each cell under its
+   column's name (reading.css). An equation that does not fit scrolls, and only then can be reached by keyboard. */
+"use strict";
+
+(() => {
+  const PHONE = window.matchMedia("(max-width: 600px)");
+
+  const nameCells = (table) => {
+    const names = [...table.tHead.rows[0].cells].map((heading) => heading.textContent.trim());
+    [...table.tBodies].flatMap((body) => [...body.rows]).forEach((row) =>
+      [...row.cells].forEach((cell, column) => (cell.dataset.label = names[column] ?? "")));
+  };
+
+  const fitTables = () =>
+    document.querySelectorAll(".bd-article table.table").forEach((table) => {
+      const around = table.parentElement;
+      table.classList.remove("cards");
+      table.classList.toggle("cards", PHONE.matches && table.tHead !== null && table.scrollWidth > around.clientWidth);
+    });
+
+  const fitEquations = () =>
+    document.querySelectorAll("div.math mjx-container").forEach((equation) =>
+      (equation.tabIndex = equation.scrollWidth > equation.clientWidth ? 0 : -1));
+
+  const fit = () => (fitTables(), fitEquations());
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll(".bd-article table.table").forEach((table) => table.tHead && nameCells(table));
+    fit();
+    window.addEventListener("resize", fit);
+    // Widths are those of the typeset page.
+    window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fit));
+  });
+})();

@@ -1,0 +1,95 @@
+"""What the README says of the replications: their answers, and a picture of the verdicts on their primary claims."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from paperkit.answers import Record, answer_of, primary_records, read_about, read_records, word_of
+from paperkit.claims.rules import FRAGILE, Verdict
+from paperkit.profiles import PROFILES, results_name
+from paperkit.written import measured_line
+
+BOARD = "book/board.svg"
+# Ink and ground of a badge, as in book/_static/verdicts.css.
+_COLOURS = {
+    Verdict.HOLDS: ("#0b5227", "#dcf2e2"),
+    Verdict.HOLDS_SMALLER: ("#3d5407", "#ecf4d4"),
+    Verdict.CONTRADICTED: ("#8a1616", "#fbe2e0"),
+    Verdict.NO_DIFFERENCE: ("#174a78", "#dfebf7"),
+    Verdict.INCONCLUSIVE: ("#5c4600", "#fcf0c3"),
+    Verdict.CORRECTED: ("#56247f", "#eee2f9"),
+    Verdict.NOT_TESTED: ("#424242", "#eaeaea"),
+}
+_TITLE, _BADGE, _ROW = 330, 172, 30  # widths and a height in pixels
+
+
+def answers_table(root: Path, names: Sequence[str]) -> str:
+    """List what each replication found, and the first of its primary claims with the number that decided it.
+
+    Args:
+        root: The repository.
+        names: The replications; those without results are left out.
+
+    Returns:
+        Lines of Markdown: a table, then the picture of the board.
+
+    Raises:
+        ResultsError: If the verdicts are not those for which an answer was written.
+    """
+    rows = ["| question | what we found | for example |", "|---|---|---|"]
+    for name in names:
+        if (root / "results" / name / "verdicts.json").is_file():
+            about, records = read_about(root, name), read_records(root / "results" / name)
+            example = next((_example(*pair) for pair in primary_records(about, records)), "")
+            question = f"[{_title(root, name)}](book/replications/{name}.md): {about['question']}"
+            rows.append(f"| {question} | {answer_of(root, name)} | {example} |")
+    words = Counter(word_of(record) for _, records in _rows(root, names) for record in records)
+    counted = ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
+    return "".join(f"{row}\n" for row in [*rows, "", f"![The board of primary claims: {counted}.]({BOARD})"])
+
+
+def _example(words: Mapping[str, str], record: Record) -> str:
+    claim, number = words.get("claim", record["statement"]), words.get("number", "")
+    measured = ": ".join(filter(None, [number, measured_line(record["tests"][0])]))
+    return f"*{claim}* ({record['id']}): **{word_of(record)}**. {measured[:1].upper()}{measured[1:]}"
+
+
+def board_picture(root: Path, names: Sequence[str]) -> str:
+    """Draw the verdicts on all primary claims as SVG, one row for each folder of results."""
+    rows = list(_rows(root, names))
+    width = _TITLE + _BADGE * max((len(records) for _, records in rows), default=0)
+    drawn = [part for place, row in enumerate(rows) for part in _drawn(place, *row)]
+    size = f'width="{width}" height="{_ROW * len(rows) + 10}"'
+    font = 'font-family="sans-serif" font-size="13"'
+    ground = f'<rect {size} fill="#ffffff"/>'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>', ground, *drawn, "</svg>\n"])
+
+
+def _rows(root: Path, names: Sequence[str]) -> Iterator[tuple[str, list[Record]]]:
+    for name in names:
+        for profile in PROFILES[1:]:
+            folder = root / "results" / results_name(name, profile)
+            if (folder / "verdicts.json").is_file():
+                said = primary_records(read_about(root, name), read_records(folder))
+                title = _title(root, name).partition(":")[0] + (f", {profile}" if folder.name != name else "")
+                if said:
+                    yield title, [record for _, record in said]
+
+
+def _drawn(place: int, title: str, records: Sequence[Record]) -> Iterator[str]:
+    top = 5 + _ROW * place
+    yield f'<text x="10" y="{top + 19}">{escape(title)}</text>'
+    for column, record in enumerate(records):
+        left, word = _TITLE + _BADGE * column, word_of(record)
+        ink, ground = _COLOURS[Verdict(word.removesuffix(FRAGILE))]
+        dots = ' stroke-dasharray="2"' if word.endswith(FRAGILE) else ""
+        box = f'x="{left}" y="{top + 3}" width="{_BADGE - 8}" height="{_ROW - 6}" rx="5"'
+        yield f'<rect {box} fill="{ground}" stroke="{ink}"{dots}/>'
+        yield f'<text x="{left + 7}" y="{top + 19}" font-size="11" fill="{ink}">{record["id"]} {word}</text>'
+
+
+def _title(root: Path, name: str) -> str:
+    """Take the title of a replication's page."""
+    page = root / f"book/replications/{name}.md"
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") if page.is_file() else name

@@ -1,0 +1,181 @@
+"""Sentences that state an outcome follow the verdict: what is given to them, the cards of the front page."""
+
+import re
+
+import pytest
+from sphinx.errors import ExtensionError
+
+from paperkit.pages import page_sources
+from paperkit.pipeline import found_replications
+from tests.built_book import ROOT
+from tests.tiny_book import ABOUT, CLAIMS, SENTENCES, claim, effect
+
+from results_in_text.given_verdicts import NOT_YET_GIVEN  # isort: skip - found through tiny_book
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+PAGE, MARK = "replications/lion", "{given}`lion:C6 holds`"
+FINDING = "It is {result}`lion/verdicts:C6.tests[0].estimate` better."
+
+
+@pytest.fixture(autouse=True)
+def _bind_every_page(monkeypatch):
+    monkeypatch.setattr("results_in_text.given_verdicts.NOT_YET_GIVEN", ())
+
+
+def text_of(html):
+    return " ".join(re.sub("<[^>]+>", " ", html).split())
+
+
+def build(book, findings, results="It is so."):
+    book.write_page(PAGE, f"# Lion\n\n{findings}\n\n## Results\n\n{results}\n")
+    book.build("Nothing.")
+    return (book.output / f"{PAGE}.html").read_text()
+
+
+# --- what a sentence was written for ------------------------------------------------------------------------------
+
+
+def test_a_sentence_stands_until_its_word_changes_and_nobody_sees_what_it_was_given(tiny):
+    html = build(tiny, f"{FINDING} {MARK}")
+    assert "It is 0.199 nats better." in text_of(html)
+    assert "given" not in html
+    assert "lion:C6" not in text_of(html)
+    tiny.write_verdicts([claim(verdict="contradicted")])
+    complaint = (
+        r"lion\.md:3: this line states an outcome, and it was written for lion:C6 'holds', which is 'contradicted' now"
+    )
+    with pytest.raises(ExtensionError, match=complaint):
+        tiny.build()
+
+
+def test_every_line_whose_word_has_changed_is_named_at_once_captions_and_other_pages_too(tiny):
+    tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+    caption = f"```{{result-figure}} lion/a.svg\n:alt: A line.\n\nThe line rises. {MARK}\n```"
+    tiny.write_page("other", f"# Other\n\nIt is better. {MARK}\n")
+    build(tiny, f"- {FINDING} {MARK}\n- It is.\n\n{caption}")
+    tiny.write_verdicts([claim(verdict="no difference")])
+    with pytest.raises(ExtensionError, match="3 problems on pages of results") as raised:
+        tiny.build()
+    places = re.findall(r"/book/(\S+\.md):(\d+): this line", str(raised.value))
+    assert sorted(places) == [("other.md", "3"), (f"{PAGE}.md", "3"), (f"{PAGE}.md", "9")]
+
+
+def test_a_sentence_about_a_claim_that_was_judged_again_is_read_again(tiny):
+    old = claim(verdict="contradicted", family=None, superseded_by="C6r")
+    tiny.write_verdicts([old, claim("C6r")])
+    with pytest.raises(ExtensionError, match="written for lion:C6 'contradicted', which was judged again as C6r"):
+        build(tiny, "It was worse. {given}`lion:C6 contradicted`")
+    build(tiny, "It was worse, {result}`lion/verdicts:C6.tests[0].estimate` then (C6). {given}`lion:C6r holds`")
+
+
+def test_a_draft_from_a_smoke_run_may_say_what_it_likes(tiny):
+    tiny.write_verdicts([claim(verdict="not tested at this scale")], profile="smoke")
+    assert "better" in build(tiny, f"{FINDING} {MARK}")
+
+
+@pytest.mark.parametrize(
+    ("mark", "complaint"),
+    [
+        ("lion:C7 holds", r"lion\.md:\d+: role given, .* no claim 'C7'; there are C6"),
+        ("tiger:C6 holds", r"tiger/verdicts\.json is missing"),
+        ("lion:C6", r"'lion:C6' is no verdict; write `lion:C6 contradicted`"),
+        ("lion:C6 holds, lion:C7 holds", r"written for lion:C6 'holds, lion:C7 holds', which is 'holds' now"),
+    ],
+)
+def test_what_cannot_be_given_is_refused(tiny, mark, complaint):
+    with pytest.raises(ExtensionError, match=complaint):
+        build(tiny, f"It is better. {{given}}`{mark}`")
+
+
+# --- what has to be given -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [FINDING, "{verdict}`lion:C6` It is.", "It is better (C6).", "- It is better (C6).", "*It* is **better (C6)**."],
+)
+def test_a_finding_that_names_a_claim_is_given_its_verdict(tiny, finding):
+    with pytest.raises(ExtensionError, match=r"lion\.md:\d+: .* outcome: end it with {given}`lion:C6 holds`"):
+        build(tiny, finding)
+    assert "better" in build(tiny, f"{finding} better {MARK}", results=finding)
+
+
+def test_an_id_is_that_of_the_page_or_of_one_of_its_larger_profiles(tiny):
+    tiny.write_verdicts([claim(verdict="contradicted")], name="lion_gpu", profile="gpu")
+    build(tiny, "On a card it is worse (C6). {given}`lion_gpu:C6 contradicted`")
+    with pytest.raises(ExtensionError, match=r"end it with {given}`lion:C6 holds`"):
+        build(tiny, f"{FINDING} {{given}}`lion_gpu:C6 contradicted`")
+
+
+@pytest.mark.parametrize("finding", ["It is better.", "As C7 of another book.", "In float C6-like.", "It is so (X1)."])
+def test_what_names_no_claim_with_a_verdict_needs_nothing(tiny, finding):
+    tiny.write_verdicts([claim(), claim("X1", None, kind="exploratory", family=None)])
+    build(tiny, finding)
+
+
+@pytest.mark.parametrize("name", sorted({*found_replications(ROOT)} - {*NOT_YET_GIVEN}))
+def test_the_findings_of_every_replication_are_given_verdicts(name):
+    page, *_ = page_sources(ROOT, name)
+    assert "{given}`" in page.read_text().partition("\n## Results\n")[0]
+
+
+# --- the cards of the front page ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def book(tiny):
+    tiny.write_figure("lion/a.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+    figure = "```{result-figure} lion/a.svg\n:alt: One line.\n\nA line.\n```"
+    tiny.write_page(PAGE, f"# Lion page\n\n{figure}\n\n{CLAIMS}")
+    tiny.write_verdicts([claim("C1", "contradicted"), claim(), claim("X1", None, family=None)])
+    scale = {"text": "Twelve layers.", "bib": "someone2023", "where": "Table 2"}
+    answer = {"text": "It *is* better than what there was before.", "given": "lion:C6 holds; lion:C1 contradicted"}
+    tiny.write_about("lion", posts=[1], question="What does lion do?", scale=scale, answer=answer)
+    return tiny
+
+
+def test_a_card_says_question_answer_claim_number_and_both_scales_and_shows_the_first_figure(book):
+    html = book.build("```{answers}\n```")
+    (card,) = re.findall(r'<section class="answer-card".*?</section>', html, re.DOTALL)
+    said = text_of(card).replace(" .", ".")
+    assert said.startswith("Lion page")
+    in_order = [
+        "What does lion do? It is better than what there was before.",
+        "It is better ( C6 ): holds Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8",
+        "The other primary claims: C1 contradicted",
+        "Scale here: a net of three weights; a larger net (profile pretrained); a large net (profile gpu). "
+        "The source: Twelve layers.",
+    ]
+    assert [said.find(part) for part in in_order] == sorted(said.find(part) for part in in_order)
+    assert -1 not in [said.find(part) for part in in_order]
+    assert re.search(r'<img alt="One line\." class="result-figure dark-light" src="_images/a\.svg"', card)
+    assert 'href="replications/lion.html"' in card
+    assert "1 replications so far, 2 verdicts on primary claims: 1 holds 1 contradicted" in text_of(html)
+
+
+def test_a_card_whose_verdicts_have_changed_stops_the_build_and_names_the_answer(book):
+    book.build("```{answers}\n```")
+    book.write_verdicts([claim("C1", "contradicted"), claim(verdict="inconclusive", tests=[effect(low=-0.1)])])
+    complaint = (
+        r"index\.md:\d+: directive answers: replications/lion/about\.yaml, answer: it was written for lion:C6 'holds'"
+    )
+    with pytest.raises(ExtensionError, match=complaint):
+        book.build()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"answer": {"text": "Yes.", "given": "lion:C6 holds"}}, r"answer\.text: 'Yes\.' does not match"),
+        ({"answer": {"text": ABOUT["answer"]["text"]}}, "'given' is a required property"),
+        ({"here": {"smoke": "little"}}, "'smoke' is not one of"),
+        ({"here": {"cpu": "little."}}, r"'little\.' does not match"),
+        ({"claims": {"C6r": SENTENCES}}, "'C6r' does not match"),
+        ({"claims": {"C6": SENTENCES | {"corrected": "It is."}}}, "'corrected' was unexpected"),
+        ({"claims": {"C6": SENTENCES | {"holds": "It is"}}}, r"'It is' does not match"),
+    ],
+)
+def test_an_answer_of_another_form_is_refused(book, change, complaint):
+    book.write_about("lion", **({"posts": [1], "question": "What does lion do?"} | change))
+    with pytest.raises(ExtensionError, match=complaint):
+        book.build("```{answers}\n```")

@@ -1,0 +1,169 @@
+"""What leads a reader on: code behind a number, files below a figure, sections in search, previews and lists."""
+
+import json
+import re
+
+import pytest
+
+from tests.tiny_book import CLAIMS, FULL, claim
+
+from results_in_text.code_pages import Code  # isort: skip - tests.tiny_book makes it importable
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+
+ESTIMANDS = '''\
+"""Numbers."""
+from collections import Counter
+
+
+def gap(runs):
+    """Take <one> from another."""
+    return runs
+
+
+@property
+def other(runs):
+    return gap(runs)
+NAMES = {"third": gap}
+'''
+STUDY = """\
+from replications.lion import betas
+from replications.lion.optimizer import Lion
+from replications.lion.studies.arms import ARMS
+def run(config):
+    return [("quality", Lion), *(f"budget_{n}" for n in config.budgets)]
+"""
+FIGURES = """\
+def draw(runs, figures):
+    draw_lines(runs, figures / "curves.svg")
+def draw_lines(runs, path):
+    pass
+"""
+CLAIMS_FILE = "schema: 1\nclaims:\n- id: C1\n  statement: a\n- id: C6\n  statement: b\n"
+
+
+@pytest.fixture
+def book(tiny):
+    """A tiny book whose replication has code and a figure with numbers."""
+    folder = tiny.replications / "lion"
+    (folder / "studies").mkdir()
+    texts = {"estimands": ESTIMANDS, "studies/quality": STUDY, "figures": FIGURES, "checks": "def step_one(): ...\n"}
+    # No experiment.py: the book asks a replication's code for the runs behind its claims.
+    texts |= {"studies/arms": "ARMS = 1\n", "betas": "", "optimizer": "class Lion: ...\n", "test_lion": ""}
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text)
+    (folder / "claims.yaml").write_text(CLAIMS_FILE)
+    tiny.write_figure("lion/curves.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+    tiny.write_figure("lion/curves.csv", "panel,x,y\n1,2,3\n")
+    return tiny
+
+
+def test_a_name_of_the_results_leads_to_the_code_that_it_stands_for(book):
+    code, folder = Code(book.replications.parent, "lion"), "code/replications/lion"
+    assert code.estimand("gap", "C6") == f"{folder}/estimands.py.html#gap"
+    assert code.estimand("third", "C6") == f"{folder}/estimands.py.html#NAMES"
+    assert code.estimand("step_one", "C1") == f"{folder}/checks.py.html#step_one"
+    assert code.estimand("said_in_the_claim", "C6") == f"{folder}/claims.yaml.html#c6"
+    methods = ["replications/lion/betas.py", "replications/lion/optimizer.py"]
+    assert code.experiment("quality") == (f"{folder}/studies/quality.py.html#run", methods)
+    assert code.experiment("budget_8") == (f"{folder}/studies/quality.py.html#run", methods)
+    assert code.experiment("elsewhere") == ("", [])
+    assert code.figure("curves.svg") == f"{folder}/figures.py.html#draw_lines"
+    assert Code(book.replications.parent, "nobody").figure("curves.svg") == ""
+
+
+def test_code_is_shown_whole_and_each_definition_is_a_place(book):
+    book.build("{result}`lion/verdicts:C6.tests[0].n`")
+    folder = book.output / "code/replications/lion"
+    page = (folder / "estimands.py.html").read_text()
+    assert re.findall(r'class="definition" id="(\w+)"', page) == ["gap", "other", "NAMES"]
+    shown = re.sub("<[^>]+>", "", page[page.index("<pre>") : page.index("</pre>")])
+    assert shown.replace("&lt;", "<").replace("&gt;", ">") == ESTIMANDS
+    assert '<a href="../../../provenance/lion.html">lion</a>' in page
+    assert 'id="c6"' in (folder / "claims.yaml.html").read_text()
+    assert not (folder / "test_lion.py.html").exists()
+    before = (folder / "betas.py.html").stat().st_mtime_ns
+    (book.replications / "lion/estimands.py").write_text("def gap(): ...\n")
+    book.build("Another text.")
+    assert "Take" not in (folder / "estimands.py.html").read_text()
+    assert (folder / "betas.py.html").stat().st_mtime_ns == before
+
+
+def test_below_a_figure_are_its_script_its_numbers_and_its_drawing(book):
+    figure = "# Lion\n\n```{result-figure} lion/curves.svg\n:alt: A line.\n\nThe caption.\n```\n"
+    book.write_page("replications/lion", figure)
+    book.build("Nothing.")
+    html = (book.output / "replications/lion.html").read_text()
+    line = re.search(r'<p class="figure-files">(.*?)</p>', html)[1]
+    links = dict(re.findall(r'<a href="([^"]+)">([^<]+)</a>', line))
+    assert list(links.values()) == ["script", "numbers (CSV)", "SVG"]
+    script, numbers, drawing = links
+    assert script == "../code/replications/lion/figures.py.html#draw_lines"
+    assert (book.output / "replications" / numbers).read_text() == "panel,x,y\n1,2,3\n"
+    assert (book.output / "replications" / drawing).is_file()
+    assert re.search(rf'<a [^>]*href="{re.escape(drawing)}"><img alt="A line\."', html)
+
+
+# --- search --------------------------------------------------------------------------------------------------
+
+
+def index_of(book):
+    return json.loads((book.output / "searchindex.js").read_text().removeprefix("Search.setIndex(")[:-1])
+
+
+def found(index, word, kind="terms"):
+    places = index[kind].get(word, [])
+    return {index["docnames"][place] for place in ([places] if isinstance(places, int) else places)}
+
+
+def test_each_section_is_in_the_index_by_itself_and_stays_there(book):
+    book.write_page("steps", "# Steps\n\nWalrus.\n\n## Half swap\n\nOyster.\n\n### Below\n\nCarpenter.\n")
+    book.write_page("other", "# Other\n")
+    book.build("Nothing.")
+    for _ in range(2):
+        index = index_of(book)
+        assert found(index, "walru") == {"steps"}
+        assert found(index, "oyster") == {"steps", "steps#half-swap"}
+        assert found(index, "carpent") == {"steps", "steps#below"}
+        assert found(index, "swap", "titleterms") == {"steps#half-swap"}
+        assert "Steps > Half swap" in index["titles"]
+        book.write_page("other", "# Other\n\nChanged.\n")
+        book.build()
+
+
+def test_what_is_there_to_be_copied_is_not_in_the_index(book):
+    book.write_verdicts([claim(tests=[FULL])])
+    (book.source.parent / "CITATION.cff").write_text("title: A\nversion: 0.1.0\nauthors: [{name: Some}]\n")
+    (book.source.parent / "numbers_changed.yaml").write_text(
+        "schema: 1\ncomplete_since: aaaaaaaaaa\nnumbers_changed: []\n"
+    )
+    book.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
+    html = book.build("```{citations}\n```")
+    assert "csname" in html
+    assert found(index_of(book), "csname") == found(index_of(book), "howpublish") == set()
+
+
+# --- previews and lists --------------------------------------------------------------------------------------
+
+
+def test_a_page_says_in_its_head_what_it_is_about(book):
+    html = book.build('What is **it** "about"?\n\nMore.')
+    assert '<meta property="og:title" content="Index" />' in html
+    assert '<meta name="description" content="What is it “about”?" />' in html
+    assert "og:url" not in html
+    pages = (book.output / "llms.txt").read_text()
+    assert "- [Index](index.html): What is it “about”?" in pages
+    assert not (book.output / "sitemap.xml").exists()
+
+
+def test_a_book_with_an_address_has_a_sitemap(book):
+    (book.source / "conf.py").write_text(
+        (book.source / "conf.py").read_text() + "html_baseurl = 'https://book.example/'\n"
+    )
+    book.write_page("other", "# Other\n")
+    html = book.build("What?")
+    assert '<meta property="og:url" content="https://book.example/index.html" />' in html
+    assert re.findall("<loc>(.*?)</loc>", (book.output / "sitemap.xml").read_text()) == [
+        "https://book.example/index.html",
+        "https://book.example/other.html",
+    ]

@@ -1,0 +1,122 @@
+"""Text from YAML files is text: no tag, image of another host or command of TeX in it reaches a reader."""
+
+import csv
+import re
+
+import pytest
+from sphinx.errors import ExtensionError
+
+from tests.test_book_citations import CITE, RECORD, cited, record_text
+from tests.test_book_errata import entry
+from tests.tiny_book import CLAIMS, FULL, claim
+
+from results_in_text import citations, downloads  # isort: skip - tiny_book makes it importable
+from results_in_text.checked_yaml import BookDataError  # isort: skip
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+
+TAGS = "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<img src='https://host.example/x.png'>"
+A_BLOCK = "\n\n<div onclick='alert(1)'>\nA\n</div>\n"
+
+
+@pytest.fixture
+def book(tiny):
+    """A tiny book with a page of citations and one of a replication."""
+    (tiny.source.parent / "CITATION.cff").write_text("title: A\nversion: 0.1.0\nauthors: [{name: B}]\n")
+    (tiny.source.parent / "numbers_changed.yaml").write_text(record_text([]))
+    tiny.write_result("lion/provenance", RECORD)
+    tiny.write_verdicts([claim(tests=[FULL])])
+    tiny.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
+    return tiny
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_a_tag_in_a_statement_is_shown_and_does_not_run(book, tag):
+    book.write_verdicts([claim(statement=f"It is {tag} better.", tests=[FULL])])
+    pages = book.build(CITE), (book.output / "replications/lion.html").read_text()
+    for html in pages:
+        assert tag not in html
+        assert f"&lt;{tag[1:4]}" in html
+
+
+@pytest.mark.parametrize("text", [*TAGS, A_BLOCK])
+def test_a_tag_in_an_erratum_is_shown_and_does_not_run(tiny, text):
+    path = tiny.replications / "lion/errata.yaml"
+    path.write_text(f"schema: 1\nerrata:\n- {entry(effect=f'It is {text}', evidence=[{'reading': f'A {text}'}])}\n")
+    html = tiny.build("```{errata} lion\n```\n\n" + CLAIMS)
+    assert text.strip().splitlines()[0] not in html
+    assert "&lt;" in html
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("![A](https://host.example/x.png)", r"image https://host\.example/x\.png lies on another host"),
+        (r"$\href{javascript:alert(1)}{x}$", r"\\href in mathematics"),
+        ("$$\n\\require{html} x\n$$", r"\\require in mathematics"),
+    ],
+)
+def test_what_loads_from_another_host_or_runs_stops_the_build_and_says_where(tiny, text, complaint):
+    with pytest.raises(ExtensionError, match=rf"index\.md:\d+: {complaint}"):
+        tiny.build(text)
+
+
+def test_no_directive_passes_html_on(tiny):
+    with pytest.raises(Exception, match="disabled"):
+        tiny.build("```{raw} html\n<b>1</b>\n```")
+
+
+def test_a_language_and_a_mark_are_said_without_html(tiny):
+    with (tiny.source / "conf.py").open("a") as settings:
+        settings.write("myst_enable_extensions += ['attrs_inline']\n")
+    html = tiny.build("| a |\n|---|\n| [数]{.language-zh} |\n| [“字。”]{.mark .language-zh} |\n")
+    assert '<span lang="zh">数</span>' in html
+    assert '<span class="mark" lang="zh">“字。”</span>' in html
+
+
+# --- what readers fetch ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("maths", [r"\input{secret}", r"\^^69nput{secret}", r"\csname input\endcsname", "a % b", "#1"])
+@pytest.mark.parametrize("write", [citations.bibtex, lambda one: downloads.latex_table([one])])
+def test_mathematics_that_is_none_is_refused_in_files_for_tex(maths, write):
+    with pytest.raises(BookDataError, match="is no sign or formula that goes into LaTeX"):
+        write(cited(claim(statement=f"It is ${maths}$ better.")))
+
+
+def test_a_statement_that_is_refused_stops_the_build_and_says_where(book):
+    book.write_verdicts([claim(statement=r"It is $\input{secret}$ better.", tests=[FULL])])
+    with pytest.raises(ExtensionError, match=r"index\.md:\d+: directive citations: \\input in"):
+        book.build(CITE)
+
+
+def test_a_commit_or_a_version_brings_no_command_into_files_for_tex():
+    one = cited(commit="}\\input{a}", edition=citations.Edition("A\n\\input{b}", "A", "1\n\\input{c}", None))
+    texts = citations.bibtex(one), citations.macros(one), downloads.latex_table([one]), downloads.macro_file([one])
+    assert not [line for text in texts for line in text.splitlines() if re.match(r"[^%].*\\input", line)]
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@"])
+def test_a_cell_of_csv_is_no_formula_and_a_negative_number_stays_one(begin):
+    judged = claim(statement=f"{begin}HYPERLINK(1)", tests=[{**FULL, "estimate": -0.25}])
+    (row,) = csv.DictReader(downloads.claims_csv([cited(judged)]).splitlines())
+    assert (row["statement"], row["estimate"]) == (f"'{begin}HYPERLINK(1)", "-0.25")
+
+
+# --- other ways to build --------------------------------------------------------------------------------------
+
+
+def test_the_book_is_read_in_several_processes_without_a_warning(book):
+    with (book.source / "conf.py").open("a") as settings:
+        settings.write("extensions.insert(0, 'sphinx-mathjax-offline')  # which does not say that it allows this\n")
+    for number in range(8):
+        book.write_page(f"page{number}", f"# Page {number}\n\n{{verdict}}`lion:C6`\n")
+    assert "cite-lion-c6" in book.build(CITE, processes=2)
+    assert (book.output / "downloads/lion/claims.json").is_file()
+
+
+@pytest.mark.parametrize("builder", ["latex", "text"])
+def test_other_writers_know_every_node_of_the_page_of_citations(book, builder):
+    text = book.build(CITE, builder=builder)
+    assert "lion/C6" in text
+    assert "@misc" in text

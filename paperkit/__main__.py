@@ -8,7 +8,6 @@ from pathlib import Path
 from paperkit.config import ConfigError
 from paperkit.profiles import ABOVE, COMMITTED, PROFILES
 from paperkit.results import ResultsError
-from paperkit.stage import INTERRUPTED
 
 # Each command loads what it needs, and no other: DVC alone takes a second.
 Command = Callable[[argparse.Namespace], int]
@@ -46,7 +45,7 @@ def main() -> int:
     new = commands.add_parser("new", help="write a small replication that runs, to be filled")
     new.add_argument("name", help="the paper's object in snake_case")
     new.add_argument("--post", type=int, required=True, help="archive number of the post in book/posts.yaml")
-    commands.add_parser("pipeline", help="write dvc.yaml, the book's contents, the README's answers, the index")
+    commands.add_parser("pipeline", help="write dvc.yaml, the book's contents, README's answers, results/index.json")
     checking = commands.add_parser("check", help="say everything that a replication lacks")
     checking.add_argument("name", help="its folder in replications/")
     running = commands.add_parser("repro", help="run the stages that are out of date")
@@ -80,6 +79,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        from paperkit.stage import INTERRUPTED
+
         return INTERRUPTED
 
 
@@ -106,6 +107,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _repro(options: argparse.Namespace) -> int:
     from paperkit.reproduction import reproduce
+    from paperkit.stage import INTERRUPTED
 
     return 0 if reproduce(Path.cwd(), options.name, again=options.again) else INTERRUPTED
 

@@ -184,8 +184,9 @@ def recomputation_problems(root: Path, name: str) -> list[str]:
         tables["timings.csv"] = ("timing_verdicts.json",)
     claims = f"replications/{replication_and_profile(name)[0]}/claims.yaml"
     made = [f"results/{name}/{file}" for files in tables.values() for file in files]
+    read = ["trials.csv", *(f"{of}{table}" for of in ("", f"{SUPERSEDED}/") for table in tables)]
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
-        for file in (claims, *(f"results/{name}{of}/{table}" for of in ("", f"/{SUPERSEDED}") for table in tables)):
+        for file in (claims, *(f"results/{name}/{table}" for table in read)):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             if (root / file).exists():
                 shutil.copyfile(root / file, file)

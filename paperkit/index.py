@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,15 @@ def index_json(root: Path) -> str:
         that a replication takes up its title, and the claims about it.
     """
     claims = dict(sorted(_claims(root)))
-    content = {"schema": 1, "claims": claims, "posts": dict(_posts(root, claims))}
-    return json.dumps(content, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    parts = {"claims": claims, "posts": dict(_posts(root, claims))}
+    lines = [f"{json.dumps(name)}: {{\n{_entries(part)}\n}}" for name, part in parts.items()]
+    return "{\n" + ",\n".join([*lines, '"schema": 1']) + "\n}\n"
+
+
+def _entries(part: dict[str, Any]) -> str:
+    """Write an entry a line, so that a difference shows what moved."""
+    dumps = partial(json.dumps, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return ",\n".join(f"{dumps(key)}: {dumps(entry)}" for key, entry in part.items())
 
 
 def _claims(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:

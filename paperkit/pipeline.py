@@ -1,4 +1,4 @@
-"""What tools write of every replication (`make pipeline`): dvc.yaml, the book's contents, README's answers, the index.
+"""What tools write of every replication (`make pipeline`): dvc.yaml, contents, README's answers, the index.
 
 A replication is registered because its folder exists. A stage depends on what its module imports and reads: less would
 leave stale results, more would retrain for nothing.

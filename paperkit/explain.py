@@ -15,6 +15,7 @@ from paperkit.history import no_history, read_history
 from paperkit.prediction import next_run, numbers_by_seed
 from paperkit.profiles import replication_and_profile
 from paperkit.results import read_json
+from paperkit.written import measured_line
 
 
 def explain(root: Path, address: str) -> str:
@@ -38,7 +39,7 @@ def explain(root: Path, address: str) -> str:
         "Statement": _statement(record),
         "Rule": _rule(root, name, claim, record),
         "Seeds": _seeds(claims, claim, name, folder),
-        "Estimate": [f"{test['estimand']}: {measured(test)}" for _, test in tests_of(record)],
+        "Estimate": [f"{test['estimand']}: {_measured(test)}" for _, test in tests_of(record)],
         "Word": [f"{record['verdict'] or 'none'}. {record['reason']}"],
         "What would flip it": _flips(record),
         "Measured by": _measured_by(root, claim, name, folder),
@@ -72,27 +73,6 @@ def rule_text(test: Mapping[str, Any]) -> str:
         return f"{subject} is within {test['margin']:g} of {test['bound']:g}{unit}"
     margin = f" by at least {test['margin']:g}" if test["margin"] is not None else ", by however little,"
     return f"{subject} is {rule} than {test['bound']:g}{margin}{unit}"
-
-
-def measured(test: Mapping[str, Any]) -> str:
-    """Write what was measured for a test of verdicts.json.
-
-    Args:
-        test: Its record.
-
-    Returns:
-        Estimate, interval, seeds and p; or errors; or that nothing was run.
-    """
-    if test["rule"] == "identity":
-        if test["max_error"] is None:
-            return "not run"
-        return f"largest error {test['max_error']:.3g}, of the negative control {test['control_error']:.3g}"
-    if test["low"] is None:
-        return f"no interval, n = {test['n']}" if test["n"] else "not run"
-    interval = f"{test['estimate']:.4g} {test['unit']}, 95 % interval [{test['low']:.4g}, {test['high']:.4g}]"
-    p = f", p = {test['p']:.2g}" if test["p"] is not None else ""
-    holm = f" (after Holm's correction {test['p_holm']:.2g})" if test["p_holm"] is not None else ""
-    return f"{interval}, n = {test['n']}{p}{holm}"
 
 
 def find_verdict(root: Path, address: str) -> tuple[Path, dict[str, Any]]:
@@ -149,6 +129,12 @@ def _seeds(claims: tuple[Claim, ...], claim: Claim, name: str, folder: Path) -> 
             lines.append(f"{test.estimand}: {seeds or 'not run'}")
             lines += ["The next run should land in [{:.4g}, {:.4g}].".format(*expected)] if expected else []
     return lines or ["None: an identity is computed, and has no seeds."]
+
+
+def _measured(test: Mapping[str, Any]) -> str:
+    p = f", p = {test['p']:.2g}" if test.get("p") is not None else ""
+    holm = f", after Holm's correction {test['p_holm']:.2g}" if test.get("p_holm") is not None else ""
+    return f"{measured_line(test)}{p}{holm}"
 
 
 def _flips(record: Mapping[str, Any]) -> list[str]:

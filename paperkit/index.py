@@ -29,7 +29,7 @@ def index_json(root: Path) -> str:
         that a replication takes up its title, and the claims about it.
     """
     claims = dict(sorted(_claims(root)))
-    parts = {"claims": claims, "posts": dict(_posts(root, claims))}
+    parts = {"claims": claims, "posts": dict(sorted(_posts(root, claims)))}
     lines = [f"{json.dumps(name)}: {{\n{_entries(part)}\n}}" for name, part in parts.items()]
     return "{\n" + ",\n".join([*lines, '"schema": 1']) + "\n}\n"
 

@@ -222,7 +222,11 @@ def test_the_readme_has_the_answer_of_each_replication_and_its_first_primary_cla
         judged
         | {"id": "C2", "statement": "It was so.", "verdict": "inconclusive", "family": None, "superseded_by": "C2r"},
     ]
-    about = {"question": "Is it?", "answer": {"text": "It is.", "given": "new:C2r holds; new:C1 contradicted"}}
+    about = {
+        "posts": [],
+        "question": "Is it?",
+        "answer": {"text": "It is.", "given": "new:C2r holds; new:C1 contradicted"},
+    }
     about["claims"] = {"C2": {"claim": "It is so", "number": "its loss minus the other's"}}
     write(repository, {"replications/new/about.yaml": yaml.safe_dump(about)})
     write_json(repository / "results/new/verdicts.json", {"profile": "cpu", "claims": claims})

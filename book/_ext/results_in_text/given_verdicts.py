@@ -20,8 +20,6 @@ from results_in_text.page_notes import is_result_page, line_of, note_problem
 from results_in_text.result_cards import result_value
 from results_in_text.result_roles import Output
 
-# A page from before this rule, until its findings are given verdicts.
-NOT_YET_GIVEN = ("shared_embeddings",)
 _ADDRESS = re.compile(r"(\w+)/(?:timing_)?verdicts:(\w+)")
 _ID = re.compile(r"(?<![\w-])[CX]\d+[a-z]?r?(?![\w-])")
 
@@ -54,7 +52,7 @@ class GivenRole(SphinxRole):
 def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
     """Note every finding that names a claim without its verdict, and take the marks out of the page."""
     name = replication_of(app.env.docname)
-    if name and is_result_page(app.env) and app.env.docname.endswith(f"/{name}") and name not in NOT_YET_GIVEN:
+    if name and is_result_page(app.env) and app.env.docname.endswith(f"/{name}"):
         results = Path(app.config.results_root)
         for block in _findings(doctree):
             said = {verdict for mark in block.findall(given) for verdict in mark["verdicts"]}

@@ -10,7 +10,6 @@ from paperkit.pipeline import found_replications
 from tests.built_book import ROOT
 from tests.tiny_book import ABOUT, CLAIMS, SENTENCES, claim, effect
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 PAGE, MARK = "replications/lion", "{given}`lion:C6 holds`"
 FINDING = "It is {result}`lion/verdicts:C6.tests[0].estimate` better."

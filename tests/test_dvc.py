@@ -290,8 +290,8 @@ def test_ctrl_c_ends_a_command_without_a_traceback(command, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    for name in ("write_pipeline", "check", "write_new"):
-        monkeypatch.setattr(f"paperkit.__main__.{name}", stop)
+    for name in ("pipeline.write_pipeline", "readiness.check", "new.write_new"):
+        monkeypatch.setattr(f"paperkit.{name}", stop)
     monkeypatch.setattr(sys, "argv", ["paperkit", *command])
     try:
         status = main()

@@ -286,16 +286,16 @@ def test_every_number_leads_to_a_place_that_says_which_code_and_data_made_it(htm
         for address in PageReader(page).provenance:
             target, _, place = address.partition("#")
             file = (page.parent / target).resolve()
-            pages.setdefault(file, PageReader(file))
+            pages[file] = pages.get(file) or PageReader(file)
             assert place in pages[file].ids, f"{page.name}: {address}"
     assert pages
 
 
 def test_a_stranger_comes_from_the_index_to_the_code_and_the_data_of_a_number_in_two_clicks(html_folder):
-    first = [link for link in PageReader(html_folder / "index.html").links if link.endswith("#claim-lion-c6")]
+    first = [link for link in PageReader(html_folder / "index.html").links if link.endswith("#claim-lion-c6r")]
     assert first, "the index links to a claim"
     page = (html_folder / first[0].partition("#")[0]).read_text()
-    row = re.search(r'<tr(?:(?!</tr>).)*id="claim-lion-c6".*?</tr>', page, re.DOTALL)[0]
+    row = re.search(r'<tr(?:(?!</tr>).)*id="claim-lion-c6r".*?</tr>', page, re.DOTALL)[0]
     file, place = re.search(r'class="result"[^>]*href="([^"#]+)#([^"]+)"', row).groups()
     second = (html_folder / "replications" / file).resolve().read_text()
     record = json.loads((ROOT / "results/lion/provenance.json").read_text())
@@ -305,7 +305,7 @@ def test_a_stranger_comes_from_the_index_to_the_code_and_the_data_of_a_number_in
     assert record["deps"]["data/sotu.parquet"] in landing
     assert f"git show {record['commit'][:10]}:replications/lion/experiment.py" in second
     code = "../code/replications/lion"
-    assert f'Estimand <a href="{code}/claims.yaml.html#c6"><code>lm_gap</code></a>' in landing
+    assert f'Estimand <a href="{code}/claims.yaml.html#c6r"><code>lm_gap</code></a>' in landing
     assert f'<a href="{code}/studies/headline.py.html#run_headline"><code>lm_quality</code></a>' in landing
     assert f'<a href="{code}/optimizer.py.html"><code>optimizer.py</code></a>' in landing
 
@@ -316,7 +316,7 @@ def test_every_link_to_code_leads_to_a_place_in_a_highlighted_file(html_folder):
         for link in (link for link in PageReader(page).links if "code/" in link and "://" not in link):
             target, _, place = link.partition("#")
             file = (page.parent / target).resolve()
-            known.setdefault(file, PageReader(file))
+            known[file] = known.get(file) or PageReader(file)
             assert not place or place in known[file].ids, f"{page.name}: {link}"
     method = code / "replications/lion/optimizer.py.html"
     assert method.resolve() in known
@@ -324,7 +324,9 @@ def test_every_link_to_code_leads_to_a_place_in_a_highlighted_file(html_folder):
 
 
 def test_no_page_is_heavy(html_folder):
-    assert [page.name for page in pages_of(html_folder) if page.stat().st_size > 1_500_000] == []
+    assert [
+        page.name for page in pages_of(html_folder) if page.stat().st_size > 2_000_000
+    ] == []  # cite.html has every claim
 
 
 def test_the_runs_behind_a_claim_give_its_number(monkeypatch):
@@ -382,7 +384,7 @@ def test_a_card_opens_on_focus_and_enter_follows_the_number(address, open_page):
     page.keyboard.press("Escape")
     assert shown_card(page).count() == 0
     page.keyboard.press("Enter")
-    page.wait_for_url("**/provenance/lion.html#c6-tests-0")
+    page.wait_for_url("**/provenance/lion.html#c6r-tests-0")
 
 
 @needs_browser
@@ -396,5 +398,5 @@ def test_a_first_tap_shows_the_card_and_a_second_follows_the_number(address, bro
     assert shown_card(page).count() == 1
     assert "/replications/" in page.url
     number.tap()
-    page.wait_for_url("**/provenance/lion.html#c6-tests-0")
+    page.wait_for_url("**/provenance/lion.html#c6r-tests-0")
     context.close()

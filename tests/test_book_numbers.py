@@ -345,7 +345,7 @@ def test_the_runs_behind_a_claim_give_its_number(monkeypatch):
 
 # --- in a browser --------------------------------------------------------------------------------------------
 
-LIVE = "a.result[data-address='lion/verdicts:C6.tests[0].n']"
+LIVE = "a.result[data-address='lion/verdicts:C6r.tests[0].n']"
 
 
 def shown_card(page):

@@ -109,7 +109,7 @@ class Citations(SphinxDirective):
             nodes.paragraph("", "", *row, nodes.Text(version), ids=[anchor]),
             *([_earlier_values(earlier)] if earlier else []),
             _code(bibtex(citation), "bibtex"),
-            _code(f"{LOOK_UP}\n{macros(citation)}", "text"),  # the colours of LaTeX were half of the page's bytes
+            _code(f"{LOOK_UP}\n{macros(citation)}", "latex"),
             classes=["citation-of-claim"],
         )
 
@@ -198,7 +198,8 @@ def _earlier_values(changes: Sequence[Change]) -> nodes.bullet_list:
 
 
 def _code(text: str, language: str) -> nodes.literal_block:
-    return nodes.literal_block(text, text, language=language, to_be_copied=True)
+    # Without colours: of hundreds of entries they were half of the page's bytes.
+    return nodes.literal_block(text, text, language="text", classes=[f"highlight-{language}"], to_be_copied=True)
 
 
 def _link(env: BuildEnvironment, folder: str, name: str) -> nodes.reference:

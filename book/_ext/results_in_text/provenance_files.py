@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,13 @@ def commit_text(record: Mapping[str, Any]) -> str:
 def current_hash(repository: Path, path: str, profile: str) -> str | None:
     """Hash a dependency as it is now, as the provenance does; None if it is not there (data are not in git)."""
     file = repository / path
-    return content_hash(file, profile) if file.is_file() else None
+    return _hash_of(file, profile, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+
+
+@cache
+def _hash_of(file: Path, profile: str, *_changes_with: int) -> str:
+    """Hash a file once for as long as it stays: each of a derivation's checks asks for all the files behind it."""
+    return content_hash(file, profile)
 
 
 def _inputs(deps: Mapping[str, str]) -> list[str]:

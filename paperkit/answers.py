@@ -30,6 +30,11 @@ def read_about(root: Path, name: str) -> dict[str, Any]:
     return read_yaml(root / "replications" / name / "about.yaml")
 
 
+def title_of(page: Path) -> str:
+    """Return the title of a replication's page; its name while there is none."""
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") if page.is_file() else page.stem
+
+
 def read_records(folder: Path) -> dict[str, Record]:
     """Read the verdicts of a folder of results, those of clock readings included, by claim."""
     files = [folder / "verdicts.json", *folder.glob("timing_verdicts.json")]

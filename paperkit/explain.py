@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
 
+from paperkit.answers import read_records
 from paperkit.claims.declarations import Claim, read_claims
 from paperkit.config import ConfigError
 from paperkit.history import no_history, read_history
@@ -79,12 +80,11 @@ def find_verdict(root: Path, address: str) -> tuple[Path, dict[str, Any]]:
     """Find a folder of results, and in it the verdict of a claim."""
     name, _, claim_id = address.partition("/")
     folder = root / "results" / name
-    files = [path for path in (folder / "verdicts.json", folder / "timing_verdicts.json") if path.is_file()]
-    if not files:
+    if not (folder / "verdicts.json").is_file():
         there = ", ".join(sorted(path.parent.name for path in root.glob("results/*/verdicts.json")))
         message = f"{address}: results/{name} holds no verdicts; say one of {there}, a slash, and a claim: lion/C6"
         raise ConfigError(message)
-    records = {record["id"]: record for file in files for record in read_json(file)["claims"]}
+    records = read_records(folder)
     if claim_id not in records:
         message = f"{address}: results/{name} has no verdict of {claim_id!r}; it has {', '.join(records)}"
         raise ConfigError(message)

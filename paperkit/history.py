@@ -335,10 +335,14 @@ def _on_disk(path: Path) -> bytes:
 
 
 def _git(root: Path, *arguments: str, text: str = "") -> bytes:
-    # Within a hook, GIT_DIR and its like name another repository. These commands obey no setting of the user.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(root), *arguments]
+    # These commands obey no setting of the user.
+    command, environment = ["git", "-C", str(root), *arguments], environment_without_git()
     return subprocess.run(command, input=text.encode(), env=environment, capture_output=True, check=True).stdout
+
+
+def environment_without_git() -> dict[str, str]:
+    """Leave out GIT_DIR and its like, which within a hook name another repository."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
 def _named(key: Key) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from paperkit.answers import Record, answer_of, primary_records, read_about, read_records, word_of
+from paperkit.answers import Record, answer_of, primary_records, read_about, read_records, title_of, word_of
 from paperkit.claims.rules import FRAGILE, Verdict
 from paperkit.profiles import PROFILES, results_name
 from paperkit.written import measured_line
@@ -90,6 +90,4 @@ def _drawn(place: int, title: str, records: Sequence[Record]) -> Iterator[str]:
 
 
 def _title(root: Path, name: str) -> str:
-    """Take the title of a replication's page."""
-    page = root / f"book/replications/{name}.md"
-    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") if page.is_file() else name
+    return title_of(root / f"book/replications/{name}.md")

@@ -9,7 +9,6 @@
 A receipt is written to receipts/<folder of results>/. Clock readings are outside all this.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -27,7 +26,7 @@ from dvc.repo import Repo
 from paperkit.claims.declarations import Claim, read_claims
 from paperkit.config import ConfigError
 from paperkit.explain import find_verdict
-from paperkit.history import no_history
+from paperkit.history import environment_without_git, no_history
 from paperkit.pipeline import found_replications
 from paperkit.prediction import next_run, numbers_by_seed
 from paperkit.profiles import COMMITTED, replication_and_profile, results_name
@@ -174,8 +173,8 @@ def _words(folder: Path) -> dict[str, str | None]:
 
 
 def _own_environment() -> dict[str, str]:
-    """Leave out what names the modules or the repository of another place, as a hook of git does."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("GIT_")}
+    """Leave out what names the modules or the repository of another place."""
+    return {key: value for key, value in environment_without_git().items() if key != "PYTHONPATH"}
 
 
 def _verified(clone: Path, folder: str, settings: Iterable[tuple[int | None, int]], run: RunStage) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from results_in_text.claim_tables import claim_target
 from results_in_text.latex_text import escaped, interval, latex, number
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import commit_text, provenance_file, read_provenance
-from results_in_text.results_files import read_verdicts
+from results_in_text.results_files import claim_address, read_verdicts, split_address
 from results_in_text.written_values import measured_lines
 
 # What the file of macros and each macro to copy begin with: looking up a name that is not there is an error in TeX.
@@ -99,9 +99,9 @@ def read_edition(path: Path, address: str | None) -> Edition:
 def read_citations(results: Path, folder: str, edition: Edition) -> list[Citation]:
     """Read all that can be cited of one folder of results; clock readings bear the commit of their own run."""
     return [
-        Citation(folder, claim, read_provenance(provenance_file(results, f"{folder}/{stem}")), edition)
+        Citation(folder, claim, read_provenance(provenance_file(results, file)), edition)
         for claim in read_verdicts(results, folder).claims
-        for stem in ["timing_verdicts" if claim["kind"] == "timing" else "verdicts"]
+        for file, _ in [split_address(claim_address(folder, claim))]
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -14,7 +15,7 @@ from paperkit.written import has_numbers, measured_line
 from results_in_text.of_replication import OfReplication
 from results_in_text.posts import page_of
 from results_in_text.result_roles import live_value
-from results_in_text.results_files import Verdicts, read_all_verdicts, read_verdicts
+from results_in_text.results_files import Verdicts, claim_address, read_all_verdicts, read_verdicts
 from results_in_text.rule_dates import rule_dates
 from results_in_text.tables import Row, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
@@ -89,15 +90,12 @@ class ClaimsTable(OfReplication):
     def _measured(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
         paragraphs = []
         for place, test in enumerate(claim["tests"]):
-            address = f"{_address(name, claim)}.tests[{place}]"
+            address = f"{claim_address(name, claim)}.tests[{place}]"
             words = f"{test['estimand'].replace('_', ' ')}: " if len(claim["tests"]) > 1 else ""
-            paragraphs.append(nodes.paragraph("", words, self._numbers(address, test)))
+            paragraphs.append(nodes.paragraph("", words, _numbers(self.env, address, test)))
             if "flip" in test:
                 paragraphs.append(self._flip_distance(address, test))
         return paragraphs
-
-    def _numbers(self, address: str, test: dict[str, Any]) -> nodes.Node:
-        return live_value(self.env, address) if has_numbers(test) else nodes.Text(measured_line(test))
 
     def _flip_distance(self, address: str, test: dict[str, Any]) -> nodes.paragraph:
         flip = test["flip"]
@@ -120,7 +118,7 @@ class ClaimsTable(OfReplication):
         return [paragraph(claim["reason"]), nodes.paragraph("", "", nodes.strong("", "Underpowered: "), *why)]
 
     def _variations(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
-        target = _strength_target(claim_target(name, claim["id"]))
+        target, address = _strength_target(claim_target(name, claim["id"])), claim_address(name, claim)
         self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, claim["id"])
         heading = nodes.paragraph("", "", nodes.strong("", claim["id"]), nodes.Text(" "), verdict_badge(claim))
         heading += nodes.Text(" under the variations that were declared before its results:")
@@ -129,7 +127,7 @@ class ClaimsTable(OfReplication):
             [
                 [self._line(variation["name"])],
                 [paragraph(outcome(variation))],
-                [nodes.paragraph("", "", self._numbers(f"{_address(name, claim)}.robustness[{place}]", test))],
+                [nodes.paragraph("", "", _numbers(self.env, f"{address}.robustness[{place}]", test))],
                 [paragraph(variation["why"])],
             ]
             for place, variation in enumerate(claim["robustness"])
@@ -227,12 +225,21 @@ def reported_lines(reported: dict[str, Any] | None) -> list[str]:
     return [" ".join(sentences)] if sentences else []
 
 
+def deciding_number(
+    directive: SphinxDirective, folder: str, words: Mapping[str, str], record: dict[str, Any]
+) -> list[nodes.Node]:
+    """Show the number of a claim's first test, after its name in about.yaml where it has one."""
+    name = words.get("number", "")
+    said = directive.parse_inline(f"{name[:1].upper()}{name[1:]}: ")[0] if name else []
+    return [*said, _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", record["tests"][0])]
+
+
+def _numbers(env: BuildEnvironment, address: str, test: dict[str, Any]) -> nodes.Node:
+    return live_value(env, address) if has_numbers(test) else nodes.Text(measured_line(test))
+
+
 def _strength_target(target: str) -> str:
     return target.replace("claim-", "strength-", 1)
-
-
-def _address(name: str, claim: dict[str, Any]) -> str:
-    return f"{name}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}:{claim['id']}"
 
 
 def _rank(claim: dict[str, Any]) -> tuple[bool, bool, bool]:

@@ -11,14 +11,12 @@ from sphinx.errors import ExtensionError
 
 from paperkit.answers import primary_records, sentence_for
 from paperkit.results import ResultsError
-from paperkit.written import has_numbers, measured_line
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
 from results_in_text.citation_list import always_seen, download_list, folded
-from results_in_text.claim_tables import claim_target, verdicts_by_profile
+from results_in_text.claim_tables import claim_target, deciding_number, verdicts_by_profile
 from results_in_text.of_replication import OfReplication
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import read_provenance
-from results_in_text.result_roles import live_value
 from results_in_text.results_files import ResultAddressError, Verdicts, by_id, read_all_verdicts, read_verdicts
 from results_in_text.tables import Row, table
 
@@ -98,14 +96,9 @@ class Headline(OfReplication):
         return [folded("", line, nodes.bullet_list("", *items), classes=["elsewhere"])]
 
     def _measured(self, words: Mapping[str, str], record: dict[str, Any]) -> list[nodes.Node]:
-        test, more = record["tests"][0], len(record["tests"]) - 1
-        name = f"{words['number'][:1].upper()}{words['number'][1:]}: " if "number" in words else ""
-        address = (
-            f"{self.folder}/{'timing_verdicts' if record['kind'] == 'timing' else 'verdicts'}:{record['id']}.tests[0]"
-        )
-        value = live_value(self.env, address) if has_numbers(test) else nodes.Text(measured_line(test))
-        cell: list[nodes.Node] = [nodes.paragraph("", "", *self.parse_inline(name)[0], value, generated=True)]
-        if more:
+        number = deciding_number(self, self.folder, words, record)
+        cell: list[nodes.Node] = [nodes.paragraph("", "", *number, generated=True)]
+        if more := len(record["tests"]) - 1:
             row = f"{{ref}}`{more} more <{claim_target(self.folder, record['id'])}>`"
             cell.append(nodes.paragraph("", "", nodes.Text("and "), *self.parse_inline(row)[0], generated=True))
         return cell

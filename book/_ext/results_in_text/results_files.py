@@ -77,6 +77,11 @@ def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
     return {folder: read_verdicts(root, folder) for folder in there}
 
 
+def claim_address(folder: str, claim: dict[str, Any]) -> str:
+    """Return the address of a claim's record: clock readings have a file of their own."""
+    return f"{folder}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}:{claim['id']}"
+
+
 def claim_with_id(verdicts: Verdicts, claim_id: str) -> dict[str, Any]:
     """Find one claim."""
     for claim in verdicts.claims:

@@ -11,14 +11,13 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-from paperkit.answers import answer_of, primary_records
+from paperkit.answers import answer_of, primary_records, title_of
 from paperkit.profiles import COMMITTED
 from paperkit.results import ResultsError
-from paperkit.written import has_numbers, measured_line
+from paperkit.written import measured_line
 from results_in_text.checked_yaml import BookDataError
-from results_in_text.claim_tables import claim_target
+from results_in_text.claim_tables import claim_target, deciding_number
 from results_in_text.posts import Posts, page_of, read_posts
-from results_in_text.result_roles import live_value
 from results_in_text.results_files import ResultAddressError, Verdicts, by_id, read_verdicts
 from results_in_text.tables import Row, facet_paragraph, paragraph, table
 from results_in_text.verdict_badges import is_primary, verdict_badge
@@ -57,8 +56,7 @@ class _OverAllReplications(SphinxDirective):
     def _title(self, name: str) -> list[nodes.Node]:
         # In its words, which the contents of this page would not look up.
         page = Path(self.env.srcdir, "replications", f"{page_of(name)}.md")
-        title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") if page.is_file() else name
-        return self.parse_inline(f"{{doc}}`{title} </replications/{page_of(name)}>`")[0]
+        return self.parse_inline(f"{{doc}}`{title_of(page)} </replications/{page_of(name)}>`")[0]
 
     def _link(self, name: str, claim: dict[str, Any]) -> list[nodes.Node]:
         return self.parse_inline(f"{{ref}}`{claim['id']} <{claim_target(name, claim['id'])}>`")[0]
@@ -110,12 +108,7 @@ class Answers(_OverAllReplications):
         said = self.parse_inline(words.get("claim", first["statement"].rstrip(".")))[0]
         claim = nodes.paragraph("", "", *said, nodes.Text(" ("), *self._link(name, first), nodes.Text("): "))
         claim += verdict_badge(first)
-        number = words.get("number", "")
-        measured = nodes.Text(measured_line(first["tests"][0]))
-        if has_numbers(first["tests"][0]):
-            measured = live_value(self.env, f"{name}/{_file(first)}:{first['id']}.tests[0]")
-        number = self.parse_inline(f"{number[:1].upper()}{number[1:]}: " if number else "")[0]
-        shown: list[nodes.Node] = [claim, nodes.paragraph("", "", *number, measured)]
+        shown: list[nodes.Node] = [claim, nodes.paragraph("", "", *deciding_number(self, name, words, first))]
         if others:
             badges = [
                 part
@@ -186,10 +179,6 @@ def _scale(about: Mapping[str, Any]) -> str:
     own = [text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()]
     source = f" **The source:** {about['scale']['text'].rstrip('.')}." if "scale" in about else ""
     return f"**Scale here:** {'; '.join(own)}.{source}"
-
-
-def _file(claim: dict[str, Any]) -> str:
-    return "timing_verdicts" if claim["kind"] == "timing" else "verdicts"
 
 
 def claim_order(claim_id: str) -> str:

@@ -40,6 +40,7 @@ class CheckLedger:
     def __init__(self, results: Path, replications: Path) -> None:
         """Start with nothing known."""
         self.results, self.replications = results, replications
+        self._changed: dict[str, list[str]] = {}
         self._code: dict[str, dict[str, Any]] = {}
         self._anew: dict[str, dict[str, dict[str, float]]] = {}
 
@@ -57,9 +58,7 @@ class CheckLedger:
         known = CheckOutcome(
             name, check, claim, f"{name}/verdicts:{claim['id']}.{place}", *errors, test["tolerance"], ""
         )
-        deps, repository = self._deps(name), self.replications.parent
-        profile = read_provenance(self.results / name / "provenance.json")["profile"]
-        differing = [path for path, digest in deps.items() if current_hash(repository, path, profile) != digest]
+        deps, differing = self._deps(name), self._differing(name)
         if not differing:
             return known
         code = self._code_of(name)
@@ -100,6 +99,14 @@ class CheckLedger:
         """Take the hashes of the code that ran; data are not in git, and are dvc's to compare."""
         deps = read_provenance(self.results / name / "provenance.json")["deps"]
         return {path: digest for path, digest in deps.items() if not path.startswith("data/")}
+
+    def _differing(self, name: str) -> list[str]:
+        """List the files of code that are not what they were when they ran."""
+        if name not in self._changed:
+            profile = read_provenance(self.results / name / "provenance.json")["profile"]
+            now = {path: current_hash(self.replications.parent, path, profile) for path in self._deps(name)}
+            self._changed[name] = [path for path, digest in self._deps(name).items() if now[path] != digest]
+        return self._changed[name]
 
     def _code_of(self, name: str) -> dict[str, Any]:
         if name not in self._code:

@@ -20,6 +20,7 @@ from results_in_text.claim_tables import claim_target
 from results_in_text.downloads import copy_schemas, write_downloads
 from results_in_text.lone_page import is_left_out
 from results_in_text.numbers_changed import Change, read_changes
+from results_in_text.page_notes import depend_on
 from results_in_text.result_cards import pass_through
 from results_in_text.results_files import read_verdicts
 from results_in_text.verdict_badges import verdict_badge
@@ -74,10 +75,9 @@ class Citations(SphinxDirective):
         except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive citations: {error}"
             raise ExtensionError(message) from error
-        for path in (self.config.citation_file, self.config.numbers_changed, *map(str, results.glob("*/*.json"))):
-            self.env.note_dependency(path)
-        # A new replication is a new folder, which no dependency on a file would notice.
-        self.env.note_reread()
+        depend_on(
+            self.env, Path(self.config.citation_file), Path(self.config.numbers_changed), *results.glob("*/*.json")
+        )
         _want_downloads(self.env)
         schemas = [_link(self.env, "schemas", path.name) for path in sorted(SCHEMAS.glob("*.json"))]
         lead = nodes.paragraph("", "", nodes.Text("Schemas: "), *_separated(schemas))

@@ -13,6 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 from paperkit.results import ResultsError
 from paperkit.written import has_numbers, measured_line
 from results_in_text.of_replication import OfReplication
+from results_in_text.page_notes import depend_on
 from results_in_text.posts import page_of
 from results_in_text.result_roles import live_value
 from results_in_text.results_files import Verdicts, claim_address, read_all_verdicts, read_verdicts
@@ -40,10 +41,9 @@ class ClaimsTable(OfReplication):
             ExtensionError: If there are no verdicts, or one is malformed.
         """
         root, name = Path(self.config.results_root), self.folder
-        # Another profile is a new folder, which no dependency on a file would notice.
-        self.env.note_reread()
         try:
             self.every = read_all_verdicts(root, page_of(name))
+            depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
             shown = {name: read_verdicts(root, name)} if self.arguments else self.every
             return [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
         except ResultsError as error:

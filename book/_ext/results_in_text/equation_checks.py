@@ -19,7 +19,17 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from paperkit.results import ResultsError
 from results_in_text.check_outcomes import CheckLedger, CheckOutcome, problem_of
 from results_in_text.of_replication import replication_of
-from results_in_text.page_notes import DESCRIBED, EQUATIONS, is_result_page, line_of, note, note_problem, notes
+from results_in_text.page_notes import (
+    COUNTS,
+    DESCRIBED,
+    EQUATIONS,
+    depend_on,
+    is_result_page,
+    line_of,
+    note,
+    note_problem,
+    notes,
+)
 from results_in_text.result_cards import anchor
 from results_in_text.result_roles import live_value
 from results_in_text.verdict_badges import verdict_badge
@@ -127,8 +137,7 @@ class EquationCountRole(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Leave a place, which is filled when all pages have been read."""
-        # The page that counts does not change when the counted one does.
-        self.env.note_reread()
+        note(self.env, COUNTS, self.text)
         return [equation_count("", "", name=self.text.strip())], []
 
 
@@ -202,8 +211,7 @@ def _outcome(directive: SphinxDirective, address: str, *, refuted: bool = False)
     except ResultsError as error:
         note_problem(env, directive.lineno, f"{directive.name} {address}: {error}")
         return None
-    for path in files:
-        env.note_dependency(str(path))
+    depend_on(env, *files)
     problem = problem_of(outcome, refuted=refuted)
     if problem:
         note_problem(env, directive.lineno, problem)

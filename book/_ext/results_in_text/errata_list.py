@@ -14,6 +14,7 @@ from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target
 from results_in_text.errata import SEVERITIES, Erratum, Evidence, names_with_errata, read_errata
 from results_in_text.of_replication import replication_of
+from results_in_text.page_notes import depend_on
 from results_in_text.verdict_badges import verdict_badge
 
 
@@ -36,14 +37,11 @@ class ErrataList(SphinxDirective):
             raise ExtensionError(message) from error
         for name in names:
             verdicts = (results / name / f"{stem}.json" for stem in ("verdicts", "timing_verdicts"))
-            for path in (replications / name / "errata.yaml", *verdicts):
-                self.env.note_dependency(str(path))
+            depend_on(self.env, replications / name / "errata.yaml", *verdicts)
         if own and not names:
             return [nodes.paragraph("", "We found no error in the sources.")]
         if own:
             return [self._block(erratum, at_home=True) for erratum in errata]
-        # A new file of errata is noticed by no dependency.
-        self.env.note_reread()
         sources = sorted({erratum.content["source"]["bib"] for erratum in errata})
         return [self._section(key, bibliography[key].fields["title"], errata) for key in sources]
 

@@ -1,9 +1,11 @@
 """Sphinx extension: numbers, verdicts, tables and figures of a page come from results/, or the build fails."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pybtex.plugin
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -57,6 +59,10 @@ def resolve_roots(app: Sphinx, config: Config) -> None:
         config[key] = str(Path(app.srcdir, config[key]).resolve())
     found = sorted(Path(config.replications_root).glob("*/references.bib"))
     config.bibtex_bibfiles = [*config.bibtex_bibfiles, *map(str, found)]
+
+
+# sphinxcontrib.bibtex asks it for each citation, and every time it reads the metadata of all installed packages.
+pybtex.plugin.find_plugin = cache(pybtex.plugin.find_plugin)
 
 
 def read_no_html(app: Sphinx, config: Config) -> None:  # noqa: ARG001 - an event

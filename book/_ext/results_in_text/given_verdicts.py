@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxRole
 from paperkit.answers import changed_words, given_verdicts, read_records
 from paperkit.results import ResultsError
 from results_in_text.of_replication import replication_of
-from results_in_text.page_notes import is_result_page, line_of, note_problem
+from results_in_text.page_notes import depend_on, is_result_page, line_of, note_problem
 from results_in_text.result_cards import result_value
 from results_in_text.result_roles import Output
 
@@ -44,8 +44,7 @@ class GivenRole(SphinxRole):
         for sentence in changed:
             note_problem(self.env, self.lineno, f"this line states an outcome, and {sentence}")
         for folder, _ in verdicts:
-            for stem in ("verdicts", "timing_verdicts"):
-                self.env.note_dependency(str(results / folder / f"{stem}.json"))
+            depend_on(self.env, *(results / folder).glob("*verdicts.json"))
         return [given(verdicts=verdicts)], []
 
 

@@ -15,6 +15,7 @@ from results_in_text.checked_yaml import BookDataError, read_checked_yaml
 from results_in_text.citation_list import always_seen, download_list, folded
 from results_in_text.claim_tables import claim_target, deciding_number, verdicts_by_profile
 from results_in_text.of_replication import OfReplication
+from results_in_text.page_notes import depend_on
 from results_in_text.posts import page_of
 from results_in_text.provenance_files import read_provenance
 from results_in_text.results_files import ResultAddressError, Verdicts, by_id, read_all_verdicts, read_verdicts
@@ -47,8 +48,7 @@ class Headline(OfReplication):
         except (BookDataError, ResultsError) as error:
             message = f"{self.get_location()}: directive headline: {error}"
             raise ExtensionError(message) from error
-        for path in (about, *verdicts.files):
-            self.env.note_dependency(str(path))
+        depend_on(self.env, about, *(file for of in every.values() for file in of.files))
         if not rows:
             return [nodes.paragraph("", "No claim is primary.")]
         headings = ["Claim, verdict, and what we found", "The number that decides"]
@@ -111,7 +111,7 @@ class Params(OfReplication):
         """Cut the profile's block out of the file and note it as a dependency of the page."""
         path = Path(self.config.replications_root, page_of(self.folder), "params.yaml")
         profile = read_provenance(Path(self.config.results_root, self.folder, "provenance.json"))["profile"]
-        self.env.note_dependency(str(path))
+        depend_on(self.env, path)
         block = re.search(rf"^{profile}:.*\n(?:(?=[\s#]).*\n)*", path.read_text(encoding="utf-8"), re.MULTILINE)
         if block is None:
             message = f"{self.get_location()}: directive params: {path} has no block {profile}"

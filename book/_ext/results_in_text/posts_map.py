@@ -8,6 +8,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from results_in_text.checked_yaml import BookDataError
+from results_in_text.page_notes import depend_on
 from results_in_text.posts import Posts, read_posts
 from results_in_text.tables import Row, facet_paragraph, table
 
@@ -20,8 +21,7 @@ class PostsMap(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Make the table."""
         path = Path(self.env.srcdir, "posts.yaml")
-        # Results and pages that appear or vanish can contradict the file.
-        self.env.note_reread()
+        depend_on(self.env, path, *Path(self.config.replications_root).glob("*/about.yaml"))
         try:
             posts = read_posts(path, Path(self.config.results_root), Path(self.config.replications_root))
         except BookDataError as error:

@@ -6,6 +6,7 @@ no entry in the table of contents. A number on any page links to the part of it 
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from paperkit.history import decoded
 from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
 from results_in_text.citation_list import downloads_are_written
@@ -150,13 +152,18 @@ def _table(path: Path, repository: Path) -> dict[str, Any]:
 def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str, str]:
     """Take the parameters from dvc.lock, which holds those of the run, not those of today's file."""
     lock = repository / "dvc.lock"
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    stages = _stages(lock, lock.stat().st_mtime_ns) if lock.is_file() else {}
     params = stages.get(record["stage"], {}).get("params", {})
     return {
         path: yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
         for path, content in params.items()
         if path.endswith(file)
     }
+
+
+@cache
+def _stages(lock: Path, _changes_with: int) -> dict[str, Any]:
+    return decoded(lock.read_bytes())["stages"]
 
 
 def _claim(name: str, claim: Mapping[str, Any], behind: Mapping[str, Any], code: Code) -> dict[str, Any]:

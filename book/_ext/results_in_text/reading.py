@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 from results_in_text.bilingual_search import SearchEnglishAndChinese
 from results_in_text.posts_map import PostsMap
 from results_in_text.result_cards import pass_through
-from results_in_text.run_cells import RunCell
+from results_in_text.run_cells import RunCell, run_ahead
 from results_in_text.tables import depart_facet, facet, visit_facet
 from results_in_text.verdict_board import Answers, VerdictBoard
 
@@ -42,6 +42,26 @@ def repair_roles(
         context["generate_toctree_html"] = lambda *names, **options: _repaired(str(contents(*names, **options)))
 
 
+def share_contents(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,  # noqa: ARG001
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Make the contents once for all pages of one depth that are made from files: none of them is in it."""
+    if doctree is None:
+        made, kept = context["toctree"], app.env.temp_data.setdefault("contents", {})
+
+        def shared(**options: Any) -> str:
+            key = pagename.count("/"), *options.items()
+            if key not in kept:
+                kept[key] = made(**options)
+            return kept[key]
+
+        context["toctree"] = shared
+
+
 def setup(app: Sphinx) -> None:
     """Register everything with Sphinx."""
     app.add_node(
@@ -51,5 +71,7 @@ def setup(app: Sphinx) -> None:
     app.add_directive("verdict-board", VerdictBoard)
     app.add_directive("posts-map", PostsMap)
     app.add_directive("run-cell", RunCell)
+    app.connect("env-before-read-docs", run_ahead)
     app.add_search_language(SearchEnglishAndChinese)
+    app.connect("html-page-context", share_contents, priority=400)  # before the theme takes the contents
     app.connect("html-page-context", repair_roles, priority=900)  # after the theme has made the contents

@@ -14,6 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
 from results_in_text.code_pages import Code
+from results_in_text.page_notes import depend_on
 from results_in_text.posts import page_of
 from results_in_text.result_cards import pass_through
 
@@ -60,7 +61,7 @@ class ResultFigure(Figure, SphinxDirective):
 
     def _download(self, path: Path) -> str:
         file, _ = self.env.relfn2path(self._from_page(path))
-        self.env.note_dependency(file)
+        depend_on(self.env, Path(file))
         return self.env.dlfiles.add_file(self.env.docname, file)
 
 

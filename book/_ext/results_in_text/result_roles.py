@@ -10,6 +10,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxRole
 
 from paperkit.results import ResultsError
+from results_in_text.page_notes import depend_on
 from results_in_text.provenance_files import provenance_file, read_provenance, stage_facts, value_facts
 from results_in_text.result_cards import anchor, quoted_value, result_value
 from results_in_text.results_files import claim_with_id, read_verdicts, split_address
@@ -32,8 +33,7 @@ def live_value(env: BuildEnvironment, address: str, spec: str | None = None) -> 
     if value.test:
         # Estimate and ends of one interval share a card.
         facts[0] = ("address", f"{value.file}:{value.claim}.{value.place}")
-    for file in (root / f"{value.file}.json", source):
-        env.note_dependency(str(file))
+    depend_on(env, root / f"{value.file}.json", source)
     folder = value.file.partition("/")[0]
     place = anchor(value.claim, value.place) if value.test else anchor("stage", source.stem)
     return result_value(
@@ -71,8 +71,7 @@ class VerdictRole(SphinxRole):
             badge["judged"] = (name, claim_id)
         except ResultsError as error:
             raise ExtensionError(_complaint(self, error)) from error
-        for path in verdicts.files:
-            self.env.note_dependency(str(path))
+        depend_on(self.env, *verdicts.files)
         return [badge], []
 
 

@@ -1,5 +1,7 @@
 """Results are printed only as their runs give them: verdicts are judged again, tables compared with their record."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,15 @@ def answer_about(results: Path, repository: Path, folder: str) -> dict[str, Any]
 def refuse_what_was_not_made(app: Sphinx) -> None:
     """Stop the build before a page is read where verdicts or tables were edited by hand, or are out of date."""
     root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
+    names = sorted(path.parent.name for path in root.glob("*/verdicts.json"))
+    folders = [name for name in names if not is_left_out(app, name)]
     try:
-        found = [
-            problem
-            for folder in sorted(path.parent.name for path in root.glob("*/verdicts.json"))
-            if not is_left_out(app, folder)
-            for problem in answer_about(root, repository, folder)["problems"]
-        ]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each asks a process, and waits for it
+            answers = list(pool.map(lambda folder: answer_about(root, repository, folder), folders))
     except ResultsError as error:
         message = f"results cannot be judged again: {error}"
         raise ExtensionError(message) from error
-    if found:
+    if found := [problem for answer in answers for problem in answer["problems"]]:
         message = "\n".join(["results are not what their runs give, and no page is made of them:", *found])
         raise ExtensionError(message)
 

@@ -11,6 +11,7 @@ from paperkit.results import ResultsError, read_runs
 from results_in_text.checked_yaml import BookDataError, read_checked_yaml
 from results_in_text.claim_tables import source_text
 from results_in_text.of_replication import OfReplication
+from results_in_text.page_notes import depend_on
 from results_in_text.provenance_files import read_provenance
 from results_in_text.results_files import Verdicts, read_all_verdicts
 from results_in_text.tables import Row, table
@@ -33,8 +34,7 @@ class Scale(OfReplication):
             message = f"{self.get_location()}: directive scale: {error}"
             raise ExtensionError(message) from error
         read = (root / folder / file for folder in every for file in ("verdicts.json", "provenance.json", "runs.csv"))
-        for path in (about, *read):
-            self.env.note_dependency(str(path))
+        depend_on(self.env, about, *read)
         made = table(_HEADINGS, rows, css_class="scales", widths=[10, 30, 14, 12, 14, 8, 12])
         if source is None:
             return [made]

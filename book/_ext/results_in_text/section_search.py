@@ -58,7 +58,7 @@ def _document(section: nodes.section, *, whole: bool = False) -> nodes.document:
     """Copy what is to be found of a section, with or without the sections in it."""
     document = new_document("")
     document += nodes.section("", nodes.title("", section[0].astext()), ids=section["ids"])
-    document[0] += [nodes.paragraph("", text) for text in _texts(section, whole=whole)]
+    document[0] += nodes.paragraph("", "\n".join(_texts(section, whole=whole)))
     return document
 
 

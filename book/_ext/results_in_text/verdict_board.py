@@ -17,6 +17,7 @@ from paperkit.results import ResultsError
 from paperkit.written import measured_line
 from results_in_text.checked_yaml import BookDataError
 from results_in_text.claim_tables import claim_target, deciding_number
+from results_in_text.page_notes import depend_on
 from results_in_text.posts import Posts, page_of, read_posts
 from results_in_text.results_files import ResultAddressError, Verdicts, by_id, read_verdicts
 from results_in_text.tables import Row, facet_paragraph, paragraph, table
@@ -46,8 +47,8 @@ class _OverAllReplications(SphinxDirective):
 
     def _read(self) -> tuple[Posts, dict[str, Verdicts]]:
         root, path = Path(self.config.results_root), Path(self.env.srcdir, "posts.yaml")
-        # A new replication is a new folder, which no dependency on a file would notice.
-        self.env.note_reread()
+        about, pages = Path(self.config.replications_root).glob("*/about.yaml"), path.parent.glob("replications/*.md")
+        depend_on(self.env, path, *about, *pages, *root.glob("*/*verdicts.json"))
         return read_posts(path, root, Path(self.config.replications_root)), dict(_all_verdicts(root))
 
     def _stopped_by(self, error: Exception) -> ExtensionError:

@@ -120,6 +120,8 @@ class RunCell(BookDirective):
 def run_ahead(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Begin with the cells of all pages that will be read, beside the reading, which waits for the one it comes to."""
     repository = Path(app.config.replications_root).parent
+    if app.parallel > 1:  # each of several reading processes runs its own: threads do not live on in them
+        return
     pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1))
     for name in docnames:
         for code in _CELL.findall(Path(env.doc2path(name)).read_text(encoding="utf-8")):
@@ -215,6 +217,8 @@ def _repaired(html: str) -> str:
 
 def write_files(app: Sphinx, exception: Exception | None) -> None:
     """Write downloads/ if a page links there, llms.txt, and where the book has an address the sitemap."""
+    while _RUNNING:  # cells of pages that a build which stops has not come to
+        _RUNNING.popitem()[1].cancel()
     if exception or app.builder.format != "html":
         return
     downloads = Path(app.outdir, "downloads")

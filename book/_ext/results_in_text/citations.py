@@ -293,7 +293,7 @@ def latex_table(citations: Sequence[Citation]) -> str:
     """Return the table of verdicts as LaTeX: a longtable, one row a claim, each test on a line of the last column."""
     edition = citations[0].edition
     cells = [
-        (escaped(one.claim["id"]), latex(one.claim["statement"]), escaped(one.standing), _measured_cell(one))
+        (escaped(one.id), latex(one.claim["statement"]), escaped(one.standing), _measured_cell(one))
         for one in citations
     ]
     rows = "\n".join(" & ".join(row) + r" \\" for row in cells)

@@ -216,11 +216,13 @@ def _claim_behind(kind: str, text: str, results: Path, name: str) -> dict[str, A
         return claim_with_id(results, name, text)
     if kind != "check":
         return None
-    checks = identities(read_verdicts(results, name).claims)
+    claims = read_verdicts(results, name).claims
+    checks = identities(claims)
     if text not in checks:
         message = f"no executed check {text!r} in {results / name}; there are {', '.join(checks) or 'none'}"
         raise BookDataError(message)
-    return checks[text][0]
+    # Of several claims the last: one that is corrected by a check names it after the one that it tests.
+    return [claim for claim in claims.values() if text in identities({claim["id"]: claim})][-1]
 
 
 def _corrected(verdicts: Verdicts) -> list[str]:

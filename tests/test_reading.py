@@ -28,7 +28,7 @@ WORKSHOP = {
 }
 # What is no prose, in this order: code and equations, roles with their addresses, mathematics, keys of citations.
 NO_PROSE = (
-    r"^(?P<fence>```+|:::+)\{?(?:run-cell|python|bash|latex|equation|math)\b.*?^(?P=fence)$",
+    r"^(?P<fence>```+|:::+)\{?(?:run-cell|python|bash|latex|equation|math)\b.*?^(?P=fence)$|^(?:`{3,}|:{3,}).*?$",
     r"\{[\w:-]+\}`[^`]*`|`[^`]*`",
     r"\$[^$]*\$|\bbib: \w+",
 )

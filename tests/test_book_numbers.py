@@ -343,7 +343,7 @@ def test_the_runs_behind_a_claim_give_its_number(monkeypatch):
 
 # --- in a browser --------------------------------------------------------------------------------------------
 
-LIVE = "a.result[data-address='lion/verdicts:C6r.tests[0].n']"
+LIVE = "a.result[data-address='lion/verdicts:C6r.tests[0]']"
 
 
 def shown_card(page):

@@ -1,6 +1,8 @@
 """Orders of 100,000 line numbers, by each way to shuffle: where lines of a chunk end up, and beside whom."""
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from paperkit.runs import Measurement, Run, Runner, execute
 from paperkit.stage import StageConfig, Tables, main
 from replications.bounded_shuffle.merge import merged_order, proportional, rounds
-from replications.bounded_shuffle.shuffle import shuffle_lines
+from replications.bounded_shuffle.shuffle import order_by_keys, shuffle_lines
 
 WINDOWS = 20  # of the output, in which lines of the last chunk are counted
 
@@ -23,6 +25,7 @@ class Config(StageConfig):
     chunk: int = Field(ge=WINDOWS)  # lines of a chunk (n), but for the variations of the number of chunks
     chunks: int = Field(ge=4, multiple_of=2)  # m
     other_chunks: list[PositiveInt]  # m of the variations, with as many lines in all
+    times: PositiveInt  # that four lines are shuffled
     bucket: PositiveInt  # bytes of one of ours, so small that there are many
 
 
@@ -61,6 +64,20 @@ def measure(run: Run) -> Iterator[Measurement]:
         yield Measurement("none", window, "last_chunk_density_ratio", float(share))
 
 
+def measure_four_lines(run: Run) -> Iterator[Measurement]:
+    """Shuffle four lines many times, two chunks of two; measure the share of each order, by its number."""
+    rng, found = np.random.default_rng(run.seed), []
+    for _ in range(run.config["times"]):
+        if run.arm == "ours":
+            found.append(order_by_keys(rng.bit_generator.random_raw(4), rng))
+        else:
+            law = {"rounds": rounds, "proportional": proportional}[run.arm]
+            found.append(merged_order(law([2, 2], rng), [2, 2], rng))
+    share = Counter(tuple(order.tolist()) for order in found)
+    for step, order in enumerate(permutations(range(4))):
+        yield Measurement("none", step, "order_share", share[order] / len(found))
+
+
 def run(config: Config, runner: Runner) -> Tables:
     """Shuffle by every way, with equal chunks and with a last one of half their size."""
     n, m, grid = config.chunk, config.chunks, []
@@ -72,7 +89,10 @@ def run(config: Config, runner: Runner) -> Tables:
             grid.append(Run(f"chunks_{chunks}", "ours", seed, {**equal, "bucket": config.bucket}))
         short = {"chunks": m, "chunk": n, "last": n // 2, "bucket": config.bucket}
         grid += [Run("short_last", law, seed, short) for law in ("rounds", "rejection", "ours")]
-    return Tables(execute(runner, measure, grid))
+    four = [
+        Run("four_lines", law, config.seeds[0], {"times": config.times}) for law in ("rounds", "proportional", "ours")
+    ]
+    return Tables([*execute(runner, measure, grid), *execute(runner, measure_four_lines, four)])
 
 
 if __name__ == "__main__":

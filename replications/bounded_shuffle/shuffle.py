@@ -4,7 +4,7 @@
 
 Each line gets a random key of 64 bits, and lines are sorted by their keys: first scattered to buckets by the leading
 bits, then each bucket in memory. Uniform for ideal random bits; a generator of 128 bits of state has fewer states than
-35 lines have orders.
+35 lines have orders. For systems of the POSIX kind.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, islice
@@ -54,14 +54,14 @@ class Bucket:
 
     file: BinaryIO
     lines: int = 0
-    bytes: int = 0
+    size: int = 0
 
     def add(self, lines: Sequence[bytes], keys: Keys) -> None:
         """Append a record. The file is buffered, since a write of a raw file may end early without an error."""
         body = b"".join(lines)
         self.file.write(np.array([len(lines), len(body)]).tobytes() + keys.tobytes())
         self.file.write(body)
-        self.lines, self.bytes = self.lines + len(lines), self.bytes + len(body)
+        self.lines, self.size = self.lines + len(lines), self.size + len(body)
 
     def blocks(self) -> Iterator[Block]:
         """Read the records in the order in which they were written."""
@@ -116,6 +116,7 @@ def shuffle_lines(
         Counts, and the seed.
 
     Raises:
+        FileExistsError: If numbered outputs are there, which would be mixed with new ones.
         OSError: If a source is missing, the target is no file, space or open files do not suffice, or a disk is full.
         ValueError: If a number is out of range, or headers differ.
     """
@@ -191,11 +192,8 @@ def _ended(line: bytes) -> bytes:
 
 
 def _blocks(path: Path, header: int, keys: np.random.Generator, bar: tqdm) -> Iterator[Block]:
-    """Read lines and give each a key, in the order of the input, whatever the blocks are.
-
-    A block is bounded in lines, too, since a line of two bytes takes sixty in memory.
-    """
-    with path.open("rb") as file:
+    """Read lines and give each a key, in the order of the input, whatever the blocks are."""
+    with path.open("rb") as file:  # a block is bounded in lines, too, since a line of two bytes takes sixty in memory
         for _ in islice(file, header):
             pass
         begin = file.tell()
@@ -235,7 +233,7 @@ class _Sorting:
         while cost / (1 << split) > self.planned and 2 << split <= MAX_BUCKETS and split < bits:
             split += 1
         for bucket in self.scatter(blocks, split, bits):
-            cost = _cost(bucket.lines, bucket.bytes)
+            cost = _cost(bucket.lines, bucket.size)
             if cost <= self.memory or bucket.lines < 2 or bits == split:
                 lines, keys = [], [np.array([], np.uint64)]
                 for some, of in bucket.blocks():
@@ -249,17 +247,19 @@ class _Sorting:
     def scatter(self, blocks: Iterator[Block], split: int, bits: int) -> list[Bucket]:
         """Write each line to the bucket that the next bits of its key name; its order within stays."""
         start, self.buckets = self.buckets, self.buckets + (1 << split)
-        made = [Bucket((self.scratch / f"bucket-{start + i}").open("wb")) for i in range(1 << split)]
-        for lines, keys in blocks:
-            places = (keys >> np.uint64(bits - split) if split else 0 * keys).astype(np.uint16) & ((1 << split) - 1)
-            order = np.argsort(places, kind="stable")
-            sorted_lines, sorted_keys = [lines[place] for place in order.tolist()], keys[order]
-            ends = np.cumsum(np.bincount(places, minlength=len(made))).tolist()
-            for bucket, begin, end in zip(made, [0, *ends], ends, strict=False):
-                if begin < end:
-                    bucket.add(sorted_lines[begin:end], sorted_keys[begin:end])
-        for bucket in made:
-            bucket.file.close()
+        with ExitStack() as stack:
+            paths = [self.scratch / f"bucket-{start + place}" for place in range(1 << split)]
+            made = [Bucket(stack.enter_context(path.open("wb"))) for path in paths]
+            for lines, keys in blocks:
+                places = (keys >> np.uint64(bits - split) if split else 0 * keys).astype(np.uint16) & (
+                    (1 << split) - 1
+                )
+                order = np.argsort(places, kind="stable")
+                sorted_lines, sorted_keys = [lines[place] for place in order.tolist()], keys[order]
+                ends = np.cumsum(np.bincount(places, minlength=len(made))).tolist()
+                for bucket, begin, end in zip(made, [0, *ends], ends, strict=False):
+                    if begin < end:
+                        bucket.add(sorted_lines[begin:end], sorted_keys[begin:end])
         return made
 
 
@@ -268,35 +268,39 @@ def _write(
 ) -> tuple[list[Path], int, int]:
     """Write one file, or numbered ones of `limit` lines; return them, and how many lines and bytes they hold."""
     paths: list[Path] = []
-    lines = size = room = 0
+    lines, size, most = 0, 0, limit or sys.maxsize
     with ExitStack() as stack:
-        file = None
-        for some in chain([[]], ordered):  # without any line there is still one file
+
+        def fresh() -> BinaryIO:
+            stack.close()  # the file before this one is complete
+            paths.append(folder / (f"{target.stem}-{len(paths):05d}{target.suffix}" if limit else target.name))
+            file = stack.enter_context(_safe(paths[-1], target))
+            file.write(head)
+            return file
+
+        file, room = fresh(), most
+        for some in ordered:
             begin = 0
-            while file is None or begin < len(some):
+            while begin < len(some):
                 if not room:
-                    _finish(file, target)
-                    stack.close()
-                    name = f"{target.stem}-{len(paths):05d}{target.suffix}" if limit else target.name
-                    paths.append(folder / name)
-                    file, room = stack.enter_context(paths[-1].open("wb")), limit or sys.maxsize
-                    file.write(head)
+                    file, room = fresh(), most
                 piece = some[begin : begin + room]
                 body = b"".join(piece)
                 file.write(body)
                 bar.update(len(body))
                 lines, size, room, begin = lines + len(piece), size + len(body), room - len(piece), begin + len(piece)
-        _finish(file, target)
     return paths, lines, size
 
 
-def _finish(file: BinaryIO | None, target: Path) -> None:
-    """Put a file on the disk; only then may it take another's place."""
-    if file:
+@contextmanager
+def _safe(path: Path, target: Path) -> Iterator[BinaryIO]:
+    """Open a file that is on the disk when it is closed; only then may it take another's place."""
+    with path.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, file.name)
+    if target.exists():
+        shutil.copymode(target, path)
 
 
 def _bytes(text: str) -> int:

@@ -35,7 +35,7 @@ class Config(StageConfig):
     lines: PositiveInt  # of the file with long lines, and of that with lines of two bytes
     chunk: PositiveInt  # lines of a chunk of the post's scheme
     contents: list[int] = Field(min_length=1)  # bytes of a line without its end, for peak memory
-    content_mib: PositiveInt  # of a file whose lines are not empty
+    held_mib: PositiveInt  # memory that each of these files would take at once
     limits_mib: list[int] = Field(min_length=1)
 
 
@@ -93,8 +93,8 @@ def run(config: Config, runner: Runner) -> Tables:
         write_file(FOLDER / "long_lines", config.lines, None)
         write_file(FOLDER / "short_lines", config.lines, 1)
         for content in config.contents:
-            size = max(content + 1, 4)  # an empty line takes as much memory as others: a quarter of the file is enough
-            write_file(FOLDER / f"content_{content}", config.content_mib * MIB // size, content)
+            lines = int(config.held_mib * MIB / shuffle._cost(1, content + 1))
+            write_file(FOLDER / f"content_{content}", lines, content)
         times = {"lines": config.lines, "chunk": config.chunk}
         grid = []
         for number in range(config.rounds):
@@ -103,7 +103,7 @@ def run(config: Config, runner: Runner) -> Tables:
             grid.append(Run(LIMITS, EMPTY, number, {}))
             grid += [
                 Run(LIMITS, f"content_{content}_limit_{limit}", number,
-                    {"source": f"content_{content}", "limit_mib": limit, "content_mib": config.content_mib})
+                    {"source": f"content_{content}", "limit_mib": limit, "held_mib": config.held_mib})
                 for content in config.contents for limit in config.limits_mib
             ]  # fmt: skip
         return Tables(execute(runner, measure, grid))

@@ -19,8 +19,12 @@ def times():
     settings = read_profile(timing.Config, timing.Path("replications/bounded_shuffle/timing.yaml"), "cpu")
     timing.FOLDER.mkdir(parents=True, exist_ok=True)
     timing.write_file(timing.FOLDER / "long_lines", settings.lines, None)
-    runs = {arm: Run("long_lines", arm, 0, {"chunk": settings.chunk}) for arm in ("ours", "post", "shuf", "one_bucket")}
-    rounds = [{arm: timing.watched(timing.command_of(run))["cpu_s"] for arm, run in runs.items()} for _ in range(ROUNDS)]
+    runs = {
+        arm: Run("long_lines", arm, 0, {"chunk": settings.chunk}) for arm in ("ours", "post", "shuf", "one_bucket")
+    }
+    rounds = [
+        {arm: timing.watched(timing.command_of(run))["cpu_s"] for arm, run in runs.items()} for _ in range(ROUNDS)
+    ]
     shutil.rmtree(timing.FOLDER)
     print(rounds)
     return {arm: [each[arm] for each in rounds] for arm in runs}

@@ -18,8 +18,9 @@ def draw(results: Path, figures: Path) -> None:
     runs = read_runs(results / "runs.csv")
     draw_orders(runs, figures / "orders.svg")
     draw_places(runs, figures / "places.svg")
-    if (clock := results / "timings.csv").exists():
-        draw_costs(read_runs(clock), figures / "costs.svg")
+    clock = results / "timings.csv"
+    if clock.exists() and (timings := read_runs(clock))["seed"].nunique() > 1:  # one round has no interval
+        draw_costs(timings, figures / "costs.svg")
 
 
 def draw_orders(runs: pd.DataFrame, path: Path) -> None:

@@ -90,7 +90,12 @@ DIES = """if True:
 
 
 @pytest.mark.parametrize(
-    ("call", "how"), [("fsync", signal.SIGKILL), ("replace", signal.SIGKILL), ("replace", signal.SIGTERM)]
+    ("call", "how"),
+    [
+        pytest.param("fsync", signal.SIGKILL, marks=pytest.mark.soak),
+        ("replace", signal.SIGKILL),
+        ("replace", signal.SIGTERM),
+    ],
 )
 def test_a_process_that_is_killed_leaves_its_source_as_it_was(source, tmp_path, call, how):
     program = DIES.format(call=call, signal=int(how))

@@ -22,12 +22,10 @@ def times():
     runs = {
         arm: Run("long_lines", arm, 0, {"chunk": settings.chunk}) for arm in ("ours", "post", "shuf", "one_bucket")
     }
-    rounds = [
-        {arm: timing.watched(timing.command_of(run))["cpu_s"] for arm, run in runs.items()} for _ in range(ROUNDS)
-    ]
+    rounds = [{arm: timing.watched(commands[arm])["cpu_s"] for arm in arms} for _ in range(ROUNDS)]
     shutil.rmtree(timing.FOLDER)
     print(rounds)
-    return {arm: [each[arm] for each in rounds] for arm in runs}
+    return {arm: [each[arm] for each in rounds] for arm in arms}
 
 
 @pytest.mark.parametrize("peer", MAX_RATIO)

@@ -19,9 +19,8 @@ def times():
     settings = read_profile(timing.Config, timing.Path("replications/bounded_shuffle/timing.yaml"), "cpu")
     timing.FOLDER.mkdir(parents=True, exist_ok=True)
     timing.write_file(timing.FOLDER / "long_lines", settings.lines, None)
-    runs = {
-        arm: Run("long_lines", arm, 0, {"chunk": settings.chunk}) for arm in ("ours", "post", "shuf", "one_bucket")
-    }
+    arms = ("ours", "post", "shuf", "one_bucket")
+    commands = {arm: timing.command_of(Run("long_lines", arm, 0, {"chunk": settings.chunk})) for arm in arms}
     rounds = [{arm: timing.watched(commands[arm])["cpu_s"] for arm in arms} for _ in range(ROUNDS)]
     shutil.rmtree(timing.FOLDER)
     print(rounds)

@@ -213,6 +213,8 @@ def measure_rows(run: Run) -> Iterator[Measurement]:
         for start in range(0, run.config["rows"], 500)
     ]
     mass, mean_score = (np.concatenate([chunk[part] for chunk in chunks], axis=1) for part in (0, 1))
+    # The last row is that of the post's own optimum; a row's largest is taken over the grid.
+    mass, mean_score, at_optimum = mass[:-1], mean_score[:-1], mass[-1]
     fitted = 0.84 * math.sqrt(math.log(n))
     for share in QUANTILES:
         curve = np.quantile(mass, share, axis=1)
@@ -221,10 +223,8 @@ def measure_rows(run: Run) -> Iterator[Measurement]:
         yield Measurement("none", 0, f"best_for_q{round(100 * share):02d}_ratio", peak(curve) / fitted)
     for step, value in enumerate(mean_score.mean(axis=1)):
         yield Measurement("none", step, "mass_mean", float(value))
-    # The last column is that of the post's own optimum; a row's largest is taken over the grid.
-    best = mass[:-1].max(axis=0)
-    yield Measurement("none", 0, "typical_share", float(np.median(mass[-1] / best)))
-    own = SCALES[mass[:-1].argmax(axis=0)]
+    yield Measurement("none", 0, "typical_share", float(np.median(at_optimum / mass.max(axis=0))))
+    own = SCALES[mass.argmax(axis=0)]
     yield Measurement("none", 0, "own_optimum_above_share", float(np.mean(own > annealed_optimum(math.log(n)))))
     for scale in COMPARED:
         of_scale = int(np.argmin(np.abs(SCALES - scale)))

@@ -64,7 +64,7 @@ def _normal_mean(function: Callable[[float], float]) -> float:
 
 
 def step_3_closed_form() -> Check:
-    """The closed form beside a bounded search, for n from 2 to 1e6. Control: without the - 1/2 below the root."""
+    """The closed form beside a bounded search, for n from 2 to a million. Control: without the half below the root."""
     errors = []
     for n in (2, 40, 512, 20_000, 1_000_000):
         found = minimize_scalar(
@@ -76,13 +76,13 @@ def step_3_closed_form() -> Check:
 
 
 def step_4_normal_fit() -> Check:
-    """The least-squares constant of sqrt(log n) against 0.84, over the post's range. Control: n up to 400 alone."""
+    """The least-squares constant of the root of log n against the post's, over its range. Control: n up to 400."""
     optima, roots = annealed_optimum(np.log(POST_LENGTHS)), np.sqrt(np.log(POST_LENGTHS))
     return Check(*(abs(_constant(roots[:last], optima[:last]) - 0.84) for last in (None, 10)))
 
 
 def step_4_cosine_fit() -> Check:
-    """The least-squares constant of log n against 3.5, for cosines, d = 128. Control: n up to 400 alone."""
+    """The least-squares constant of log n against the post's, for its cosines. Control: n up to 400."""
     optima, logs = _cosine_optima(128), np.log(POST_LENGTHS)
     return Check(*(abs(_constant(logs[:last], optima[:last]) - 3.5) for last in (None, 10)))
 
@@ -97,7 +97,7 @@ def _constant(x: Floats, y: Floats) -> float:
 
 
 def step_5_stein() -> Check:
-    """E f = E Σ p s for 2 to 8192 normal scores. Control: two scores that are uniform on [-1, 1]."""
+    """E f = E Σ p s for 2 to 8192 normal scores. Control: two scores that are uniform on an interval."""
     exact = [exact_means(scale, n) for n in SOME_LENGTHS[1:] for scale in (0.5, 2.0, 8.0)]
     errors = [abs(means.mass - means.mean_score) for means in exact]
     for scale in (0.5, 2.0, 8.0):
@@ -118,7 +118,7 @@ def _two_scores(scale: float, density_of_gap: Callable[[float], float], largest:
 
 
 def step_6_no_optimum() -> Check:
-    """E f rises with α from 0.25 to 16 and stays below E max, n from 2 to 8192. Control: (6), which falls."""
+    """E f rises with α from a quarter to 16 and stays below E max, n from 2 to 8192. Control: (6), which falls."""
     scales, violations = np.geomspace(0.25, 16, 13), []
     for n in SOME_LENGTHS:
         exact = [exact_means(scale, n).mass for scale in scales]
@@ -131,7 +131,7 @@ def _fall(values: Sequence[float] | Floats) -> float:
 
 
 def optimum_as_written() -> Check:
-    """By how much E f(2 α*) exceeds E f(α*), n = 512; were α* the maximum, by nothing. Control: n = 40."""
+    """How far E f at twice α* exceeds E f at α*, rows of 512; at a maximum, by nothing. Control: rows of 40."""
     gains = []
     for n in (512, 40):
         optimum = float(annealed_optimum(math.log(n)))
@@ -140,14 +140,14 @@ def optimum_as_written() -> Check:
 
 
 def step_6_two_scales() -> Check:
-    """By how much E f(2.5) - E f(1) falls short of 0.5, n = 512. Control: (6) for rows of 32."""
+    """What E f at the post's scale, less E f at 1, lacks to one half, rows of 512. Control: (6) for rows of 32."""
     exact = exact_means(2.5, 512).mass - exact_means(1.0, 512).mass
     annealed = float(annealed_mass(2.5, 32) - annealed_mass(1.0, 32))
     return Check(max(0.0, 0.5 - exact), max(0.0, 0.5 - annealed))
 
 
 def step_7_freezing() -> Check:
-    """E f over min(α, sqrt(2 log n)), at n = 2^40, away from the corner. Control: α without the plateau."""
+    """E f over its limit for long rows, away from the corner, at n the fortieth power of 2. Control: no plateau."""
     n, errors = 2**40, []
     plateau = math.sqrt(2 * math.log(n))
     for share in (0.25, 0.5, 0.75, 1.5, 2.0):
@@ -177,7 +177,7 @@ def step_9_near_ties() -> Check:
 
 
 def step_11_cosine_moment() -> Check:
-    """The series beside Bessel's function to 30 digits, d from 3 to 4096. Control: the exponent (d - 1)/2."""
+    """The series beside Bessel's function to 30 digits, d from 3 to 4096. Control: two dimensions more."""
     errors = []
     for d, a in ((3, 1.0), (16, 8.0), (128, 33.0), (512, 120.0), (4096, 257.0)):
         with mp.workdps(30):
@@ -194,7 +194,7 @@ def temperature_as_written() -> Check:
 
 
 def step_11_temperature() -> Check:
-    """At d = 128 it lies there for n from 700 to 20,000. Control: n = 40."""
+    """At d = 128 it lies there for n from 700 to 20,000. Control: rows of 40."""
     inside = [_outside(cosine_optimum(n, 128), 25, 35) for n in (700, 2000, 20_000)]
     return Check(max(inside), _outside(cosine_optimum(40, 128), 25, 35))
 
@@ -214,7 +214,7 @@ def _misfit(d: int, power: float) -> float:
 
 
 def step_13_cosine_stein() -> Check:
-    """α E Σ (1 - s²) p (1 - p) = (d - 1) E Σ p s for two cosines. Control: without the weight 1 - s²."""
+    """Both sides for two cosines in 3 to 64 dimensions, by quadrature. Control: without the weight of s."""
     errors = []
     for d in (3, 16, 64):
         nodes, weights = roots_gegenbauer(100, d / 2 - 1)
@@ -246,7 +246,7 @@ def step_14_slope() -> Check:
 
 
 def step_15_quadratic() -> Check:
-    """What the entropy loses at the usual scale is a²/2d, a = sqrt(d), d = 128, relatively. Control: 0.24 a."""
+    """What the entropy loses at the usual scale is a²/2d, a = sqrt(d), d = 128, relatively. Control: the linear law."""
     d = 128
     a = math.sqrt(d)
     slope = float(cosine_log_moment(a + 1e-4, d) - cosine_log_moment(a - 1e-4, d)) / 2e-4
@@ -255,7 +255,7 @@ def step_15_quadratic() -> Check:
 
 
 def step_15_log_law() -> Check:
-    """The slope of the entropy where α = 2.5 log n / log 512. Control: log n / log 512."""
+    """The slope of the entropy at the wide scale in proportion to log n. Control: the narrow one."""
     return Check(*(abs(entropy_slope(lambda n, c=c: c * math.log(n) / math.log(512), LENGTHS)) for c in (2.5, 1.0)))
 
 

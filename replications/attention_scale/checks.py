@@ -246,7 +246,7 @@ def step_14_slope() -> Check:
 
 
 def step_15_quadratic() -> Check:
-    """What the entropy loses at the usual scale is a²/2d, a = sqrt(d), d = 128, relatively. Control: the linear law."""
+    """What the entropy loses at the usual scale is a²/2d, a = sqrt(d), d = 128. Control: the linear law."""
     d = 128
     a = math.sqrt(d)
     slope = float(cosine_log_moment(a + 1e-4, d) - cosine_log_moment(a - 1e-4, d)) / 2e-4

@@ -37,6 +37,7 @@ def test_arms_of_a_seed_start_from_the_same_weights_but_for_the_spread():
         torch.testing.assert_close(second, first * (2.5 if name.endswith("query.weight") else 1.0))
 
 
+@pytest.mark.soak
 def test_a_trial_never_looks_at_the_test_text_and_a_report_does():
     run = Run("short", "scale_1", 0, task("short", "scale_1"))
     assert {(m.split, m.metric) for m in measure_trial(run)} == {("validation", "loss_nats")}
@@ -45,6 +46,7 @@ def test_a_trial_never_looks_at_the_test_text_and_a_report_does():
     assert {step for split, metric, step in found if metric == "score_sd"} == {0, 10, 20}
 
 
+@pytest.mark.soak
 def test_a_run_that_diverges_says_so_and_ends():
     *_, last = measure_trial(Run("short", "scale_1", 0, task("short", "scale_1", lr=1e30)))
     assert math.isnan(last.value)

@@ -31,6 +31,7 @@ def draw(results: Path, figures: Path) -> None:
     draw_picture(runs, figures / "picture.svg")
     draw_arms(runs, figures / "start_or_optimiser.svg")
     draw_targets(runs, figures / "targets.svg")
+    draw_capacity(runs, figures / "capacity.svg")
 
 
 def draw_picture(runs: pd.DataFrame, path: Path) -> None:
@@ -69,7 +70,8 @@ def draw_arms(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_targets(runs: pd.DataFrame, path: Path) -> None:
     """Draw log KL of every family, by target."""
-    names = {"comb25": "comb", "claw": "claw", "steps": "plateaus", "t3": "Student's t₃"}
+    all_names = {"comb25": "comb", "claw": "claw", "steps": "plateaus", "t3": "Student's t₃"}
+    names = {target: name for target, name in all_names.items() if target in set(runs["experiment"])}
     arms = ("fourier_linear", "fourier_tanh", "em_kmeans", "gradient_wide", "kde")
     question, shown = "When is the Fourier density the right choice?", "one dot a seed; squares: means, 95 % intervals"
     with drawing(path, question=question, shown=shown, height_in=3.8) as (_, (axes,)):
@@ -80,6 +82,21 @@ def draw_targets(runs: pd.DataFrame, path: Path) -> None:
         axes.set_xticks(range(len(names)), list(names.values()))
         axes.set(xlabel="target", ylabel="log KL")
         axes.legend(ncols=2, fontsize=7)
+
+
+def draw_capacity(runs: pd.DataFrame, path: Path) -> None:
+    """Draw log KL of the Fourier density on the comb against its degree, beside the mixture by EM."""
+    start = "comb25_degree_"
+    degrees = sorted(int(name.removeprefix(start)) for name in set(runs["experiment"]) if name.startswith(start))
+    question = "How high a degree does a comb of 25 teeth need?"
+    shown = "dots: one seed each; squares: means with 95 % intervals; 2N + 3 parameters; line: EM, 77 parameters"
+    with drawing(path, question=question, shown=shown) as (_, (axes,)):
+        for degree in degrees:
+            draw_seeds(
+                axes, degree, of_arm(runs, f"{start}{degree}", "fourier_linear", "kl_log").to_numpy(), COLOURS[0]
+            )
+        axes.axhline(float(of_arm(runs, "comb25", "em_kmeans", "kl_log", "test").mean()), color=NEUTRAL, linewidth=1)
+        axes.set(xlabel="degree N", ylabel="log KL")
 
 
 if __name__ == "__main__":

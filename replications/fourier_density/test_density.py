@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from replications.fourier_density import mixture
 from replications.fourier_density.density import (
@@ -18,6 +19,12 @@ from replications.fourier_density.density import (
 )
 
 MAPS = (TanhMap(1.5, 0.3), ClippedMap(2.0, 0.2, -0.5))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():  # the products are small, and threads of BLAS would wait for each other
+    with threadpool_limits(1):
+        yield
 
 
 def polynomial(degree, seed=0):

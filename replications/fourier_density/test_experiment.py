@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from paperkit.config import read_profile
 from replications.fourier_density.experiment import (
@@ -15,6 +16,12 @@ from replications.fourier_density.experiment import (
 from replications.fourier_density.targets import TARGETS, divergence, mode_f1, targets
 
 CONFIG = read_profile(Config, Path(__file__).with_name("params.yaml"), "cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -32,7 +32,7 @@ def selection_variance(losses: Sequence[Mapping[int, float]]) -> float | None:
         Variance in the square of the loss's unit; None with one tuning seed or one finalist, which show no noise.
 
     Example:
-        >>> selection_variance([{1: 0.10, 2: 0.12, 3: 0.11}, {1: 5.10, 2: 5.11, 3: 5.12}, {1: 9.0}])
+        >>> selection_variance([{1: 0.25, 2: 0.75, 3: 0.5}, {1: 5.25, 2: 5.5, 3: 5.75}, {1: 9.0}])
         0.0
     """
     seeds = sorted(set().union(*losses))

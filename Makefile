@@ -12,7 +12,7 @@ export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 DVC := python -m dvc --quiet
 
 .PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data \
-  explain plan doctor verify clean
+  explain plan doctor verify accept clean
 
 help:  ## Show what each command does
 	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
@@ -103,6 +103,9 @@ doctor: pull  ## Compare data, cache, environment, results and history with what
 
 verify: pull  ## Train again in a clean clone, and compare: make verify NAME=lion [WORKERS=1,2] [HASH_SEED=0,1]
 	@python -m paperkit verify $${NAME:-} $${WORKERS:+--workers $$WORKERS} $${HASH_SEED:+--hash-seed $$HASH_SEED}
+
+accept: pull  ## Show that changed code moves no number, so that nothing trains: make accept SINCE=<commit> WHY="one sentence"
+	@python -m paperkit accept --since "$${SINCE:?name the commit with the code before}" --why "$${WHY:?say why}"
 
 changes: setup  ## Record results that moved: make changes SINCE=<commit with the old ones> WHY="one sentence"
 	@PYTHONPATH=book/_ext python -m results_in_text.numbers_changed --since "$${SINCE:-}" --why "$${WHY:-}"

@@ -32,6 +32,11 @@ interval that holds the next run of its seeds in 95 of 100 cases. drifted: anyth
 nondeterministic: reruns with other workers or another hash seed differ among themselves (1). A receipt of each rerun
 is written below receipts/.
 """
+ACCEPT = """\
+Each stage that imports changed code runs its smoke profile with the code of --since and with that of HEAD. Where all
+write the same bytes, the change is noted in equivalent_code.yaml, and the committed results stay those of the code.
+Else nothing is noted: train the stage again.
+"""
 
 
 def main() -> int:
@@ -72,6 +77,9 @@ def main() -> int:
     verifying.add_argument("name", nargs="?", help="folder of results, or a claim such as lion/C6; all of profile cpu")
     verifying.add_argument("--workers", type=_numbers, default=(None,), help="run with each, such as 1,2")
     verifying.add_argument("--hash-seed", type=_numbers, default=(0,), help="run with each, such as 0,1")
+    accepting = commands.add_parser("accept", help="note that changed code moves no number", description=ACCEPT)
+    accepting.add_argument("--since", required=True, help="commit with the code before")
+    accepting.add_argument("--why", required=True, help="one sentence")
     options = parser.parse_args()
     try:
         return COMMANDS[options.command](options)
@@ -148,6 +156,15 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if verify(Path.cwd(), options.name, options.workers, options.hash_seed) else 1
 
 
+def _accept(options: argparse.Namespace) -> int:
+    from paperkit.equivalence import accept
+
+    code = accept(Path.cwd(), options.since, options.why)
+    print("noted:", *code, sep="\n  ")
+    print("Next: `make repro`, commit, and `make verify` a stage that imports them; commit its receipt.")
+    return 0
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
@@ -162,6 +179,7 @@ COMMANDS: dict[str, Command] = {
     "plan": _plan,
     "doctor": _doctor,
     "verify": _verify,
+    "accept": _accept,
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 
 class ConfigError(ValueError):
@@ -15,6 +15,8 @@ class ConfigError(ValueError):
 
 class StrictModel(BaseModel):
     """Base of every configuration: no unknown key, no coercion of types, no change after reading.
+
+    No list names a thing twice: two runs would be one, and their table would be refused after the training.
 
     Example:
         >>> class Schedule(StrictModel):
@@ -25,6 +27,19 @@ class StrictModel(BaseModel):
 
     # allow_inf_nan=False: `.nan` is a float to YAML, and would pass every bound written as a comparison.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _names_each_once(cls, value: Any) -> Any:
+        texts = [repr(each) for each in value] if isinstance(value, list) else []
+        if repeated := [text for index, text in enumerate(texts) if text in texts[:index]]:
+            message = f"{repeated[0]} stands in it twice; keep one"
+            raise ValueError(message)
+        numbers = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int)]
+        if too_long := [number for number in numbers if not -(2**63) <= number < 2**63]:
+            message = f"{too_long[0]} has more than 64 bits, and no table holds it"
+            raise ValueError(message)
+        return value
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -57,11 +72,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 reads `1e-3` as text (it wants `1.0e-3`): a strict float field would then refuse a plain number.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
+# Numbers of YAML 1.2, as DVC reads them: to PyYAML, which has those of 1.1, `1e-3` is text, and `0100` is 64.
+_UniqueKeyLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for tag, pattern in {
+    "float": r"^([-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
+    "int": r"^([-+]?\d+|0o[0-7]+|0x[0-9a-fA-F]+)$",
+}.items():
+    _UniqueKeyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+0123456789."))
+_UniqueKeyLoader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda _, node: int(node.value, base={"0o": 8, "0x": 16}.get(node.value[:2], 10)),
 )
 
 

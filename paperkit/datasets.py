@@ -5,6 +5,7 @@ Every table is one Parquet file `data/<name>.parquet` with a column `split` that
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from paperkit.config import read_yaml
 
 SPLITS = ("train", "validation", "test")
 
@@ -128,11 +131,33 @@ def data_hash(name: str, data: Path = Path("data")) -> str:
         SHA-256 of the file's bytes, 64 hexadecimal digits.
 
     Raises:
-        ValueError: If the table is unknown.
+        ValueError: If the table is unknown, or is not the one that data.dvc names: Parquet reads many a flipped bit
+            as other text.
         FileNotFoundError: If the table has not been fetched.
     """
-    with table_path(name, data).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    content = table_path(name, data).read_bytes()
+    if pinned_tables(data.parent).get(f"{name}.parquet", "") not in ("", hashlib.md5(content).hexdigest()):
+        remedy = f"remove {data} and .dvc/cache, then `make pull`"
+        msg = f"{data}/{name}.parquet is not the table that data.dvc names: {remedy}"
+        raise ValueError(msg)
+    return hashlib.sha256(content).hexdigest()
+
+
+def pinned_tables(root: Path) -> dict[str, str]:
+    """Read which files data.dvc names.
+
+    Args:
+        root: The repository.
+
+    Returns:
+        MD5 by name of file; nothing where there is no data.dvc, or its list is not in .dvcstore.
+    """
+    pointer = root / "data.dvc"
+    if not pointer.exists():
+        return {}
+    digest = read_yaml(pointer)["outs"][0]["md5"]
+    listing = root / ".dvcstore/files/md5" / digest[:2] / digest[2:]
+    return {each["relpath"]: each["md5"] for each in json.loads(listing.read_bytes())} if listing.exists() else {}
 
 
 def table_path(name: str, data: Path = Path("data")) -> Path:

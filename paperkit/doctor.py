@@ -3,7 +3,6 @@
 It trains nothing and repairs nothing. What is asked of each replication are rules of `completeness`.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from paperkit.completeness import (
     registration_problems,
     results_problems,
 )
-from paperkit.config import read_yaml
+from paperkit.datasets import pinned_tables
 from paperkit.history import no_history
 from paperkit.pipeline import found_replications
 from paperkit.provenance import file_md5, pinned_versions
@@ -34,14 +33,10 @@ CACHE, REMOTE = f".dvc/cache/{_OBJECTS}", f".dvcstore/{_OBJECTS}"
 
 def data_problems(root: Path, _: str) -> list[str]:
     """Compare the tables with the hashes that data.dvc names."""
-    digest = read_yaml(root / "data.dvc")["outs"][0]["md5"]
-    listing = root / REMOTE / digest[:2] / digest[2:]
-    tables = json.loads(listing.read_bytes())
-    here = {table["relpath"]: root / "data" / table["relpath"] for table in tables}
     return [
-        f"data/{table['relpath']} is not the table that data.dvc names: remove the folder data, then `make pull`"
-        for table in tables
-        if not here[table["relpath"]].is_file() or file_md5(here[table["relpath"]]) != table["md5"]
+        f"data/{name} is not the table that data.dvc names: remove the folder data, then `make pull`"
+        for name, digest in pinned_tables(root).items()
+        if not (root / "data" / name).is_file() or file_md5(root / "data" / name) != digest
     ]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import grimp
 
-from paperkit.config import read_yaml
+from paperkit.config import ConfigError, read_yaml
 from paperkit.results import canonical_json, read_json, write_json
 
 PACKAGES = ("paperkit", "replications")
@@ -34,6 +34,8 @@ _CHOOSES = re.compile(r"(ATEN|BLIS|CUBLAS|CUDNN|DNNL|GLIBC|KMP|MKL|NPY|NUMBA|NVI
 _IS_PLACE = re.compile(r"(CACHE|DIR|FILE|HOME|LOG|PATH|VERBOSE)")
 # What a stage itself rewrites; a change there does not make the code that ran another code.
 _OUTPUTS = ("results", "figures", "receipts", ".paperkit", "dvc.lock")
+# Changes of code that were shown to change no number, see `paperkit.equivalence`.
+EQUIVALENT = Path("equivalent_code.yaml")
 
 
 class Provenance:
@@ -162,10 +164,11 @@ def content_hash(path: Path, profile: str) -> str:
         profile: Block that counts of a file of parameters.
 
     Returns:
-        Of code see `code_hash`, of parameters the SHA-256 of their block, of data the MD5 that DVC knows them by.
+        Of code see `code_hash`, and of code that was shown to give the same numbers as an older one the hash of that;
+        of parameters the SHA-256 of their block, of data the MD5 that DVC knows them by.
     """
     if path.suffix == ".py":
-        return code_hash(path)
+        return oldest_code(code_hash(path), older_code(EQUIVALENT))
     if path.suffix == ".yaml":
         return hashlib.sha256(canonical_json(read_yaml(path)[profile]).encode()).hexdigest()
     return file_md5(path)
@@ -184,6 +187,37 @@ def code_hash(path: Path) -> str:
     """
     tree = ast.parse(path.read_bytes())
     return hashlib.sha256(repr(_meaning(tree)).encode()).hexdigest()
+
+
+def older_code(path: Path) -> dict[str, str]:
+    """Read which code gives the same numbers as an older one.
+
+    Args:
+        path: `equivalent_code.yaml`; it may be missing.
+
+    Returns:
+        Hash of the older code by that of the newer one, see `code_hash`.
+    """
+    return _older_code(path.resolve(), path.stat().st_mtime_ns) if path.exists() else {}
+
+
+def oldest_code(digest: str, older: Mapping[str, str]) -> str:
+    """Go back to the oldest code that gives the same numbers.
+
+    Args:
+        digest: Hash of code.
+        older: See `older_code`.
+
+    Returns:
+        Hash of that code.
+
+    Example:
+        >>> oldest_code("c", {"c": "b", "b": "a"})
+        'a'
+    """
+    while digest in older:
+        digest = older[digest]
+    return digest
 
 
 def fingerprint(profile: str, deps: Mapping[str, str], versions: Mapping[str, str]) -> str:
@@ -368,11 +402,18 @@ def _cpu_s() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
+@cache
+def _older_code(path: Path, _: int) -> dict[str, str]:
+    return {after: before for change in read_yaml(path)["changes"] for before, after in change["code"].values()}
+
+
 def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+    if not Path(".git").exists():
         return None  # an exported archive has no history
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        message = f"git cannot say which code this is: {done.stderr.strip()}"
+        raise ConfigError(message)
     return done.stdout.strip()
 
 

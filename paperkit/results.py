@@ -108,8 +108,8 @@ def write_runs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             canonical JSON; `value` is None or NaN only where `status` is "diverged".
 
     Raises:
-        ResultsError: If a key is missing or unknown, a value is not finite in an "ok" row, or two rows
-            measure the same thing.
+        ResultsError: If a key is missing or unknown, a value is not finite in an "ok" row, a whole number needs more
+            than 64 bits, a text has a carriage return (no reader of CSV gives it back), or two rows are of one thing.
     """
     _write_table(path, rows, RUNS_COLUMNS)
 
@@ -200,9 +200,12 @@ def _checked(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]
         message = f"row {dict(row)!r}: missing keys {sorted(missing)}, unknown keys {sorted(unknown)}"
         raise ResultsError(message)
     for column in set(_INTEGERS) & set(columns):
-        if not isinstance(row[column], Integral):
-            message = f"{column} {row[column]!r} in row {dict(row)!r}; allowed: whole numbers"
+        if not isinstance(row[column], Integral) or not -(2**63) <= row[column] < 2**63:
+            message = f"{column} {row[column]!r} in row {dict(row)!r}; allowed: whole numbers of 64 bits"
             raise ResultsError(message)
+    if torn := [column for column in columns if "\r" in str(row[column])]:
+        message = f"{torn[0]} {row[torn[0]]!r} in row {dict(row)!r}; allowed: text without a carriage return"
+        raise ResultsError(message)
     if row["status"] not in STATUSES:
         message = f"status {row['status']!r} in row {dict(row)!r}; allowed: {', '.join(STATUSES)}"
         raise ResultsError(message)

@@ -5,6 +5,7 @@ code it imports, of the data, of the versions of numerical libraries and of the 
 else: these are its key. A stage that was killed finds its finished runs under their keys and ends with the same bytes.
 """
 
+import fcntl
 import hashlib
 import importlib
 import json
@@ -18,8 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -164,8 +166,27 @@ class Runner:
 
     @property
     def folder(self) -> Path:
-        """Where the finished runs of this stage are kept."""
-        return self.kept / self.stage
+        """Where the finished runs of this stage and profile are kept."""
+        return self.kept / self.stage / self.profile
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder of kept runs.
+
+        Raises:
+            SystemExit: If another process of this stage and profile holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "held_by").open("a+", encoding="utf-8") as holder:
+            try:
+                fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder.seek(0)
+                message = f"{self.stage} is running already ({self.profile}, {holder.read()}): wait for it, or end it"
+                raise SystemExit(message) from error
+            holder.truncate(0)
+            print(f"process {os.getpid()}, since {datetime.now(UTC):%H:%M} UTC", end="", file=holder, flush=True)
+            yield
 
     def __call__(self, measure: Measure, runs: Sequence[Run]) -> list[Rows]:
         """Execute the runs that are not kept yet, and return the measurements of all.
@@ -197,8 +218,10 @@ class Runner:
         return self._executor.submit(kernels_in_use).result()
 
     def forget(self) -> None:
-        """Remove the kept runs: the stage has ended well, and the next `--force` must really run."""
+        """Remove the kept runs of this profile: it has ended well, and the next `--force` must really run."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # another profile may have runs there
+            self.folder.parent.rmdir()
 
     def close(self) -> None:
         """End the worker processes; a later call starts new ones."""
@@ -229,7 +252,8 @@ class Runner:
         with tqdm(total=len(missing), desc=self.stage, unit="run") as bar:
             try:
                 for key, finished in _finished(self._executor, measure, missing, ahead=2 * self.workers):
-                    replace_text(self._file(key), canonical_json(finished) + "\n")
+                    sealed = finished | {"seal": _seal(key, finished)}
+                    replace_text(self._file(key), canonical_json(sealed) + "\n")
                     bar.update()
             except BaseException:
                 # Without this, an error in the first run would be shown only after the last one.
@@ -378,8 +402,15 @@ def _peak_kib() -> int:
 
 
 def _kept(path: Path) -> dict[str, Any] | None:
-    """Read a finished run; a file that a crash of the machine damaged counts as missing."""
+    """Read a finished run; a file that is damaged, edited, or another run's counts as missing."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        finished = json.loads(path.read_text(encoding="utf-8"))
+        seal = finished.pop("seal")
+        return finished if seal == _seal(path.stem, finished) else None
+    except (FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):
         return None
+
+
+def _seal(key: str, finished: Mapping[str, Any]) -> str:
+    """Hash what is kept of a run, together with the run's key."""
+    return hashlib.sha256(f"{key} {canonical_json(finished)}".encode()).hexdigest()

@@ -2,10 +2,15 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,17 +124,19 @@ def main(
         arguments: Command line; None for the process's own.
 
     Raises:
-        SystemExit: If configuration or data do not fit; the message names the thing and the remedy. Also after Ctrl-C.
+        SystemExit: If configuration or data do not fit, code was changed meanwhile, or another process runs the same;
+            the message names the thing and the remedy. Also after Ctrl-C.
     """
+    if os.environ.get("DVC_STAGE"):
+        threading.Thread(target=_end_with_dvc, daemon=True).start()
     options = _parse(stage, arguments)
     params = module_file(module).with_name(kind.params).relative_to(Path.cwd())
-    try:
+    with _refusals(stage):
         settings = read_profile(config, params, options.profile)
         inputs = {name: data_hash(name) for name in tables}
         settings.require()
-    except (ValueError, OSError) as error:
-        message = f"{stage}: {error}"
-        raise SystemExit(message) from error
+        there = next(folder for folder in (options.out, *options.out.absolute().parents) if folder.exists())
+        tempfile.TemporaryFile(dir=there).close()  # a folder that cannot be written is refused now
     stage = results_name(stage, options.profile)
     modules = (module,) if options.profile in ABOVE else modules_of(module, kind)
     deps = dependencies(modules, params, options.profile, tables)
@@ -138,30 +145,56 @@ def main(
         print(f"{stage}: {options.out} is of this code, data, parameters and versions; nothing to do (see make rerun)")
         return
     command = ["python", *sys.orig_argv[1:]]
-    provenance = Provenance(stage, command, options.profile, deps=deps, claims=params.with_name("claims.yaml"))
+    with _refusals(stage):
+        provenance = Provenance(stage, command, options.profile, deps=deps, claims=params.with_name("claims.yaml"))
     checks = [ChecksOf(name) for name in modules[1:]]
     grids = [each.runs() for each in checks]  # now, since this imports them: an error comes before the training
     workers = settings.hardware.workers or kind.workers or available_workers()
     runner = Runner(
         stage, options.profile, inputs, workers, kind.instruction_set, kind.allocator, hardware=settings.hardware
     )
+    with runner.alone():
+        try:
+            result = experiment(settings, runner)
+            identities = chain.from_iterable(map(execute, repeat(runner), checks, grids))
+            result = replace(result, runs=[*result.runs, *identities])
+        except KeyboardInterrupt:
+            kept = "finished runs are kept, and the same command goes on from there"
+            print(f"\n{stage}: stopped; {kept}", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        kernels = runner.kernels
+        runner.close()
+        now = dependencies(modules, params, options.profile, tables)
+        if changed := sorted(path for path, digest in now.items() if deps.get(path) != digest):
+            message = f"{stage}: changed while it ran: {', '.join(changed)}; nothing is published, so run it again"
+            raise SystemExit(message)
+        outs = publish(result, options.out, runs=kind.runs)
+        if kind.costs:
+            write_costs(options.out / kind.costs, map(asdict, runner.costs.values()))
+        provenance.write(
+            record, outs=outs, workers=runner.workers, threads=THREADS, environment=runner.environment,
+            kernels=kernels, device=settings.hardware.describe(),
+        )  # fmt: skip
+        runner.forget()
+
+
+@contextmanager
+def _refusals(stage: str) -> Iterator[None]:
+    """End with the name of the stage and what does not fit, in place of a traceback."""
     try:
-        result = experiment(settings, runner)
-        identities = [row for check, grid in zip(checks, grids, strict=True) for row in execute(runner, check, grid)]
-    except KeyboardInterrupt:
-        print(f"\n{stage}: stopped; finished runs are kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    result = replace(result, runs=[*result.runs, *identities])
-    kernels = runner.kernels
-    runner.close()
-    outs = publish(result, options.out, runs=kind.runs)
-    if kind.costs:
-        write_costs(options.out / kind.costs, map(asdict, runner.costs.values()))
-    provenance.write(
-        record, outs=outs, workers=runner.workers, threads=THREADS, environment=runner.environment, kernels=kernels,
-        device=settings.hardware.describe(),
-    )  # fmt: skip
-    runner.forget()
+        yield
+    except (ValueError, OSError) as error:
+        message = f"{stage}: {error}"
+        raise SystemExit(message) from error
+
+
+def _end_with_dvc() -> None:
+    """End when the dvc that started this stage was killed: it could no longer note what is published here."""
+    starter = os.getppid()
+    while os.getppid() == starter:
+        time.sleep(0.2)
+    print("dvc has ended, and this stage with it; finished runs are kept", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def modules_of(module: str, kind: Kind) -> tuple[str, ...]:

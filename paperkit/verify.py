@@ -71,6 +71,13 @@ def run_stage(clone: Path, folder: str, workers: int | None, hash_seed: int, pro
             raise ConfigError(message)
 
 
+def pull_data(clone: Path) -> None:
+    """Fetch the data of a clone, if it has any and they are not there yet."""
+    if (clone / "data.dvc").is_file() and not (clone / "data").exists():
+        with Repo(str(clone)) as repo:
+            repo.pull()
+
+
 def verify(
     root: Path,
     address: str | None,
@@ -184,9 +191,8 @@ def _verified(clone: Path, folder: str, settings: Iterable[tuple[int | None, int
     committed = clone.with_name(f"{folder} committed")
     shutil.copytree(results, committed)
     against = read_json(committed / "provenance.json")
-    if (clone / "data.dvc").is_file() and any(dep.startswith("data/") for dep in against["deps"]):
-        with Repo(str(clone)) as repo:
-            repo.pull()
+    if any(dep.startswith("data/") for dep in against["deps"]):
+        pull_data(clone)
     reruns = []
     for workers, hash_seed in settings:
         run(clone, folder, workers, hash_seed)

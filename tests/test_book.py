@@ -1,6 +1,5 @@
 """The book: its numbers come from results, anything missing stops the build, and no page asks another host."""
 
-import doctest
 import json
 import os
 import re
@@ -24,17 +23,20 @@ from tests.built_book import (
 )
 from tests.tiny_book import CLAIMS, EXTENSION, claim, effect, identity
 
-from results_in_text import claim_tables  # isort: skip - tests.tiny_book makes it importable
+from results_in_text.claims import sentence  # isort: skip - tests.tiny_book makes it importable
 from results_in_text.latex_text import interval, number  # isort: skip
-from results_in_text.posts import page_of  # isort: skip
-from results_in_text.provenance_pages import code_link  # isort: skip
-from results_in_text.result_cards import anchor  # isort: skip
-from results_in_text.results_files import formatted, split_address, value_at  # isort: skip
-from results_in_text.rule_dates import sentence  # isort: skip
-from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip
-from results_in_text.verdict_board import claim_order  # isort: skip
-from results_in_text.verdict_strength import outcome  # isort: skip
-from results_in_text.written_values import written_test  # isort: skip
+from results_in_text.provenance import code_link  # isort: skip
+from results_in_text.records import (  # isort: skip
+    VERDICT_CLASSES,
+    anchor,
+    claim_order,
+    formatted,
+    outcome,
+    page_of,
+    split_address,
+    value_at,
+    written_test,
+)
 
 # docutils 0.21 warns of its own command-line options parser, which Sphinx 7 calls.
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
@@ -77,12 +79,6 @@ RULE, RESULT = Commit("0f4db5e3e60b80", "2026-11-22"), Commit("3b3823528976ff", 
 )
 def test_what_a_function_of_the_extension_writes(function, given, gives):
     assert function(*given) == gives
-
-
-def test_the_examples_in_the_docstrings_are_true():
-    failed, attempted = doctest.testmod(claim_tables)
-    assert failed == 0
-    assert attempted
 
 
 @pytest.mark.parametrize(

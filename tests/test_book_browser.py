@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.built_book import BOOK, THEMES, WIDTHS, needs_browser, pages_of
 
-from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip - found through conftest
+from results_in_text.records import VERDICT_CLASSES  # isort: skip - found through conftest
 
 pytestmark = needs_browser
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()

@@ -20,8 +20,9 @@ from sphinx.errors import ExtensionError
 from tests.built_book import ROOT, PageReader, needs_browser
 from tests.tiny_book import CLAIMS, FULL, claim, effect, identity, provenance
 
-from results_in_text import citations, downloads, latex_text, numbers_changed  # isort: skip - tiny_book makes it importable
-from results_in_text.checked_yaml import SCHEMAS, BookDataError, misfits  # isort: skip
+from results_in_text import citations, latex_text, numbers_changed  # isort: skip - tiny_book makes it importable
+from results_in_text.records import BookDataError  # isort: skip
+from results_in_text.yaml_files import SCHEMAS, misfits  # isort: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
@@ -146,7 +147,7 @@ def test_macros_give_the_numbers_that_the_page_prints():
     gap = effect(estimand="row_ratio", estimate=-0.19934, low=-0.29, high=-0.11)
     tests = [gap, identity(tolerance=1e-12), effect(low=None, high=None, estimate=None, n=0)]
     content = claim(tests=tests, verdict="no difference")
-    file = downloads.macro_file([cited(claim("C1")), cited(content)])
+    file = citations.macro_file([cited(claim("C1")), cited(content)])
     looked_up = {
         "lion/C1}{value": "0.199",
         "lion/C1}{interval": "[0.110, 0.290]",
@@ -167,9 +168,9 @@ def test_macros_give_the_numbers_that_the_page_prints():
 
 def test_a_name_that_does_not_exist_is_an_error_in_tex():
     missing = r"\catcode`\@=11 \def\errmessage#1{ERROR #1}"
-    text = typeset(f"{missing}{downloads.macro_file([cited()])} \\replicated{{lion/C6}}{{valu}}")
+    text = typeset(f"{missing}{citations.macro_file([cited()])} \\replicated{{lion/C6}}{{valu}}")
     assert text.startswith("ERROR No valu of lion/C6")
-    assert "ERROR" not in typeset(f"{missing}{downloads.macro_file([cited()])} \\replicated{{lion/C6}}{{value}}")
+    assert "ERROR" not in typeset(f"{missing}{citations.macro_file([cited()])} \\replicated{{lion/C6}}{{value}}")
 
 
 def test_the_names_of_macros_hold_nothing_that_a_package_makes_active():

@@ -9,8 +9,8 @@ from sphinx.errors import ExtensionError
 from tests.built_book import ROOT, PageReader
 from tests.tiny_book import CLAIMS, claim, identity
 
-from results_in_text import errata  # isort: skip - tests.tiny_book makes it importable
-from results_in_text.checked_yaml import BookDataError, misfits, read_checked_yaml  # isort: skip
+from results_in_text.records import BookDataError  # isort: skip
+from results_in_text.yaml_files import SEVERITIES, misfits, read_checked_yaml, read_errata  # isort: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
@@ -77,7 +77,7 @@ def test_a_passage_known_at_second_hand_says_so(book):
 def test_an_erratum_that_names_nothing_real_or_lacks_a_part_is_refused(book, changes, complaint):
     book.write_errata(entry(**changes))
     with pytest.raises(BookDataError, match=rf"(?s)errata\.yaml.*{complaint}"):
-        errata.read_errata(book.source.parent / "replications", book.results, "lion", {"someone2023"})
+        read_errata(book.source.parent / "replications", book.results, "lion", {"someone2023"})
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_numbers_of_an_erratum_are_live(html_folder):
 
 
 def test_severities_are_those_of_the_schema():
-    for grade in errata.SEVERITIES:
+    for grade in SEVERITIES:
         assert misfits({"schema": 1, "errata": [entry(severity=grade)]}, "errata.schema.json") == []
     with pytest.raises(BookDataError, match="missing"):
         read_checked_yaml(ROOT / "nothing.yaml", "errata.schema.json")

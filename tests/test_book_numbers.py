@@ -11,8 +11,8 @@ from sphinx.errors import ExtensionError
 from tests.built_book import ROOT, PageReader, looked_up, needs_browser, pages_of, source_pages, written_text
 from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, claim, effect, identity, provenance
 
-from results_in_text.number_linter import measured_texts, result_like, typed_results  # isort: skip - tiny_book makes it importable
-from results_in_text.runs_behind import runs_behind  # isort: skip
+from results_in_text.lint import measured_texts, result_like, typed_results  # isort: skip - tiny_book makes it importable
+from results_in_text.code_runner import runs_behind  # isort: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
@@ -218,7 +218,7 @@ def test_a_result_cannot_be_called_a_constant_or_hidden_in_a_formula(tiny, typed
     tiny.write_page(PAGE, f"# Lion\n\nIt is {typed}.\n")
     with pytest.raises(ExtensionError, match=r"lion\.md:3: 0\.1993? is lion/verdicts:C6\.tests\[0\]\.estimate, typed"):
         tiny.build("")
-    assert typed_results("0.20", {"a": {0.19934}}) == [], "two digits may be a coincidence"
+    assert typed_results("0.20", {"a": 0.19934}) == [], "two digits may be a coincidence"
 
 
 def test_a_constant_may_meet_a_clock_s_reading_which_is_another_one_at_the_next_reading():
@@ -343,7 +343,7 @@ def test_the_runs_behind_a_claim_give_its_number(monkeypatch):
 
 # --- in a browser --------------------------------------------------------------------------------------------
 
-LIVE = "a.result[data-address='lion/verdicts:C6r.tests[0].n']"
+LIVE = "a.result[data-address='lion/verdicts:C6r.tests[0]']"
 
 
 def shown_card(page):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny_book import CLAIMS, FULL, claim
 
-from results_in_text.code_pages import Code  # isort: skip - tests.tiny_book makes it importable
+from results_in_text.provenance import Code  # isort: skip - tests.tiny_book makes it importable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 

@@ -10,8 +10,8 @@ from tests.test_book_citations import CITE, RECORD, cited, record_text
 from tests.test_book_errata import entry
 from tests.tiny_book import CLAIMS, FULL, claim
 
-from results_in_text import citations, downloads  # isort: skip - tiny_book makes it importable
-from results_in_text.checked_yaml import BookDataError  # isort: skip
+from results_in_text import citations  # isort: skip - tiny_book makes it importable
+from results_in_text.records import BookDataError  # isort: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
@@ -78,7 +78,7 @@ def test_a_language_and_a_mark_are_said_without_html(tiny):
 
 
 @pytest.mark.parametrize("maths", [r"\input{secret}", r"\^^69nput{secret}", r"\csname input\endcsname", "a % b", "#1"])
-@pytest.mark.parametrize("write", [citations.bibtex, lambda one: downloads.latex_table([one])])
+@pytest.mark.parametrize("write", [citations.bibtex, lambda one: citations.latex_table([one])])
 def test_mathematics_that_is_none_is_refused_in_files_for_tex(maths, write):
     with pytest.raises(BookDataError, match="is no sign or formula that goes into LaTeX"):
         write(cited(claim(statement=f"It is ${maths}$ better.")))
@@ -92,14 +92,14 @@ def test_a_statement_that_is_refused_stops_the_build_and_says_where(book):
 
 def test_a_commit_or_a_version_brings_no_command_into_files_for_tex():
     one = cited(commit="}\\input{a}", edition=citations.Edition("A\n\\input{b}", "A", "1\n\\input{c}", None))
-    texts = citations.bibtex(one), citations.macros(one), downloads.latex_table([one]), downloads.macro_file([one])
+    texts = citations.bibtex(one), citations.macros(one), citations.latex_table([one]), citations.macro_file([one])
     assert not [line for text in texts for line in text.splitlines() if re.match(r"[^%].*\\input", line)]
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@"])
 def test_a_cell_of_csv_is_no_formula_and_a_negative_number_stays_one(begin):
     judged = claim(statement=f"{begin}HYPERLINK(1)", tests=[{**FULL, "estimate": -0.25}])
-    (row,) = csv.DictReader(downloads.claims_csv([cited(judged)]).splitlines())
+    (row,) = csv.DictReader(citations.claims_csv([cited(judged)]).splitlines())
     assert (row["statement"], row["estimate"]) == (f"'{begin}HYPERLINK(1)", "-0.25")
 
 

@@ -8,10 +8,10 @@ from tests.built_book import PageReader
 from tests.test_book_board import values_of
 from tests.tiny_book import CLAIMS, claim, effect, provenance
 
-from results_in_text import citations, downloads  # isort: skip - tiny_book makes it importable
-from results_in_text.checked_yaml import SCHEMAS, misfits  # isort: skip
-from results_in_text.verdict_badges import VERDICT_CLASSES  # isort: skip
-from results_in_text.verdict_strength import conclusion  # isort: skip
+from results_in_text import citations  # isort: skip - tiny_book makes it importable
+from results_in_text.yaml_files import SCHEMAS, misfits  # isort: skip
+from results_in_text.records import VERDICT_CLASSES  # isort: skip
+from results_in_text.records import conclusion  # isort: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
@@ -59,9 +59,9 @@ def test_fragile_words_are_cited_and_exported(word):
     cited = citations.Citation("lion", content, provenance(), EDITION)
     assert f"Verdict: {word}." in citations.bibtex(cited)
     assert citations.macro_values(cited)["lion/C6/verdict"] == word
-    assert f"& {word} &" in downloads.latex_table([cited])
-    assert f'"{word}"' in downloads.claims_csv([cited])
-    assert misfits(downloads.claims_record([cited], [], "cpu"), "claims.schema.json") == []
+    assert f"& {word} &" in citations.latex_table([cited])
+    assert f'"{word}"' in citations.claims_csv([cited])
+    assert misfits(citations.claims_record([cited], [], "cpu"), "claims.schema.json") == []
 
 
 @pytest.mark.parametrize("word", ["corrected, fragile", "inconclusive, fragile", "fragile"])
@@ -266,6 +266,6 @@ def test_whoever_cites_a_superseded_claim_is_told():
     cited = citations.Citation("lion", claim(superseded_by="C6r", tests=[FULL]), provenance(), EDITION)
     assert "Verdict: holds, superseded by lion/C6r. Measured" in citations.bibtex(cited)
     assert citations.macros(cited).splitlines()[0].endswith(": holds, superseded by lion/C6r")
-    assert "& holds, superseded by lion/C6r &" in downloads.latex_table([cited])
-    assert ",holds,C6r,It is" in downloads.claims_csv([cited])
-    assert misfits(downloads.claims_record([cited], [], "cpu"), "claims.schema.json") == []
+    assert "& holds, superseded by lion/C6r &" in citations.latex_table([cited])
+    assert ",holds,C6r,It is" in citations.claims_csv([cited])
+    assert misfits(citations.claims_record([cited], [], "cpu"), "claims.schema.json") == []

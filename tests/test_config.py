@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
 
 from paperkit.config import ConfigError, StrictModel, parse, read_profile, read_yaml
 
@@ -195,3 +196,27 @@ def test_a_configuration_cannot_be_changed_after_reading():
 def test_the_message_begins_with_the_source_it_was_given():
     with pytest.raises(ConfigError, match=r"^claims\.yaml, claim C6:"):
         parse(Schedule, {}, source="claims.yaml, claim C6")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [("[3, 4, 3]", "3 stands in it twice"), (f"[1, {2**63}]", "has more than 64 bits"), ("[1, 2]", None)],
+)
+def test_a_list_that_repeats_or_holds_what_no_table_holds_is_refused(tmp_path, seeds, told):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"smoke: {{schedule: {{peak: 1e-3, steps: 10}}, arm: lion, seeds: {seeds}}}\n")
+    if told is None:
+        assert read_profile(Config, path, "smoke").seeds == [1, 2]
+    else:
+        with pytest.raises(ConfigError, match=rf"key 'seeds' .*{told}"):
+            read_profile(Config, path, "smoke")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("0100", 100), ("1:04", "1:04"), ("0o17", 15), ("0x1F", 31), ("1e5", 1e5), (".5", 0.5), ("-.inf", -math.inf)],
+)
+def test_numbers_are_those_of_yaml_1_2_which_dvc_reads(tmp_path, written, read):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"width: {written}\n")
+    assert read_yaml(path) == {"width": read} == YAML(typ="safe", pure=True).load(path.read_text())

@@ -9,7 +9,7 @@ from tests import tiny_book  # noqa: F401  # puts the book's extension on the pa
 
 from paperkit.index import INDEX, index_json  # isort: skip
 from paperkit.results import read_json  # isort: skip
-from results_in_text.checked_yaml import misfits  # isort: skip
+from results_in_text.yaml_files import misfits  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,6 +18,7 @@ import numpy
 import pytest
 import yaml
 
+from paperkit.config import ConfigError
 from paperkit.provenance import (
     NUMERICAL,
     Provenance,
@@ -246,6 +247,12 @@ def test_changed_code_is_dirty_and_changed_outputs_are_not(repository, file):
 def test_deleted_code_is_dirty(repository):
     (repository / "code.py").unlink()
     assert record()["dirty"] is True
+
+
+def test_a_git_that_refuses_is_quoted_and_no_commit_is_null_in_silence(repository):
+    (repository / ".git/HEAD").write_text("")
+    with pytest.raises(ConfigError, match=r"git cannot say which code this is: fatal: not a git repository"):
+        record()
 
 
 def test_outside_a_repository_the_commit_is_null(repository, monkeypatch):

@@ -168,6 +168,8 @@ def test_an_ok_row_without_a_finite_number_is_refused(tmp_path, value):
         (row(status="failed"), "status 'failed' .* allowed: ok, diverged"),
         (row(seed=0.5), "seed 0.5 .* whole numbers"),
         (row(step=None), "step None .* whole numbers"),
+        (row(seed=2**63), "seed 9223372036854775808 .* whole numbers of 64 bits"),
+        (row(arm="a\rb"), r"arm 'a\\rb' .* without a carriage return"),
         (row(config={"lr": math.nan}), "not canonical JSON"),
         (row(config={"space": {1, 2}}), "not canonical JSON"),
     ],

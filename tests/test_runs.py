@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -297,7 +297,17 @@ def test_a_run_that_stands_in_the_grid_twice_is_executed_once_and_returned_twice
     assert rows[:2] == rows[2:]
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:0], lambda text: text[:-3], lambda text: "\0" * len(text)])
+def another_value(text: str) -> str:
+    finished = json.loads(text)
+    finished["measurements"][0]["value"] = 0.5
+    return json.dumps(finished)
+
+
+# A file cut to nothing, or of JSON that is no run.
+ALWAYS = [lambda _, text=text: text for text in ("", "[]", "5", "{}")]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-3], lambda text: "\0" * len(text), *ALWAYS, another_value])
 def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage):
     first = runner()(draw, grid(log, seeds=2))
     file = sorted(runner().folder.iterdir())[0]
@@ -306,6 +316,14 @@ def test_a_damaged_kept_file_is_executed_again(runner, log, here, damage):
     assert runner()(draw, grid(log, seeds=2)) == first
     assert len(executed(log)) == 5
     assert json.loads(file.read_text())["measurements"] == json.loads(sound)["measurements"]
+
+
+def test_what_is_kept_of_one_run_is_not_taken_for_another(runner, log, here):
+    first = runner()(draw, grid(log, seeds=2))
+    one, other, *_ = sorted(runner().folder.iterdir())
+    one.write_bytes(other.read_bytes())
+    assert runner()(draw, grid(log, seeds=2)) == first
+    assert len(executed(log)) == 5
 
 
 def test_a_half_written_file_beside_the_kept_ones_is_not_taken_for_a_finished_run(runner, executed_after):
@@ -544,7 +562,7 @@ def use_deterministic_algorithms(on): pass
 NUM_RUNS = 14
 
 
-def start_stage(folder: Path) -> subprocess.Popen:
+def start_stage(folder: Path, *, by: Sequence[str] = (), **variables: str) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     (folder / "toy_stage.py").write_text(TOY_STAGE)
     (folder / "torch.py").write_text(TOY_TORCH)
@@ -552,9 +570,9 @@ def start_stage(folder: Path) -> subprocess.Popen:
     (folder / "requirements.lock").write_text("numpy==1.0\n")
     (folder / "claims.yaml").write_text("schema: 1\n")
     command = [sys.executable, "-m", "toy_stage", "--profile", "smoke", "--out", "results/toy_stage"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1", **variables}
     with (folder / "stderr").open("w") as stderr:
-        return subprocess.Popen(command, cwd=folder, env=environment, stderr=stderr)
+        return subprocess.Popen([*by, *command], cwd=folder, env=environment, stderr=stderr)
 
 
 def results_of(folder: Path, process: subprocess.Popen) -> Path:
@@ -583,7 +601,7 @@ def killed(tmp_path_factory) -> Path:
 
 
 def kept_files(folder: Path) -> list[Path]:
-    return sorted((folder / ".paperkit/runs/toy_stage").glob("*.json"))
+    return sorted((folder / ".paperkit/runs/toy_stage/smoke").glob("*.json"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
@@ -608,3 +626,18 @@ def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed
     assert len(table.splitlines()) == 1 + 2 * NUM_RUNS
     # `python -m` calls the module __main__, whose imports could not be found: the runs know it by its real name.
     assert table.count("seed_of_toy_stage_count") == NUM_RUNS
+
+
+def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(tmp_path):
+    folder = tmp_path / "a stage"
+    starts = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    dvc = start_stage(folder, by=[sys.executable, "-c", starts], DVC_STAGE="toy_stage")
+    try:
+        assert wait_until(lambda: kept_files(folder), timeout_s=120), (folder / "stderr").read_text()
+    finally:
+        dvc.terminate()
+        dvc.wait()
+    assert wait_until(lambda: not any(map(alive, pids(folder / "executed.log"))), timeout_s=10)
+    assert "dvc has ended, and this stage with it" in (folder / "stderr").read_text()
+    assert len(kept_files(folder)) < NUM_RUNS
+    assert not (folder / "results/toy_stage/runs.csv").exists()

@@ -1,5 +1,6 @@
 """paperkit.stage: what does not fit is refused before anything runs, and results change only at the end."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from paperkit.datasets import write_table
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.runs import INSTRUCTION_SET, Measurement, Run, Runner, available_workers
 from paperkit.stage import TIMING, StageConfig, Tables, main
+from tests.tiny_repository import commit
 
 ROOT = Path(__file__).parents[1]
 SOUND = "smoke:\n  model: {width: 8}\n  seeds: 2\ncpu:\n  model: {width: 64}\n  seeds: 10\n"
@@ -133,6 +135,25 @@ def refused(profile: str = "smoke", **options: Any) -> str:
 # Refusals
 
 
+def test_a_table_that_is_not_the_one_of_data_dvc_is_refused(folder) -> None:
+    content = (folder / "data/python_docs.parquet").read_bytes()
+    listing = [{"relpath": "python_docs.parquet", "md5": hashlib.md5(content).hexdigest()}]
+    (folder / ".dvcstore/files/md5/0a").mkdir(parents=True)
+    (folder / ".dvcstore/files/md5/0a/bc.dir").write_text(json.dumps(listing))
+    (folder / "data.dvc").write_text("outs:\n- {md5: 0abc.dir, path: data}\n")
+    (folder / "data/python_docs.parquet").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "toy: data/python_docs.parquet is not the table that data.dvc names: remove" in refused()
+    (folder / "data/python_docs.parquet").write_bytes(content)
+    stage(Experiment())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(folder) -> None:
+    experiment = Experiment()
+    with pytest.raises(SystemExit, match=r"toy: .*results/toy/runs.csv"):
+        stage(experiment, arguments=["--profile", "smoke", "--out", "results/toy/runs.csv"])
+    assert experiment.calls == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -209,7 +230,7 @@ def test_an_error_in_the_experiment_leaves_committed_results_and_kept_runs(
         stage(Experiment(error=error))
     assert said in capsys.readouterr().err
     assert committed() == OLD
-    assert Path(".paperkit/runs/toy/kept.json").exists()
+    assert Path(".paperkit/runs/toy/smoke/kept.json").exists()
 
 
 @pytest.mark.parametrize("broken", [{"runs": [row(0, value=None)]}, {"trials": [{**TRIAL, "value": None}]}])
@@ -217,7 +238,38 @@ def test_rows_that_are_refused_leave_all_committed_results_and_kept_runs(folder,
     with pytest.raises(ValueError, match="ok row"):
         stage(Experiment(**broken))
     assert committed() == OLD
-    assert Path(".paperkit/runs/toy/kept.json").exists()
+    assert Path(".paperkit/runs/toy/smoke/kept.json").exists()
+
+
+def test_code_that_is_edited_while_it_runs_publishes_nothing(folder) -> None:
+    def experiment(config: Config, runner: Runner) -> Tables:
+        (folder / "toy_of_stage.py").write_text(TOY.replace("ge=1", "ge=0"))
+        return Experiment()(config, runner)
+
+    with pytest.raises(SystemExit, match=r"toy: changed while it ran: toy_of_stage\.py; nothing is published"):
+        stage(experiment)
+    assert committed() == OLD
+    assert Path(".paperkit/runs/toy/smoke/kept.json").exists()
+
+
+def test_a_second_process_of_one_profile_is_told_who_runs_it(folder) -> None:
+    second = Experiment()
+
+    def first(config: Config, runner: Runner) -> Tables:
+        with pytest.raises(SystemExit, match=rf"toy is running already \(smoke, process {os.getpid()}, since"):
+            stage(second)
+        stage(Experiment(), "cpu")
+        return Experiment()(config, runner)
+
+    stage(first)
+    assert second.calls == []
+
+
+def test_the_kept_runs_of_another_profile_stay(folder) -> None:
+    with pytest.raises(ArithmeticError):
+        stage(Experiment(error=ArithmeticError()), "cpu")
+    stage(Experiment())
+    assert Path(".paperkit/runs/toy/cpu/kept.json").exists()
 
 
 # A stage that ends well
@@ -397,7 +449,7 @@ def test_dvc_retrains_after_a_change_of_a_constant_and_not_after_one_of_a_commen
     (folder / "dvc.yaml").write_text(PIPELINE)
     for name in OLD:
         (folder / "results/toy" / name).unlink()
-    subprocess.run(["git", "init", "--quiet"], check=True)
+    commit(folder)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
 
     def repro(code: str) -> bool:

@@ -1,22 +1,63 @@
-"""How one claim is cited: its id, a BibTeX entry, and LaTeX macros with its numbers."""
+"""How a claim is cited (BibTeX, LaTeX macros with its numbers), and the files below downloads/ for readers to fetch.
 
+There is one folder for each folder of results, and names do not change. `OFFERED` says what each file holds; results,
+errata.yaml and figures are copied as they are.
+"""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from paperkit.config import ConfigError, read_yaml
 from paperkit.written import rounded
-from results_in_text.checked_yaml import BookDataError
-from results_in_text.claim_tables import claim_target
 from results_in_text.latex_text import escaped, interval, latex, number
-from results_in_text.posts import page_of
-from results_in_text.provenance_files import commit_text, provenance_file, read_provenance
-from results_in_text.results_files import claim_address, read_verdicts, split_address
-from results_in_text.written_values import measured_lines
+from results_in_text.numbers_changed import Change
+from results_in_text.records import (
+    BookDataError,
+    claim_address,
+    commit_text,
+    estimand_names,
+    measured_lines,
+    page_of,
+    provenance_file,
+    read_provenance,
+    read_verdicts,
+    split_address,
+    target_of,
+    tests_of,
+)
+from results_in_text.yaml_files import misfits, refuse
 
+OFFERED = {
+    "claims.json": "every claim, test, citation and earlier value",
+    "claims.csv": "one row a test, in full precision",
+    "claims.bib": "a BibTeX entry for each claim",
+    "claims.tex": "LaTeX macros with all numbers",
+    "table.tex": "the table of verdicts, for booktabs",
+}
 # What the file of macros and each macro to copy begin with: looking up a name that is not there is an error in TeX.
 LOOK_UP = r"""\providecommand*{\replicated}[2]{%
   \ifcsname replicated/#1/#2\endcsname\csname replicated/#1/#2\endcsname
   \else\errmessage{No #2 of #1: see the list of its names in the file of macros}\fi}"""
+_OF_CLAIM = ("kind", "family", "verdict", "superseded_by", "statement")
+_OF_TEST = (
+    "estimand", "rule", "bound", "margin", "estimate", "low", "high", "low90", "high90", "n", "unit", "p", "p_holm",
+    "max_error", "tolerance", "control_error",
+)  # fmt: skip
+_TABLE = r"""{lead} Needs \usepackage{{booktabs,longtable,array}}.
+\begin{{longtable}}{{@{{}}l>{{\raggedright}}p{{0.42\linewidth}}>{{\raggedright}}p{{0.14\linewidth}}>{{\raggedright\arraybackslash}}p{{0.28\linewidth}}@{{}}}}
+\toprule
+claim & statement & verdict & measured \\
+\midrule
+\endhead
+{rows}
+\bottomrule
+\end{{longtable}}
+"""
 
 
 class Edition(NamedTuple):
@@ -50,23 +91,12 @@ class Citation(NamedTuple):
     @property
     def anchor(self) -> str:
         """The anchor of the claim's row on its page."""
-        return claim_target(self.folder, self.claim["id"])
+        return target_of(self.folder, self.claim["id"])
 
     @property
     def commit(self) -> str:
         """The commit of the code that ran, abbreviated; with a note where it ran with uncommitted changes."""
         return commit_text(self.provenance)
-
-    @property
-    def lead(self) -> str:
-        """A comment of LaTeX that says what follows; on one line, whatever its parts hold."""
-        said = f"% {self.id}, version {self.edition.version}, commit {self.commit}: {self.standing}"
-        return " ".join(said.split())
-
-    @property
-    def measured(self) -> list[str]:
-        """What was measured, one line a test, as the claim's row prints it."""
-        return measured_lines(self.claim["tests"])
 
     @property
     def verdict(self) -> str:
@@ -84,9 +114,7 @@ def read_edition(path: Path, address: str | None) -> Edition:
     """Read what every citation says of the book, from CITATION.cff."""
     try:
         content = read_yaml(path)
-        names = [
-            author.get("name") or f"{author['given-names']} {author['family-names']}" for author in content["authors"]
-        ]
+        names = [of.get("name") or f"{of['given-names']} {of['family-names']}" for of in content["authors"]]
         version, doi = str(content["version"]), content.get("doi", "")
         return Edition(content["title"], " and ".join(names), version, address or None, doi)
     except ConfigError as error:
@@ -98,11 +126,9 @@ def read_edition(path: Path, address: str | None) -> Edition:
 
 def read_citations(results: Path, folder: str, edition: Edition) -> list[Citation]:
     """Read all that can be cited of one folder of results; clock readings bear the commit of their own run."""
-    return [
-        Citation(folder, claim, read_provenance(provenance_file(results, file)), edition)
-        for claim in read_verdicts(results, folder).claims
-        for file, _ in [split_address(claim_address(folder, claim))]
-    ]
+    claims = read_verdicts(results, folder).claims.values()
+    files = [provenance_file(results, split_address(claim_address(folder, claim))[0]) for claim in claims]
+    return [Citation(folder, claim, read_provenance(file), edition) for claim, file in zip(claims, files, strict=True)]
 
 
 def bibtex(citation: Citation) -> str:
@@ -112,7 +138,7 @@ def bibtex(citation: Citation) -> str:
     place = f"{citation.page}.html#{citation.anchor}"
     address = f"{edition.address.rstrip('/')}/{place}" if edition.address else ""
     where = f"\\texttt{{{escaped(address)}}}" if address else escaped(place)
-    measured = "; ".join(escaped(line) for line in citation.measured)
+    measured = "; ".join(map(escaped, measured_lines(claim["tests"])))
     notes = [f"Verdict: {escaped(citation.standing)}", f"Measured: {measured}"]
     if claim["verdict"] == "corrected":
         notes.append(f"As corrected: {latex(claim['correction']['statement']).removesuffix('.')}")
@@ -138,19 +164,19 @@ def bibtex_key(citation: Citation) -> str:
 
 def macros(citation: Citation) -> str:
     r"""Write the numbers of a claim as LaTeX definitions, to be used as \replicated{lion/C6}{value}."""
+    said = f"% {citation.id}, version {citation.edition.version}, commit {citation.commit}: {citation.standing}"
     lines = [
         f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
         for name, value in macro_values(citation).items()
     ]
-    return "\n".join([citation.lead, *lines])
+    return "\n".join([_on_one_line(said), *lines])
 
 
 def macro_values(citation: Citation) -> dict[str, str]:
     """Return every name that a paper can look up for a claim, such as lion/C6/value, and its LaTeX."""
     # Names hold letters, digits, hyphens and slashes only: nothing that a LaTeX package makes active. With several
     # tests their names stand between claim and field.
-    claim, name = citation.claim, citation.id.replace("_", "-")
-    tests = claim["tests"] + claim.get("correction", {}).get("tests", [])
+    tests, name = [test for _, test in tests_of(citation.claim)], citation.id.replace("_", "-")
     values = {
         f"{name}/verdict": escaped(citation.verdict),
         f"{name}/commit": f"\\texttt{{{escaped(citation.commit)}}}",
@@ -164,15 +190,127 @@ def macro_values(citation: Citation) -> dict[str, str]:
 
 def _fields(test: dict[str, Any]) -> dict[str, str]:
     text = rounded(test)
-    fields = {"n": text["n"]} if "n" in text else {}
+    keys = {"value": "estimate", "low": "low", "high": "high"} if "estimate" in text else {}
     if "max_error" in text:
         keys = {"value": "max_error", "tolerance": "tolerance", "control": "control_error"}
-        fields |= {field: number(text[key]) for field, key in keys.items()}
+    fields = {"n": text["n"]} if "n" in text else {}
+    fields |= {field: number(text[key]) for field, key in keys.items()}
     if "estimate" in text:
-        fields |= {
-            field: number(text[key]) for field, key in {"value": "estimate", "low": "low", "high": "high"}.items()
-        }
         fields["interval"] = interval(text["low"], text["high"])
-    if test["unit"]:
-        fields["unit"] = escaped(test["unit"])
-    return fields
+    return fields | ({"unit": escaped(test["unit"])} if test["unit"] else {})
+
+
+def _on_one_line(comment: str) -> str:
+    """Keep what follows a percent sign from leaving its line, whatever its parts hold."""
+    return " ".join(comment.split())
+
+
+# --- files to fetch --------------------------------------------------------------------------------------------
+
+
+def write_downloads(
+    folder: Path, citations: Sequence[Citation], changes: Sequence[Change], *, profile: str, sources: Sequence[Path]
+) -> None:
+    """Write all files of one folder of results; what lies in `sources` is copied as it is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "figures").mkdir(parents=True)
+    for path in (path for source in sources for path in _data_files(source)):
+        shutil.copyfile(path, folder / ("figures" if path.suffix == ".svg" else ".") / path.name)
+    record = claims_record(citations, changes, profile)
+    refuse(
+        f"claims of {citations[0].folder} do not fit book/schemas/claims.schema.json:",
+        misfits(record, "claims.schema.json"),
+    )
+    texts = {
+        "claims.json": json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "claims.csv": claims_csv(citations),
+        "claims.bib": "\n\n".join(map(bibtex, citations)) + "\n",
+        "claims.tex": macro_file(citations),
+        "table.tex": latex_table(citations),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _data_files(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".csv", ".json", ".yaml", ".svg"))
+    # The numbers of a figure are fetched below it.
+    return [path for path in files if path.suffix == ".svg" or not path.with_suffix(".svg").exists()]
+
+
+def claims_record(citations: Sequence[Citation], changes: Sequence[Change], profile: str) -> dict[str, Any]:
+    """Return the content of claims.json, which claims.schema.json describes."""
+    edition = citations[0].edition
+    claims = [
+        {
+            "cite_as": citation.id,
+            "page": f"{citation.page}.html",
+            "anchor": citation.anchor,
+            "commit": citation.provenance["commit"],
+            "run": citation.provenance["started"],
+            "measured": measured_lines(citation.claim["tests"]),
+            "earlier": [change for change in changes if change["claim"] == citation.id],
+            **citation.claim,
+        }
+        for citation in citations
+    ]
+    frame = {"schema": 1, "title": edition.title, "version": edition.version}
+    return {**frame, "replication": citations[0].folder, "profile": profile, "claims": claims}
+
+
+def claims_csv(citations: Sequence[Citation]) -> str:
+    """Return all tests as CSV in full precision, one row a test; an empty cell says that nothing was measured."""
+    text = io.StringIO()
+    columns = ["claim", "version", "commit", *_OF_CLAIM, "of", *_OF_TEST]
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for citation in citations:
+        claim = citation.claim
+        row = {"claim": citation.id, "version": citation.edition.version, "commit": citation.provenance["commit"]}
+        row |= {key: claim.get(key) for key in _OF_CLAIM} | {"of": "statement"}
+        corrected = {"of": "correction", "statement": claim.get("correction", {}).get("statement")}
+        for place, test in tests_of(claim):
+            cells = row | (corrected if place.startswith("correction") else {}) | test
+            writer.writerow({key: _cell(value) for key, value in cells.items()})
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Keep a text from being a formula, as spreadsheets take what begins so; numbers stay."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def macro_file(citations: Sequence[Citation]) -> str:
+    """Return a LaTeX file with the macros of all claims."""
+    example = citations[0].id.replace("_", "-")
+    usage = (
+        f"% \\input this file, then write \\replicated{{{example}}}{{verdict}}; a name that is not here is an error."
+    )
+    return "\n".join([usage, LOOK_UP, *map(macros, citations)]) + "\n"
+
+
+def latex_table(citations: Sequence[Citation]) -> str:
+    """Return the table of verdicts as LaTeX: a longtable, one row a claim, each test on a line of the last column."""
+    edition = citations[0].edition
+    cells = [
+        (escaped(one.id), latex(one.claim["statement"]), escaped(one.standing), _measured_cell(one))
+        for one in citations
+    ]
+    rows = "\n".join(" & ".join(row) + r" \\" for row in cells)
+    return _TABLE.format(lead=_on_one_line(f"% {edition.title}, version {edition.version}."), rows=rows)
+
+
+def _measured_cell(citation: Citation) -> str:
+    tests = citation.claim["tests"]
+    cells = (escaped(name) + _measured(test) for name, test in zip(estimand_names(tests), tests, strict=True))
+    return r" \newline ".join(cells)
+
+
+def _measured(test: dict[str, Any]) -> str:
+    text = rounded(test)
+    if "max_error" in text:
+        return f"error {number(text['max_error'])}, tolerance {number(text['tolerance'])}"
+    if "estimate" not in text:
+        return f"no interval, $n = {text['n']}$" if text else "not run"
+    unit = f" {escaped(test['unit'])}" if test["unit"] else ""
+    return f"{number(text['estimate'])} {interval(text['low'], text['high'])}{unit}, $n = {text['n']}$"

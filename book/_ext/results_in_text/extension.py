@@ -1,106 +1,274 @@
-"""Sphinx extension: numbers, verdicts, tables and figures of a page come from results/, or the build fails."""
+"""Sphinx extension: numbers, verdicts, tables and figures of a page come from results/, or the build fails.
 
+Addresses and records (`records`, `yaml_files`, `citations`, `code_runner`) know nothing of Sphinx; nodes, roles and
+directives show them; here is what concerns a build as a whole.
+"""
+
+import os
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from html import escape
 from pathlib import Path
-from typing import Any
+from shutil import copytree
+from typing import Any, ClassVar
 
+import pybtex.plugin
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.directives.patches import Figure
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 
-from results_in_text import (
-    citation_list,
-    code_pages,
-    equation_checks,
-    for_machines,
-    given_verdicts,
-    lone_page,
-    number_linter,
-    page_frame,
-    page_notes,
-    provenance_pages,
-    reading,
-    result_cards,
-    result_figures,
-    results_as_made,
-    scale_table,
-    section_search,
-)
-from results_in_text.claim_tables import ClaimsTable
-from results_in_text.errata_list import ErrataList
-from results_in_text.page_notes import line_of, note_problem
-from results_in_text.result_roles import ConstantRole, ReportedRole, ResultRole, VerdictRole
+from paperkit.results import ResultsError
+from results_in_text import boards, claims, equations, lint, pages, provenance, roles, search
+from results_in_text import nodes as book_nodes
+from results_in_text.boards import write_all_downloads
+from results_in_text.code_runner import about_results, run_cell
+from results_in_text.nodes import block, figure_files
+from results_in_text.pages import BookDirective, depend_on, is_left_out
+from results_in_text.provenance import Code, downloads_are_written
+from results_in_text.records import judged_folders, page_of
+from results_in_text.yaml_files import SCHEMAS
 
-_PARTS = (
-    citation_list,
-    code_pages,
-    equation_checks,
-    for_machines,
-    given_verdicts,
-    lone_page,
-    number_linter,
-    page_frame,
-    page_notes,
-    provenance_pages,
-    reading,
-    result_cards,
-    result_figures,
-    results_as_made,
-    scale_table,
-    section_search,
-)
+_PARTS = (boards, book_nodes, claims, equations, lint, pages, provenance, roles, search)
+_PATHS = {
+    "results_root": "../results",
+    "figures_root": "../figures",
+    "replications_root": "../replications",
+    "citation_file": "../CITATION.cff",
+    "numbers_changed": "../numbers_changed.yaml",
+}
+# paperkit.style.WIDTH_IN in points; on a phone the page is narrower, and the image with it.
+_FIGURE_WIDTH = "460.8pt"
+_DESCRIPTION_LENGTH = 300  # characters
+_CELL = re.compile(r"^```\{run-cell\}\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+_RUNNING: dict[tuple[str, Path], "Future[str]"] = {}
+# What the theme and docutils write, and what WCAG 2.1 wants instead.
+_REPAIRS = {
+    # ARIA 1.2 has given this role up; the entries stand in a list.
+    'role="doc-biblioentry"': 'role="listitem"',
+    # What scrolls has to be reachable by keyboard.
+    '<div class="pst-scrollable-table-container">': '<div class="pst-scrollable-table-container" tabindex="0">',
+    # What unfolds in the contents has an icon alone.
+    '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
+}
+
+# sphinxcontrib.bibtex asks it for each citation, and every time it reads the metadata of all installed packages.
+pybtex.plugin.find_plugin = cache(pybtex.plugin.find_plugin)
 
 
-def resolve_roots(app: Sphinx, config: Config) -> None:
-    """Take the folders relative to the book's folder, as the configuration file means them, and all bibliographies."""
-    for key in ("results_root", "figures_root", "replications_root"):
+def resolve_paths(app: Sphinx, config: Config) -> None:
+    """Take paths relative to the book's folder, as the configuration file means them, and all bibliographies."""
+    for key in _PATHS:
         config[key] = str(Path(app.srcdir, config[key]).resolve())
     found = sorted(Path(config.replications_root).glob("*/references.bib"))
     config.bibtex_bibfiles = [*config.bibtex_bibfiles, *map(str, found)]
 
 
-def read_no_html(app: Sphinx, config: Config) -> None:  # noqa: ARG001 - an event
+def read_no_html(app: Sphinx, config: Config) -> None:
     """Take tags for text: much of a page is text of YAML files, and a tag in it would run on the page."""
     config.myst_disable_syntax = [*config.myst_disable_syntax, "html_inline", "html_block"]
-
-
-def pass_no_html_on(app: Sphinx) -> None:
-    """Switch off the directives of docutils that pass HTML on."""
-    app.env.settings["raw_enabled"] = False
-
-
-def declare_parallel(app: Sphinx, config: Config) -> None:  # noqa: ARG001 - an event
-    """Say for sphinx-mathjax-offline, which does not, that pages may be read in several processes: it copies files."""
+    # It copies files, and does not say that pages may be read in several processes.
     if mathjax := app.extensions.get("sphinx-mathjax-offline"):
         mathjax.parallel_read_safe = mathjax.parallel_write_safe = True
 
 
-def refuse_what_loads_or_runs(app: Sphinx, doctree: nodes.document) -> None:
-    """Note images of other hosts, and mathematics that is a link or asks MathJax for more than mathematics."""
-    for image in doctree.findall(nodes.image):
-        if "://" in image["uri"]:
-            note_problem(app.env, line_of(image), f"image {image['uri']} lies on another host; put it into the book")
-    for formula in doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block)):
-        for command in re.findall(r"\\(?:href|require|style|class|cssId|data)\b", formula.astext()):
-            note_problem(app.env, line_of(formula), f"{command} in mathematics: remove it, or write a link beside it")
+def refuse_what_was_not_made(app: Sphinx) -> None:
+    """Stop the build before a page is read where verdicts or tables were edited by hand, or are out of date."""
+    app.env.settings["raw_enabled"] = False  # the directives of docutils that pass HTML on
+    root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
+    folders = [folder for folder in judged_folders(root) if not is_left_out(app, folder)]
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each asks a process, and waits for it
+            answers = list(pool.map(lambda folder: about_results(root, repository, folder), folders))
+    except ResultsError as error:
+        message = f"results cannot be judged again: {error}"
+        raise ExtensionError(message) from error
+    if found := [problem for answer in answers for problem in answer["problems"]]:
+        message = "\n".join(["results are not what their runs give, and no page is made of them:", *found])
+        raise ExtensionError(message)
+
+
+# --- cells and figures -------------------------------------------------------------------------------------------
+
+
+class RunCell(BookDirective):
+    """Directive `run-cell`: content is Python that imports a replication and prints something."""
+
+    has_content = True
+    option_spec: ClassVar[dict] = {}
+
+    def make(self) -> list[nodes.Node]:
+        """Show the cell and what it prints; it depends on the code it imports and the results it opens."""
+        code, repository = "\n".join(self.content), self.replications.parent
+        running = _RUNNING.pop((code, repository), None)
+        printed = running.result() if running else run_cell(code, repository)
+        imported = [f"replications/{name}/**/*.py" for name in re.findall(r"replications\.(\w+)", code)]
+        for pattern in imported + re.findall(r'"(results/[^"]+)"', code):
+            depend_on(self.env, *repository.glob(pattern))
+        shown = nodes.literal_block(code, code, language="python")
+        output = nodes.literal_block(printed, printed, language="none", classes=["run-cell-output"])
+        python, repro = nodes.literal("", "python"), nodes.literal("", "make repro")
+        how = ("Run when this book was built, and by you: paste it into ", python, " in a clone, after ", repro)
+        return [nodes.container("", shown, block(*how, ". It prints:"), output, classes=["run-cell"])]
+
+
+def run_ahead(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """Begin with the cells of all pages that will be read, beside the reading, which waits for the one it comes to."""
+    repository = Path(app.config.replications_root).parent
+    if app.parallel > 1:  # each of several reading processes runs its own: threads do not live on in them
+        return
+    pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1))
+    for name in docnames:
+        for code in _CELL.findall(Path(env.doc2path(name)).read_text(encoding="utf-8")):
+            _RUNNING[code, repository] = pool.submit(run_cell, code, repository)
+    pool.shutdown(wait=False)
+
+
+class ResultFigure(Figure, BookDirective):
+    """Directive `result-figure`: argument `name/file.svg` below the figures root, content the caption.
+
+    Its label follows from the path: lion/loss_curves.svg is figure-lion-loss-curves.
+    """
+
+    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        """Make the figure."""
+        path = Path(self.config.figures_root, self.arguments[0])
+        if not path.is_file():
+            message = f"figure {path} is missing; `dvc repro` draws it"
+            raise self.error_here(message)
+        if "alt" not in self.options or not self.content:
+            message = f"figure {self.arguments[0]} needs :alt: and a caption"
+            raise self.error_here(message)
+        self.options["name"] = nodes.make_id(f"figure-{self.arguments[0].removesuffix('.svg')}")
+        # Sphinx itself copies the file, notes it as a dependency of the page, and links what has a width to the file.
+        self.arguments[0] = self._from_page(path)
+        self.options |= {"class": ["result-figure", "dark-light"], "width": _FIGURE_WIDTH}
+        figure, *others = super().run()
+        numbers = path.with_suffix(".csv")
+        script = Code(self.replications.parent, page_of(path.parent.name)).figure(path.name)
+        figure += figure_files(script=script, numbers=self._download(numbers) if numbers.is_file() else "")
+        return [figure, *others]
+
+    def _from_page(self, path: Path) -> str:
+        return os.path.relpath(path, Path(self.env.doc2path(self.env.docname)).parent).replace(os.sep, "/")
+
+    def _download(self, path: Path) -> str:
+        file, _ = self.env.relfn2path(self._from_page(path))
+        self.env.note_dependency(file)
+        return self.env.dlfiles.add_file(self.env.docname, file)
+
+
+# --- what programs and screen readers read -----------------------------------------------------------------------
+
+
+def describe(app: Sphinx, doctree: nodes.document) -> None:
+    """Take a page's first paragraph for its description."""
+    first = next((node for node in doctree.findall(nodes.paragraph) if isinstance(node.parent, nodes.section)), None)
+    words = " ".join(first.astext().replace("\\", "").split()) if first is not None else ""
+    cut = words[:_DESCRIPTION_LENGTH].rpartition(" ")[0] + " …"
+    app.env.metadata[app.env.docname]["description"] = words if len(words) <= _DESCRIPTION_LENGTH else cut
+
+
+def share_contents(
+    app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Make the contents once for all pages of one depth that are made from files: none of them is in it."""
+    if doctree is None:
+        made, kept = context["toctree"], app.env.temp_data.setdefault("contents", {})
+
+        def shared(**options: Any) -> str:
+            key = pagename.count("/"), *options.items()
+            if key not in kept:
+                kept[key] = made(**options)
+            return kept[key]
+
+        context["toctree"] = shared
+
+
+def finish_page(app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Mend what leaves out readers with a keyboard or a screen reader, and write title and description (OpenGraph)."""
+    context["body"] = _repaired(context.get("body", ""))
+    if contents := context.get("generate_toctree_html"):
+        context["generate_toctree_html"] = lambda *names, **options: _repaired(str(contents(*names, **options)))
+    if doctree is None:
+        return
+    description = app.env.metadata[pagename].get("description", "")
+    said = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": _title(app, pagename)}
+    said |= {"og:description": description}
+    if app.config.html_baseurl:
+        said["og:url"] = _address(app, pagename)
+    tags = [f'<meta property="{name}" content="{escape(text)}" />' for name, text in said.items()]
+    tags.append(f'<meta name="description" content="{escape(description)}" />')
+    context["metatags"] = "\n".join([context.get("metatags", ""), *tags])
+
+
+def _repaired(html: str) -> str:
+    for found, wanted in _REPAIRS.items():
+        html = html.replace(found, wanted)
+    return html
+
+
+def write_files(app: Sphinx, exception: Exception | None) -> None:
+    """Write downloads/ if a page links there, llms.txt, and where the book has an address the sitemap."""
+    while _RUNNING:  # cells of pages that a build which stops has not come to
+        _RUNNING.popitem()[1].cancel()
+    if exception or app.builder.format != "html":
+        return
+    downloads = Path(app.outdir, "downloads")
+    if downloads_are_written(app):
+        try:
+            write_all_downloads(app, Path(app.config.results_root), downloads)
+        except ResultsError as error:
+            message = f"downloads: {error}"
+            raise ExtensionError(message) from error
+        copytree(SCHEMAS, downloads / "schemas", dirs_exist_ok=True)
+    Path(app.outdir, "llms.txt").write_text("\n".join([*_lines_of_llms(app), ""]), encoding="utf-8")
+    if app.config.html_baseurl:
+        found = sorted(app.env.found_docs)
+        addresses = "".join(f"<url><loc>{escape(_address(app, page))}</loc></url>\n" for page in found)
+        text = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{addresses}</urlset>\n'
+        Path(app.outdir, "sitemap.xml").write_text(text, encoding="utf-8")
+
+
+def _lines_of_llms(app: Sphinx) -> Iterator[str]:
+    said = {page: app.env.metadata[page]["description"] for page in sorted(app.env.found_docs)}
+    yield from [f"# {app.config.html_title}", "", f"> {said[app.config.root_doc]}", "", "## Pages", ""]
+    yield from (f"- [{_title(app, page)}]({_address(app, page)}): {words}" for page, words in said.items())
+    if downloads_are_written(app):
+        yield from ["", "## All claims, verdicts, intervals and seeds", ""]
+        for file in sorted(Path(app.outdir, "downloads").glob("*/claims.json")):
+            yield f"- [{file.parent.name}](downloads/{file.parent.name}/claims.json)"
+
+
+def _title(app: Sphinx, page: str) -> str:
+    return app.env.titles[page].astext()
+
+
+def _address(app: Sphinx, page: str) -> str:
+    return f"{app.config.html_baseurl.rstrip('/')}/{page}.html".lstrip("/")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything with Sphinx."""
-    app.add_config_value("results_root", "../results", "env", str)
-    app.add_config_value("figures_root", "../figures", "env", str)
-    app.add_config_value("replications_root", "../replications", "env", str)
-    app.connect("config-inited", resolve_roots)
+    for key, path in _PATHS.items():
+        app.add_config_value(key, path, "env", str)
+    app.connect("config-inited", resolve_paths)
     app.connect("config-inited", read_no_html)
-    app.connect("config-inited", declare_parallel)
-    app.connect("builder-inited", pass_no_html_on)
-    app.connect("doctree-read", refuse_what_loads_or_runs)
-    app.add_role("result", ResultRole())
-    app.add_role("verdict", VerdictRole())
-    app.add_role("reported", ReportedRole())
-    app.add_role("constant", ConstantRole())
-    app.add_directive("claims", ClaimsTable)
-    app.add_directive("errata", ErrataList)
+    app.connect("builder-inited", refuse_what_was_not_made)
+    app.connect("env-before-read-docs", run_ahead)
+    app.connect("doctree-read", describe)
+    app.connect("html-page-context", share_contents, priority=400)  # before the theme takes the contents
+    app.connect("html-page-context", finish_page, priority=900)  # after the theme has made them
+    app.connect("build-finished", write_files)
+    app.add_directive("run-cell", RunCell)
+    app.add_directive("result-figure", ResultFigure)
     for part in _PARTS:
         part.setup(app)
-    return {"version": "1", "env_version": 3, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 4, "parallel_read_safe": True, "parallel_write_safe": True}

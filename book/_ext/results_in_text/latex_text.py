@@ -10,7 +10,7 @@ from pylatexenc.latexencode import (
     get_builtin_uni2latex_dict,
 )
 
-from results_in_text.checked_yaml import BookDataError
+from results_in_text.records import BookDataError
 
 # BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those that have no
 # command stay as they are, like Chinese: files are UTF-8.

@@ -16,9 +16,8 @@ from typing import Any
 
 import yaml
 
-from results_in_text.checked_yaml import BookDataError, read_checked_yaml
-from results_in_text.provenance_files import SHORT_COMMIT
-from results_in_text.written_values import measured_lines
+from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines
+from results_in_text.yaml_files import read_checked_yaml
 
 ROOT = Path(__file__).parents[3]
 # No comments of HTML, which the book shows as text: definitions of links that nothing uses, and no reader sees.
@@ -31,14 +30,14 @@ Change = dict[str, Any]
 def read_changes(path: Path) -> list[Change]:
     """Read numbers_changed.yaml, the oldest entry first; each must begin where its claim's last one ended."""
     changes = read_checked_yaml(path, "numbers_changed.schema.json")["numbers_changed"]
-    moved_to: dict[str, State] = {}
+    moved_to: dict[str, str] = {}
     for change in changes:
-        claim, old = change["claim"], {key: change["old"][key] for key in ("verdict", "measured")}
+        claim, old = change["claim"], _printed(change["old"])
         before = moved_to.get(claim, old)
         if before != old:
-            message = f"{path}: {claim} had moved to {_printed(before)}, and its next entry begins at {_printed(old)}"
+            message = f"{path}: {claim} had moved to {before}, and its next entry begins at {old}"
             raise BookDataError(message)
-        moved_to[claim] = {key: change["new"][key] for key in old}
+        moved_to[claim] = _printed(change["new"])
     return changes
 
 
@@ -117,31 +116,27 @@ def _unrun(state: State) -> bool:
 
 def _git(repository: Path, *arguments: str) -> str:
     try:
-        return subprocess.run(
-            ["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=True
-        ).stdout
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=True)
     except FileNotFoundError as error:
         message = "git is not there, and old results are in its history; install it"
         raise BookDataError(message) from error
     except subprocess.CalledProcessError as error:
-        message = (
-            f"git {' '.join(arguments)}: {error.stderr.strip()}; name a commit of this repository, with its history"
-        )
+        said = error.stderr.strip()
+        message = f"git {' '.join(arguments)}: {said}; name a commit of this repository, with its history"
         raise BookDataError(message) from error
+    return done.stdout
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     """Run the command line; what is refused ends it with a message and exit code 1."""
     parser = argparse.ArgumentParser(prog="make changes", description="Record the results that moved.")
-    parser.add_argument(
-        "--since", help="commit that holds the old results; without it only CHANGELOG.md is written anew"
-    )
+    parser.add_argument("--since", help="commit with the old results; without it only CHANGELOG.md is written anew")
     parser.add_argument("--why", help="one sentence: why they moved")
     options = parser.parse_args(arguments)
     record, changelog = root / "numbers_changed.yaml", root / "CHANGELOG.md"
     try:
         if options.since:
-            _record_moves(root, record, options.since, options.why or "")
+            _record_moves(root, record, options.since, (options.why or "").strip())
         text = with_changes(changelog.read_text(encoding="utf-8"), read_changes(record))
         changelog.write_text(text, encoding="utf-8")
     except BookDataError as error:
@@ -149,24 +144,18 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
 
 
 def _record_moves(root: Path, record: Path, since: str, why: str) -> None:
-    """Add an entry for each claim that moved since a commit."""
-    if not why.strip():
+    """Add an entry for each claim that moved since a commit, or leave the file as it was if it would not be sound."""
+    if not why:
         message = "WHY is missing: say in one sentence why the results moved"
         raise BookDataError(message)
     read_changes(record)
     commit = _git(root, "rev-parse", "--verify", f"{since}^{{commit}}").strip()
     today = datetime.datetime.now(datetime.UTC).date()
-    changes = moved(
-        states_in(commit, root), states_on_disk(root / "results"), kept_in=commit, why=why.strip(), date=today
-    )
+    old, new = states_in(commit, root), states_on_disk(root / "results")
+    changes = moved(old, new, kept_in=commit, why=why, date=today)
     if not changes:
         message = f"no claim prints anything else than in {since}"
         raise BookDataError(message)
-    _append(record, changes)
-
-
-def _append(record: Path, changes: list[Change]) -> None:
-    """Add entries at the end of the file, or leave it as it was if it would no longer be sound."""
     before = record.read_text(encoding="utf-8")
     added = yaml.safe_dump(changes, sort_keys=False, allow_unicode=True, width=110)
     record.write_text(f"{before.rstrip()}\n{added}", encoding="utf-8")

@@ -1,19 +1,34 @@
-"""Search finds sections: each is in the index by itself, beside its page; what is there to be copied is in neither.
+r"""Search finds sections, and Chinese by every one to three characters.
 
 Sphinx's index knows pages alone. Here a section is fed as if it were a page called `<page>#<section>`, and on the page
-of search `SPLIT_NAME` takes such a name apart again. The page itself stays, for words that stand in several sections.
+of search `Scorer.score` takes such a name apart again. The page itself stays, for words in several sections; what is
+there to be copied is in neither.
+
+Sphinx's own Chinese cuts text into words with jieba when the index is made, and does not cut the reader's query, so
+that most phrases are not found. Here index and query are cut by one rule, and every piece of a title is found.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
+from sphinx.search.en import SearchEnglish
 from sphinx.util.docutils import new_document
 
+_CHINESE = "\u3400-\u9fff"
+_PIECES = re.compile(rf"[{_CHINESE}]+|[^\W{_CHINESE}]+")
+_LONGEST = 3
 # Sphinx calls Scorer.score with each result before it sorts: page, title, anchor, description, score.
-SPLIT_NAME = """
+_SCRIPT = r"""
+var splitQuery = (query) =>
+  (query.match(/[CHINESE]+|(?:(?![CHINESE])[\p{Letter}\p{Number}_])+/gu) || []).flatMap((piece) =>
+    /^[CHINESE]/u.test(piece) && piece.length > LONGEST
+      ? Array.from({ length: piece.length - LONGEST + 1 }, (_, start) => piece.slice(start, start + LONGEST))
+      : [piece]);
+
 Scorer.score = (result) => {
   const [page, section] = result[0].split("#");
   // A page that has the words somewhere comes after the sections that have them.
@@ -22,7 +37,26 @@ Scorer.score = (result) => {
   result.splice(0, 3, page, titles.slice(0, 2).join(" > "), `#${section}`);
   return result[4];
 };
-"""
+""".replace("CHINESE", r"\u3400-\u9fff").replace("LONGEST", str(_LONGEST))
+
+
+class SearchEnglishAndChinese(SearchEnglish):
+    """The search language `en_zh`: English with Porter's stemmer, and Chinese by pieces of one to three characters."""
+
+    lang = "en_zh"
+    language_name = "English and Chinese"
+    js_splitter_code = _SCRIPT
+
+    def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx calls it so
+        """Cut a text into English words, and all pieces of up to three characters of each stretch of Chinese."""
+        return [part for piece in _PIECES.findall(input) for part in _parts(piece)]
+
+
+def _parts(piece: str) -> list[str]:
+    if not re.match(f"[{_CHINESE}]", piece):
+        return [piece]
+    lengths = range(1, _LONGEST + 1)
+    return [piece[start : start + length] for length in lengths for start in range(len(piece) - length + 1)]
 
 
 class BuilderWithSections(StandaloneHTMLBuilder):
@@ -56,9 +90,9 @@ class BuilderWithSections(StandaloneHTMLBuilder):
 
 def _document(section: nodes.section, *, whole: bool = False) -> nodes.document:
     """Copy what is to be found of a section, with or without the sections in it."""
-    document = new_document("")
-    document += nodes.section("", nodes.title("", section[0].astext()), ids=section["ids"])
-    document[0] += [nodes.paragraph("", text) for text in _texts(section, whole=whole)]
+    document, text = new_document(""), "\n".join(_texts(section, whole=whole))
+    title = nodes.title("", section[0].astext())
+    document += nodes.section("", title, nodes.paragraph("", text), ids=section["ids"])
     return document
 
 
@@ -79,3 +113,4 @@ def _is_left_out(node: nodes.Element, *, whole: bool) -> bool:
 def setup(app: Sphinx) -> None:
     """Put the builder in the place of Sphinx's own."""
     app.add_builder(BuilderWithSections, override=True)
+    app.add_search_language(SearchEnglishAndChinese)

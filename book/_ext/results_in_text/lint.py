@@ -1,25 +1,23 @@
-"""A page of results types no result: whatever looks like one comes through a role, or the build fails.
+"""A page of results types no result, and says for which verdicts its sentences were written; else the build stops.
 
 What a number is, no program can know, so an author says it by a role. CONTRIBUTING, "Writing a page", says what looks
-like a result and what is left alone; plain whole numbers are, since they count steps and optimizers.
+like a result and what is left alone; plain whole numbers are, since they count steps and optimizers. What stands above
+the section "Results" says what was found: a paragraph or caption there that names a claim, by a number, a badge or its
+id, is given the claim's verdict, so that it cannot survive a word that has changed.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
 from paperkit.results import ResultsError
-from results_in_text.of_replication import replication_of
-from results_in_text.page_notes import is_result_page, line_of, note_problem
-from results_in_text.result_cards import quoted_value, result_value
-from results_in_text.results_files import read_all_verdicts
-
-# A directive that prints a file sets this attribute on what it returns.
-GENERATED = "generated"
+from results_in_text.nodes import quoted_value, result_value
+from results_in_text.pages import is_result_page, line_of, note_problem, replication_of
+from results_in_text.records import read_all_verdicts, read_verdicts
+from results_in_text.roles import given
 
 _SIGN = "[-+−±]"
 _UNIT = r"""(?:
@@ -56,16 +54,11 @@ _LEVEL = re.compile(
 # What LaTeX writes around a number that is no mathematics of its own.
 _DRESS = re.compile(r"\\(?:text|mathrm|mathbf|,|;|!|:|%|times|cdot|pm|mp|approx|sim|le|ge|quad|[{}])|[{}$~]")
 _SKIPPED = (
-    nodes.literal_block,
-    nodes.math_block,
-    nodes.comment,
-    nodes.label,
-    nodes.citation_reference,
-    nodes.footnote_reference,
-    nodes.system_message,
-    result_value,
-    quoted_value,
-)
+    nodes.literal_block, nodes.math_block, nodes.comment, nodes.label, nodes.citation_reference,
+    nodes.footnote_reference, nodes.system_message, result_value, quoted_value,
+)  # fmt: skip
+_ADDRESS = re.compile(r"(\w+)/(?:timing_)?verdicts:(\w+)")
+_ID = re.compile(r"(?<![\w-])[CX]\d+[a-z]?r?(?![\w-])")
 
 
 def result_like(text: str) -> list[str]:
@@ -97,9 +90,6 @@ def seen_texts(node: nodes.Node) -> Iterator[tuple[nodes.Node, str]]:
         return
     if isinstance(node, nodes.image) and node.get("alt"):
         yield node, node["alt"]
-    if isinstance(node, nodes.raw):
-        yield node, re.sub(r"<[^>]*>", " ", node.astext())
-        return
     if isinstance(node, nodes.TextElement):
         yield node, "".join(_pieces(node))
         return
@@ -122,44 +112,38 @@ def _pieces(node: nodes.Node) -> Iterator[str]:
 
 def _is_no_text(node: nodes.Element) -> bool:
     roles = {"constant", "verdict"} & set(node.get("classes", []))
-    return bool(roles or node.get(GENERATED) or node.get("refdomain") == "cite")
+    return bool(roles or node.get("generated") or node.get("refdomain") == "cite")
 
 
-def measured_texts(root: Path, name: str) -> dict[str, set[float]]:
+def measured_texts(root: Path, name: str) -> dict[str, float]:
     """Collect the values of a replication's verdicts, by address; nothing where there are no verdicts."""
     try:
         every = read_all_verdicts(root, name)
     except ResultsError:
         return {}
-    keys = ("estimate", "low", "high", "max_error")
     return {
-        f"{folder}/verdicts:{claim['id']}.tests[{place}].{key}": {test[key]}
+        f"{folder}/verdicts:{claim['id']}.tests[{place}].{key}": test[key]
         for folder, verdicts in every.items()
-        for claim in verdicts.claims
+        for claim in verdicts.claims.values()
         if claim["kind"] != "timing"  # its values are others at every reading, and would meet a constant by chance
         for place, test in enumerate(claim["tests"])
-        for key in keys
+        for key in ("estimate", "low", "high", "max_error")
         if isinstance(test.get(key), float)
     }
 
 
-def typed_results(text: str, measured: dict[str, Any]) -> list[str]:
+def typed_results(text: str, measured: dict[str, float]) -> list[str]:
     """Find numbers of three digits or more that equal a measured value to all their digits, with its address."""
     found = []
     for number in re.findall(r"\d+\.\d+", text):
         decimals = len(number.partition(".")[2])
-        if len(number.replace(".", "").lstrip("0")) < 3:
-            continue
-        same = [
-            address
-            for address, values in measured.items()
-            if any(f"{abs(value):.{decimals}f}" == number for value in values)
-        ]
-        found += [f"{number} is {same[0]}"] if same else []
+        if len(number.replace(".", "").lstrip("0")) >= 3:
+            same = (address for address, value in measured.items() if f"{abs(value):.{decimals}f}" == number)
+            found += [f"{number} is {address}" for address in list(same)[:1]]
     return found
 
 
-def lint_page(app: Sphinx, doctree: nodes.document) -> None:
+def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
     """Note every typed number of a page of results that could be a result."""
     env = app.env
     if not is_result_page(env):
@@ -192,6 +176,77 @@ def _complaint(number: str, text: str, node: nodes.Node) -> str:
     )
 
 
+# --- findings --------------------------------------------------------------------------------------------------
+
+
+def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
+    """Note every finding that names a claim without its verdict, and take the marks out of the page."""
+    name = replication_of(app.env.docname)
+    if name and is_result_page(app.env) and app.env.docname.endswith(f"/{name}"):
+        results = Path(app.config.results_root)
+        for finding in _findings(doctree):
+            said = {verdict for mark in finding.findall(given) for verdict in mark["verdicts"]}
+            ids = {claim for _, claim in said}
+            named = dict.fromkeys(
+                (of or name, claim)
+                for of, claim in _named(finding)
+                if (of, claim) not in said and (of or claim not in ids)
+            )
+            words = {(of, claim): _word(results, of, claim) for of, claim in named}
+            if wanted := "; ".join(f"{of}:{claim} {word}" for (of, claim), word in words.items() if word):
+                note_problem(
+                    app.env, line_of(finding), f"this line states an outcome: end it with {{given}}`{wanted}`"
+                )
+    for mark in list(doctree.findall(given)):
+        mark.parent.remove(mark)
+
+
+def _findings(doctree: nodes.document) -> list[nodes.Element]:
+    """List the paragraphs and captions above the section "Results", outside tables; none without such a section."""
+    found: list[nodes.Element] = []
+    for node in doctree.findall():
+        if isinstance(node, nodes.title) and node.astext() == "Results":
+            in_tables = {part for made in doctree.findall(nodes.table) for part in made.findall(nodes.paragraph)}
+            return [block for block in found if block not in in_tables]
+        if isinstance(node, nodes.paragraph | nodes.caption):
+            found.append(node)
+    return []
+
+
+def _named(block: nodes.Element) -> Iterator[tuple[str | None, str]]:
+    """Find the claims that a block names, with their folders of results; an id alone has none."""
+    for node in block.findall():
+        if isinstance(node, result_value) and (match := _ADDRESS.match(node["address"])):
+            yield match[1], match[2]
+        elif isinstance(node, nodes.inline) and "judged" in node:
+            yield node["judged"]
+        elif isinstance(node, nodes.Text):
+            yield from ((None, claim) for claim in _ID.findall(node.astext()))
+
+
+def _word(results: Path, folder: str, claim: str) -> str | None:
+    """Return the word of a claim; None where none can change: no such claim, no verdict, or it was superseded."""
+    try:
+        record = read_verdicts(results, folder).claims.get(claim, {})
+    except ResultsError:
+        return None
+    return None if "superseded_by" in record else record.get("verdict")
+
+
+# --- safety ----------------------------------------------------------------------------------------------------
+
+
+def refuse_what_loads_or_runs(app: Sphinx, doctree: nodes.document) -> None:
+    """Note images of other hosts, and mathematics that is a link or asks MathJax for more than mathematics."""
+    for image in doctree.findall(nodes.image):
+        if "://" in image["uri"]:
+            note_problem(app.env, line_of(image), f"image {image['uri']} lies on another host; put it into the book")
+    for formula in doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block)):
+        for command in re.findall(r"\\(?:href|require|style|class|cssId|data)\b", formula.astext()):
+            note_problem(app.env, line_of(formula), f"{command} in mathematics: remove it, or write a link beside it")
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the linter with the reading of pages."""
-    app.connect("doctree-read", lint_page)
+    """Connect the linters with the reading of pages."""
+    for linter in (lint_findings, lint_numbers, refuse_what_loads_or_runs):
+        app.connect("doctree-read", linter)

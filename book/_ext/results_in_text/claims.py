@@ -1,0 +1,392 @@
+"""What a replication's page says in the same form: `headline` at its top, `claims`, `scale`, `params`, and `rerun`."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+from paperkit.answers import Record, primary_records, sentence_for
+from paperkit.history import Commit, Dates, no_history, read_history
+from paperkit.results import read_runs
+from paperkit.written import has_numbers, measured_line
+from results_in_text.citations import OFFERED
+from results_in_text.nodes import Row, always_seen, block, folded, paragraph, table, verdict_badge
+from results_in_text.pages import BookDirective, OfReplication, depend_on
+from results_in_text.records import (
+    BookDataError,
+    Verdicts,
+    as_test,
+    claim_address,
+    conclusion,
+    estimand_names,
+    is_primary,
+    outcome,
+    page_of,
+    read_all_verdicts,
+    read_provenance,
+    read_verdicts,
+    seeds_left_out,
+    share,
+    target_of,
+)
+from results_in_text.roles import live_value
+from results_in_text.yaml_files import read_checked_yaml
+
+WANTS_DOWNLOADS = "links to downloads"
+_LOGGER = logging.getLogger(__name__)
+
+
+class ClaimsTable(OfReplication):
+    """Directive `claims`: all claims of a replication at each of its profiles, or of the folder of results named.
+
+    Primary ones come first, superseded ones last. Each row is a target, `claim-<name>-<id>` in small letters, so that
+    one result can be cited, and shows the verdict of every profile that has judged the claim. Where claims declare
+    variations, primary claims have a table of their own, and each claim's variations follow: `strength-<name>-<id>`.
+    """
+
+    def make(self) -> list[nodes.Node]:
+        """Make the tables."""
+        name = self.folder
+        self.every = read_all_verdicts(self.results, page_of(name))
+        depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
+        shown = {name: read_verdicts(self.results, name)} if self.arguments else self.every
+        return [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
+
+    def _of_folder(self, name: str, verdicts: Verdicts) -> list[nodes.Node]:
+        claims = sorted(verdicts.claims.values(), key=_rank)
+        varied = any("robustness" in claim for claim in claims)
+        groups = groupby(claims, key=lambda claim: varied and is_primary(claim))
+        tables = [node for _, group in groups for node in self._tables(name, list(group))]
+        return tables if name == page_of(name) else [nodes.rubric("", f"At profile {verdicts.profile}"), *tables]
+
+    def _tables(self, name: str, claims: Sequence[Record]) -> list[nodes.Node]:
+        headings = ["Claim", "What is claimed, and where", "Measured here", "Reason"]
+        rows = [
+            [self._claim(name, one), self._said(name, one), self._measured(name, one), self._why(one)]
+            for one in claims
+        ]
+        varied = [node for claim in claims if "robustness" in claim for node in self._variations(name, claim)]
+        return [table(headings, rows, css_class="claims", widths=[16, 34, 22, 28]), *varied]
+
+    def _claim(self, name: str, claim: Record) -> list[nodes.Node]:
+        target = target_of(name, claim["id"])
+        self.note_target(target, claim["id"])
+        kind = "primary" if is_primary(claim) else claim["kind"]
+        heading = block(nodes.strong("", claim["id"]), f" {kind}", ids=[target])
+        cell = [heading, *verdicts_by_profile(self, self.every, claim)]
+        if "superseded_by" in claim:
+            successor = claim["superseded_by"]
+            cell.append(self.line(f"judged again as {{ref}}`{successor} <{target_of(name, successor)}>`"))
+        if "robustness" in claim:
+            cell.append(self.line(f"{{ref}}`{share(claim)} <{target_of(name, claim['id'], 'strength')}>`"))
+        if "cite" in self.env.found_docs:
+            cite = target_of(name, claim["id"], "cite")
+            cell.append(self.line(f"{{ref}}`cite {name}/{claim['id']} <{cite}>`"))
+        return cell
+
+    def _said(self, name: str, claim: Record) -> list[nodes.Node]:
+        said = [self.line(claim["statement"])]
+        if "correction" in claim:
+            said.append(block(nodes.strong("", "Corrected: "), *self.inline(claim["correction"]["statement"])))
+        said += [self.line(source_text(claim["source"])), *map(paragraph, reported_lines(claim["reported"]))]
+        return [*said, *rule_dates(self.env, page_of(name), claim["id"])]
+
+    def _measured(self, name: str, claim: Record) -> list[nodes.Node]:
+        paragraphs = []
+        for place, (test, words) in enumerate(zip(claim["tests"], estimand_names(claim["tests"]), strict=True)):
+            address = f"{claim_address(name, claim)}.tests[{place}]"
+            paragraphs.append(block(words, _numbers(self.env, address, test)))
+            if "flip" in test:
+                paragraphs.append(self._flip_distance(address, test))
+        return paragraphs
+
+    def _flip_distance(self, address: str, test: Mapping[str, Any]) -> nodes.paragraph:
+        flip = test["flip"]
+        parts: list[nodes.Node | str] = [seeds_left_out(flip)]
+        if flip["value"] is not None:
+            value = live_value(self.env, f"{address}.flip.value")
+            declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
+            parts += [f"; it falls at a {flip['threshold']} of ", value, f" (declared: {declared})"]
+        return block(*parts, ".", css="flip-distance")
+
+    def _why(self, claim: Record) -> list[nodes.Node]:
+        if "underpowered" not in claim:
+            return [paragraph(claim["reason"])]
+        why = self.inline(claim["underpowered"])
+        return [paragraph(claim["reason"]), block(nodes.strong("", "Underpowered: "), *why)]
+
+    def _variations(self, name: str, claim: Record) -> list[nodes.Node]:
+        target, address = target_of(name, claim["id"], "strength"), claim_address(name, claim)
+        self.note_target(target, claim["id"])
+        declared = " under the variations that were declared before its results:"
+        heading = block(nodes.strong("", claim["id"]), " ", verdict_badge(claim), declared, ids=[target])
+        rows: list[Row] = [
+            [
+                [self.line(variation["name"])],
+                [paragraph(outcome(variation))],
+                [block(_numbers(self.env, f"{address}.robustness[{place}]", as_test(claim, variation)))],
+                [paragraph(variation["why"])],
+            ]
+            for place, variation in enumerate(claim["robustness"])
+        ]
+        headings = ["Variation", "The word", "Measured", "Why"]
+        varied = table(headings, rows, css_class="variations", widths=[26, 12, 28, 34])
+        return [heading, varied, block(*self.inline(conclusion(claim)), generated=True)]
+
+
+def _rank(claim: Record) -> tuple[bool, bool, bool]:
+    return "superseded_by" in claim, claim["exploratory"], not is_primary(claim)
+
+
+def verdicts_by_profile(
+    directive: BookDirective, every: Mapping[str, Verdicts], claim: Record
+) -> list[nodes.paragraph]:
+    """Make the badge of a claim; where several profiles have judged it, one for each, with a link to its row."""
+    judged = {of: verdicts for of, verdicts in every.items() if claim["id"] in verdicts.claims}
+    badges = {of: verdict_badge(verdicts.claims[claim["id"]]) for of, verdicts in judged.items()}
+    if len(judged) == 1:
+        return [block(*badges.values())]
+    rows = {of: f"{{ref}}`{verdicts.profile} <{target_of(of, claim['id'])}>`" for of, verdicts in judged.items()}
+    return [block(badges[of], " ", *directive.inline(row)) for of, row in rows.items()]
+
+
+def source_text(source: Mapping[str, Any] | None) -> str:
+    """Say where a claim stands, in Markdown, with a citation where there is a key."""
+    if source is None:
+        return "Our own claim."
+    return f"{{cite:t}}`{source['bib']}`, {source['where']}" if source["bib"] else f"Our own claim: {source['where']}"
+
+
+def reported_lines(reported: Mapping[str, Any] | None) -> list[str]:
+    """Say in one line what the source reports; in none where there is neither a number nor a reservation."""
+    if not reported:
+        return []
+    number = " ".join(str(part) for part in (reported["value"], reported["unit"]) if part is not None)
+    sentences = [f"Reported: {number}."] if reported["value"] is not None else []
+    sentences += ["Not read in the original."] if reported["unverified"] else []
+    return [" ".join(sentences)] if sentences else []
+
+
+def deciding_number(
+    directive: BookDirective, folder: str, words: Mapping[str, str], record: Record
+) -> list[nodes.Node]:
+    """Show the number of a claim's first test, after its name in about.yaml where it has one."""
+    name = words.get("number", "")
+    said = directive.inline(f"{name[:1].upper()}{name[1:]}: ") if name else []
+    return [*said, _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", record["tests"][0])]
+
+
+def _numbers(env: BuildEnvironment, address: str, test: Mapping[str, Any]) -> nodes.Node:
+    return live_value(env, address) if has_numbers(test) else nodes.Text(measured_line(test))
+
+
+# --- when a claim's rule was committed, and when its first result ------------------------------------------------
+
+
+def rule_dates(env: BuildEnvironment, name: str, claim_id: str) -> list[nodes.Node]:
+    """Make the line of a claim, from git; nothing where there is no history, which the build says once a page."""
+    kept = f"rule dates of {name}"
+    if kept not in env.temp_data:
+        env.temp_data[kept] = _dates(Path(env.config.replications_root).parent, name)
+    dates = env.temp_data[kept].get(claim_id)
+    return [block(sentence(dates), css="rule-dates")] if dates else []
+
+
+def sentence(dates: Dates) -> str:
+    """Say which came first, the rule or its result, and why the rule was amended where it was."""
+    first = f"first result {_when(dates.result, 'on ')}" if dates.result else "no result yet"
+    amended = map("Amended: {}".format, dates.amended)
+    return " ".join([f"Rule {_when(dates.rule, 'committed on ')}, {first}.", *amended])
+
+
+def _when(commit: Commit, before: str) -> str:
+    return f"{before if commit.hash else ''}{commit}"
+
+
+def _dates(repository: Path, name: str) -> dict[str, Dates]:
+    if reason := no_history(repository):
+        _LOGGER.info("%s: the pages do not say when rules were committed: %s", name, reason)
+        return {}
+    return read_history(repository, name).dates
+
+
+# --- the other parts of a replication's page ---------------------------------------------------------------------
+
+
+class Headline(OfReplication):
+    """Directive `headline`: each primary claim, its verdict, what that means, and what other words would have meant.
+
+    The sentences are those of about.yaml.
+    """
+
+    def make(self) -> list[nodes.Node]:
+        """Make the table."""
+        about = self.replications / page_of(self.folder) / "about.yaml"
+        every = read_all_verdicts(self.results, page_of(self.folder))
+        records = read_verdicts(self.results, self.folder).claims
+        rows = [
+            self._row(every, words, record)
+            for words, record in primary_records(read_checked_yaml(about, "about.schema.json"), records)
+        ]
+        depend_on(self.env, about, *(file for of in every.values() for file in of.files))
+        if not rows:
+            return [block("No claim is primary.")]
+        headings = ["Claim, verdict, and what we found", "The number that decides"]
+        made = table(headings, rows, css_class="headline", widths=[66, 34])
+        # The sentences are linted like all of the page; what comes from claims.yaml is not.
+        made["generated"] = False
+        self.set_source_info(made)
+        return [made]
+
+    def _row(self, every: Mapping[str, Verdicts], words: Mapping[str, str], record: Record) -> Row:
+        target = target_of(self.folder, record["id"])
+        said = f"{words.get('claim') or record['statement'].rstrip('.')} ({{ref}}`{record['id']} <{target}>`)"
+        claim = block(*self.inline(said), generated="claim" not in words, css="claim")
+        judged = [of.claims[record["id"]] for of in every.values() if record["id"] in of.claims]
+        found = dict.fromkeys(sentence_for(words, each) for each in judged)
+        outcomes = [self.line(each, "outcome") for each in found]
+        measured = [block(*deciding_number(self, self.folder, words, record), generated=True)]
+        if more := len(record["tests"]) - 1:
+            measured.append(block("and ", *self.inline(f"{{ref}}`{more} more <{target}>`"), generated=True))
+        others = {word: text for word, text in words.items() if word not in ("claim", "number") and text not in found}
+        return [[claim, *verdicts_by_profile(self, every, record), *outcomes, *self._elsewhere(others)], measured]
+
+    def _elsewhere(self, others: Mapping[str, str]) -> list[nodes.Node]:
+        """Say what the page would have said with other intervals."""
+        line = always_seen("", "", nodes.Text("Had the interval ended elsewhere"))
+        items = [
+            nodes.list_item("", block(nodes.strong("", word), ": ", *self.inline(said)))
+            for word, said in others.items()
+        ]
+        return [folded("", line, nodes.bullet_list("", *items), classes=["elsewhere"])] if items else []
+
+
+class Scale(OfReplication):
+    """Directive `scale`: on what and at which size each profile of a replication ran, beside the source's scale."""
+
+    def make(self) -> list[nodes.Node]:
+        """Make a row for each profile with results, then say what about.yaml says of the source's scale."""
+        about = self.replications / self.folder / "about.yaml"
+        every = read_all_verdicts(self.results, self.folder)
+        rows = [_scale_of(self.results / folder, verdicts) for folder, verdicts in every.items()]
+        source = read_checked_yaml(about, "about.schema.json").get("scale")
+        files = ("verdicts.json", "provenance.json", "runs.csv")
+        depend_on(self.env, about, *(self.results / folder / file for folder in every for file in files))
+        headings = ["Profile", "Where it ran", "Largest model", "Longest run", "Tokens a run", "Seeds", "Hours"]
+        made = table(headings, rows, css_class="scales", widths=[10, 30, 14, 12, 14, 8, 12])
+        if source is None:
+            return [made]
+        said = f"The source: {source['text'].rstrip('.')} ({source_text(source)})."
+        return [made, block(*self.inline(said), generated=True)]
+
+
+def _scale_of(folder: Path, verdicts: Verdicts) -> Row:
+    record, runs = read_provenance(folder / "provenance.json"), read_runs(folder / "runs.csv")
+    sizes = ("batch", "context", "steps")
+    configs = [config for config in map(json.loads, runs["config"].unique()) if config.keys() >= {*sizes}]
+    tokens = [config["batch"] * config["context"] * config["steps"] for config in configs]
+    parameters = runs.loc[runs["metric"] == "parameters", "value"].dropna()
+    # Of the primary claims; where none was judged at this scale, of all.
+    claims = list(filter(is_primary, verdicts.claims.values())) or verdicts.claims.values()
+    seeds = sorted({test["n"] for claim in claims for test in claim["tests"] if test.get("n")})
+    cells = [
+        verdicts.profile,
+        (record.get("device") or {"name": record["machine_class"]})["name"],
+        _largest(parameters.tolist(), "parameters"),
+        _largest(runs["step"].tolist(), "steps"),
+        _largest(tokens),
+        " to ".join(map(str, dict.fromkeys([*seeds[:1], *seeds[-1:]]))) or "–",
+        f"{record['wall_s'] / 3600:.2g}",
+    ]
+    return [[block(cell)] for cell in cells]
+
+
+def _largest(values: Sequence[float], unit: str = "") -> str:
+    """Write the largest number; a dash where nothing has one."""
+    largest = max(values, default=0)
+    return f"{largest:,.0f} {unit}".strip() if largest else "–"
+
+
+class Params(OfReplication):
+    """Directive `params`: all settings of the profile whose results the page shows, as params.yaml has them."""
+
+    def make(self) -> list[nodes.Node]:
+        """Cut the profile's block out of the file."""
+        path = self.replications / page_of(self.folder) / "params.yaml"
+        profile = read_provenance(self.results / self.folder / "provenance.json")["profile"]
+        depend_on(self.env, path)
+        found = re.search(rf"^{profile}:.*\n(?:(?=[\s#]).*\n)*", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if found is None:
+            message = f"{path} has no block {profile}"
+            raise BookDataError(message)
+        text = found[0].rstrip()
+        return [nodes.literal_block(text, text, language="yaml")]
+
+
+class Rerun(OfReplication):
+    """Directive `rerun`: how to run a replication again, what its results were run with, citing, files to fetch."""
+
+    def make(self) -> list[nodes.Node]:
+        """Say it, with live numbers of the records of its stages."""
+        folder = self.folder
+        records = {
+            path.stem: read_provenance(path) for path in sorted((self.results / folder).glob("*provenance.json"))
+        }
+        if "provenance" not in records or not (self.results / folder / "verdicts.json").is_file():
+            message = f"no results {folder!r}; `dvc repro` makes them"
+            raise BookDataError(message)
+
+        def live(address: str) -> str:
+            return f"{{result}}`{folder}/{address}`"
+
+        stages = " ".join(record["stage"] for record in records.values())
+        took = [f"`{record['stage']}` took {live(f'{stem}:wall_s | .0f')} seconds" for stem, record in records.items()]
+        others = [of.profile for other, of in read_all_verdicts(self.results, folder).items() if other != folder]
+        said = (
+            f"`dvc repro {stages}` runs this replication alone, `make repro` everything. The results on this page are "
+            f"of profile {live('provenance:profile')}, from the code at commit {live('provenance:commit | .10s')}; "
+            f"with {live('provenance:workers')} processes on a machine of class {live('provenance:machine_class')}, "
+            f"{' and '.join(took)}.",
+            f"To cite a claim, take its entry from {{ref}}`the list <{nodes.make_id(f'cite-{folder}')}>`: BibTeX, "
+            "LaTeX macros with its numbers, and the values it had before.",
+            *(f"`make {other} NAME={folder}` runs profile {other}, or says what it lacks." for other in others),
+        )
+        return [*map(self.line, said), download_list(self.env, folder)]
+
+
+def download_list(env: BuildEnvironment, folder: str) -> nodes.bullet_list:
+    """List the files of one folder of results, and note that the page being read links to downloads."""
+    results, figures = (Path(root, folder) for root in (env.config.results_root, env.config.figures_root))
+    env.metadata[env.docname][WANTS_DOWNLOADS] = "yes"
+    raw = [path.name for path in sorted(results.glob("*")) if path.suffix in (".csv", ".json")]
+    drawn = [f"figures/{path.name}" for path in sorted(figures.glob("*.svg"))]
+    items = [block(download_link(env, folder, name), f": {text}") for name, text in OFFERED.items()]
+    lists = {"Results: ": raw, "Figures: ": drawn}
+    items += [block(what, *download_links(env, folder, names)) for what, names in lists.items() if names]
+    return nodes.bullet_list("", *[nodes.list_item("", item) for item in items], classes=["downloads"])
+
+
+def download_link(env: BuildEnvironment, folder: str, name: str) -> nodes.reference:
+    """Link to a file below downloads/, seen from the page that is being read."""
+    address = f"{'../' * env.docname.count('/')}downloads/{folder}/{name}"
+    shown = name.removeprefix("figures/")
+    return nodes.reference("", shown, refuri=address, internal=True, classes=["download"])
+
+
+def download_links(env: BuildEnvironment, folder: str, names: Sequence[str]) -> list[nodes.Node]:
+    """Link to several files, with commas between them."""
+    return [part for name in names for part in (nodes.Text(", "), download_link(env, folder, name))][1:]
+
+
+def setup(app: Sphinx) -> None:
+    """Register the directives."""
+    directives = {"claims": ClaimsTable, "headline": Headline, "scale": Scale, "params": Params, "rerun": Rerun}
+    for name, directive in directives.items():
+        app.add_directive(name, directive)

@@ -1,0 +1,193 @@
+"""A page that is being read: which replication it belongs to, what is noted of it, and when it is read again.
+
+A book whose root is a replication's page holds its pages alone, as `paperkit.pages` builds them for `make check`.
+"""
+
+import fnmatch
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+from paperkit.history import environment_without_git
+from paperkit.results import ResultsError
+from results_in_text.nodes import block
+from results_in_text.records import page_of
+
+# A build that stopped at the first problem would show an author one typed number at a time.
+PROBLEMS, EQUATIONS, DESCRIBED, COUNTS = "problems", "equations", "described checks", "counts of equations"
+
+
+def replication_of(docname: str) -> str | None:
+    """Name the replication that a page belongs to: replications/lion and replications/lion/derivation are lion's."""
+    folder, _, rest = docname.partition("/")
+    return rest.partition("/")[0] if folder == "replications" else None
+
+
+def is_result_page(env: BuildEnvironment) -> bool:
+    """Tell whether the page that is being read reports results, so that the rules of such pages bind it."""
+    return any(fnmatch.fnmatch(env.docname, pattern) for pattern in env.config.result_pages)
+
+
+def is_left_out(app: Sphinx, folder: str) -> bool:
+    """Tell whether a book of one replication alone leaves out the results of a folder."""
+    return replication_of(app.config.root_doc) not in (None, page_of(folder))
+
+
+def line_of(node: nodes.Node | None) -> int | None:
+    """Find the line of a node, or of the nearest node around it that knows one."""
+    while node is not None and not node.line:
+        node = node.parent
+    return node.line if node is not None else None
+
+
+class BookDirective(SphinxDirective):
+    """A directive that prints what files hold: `make` does, and what is wrong with them stops the build."""
+
+    def run(self) -> list[nodes.Node]:
+        """Say with what is wrong where it was asked for."""
+        try:
+            return self.make()
+        except ResultsError as error:
+            raise self.error_here(error) from error
+
+    def make(self) -> list[nodes.Node]:
+        """Make what the page shows, and note the files as its dependencies."""
+        raise NotImplementedError
+
+    def error_here(self, problem: object) -> ExtensionError:
+        """Say what is wrong, and where."""
+        return ExtensionError(f"{self.get_location()}: directive {self.name}: {problem}")
+
+    @property
+    def results(self) -> Path:
+        """The folder of all results."""
+        return Path(self.config.results_root)
+
+    @property
+    def replications(self) -> Path:
+        """The folder of all replications."""
+        return Path(self.config.replications_root)
+
+    def inline(self, text: str) -> list[nodes.Node]:
+        """Read a line of Markdown."""
+        return self.parse_inline(text)[0]
+
+    def line(self, text: str, css: str = "") -> nodes.paragraph:
+        """Read a line of Markdown into a paragraph."""
+        return block(*self.inline(text), css=css)
+
+    def note_target(self, target: str, title: str) -> None:
+        """Let any page refer to a place of this one, such as {ref}`text <claim-lion-c6>`."""
+        self.env.get_domain("std").note_hyperlink_target(target, self.env.docname, target, title)
+
+
+class OfReplication(BookDirective):
+    """A directive whose argument is a folder of results; without one it is that of the page's replication."""
+
+    optional_arguments: ClassVar[int] = 1
+
+    @property
+    def folder(self) -> str:
+        """The folder below results/."""
+        folder = self.arguments[0] if self.arguments else replication_of(self.env.docname)
+        if folder is None:
+            message = "this is no replication's page, so name a folder of results"
+            raise self.error_here(message)
+        return folder
+
+
+# --- notes -----------------------------------------------------------------------------------------------------
+
+
+def notes(env: BuildEnvironment, kind: str) -> dict[str, list[Any]]:
+    """Return the notes of one kind (`PROBLEMS`, `EQUATIONS`, `DESCRIBED` or `COUNTS`) by page."""
+    return _all_notes(env).setdefault(kind, {})
+
+
+def note(env: BuildEnvironment, kind: str, content: Any) -> None:
+    """Note something of the page that is being read."""
+    notes(env, kind).setdefault(env.docname, []).append(content)
+
+
+def note_problem(env: BuildEnvironment, line: int | None, sentence: str) -> None:
+    """Note a problem of the page that is being read; the build will stop when all pages have been read."""
+    note(env, PROBLEMS, f"{env.doc2path(env.docname)}:{line or 1}: {sentence}")
+
+
+def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: ARG001 - an event
+    """Stop the build if a page has problems, before the environment is kept: the next build reads the page again."""
+    problems = [problem for of_page in notes(env, PROBLEMS).values() for problem in of_page]
+    if problems:
+        message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
+        raise ExtensionError(message)
+    # A page that counts is written again, since the one that is counted may have changed.
+    return list(notes(env, COUNTS))
+
+
+def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:  # noqa: ARG001 - an event
+    """Forget what was noted of a page that is about to be read again, or is gone."""
+    for of_kind in _all_notes(env).values():
+        of_kind.pop(docname, None)
+
+
+def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: BuildEnvironment) -> None:  # noqa: ARG001 - an event
+    """Take over what another reading process noted."""
+    for kind, of_kind in _all_notes(other).items():
+        notes(env, kind).update({page: found for page, found in of_kind.items() if page in docnames})
+
+
+def _all_notes(env: BuildEnvironment) -> dict[str, dict[str, list[Any]]]:
+    if not hasattr(env, "page_notes"):
+        env.page_notes = {}  # pyright: ignore[reportAttributeAccessIssue]
+    return env.page_notes  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# --- when a page is read again -----------------------------------------------------------------------------------
+
+
+def depend_on(env: BuildEnvironment, *files: Path) -> None:
+    """Read the page again when a file changes; Sphinx would read it at every build for one that is not there."""
+    for file in files:
+        if file.is_file():
+            env.note_dependency(str(file))
+
+
+def find_outdated(app: Sphinx, env: BuildEnvironment, *_: set[str]) -> set[str]:
+    """Have all pages read again where a file came or went, or claims or results were committed."""
+    roots = [Path(app.config[key]) for key in ("results_root", "figures_root", "replications_root")]
+    git = ("git", "-C", str(roots[2].parent), "log", "-1", "--format=%H", "--", *map(str, roots))
+    last = subprocess.run(git, env=environment_without_git(), capture_output=True, check=False).stdout
+    now = last, sorted(env.found_docs), sorted(str(path) for root in roots for path in root.glob("*/*.*"))
+    before, env.files_there = getattr(env, "files_there", None), now  # pyright: ignore[reportAttributeAccessIssue]
+    return env.found_docs if now != before else set()
+
+
+def unlink(app: Sphinx, doctree: nodes.document) -> None:
+    """Show references to pages that a book of one replication leaves out as plain text."""
+    name = replication_of(app.config.root_doc)
+    if name is None:
+        return
+    of_others = re.compile(rf"cite-|(claim|erratum)-(?!{name.replace('_', '-')}-)")
+    for node in list(doctree.findall(pending_xref)):
+        target = node["reftarget"]
+        is_page = node.get("refdomain") == "doc" and Path(app.srcdir, f"{target}.md").is_file()
+        if of_others.match(target) or (is_page and target not in app.env.found_docs):
+            node.replace_self(nodes.inline("", "", *(node.children or [nodes.Text(target)])))
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the notes with a build."""
+    app.add_config_value("result_pages", ["replications/*"], "env", list)
+    app.connect("env-get-outdated", find_outdated)
+    app.connect("env-purge-doc", forget)
+    app.connect("env-merge-info", merge)
+    app.connect("env-updated", stop_on_problems)
+    app.connect("doctree-read", unlink)

@@ -1,0 +1,424 @@
+"""What lies in results/: addresses of values, verdicts, records of stages, and how their numbers are written.
+
+An address is `name/file:path`: a JSON file below the results root without its suffix, a colon, and keys with dots and
+`[i]` for a place in a list. A first key that is the id of a claim is looked up in the file's list `claims`.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paperkit import results
+from paperkit.answers import Record
+from paperkit.profiles import PROFILES, replication_and_profile, results_name
+from paperkit.provenance import content_hash
+from paperkit.results import ResultsError
+from paperkit.written import has_numbers, line_of, measured_line, rounded, spec_for
+
+Facts = list[tuple[str, str]]
+
+# What fell stands first: in this order the board is sorted by verdict.
+VERDICT_ORDER = [
+    "contradicted", "contradicted, fragile", "corrected", "inconclusive", "no difference, fragile", "no difference",
+    "not tested at this scale", "holds, smaller, fragile", "holds, smaller", "holds, fragile", "holds", None,
+]  # fmt: skip
+VERDICT_CLASSES = {word: re.sub(r"\W+", "-", word) for word in reversed(VERDICT_ORDER) if word}
+VERDICT_CLASSES |= {"not tested at this scale": "not-tested", None: "none"}
+SHORT_COMMIT = 10
+MIN_SEEDS_OF_A_VARIATION = 3  # with fewer it is shown and decides nothing
+_ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
+_PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
+_STEP = re.compile(r"([\w-]+)|\[(\d+)\]")
+_NEEDED = ("stage", "command", "profile", "commit", "dirty", "started", "machine_class", "deps")
+_TEST = re.compile(
+    r"(?P<claim>\w+)\.(?P<place>(?:(?:correction\.)?tests|robustness)\[\d+\])(?:\.(?P<key>flip\.value|\w+))?"
+)
+_WITH_UNIT = ("estimate", "low", "high", "low90", "high90", "bound", "margin", "flip.value")
+_OTHER_FORMATS = {"low90": ".3g", "high90": ".3g", "p": ".2g", "p_holm": ".2g"}
+
+
+class BookDataError(ResultsError):
+    """What a page prints is missing, malformed or contradicts another file; the message says what to do."""
+
+
+# --- files and addresses ---------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file once for as long as it stays; nobody changes what is returned."""
+    return _decoded(path, path.stat().st_mtime_ns) if path.is_file() else results.read_json(path)
+
+
+@cache
+def _decoded(path: Path, _changes_with: int) -> Any:
+    return results.read_json(path)
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Split `name/file:path` into its file and its path."""
+    match = _ADDRESS.fullmatch(address.strip())
+    if match is None:
+        message = f"{address!r} is not an address; write name/file:path, such as lion/verdicts:C6.verdict"
+        raise BookDataError(message)
+    return match["file"], match["path"]
+
+
+def value_at(content: Any, path: str) -> Any:
+    """Return what a path names in a decoded file; never None."""
+    if _PATH.fullmatch(path) is None:
+        message = f"{path!r} is not a path; write keys with dots and [i], such as C6.tests[0].estimate"
+        raise BookDataError(message)
+    value = content
+    for number, match in enumerate(_STEP.finditer(path)):
+        step = match[0] if match[1] else int(match[2])
+        claim = _claim_with_id(content, step) if number == 0 else None
+        value = claim if claim is not None else _child(value, step, path)
+    if value is None:
+        message = f"{path!r} is null: there is no number to print; remove it from the page or run its stage"
+        raise BookDataError(message)
+    return value
+
+
+def _claim_with_id(content: Any, key: str | int) -> Record | None:
+    claims = content.get("claims") if isinstance(content, dict) else None
+    return next((claim for claim in claims if claim["id"] == key), None) if isinstance(claims, list) else None
+
+
+def _child(value: Any, step: str | int, path: str) -> Any:
+    there: dict[Any, Any] = (
+        value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+    )
+    if step in there:
+        return there[step]
+    shown = str(list(value) if isinstance(value, dict) else value)[:200]
+    message = f"{path!r} names nothing: no {step!r} in {shown}"
+    raise BookDataError(message)
+
+
+def formatted(value: Any, spec: str | None) -> str:
+    """Write a number or text as the page shows it; a float needs a format, or the page would show 17 digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        message = f"{value!r} is not one number or text; let the path go on to one"
+        raise BookDataError(message)
+    if isinstance(value, float) and not math.isfinite(value):
+        message = f"the file holds {value!r}, which is no result; rerun its stage"
+        raise BookDataError(message)
+    if spec is None and isinstance(value, float):
+        message = f"the float {value!r} has no format; add one after a bar, such as `| .3f`"
+        raise BookDataError(message)
+    try:
+        return format(value, spec or "")
+    except ValueError as error:
+        message = f"format {spec!r} does not fit {value!r} ({error}); use a Python format such as .3f or .1e"
+        raise BookDataError(message) from error
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------
+
+
+class Verdicts(NamedTuple):
+    """The verdicts of one folder of results."""
+
+    profile: str  # of the runs
+    claims: dict[str, Record]  # by id: of verdicts.json, then of timing_verdicts.json where that exists
+    files: list[Path]
+
+
+def page_of(folder: str) -> str:
+    """Return the page, below replications/, that prints the results of a folder."""
+    return replication_and_profile(folder)[0]
+
+
+def judged_folders(root: Path) -> list[str]:
+    """List the folders of results that have verdicts."""
+    return sorted(path.parent.name for path in root.glob("*/verdicts.json"))
+
+
+def read_verdicts(root: Path, folder: str) -> Verdicts:
+    """Read all claims of a folder of results."""
+    files = [root / folder / "verdicts.json", *(root / folder).glob("timing_verdicts.json")]
+    contents = [read_json(file) for file in files]
+    claims = {claim["id"]: claim for content in contents for claim in content["claims"]}
+    return Verdicts(contents[0]["profile"], claims, files)
+
+
+def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
+    """Read the verdicts of a replication at every profile that has some, by folder; the committed profile's first."""
+    folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)
+    there = (folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file())
+    return {folder: read_verdicts(root, folder) for folder in there}
+
+
+def claim_with_id(root: Path, folder: str, claim_id: str) -> Record:
+    """Find one claim."""
+    claims = read_verdicts(root, folder).claims
+    if claim_id not in claims:
+        message = f"no claim {claim_id!r} in {root / folder}; there are {', '.join(claims)}"
+        raise BookDataError(message)
+    return claims[claim_id]
+
+
+def identities(claims: Mapping[str, Record]) -> dict[str, tuple[Record, str, dict[str, Any]]]:
+    """Find executed checks by name: the claim that has it among its tests or its correction's, its place, the test."""
+    return {
+        test["estimand"]: (claim, place, test)
+        for claim in reversed(list(claims.values()))  # the first that names it counts
+        for place, test in reversed(tests_of(claim))
+        if test["rule"] == "identity"
+    }
+
+
+def tests_of(claim: Record) -> list[tuple[str, dict[str, Any]]]:
+    """List the tests of a claim and of its correction, with their places in the file."""
+    lists = {"tests": claim["tests"], "correction.tests": claim.get("correction", {}).get("tests", [])}
+    return [(f"{name}[{number}]", test) for name, tests in lists.items() for number, test in enumerate(tests)]
+
+
+def claim_address(folder: str, claim: Record) -> str:
+    """Return the address of a claim's record: clock readings have a file of their own."""
+    return f"{folder}/{'timing_verdicts' if claim['kind'] == 'timing' else 'verdicts'}:{claim['id']}"
+
+
+def target_of(folder: str, name: str, kind: str = "claim") -> str:
+    """Return the anchor of a claim's row, such as claim-lion-c6; of another kind that of its entry elsewhere."""
+    return f"{kind}-{folder}-{name}".lower().replace("_", "-")
+
+
+def anchor(*parts: str) -> str:
+    """Make an id for HTML: small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(filter(None, parts)).lower()).strip("-")
+
+
+def claim_order(claim_id: str) -> str:
+    """Return a key that sorts claims by their numbers, those of the source first."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(4), claim_id)
+
+
+def is_primary(claim: Record) -> bool:
+    """Tell whether a claim decides the headline of its replication; one that is superseded does not."""
+    return claim["family"] == "primary"
+
+
+def verdict_words(claim: Record) -> str:
+    """Say the verdict of a claim, and what would be misread without a word of its own."""
+    notes = {
+        # Else its "inconclusive" would read as a result.
+        "not yet run": not any(map(_has_run, claim["tests"])),
+        "exploratory": claim["exploratory"],
+        "superseded": "superseded_by" in claim,
+    }
+    return ", ".join([claim["verdict"] or "no verdict", *[note for note, applies in notes.items() if applies]])
+
+
+def _has_run(test: Mapping[str, Any]) -> bool:
+    return test["max_error"] is not None if test["rule"] == "identity" else test["n"] > 0
+
+
+# --- records of stages -----------------------------------------------------------------------------------------
+
+
+def provenance_file(root: Path, file: str) -> Path:
+    """Name the record of the stage that made a results file, given without suffix: lion/timing_verdicts, say."""
+    folder, _, stem = file.rpartition("/")
+    return root / folder / ("timing_provenance.json" if stem.startswith("timing") else "provenance.json")
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Read the record of a stage, with at least the keys that a page shows."""
+    record = read_json(path)
+    if lacking := [key for key in _NEEDED if key not in record]:
+        message = f"{path} lacks {', '.join(lacking)}; rerun its stage, which writes it"
+        raise BookDataError(message)
+    return record
+
+
+def commit_text(record: Mapping[str, Any]) -> str:
+    """Name the commit of the code that ran, and say if it was not all committed."""
+    if record["commit"] is None:
+        return "unknown: run outside a git repository"
+    return record["commit"][:SHORT_COMMIT] + (", with changes not yet committed" if record["dirty"] else "")
+
+
+def code_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Take the hashes of the code that ran; data are not in git, and are dvc's to compare."""
+    return {path: digest for path, digest in sorted(record["deps"].items()) if not path.startswith("data/")}
+
+
+def current_hash(repository: Path, path: str, profile: str) -> str | None:
+    """Hash a dependency as it is now, as the provenance does; None if it is not there (data are not in git)."""
+    file = repository / path
+    return _hash_of(file, profile, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+
+
+@cache
+def _hash_of(file: Path, profile: str, *_changes_with: int) -> str:
+    """Hash a file once for as long as it stays: each of a derivation's checks asks for all the files behind it."""
+    return content_hash(file, profile)
+
+
+def stage_facts(path: Path) -> Facts:
+    """Say where a result comes from, shortly; the facts are the same objects for all numbers of a stage."""
+    return _stage_facts(path, path.stat().st_mtime_ns) if path.is_file() else _stage_facts(path, 0)
+
+
+@cache
+def _stage_facts(path: Path, _changes_with: int) -> Facts:
+    record = read_provenance(path)
+    code = code_of(record)
+    together = hashlib.md5("".join(f"{path} {digest}\n" for path, digest in code.items()).encode()).hexdigest()
+    data = {path: digest for path, digest in sorted(record["deps"].items()) if path not in code}
+    inputs = [f"{path} md5 {digest[:8]}" for path, digest in data.items()]
+    return [
+        ("profile", record["profile"]),
+        ("stage", record["stage"]),
+        ("command", record["command"]),
+        (
+            "inputs",
+            "; ".join([*inputs, f"{len(code)} files of code and parameters, hash of their list {together[:8]}"]),
+        ),
+        ("commit", commit_text(record)),
+        ("date", record["started"][:10]),
+        ("machine", record["machine_class"]),
+    ]
+
+
+# --- how a value is written ------------------------------------------------------------------------------------
+
+
+class WrittenValue(NamedTuple):
+    """One value as a page shows it."""
+
+    text: str
+    file: str  # the JSON file without suffix, below the results root
+    claim: str  # id of the claim it belongs to; empty for a value that belongs to none
+    place: str  # of its test: tests[0], correction.tests[0], or robustness[0] for a variation; empty outside a test
+    test: Mapping[str, Any]  # the test's record; empty outside a test
+
+
+def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
+    """Look a value up and write it; a path may end at a test, which is written with its interval and n."""
+    # Without a format: the rounding that the file implies, with the unit.
+    file, path = split_address(address)
+    content = read_json(root / f"{file}.json")
+    value = value_at(content, path)
+    match = _TEST.fullmatch(path)
+    if match is None:
+        return WrittenValue(formatted(value, spec), file, "", "", {})
+    test = value_at(content, f"{match['claim']}.{match['place']}")
+    if match["place"].startswith("robustness"):
+        test = as_test(value_at(content, match["claim"]), test)
+    text = written_test(test, spec) if match["key"] is None else _written_key(test, match["key"], value, spec)
+    return WrittenValue(text, file, match["claim"], match["place"], test)
+
+
+def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
+    """Write a whole test: estimate, 95 % interval, unit and number of seeds; errors and tolerance of an identity."""
+    if not has_numbers(test):
+        message = f"{test['estimand']}: {measured_line(test)}; there is no number to print"
+        raise BookDataError(message)
+    plain = spec is None or test["rule"] == "identity"
+    formats = {} if plain else {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
+    return line_of(test, rounded(test) | formats)
+
+
+def _written_key(test: Mapping[str, Any], key: str, value: Any, spec: str | None) -> str:
+    if spec is not None or not isinstance(value, float):
+        return formatted(value, spec)
+    default = spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
+    number = rounded(test).get(key) or formatted(value, default)
+    return " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
+
+
+def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what we measured, one line a test."""
+    return [f"{prefix}{measured_line(test)}" for prefix, test in zip(estimand_names(tests), tests, strict=True)]
+
+
+def estimand_names(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the estimands of several tests, to tell their numbers apart; one needs no name."""
+    return [f"{test['estimand'].replace('_', ' ')}: " if len(tests) > 1 else "" for test in tests]
+
+
+def value_facts(value: WrittenValue) -> Facts:
+    """Say what stands behind one value, shortly."""
+    test = value.test
+    if not test:
+        return []
+    if test["rule"] == "identity":
+        return [
+            ("claim", f"{value.claim}, identity {test['estimand']}"),
+            ("largest error", f"{test['max_error']!r}, tolerance {test['tolerance']!r}"),
+            ("control", f"{test['control_error']!r}, must exceed the tolerance"),
+        ]
+    unit = f" {test['unit']}" if test["unit"] else ""
+    facts = [("claim", f"{value.claim}, estimand {test['estimand']}"), ("estimate", f"{test['estimate']!r}{unit}")]
+    if test["low"] is not None and test["high"] is not None:
+        facts.append(("95 % interval", f"{test['low']:.6g} to {test['high']:.6g}{unit}"))
+    seeds = ", ".join(map(str, test.get("seeds", [])))
+    return [*facts, ("seeds", f"n = {test['n']}" + (f": {seeds}" if seeds else ""))]
+
+
+# --- what a verdict survives -----------------------------------------------------------------------------------
+
+
+def as_test(claim: Record, variation: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a variation what it shares with the test that it varies, so that it is written like one."""
+    return {**variation, **{key: _varied(claim, variation)[key] for key in ("rule", "unit")}}
+
+
+def outcome(variation: Mapping[str, Any]) -> str:
+    """Say what a variation does to the word; why it is undecided the column beside it says."""
+    if variation["flips"] is not None:
+        return "flips" if variation["flips"] else "stands"
+    if variation["n"] == 0:
+        return "not run"
+    return "too few seeds" if variation["n"] < MIN_SEEDS_OF_A_VARIATION else "undecided"
+
+
+def share(claim: Record) -> str:
+    """Count the variations under which the word of a claim stands; those that decide nothing are not counted."""
+    deciding = [variation["flips"] for variation in claim["robustness"] if variation["flips"] is not None]
+    return (
+        f"stands under {deciding.count(False)} of {len(deciding)} variations" if deciding else "no variation decides"
+    )
+
+
+def conclusion(claim: Record) -> str:
+    """Write the line that ends a claim's table of variations: where the word stands, what moves the estimate most."""
+    counted = share(claim)
+    text = f"The word {counted}" if counted.startswith("stands") else counted.capitalize()
+    silent = sum(variation["flips"] is None for variation in claim["robustness"])
+    if counted.startswith("stands") and silent:
+        text += f" ({silent} more decided nothing)"
+    if movers := _movers(claim):
+        text += f"; {' and '.join(movers)} {'moves' if len(movers) == 1 else 'move'} it most"
+    return f"{text}."
+
+
+def seeds_left_out(flip: Mapping[str, Any]) -> str:
+    """Say whether the word of a test hangs on one seed, without a full stop."""
+    seeds = flip["without"]
+    if not seeds:
+        return "No single seed turns the word"
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"one of the seeds {', '.join(map(str, seeds))}"
+    return f"Leaving out {which} turns the word"
+
+
+def _varied(claim: Record, variation: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(test for test in claim["tests"] if test["estimand"] == variation["of"])
+
+
+def _movers(claim: Record) -> list[str]:
+    """Name the variation that moves the estimate most, among those with enough seeds."""
+    # One for each unit, since nats and steps do not compare.
+    most: dict[str, tuple[float, str]] = {}
+    for variation in claim["robustness"]:
+        test = _varied(claim, variation)
+        if variation["n"] >= MIN_SEEDS_OF_A_VARIATION and None not in (variation["estimate"], test["estimate"]):
+            move = (abs(variation["estimate"] - test["estimate"]), variation["name"])
+            most[test["unit"]] = max(most.get(test["unit"], move), move)
+    return [name for _, name in most.values()]

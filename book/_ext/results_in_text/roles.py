@@ -1,0 +1,151 @@
+"""Roles for use inside a sentence: our numbers and verdicts, a source's numbers, constants, counts of equations."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from pybtex.database import Entry
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxRole
+
+from paperkit.answers import changed_words, given_verdicts
+from paperkit.results import ResultsError
+from results_in_text.nodes import quoted_value, result_value, verdict_badge
+from results_in_text.pages import depend_on, note_problem
+from results_in_text.records import (
+    BookDataError,
+    anchor,
+    claim_with_id,
+    provenance_file,
+    split_address,
+    stage_facts,
+    value_facts,
+    written_value,
+)
+
+# text <key, where>: the form of a link, since a bar would end the cell of a table.
+_QUOTED = re.compile(r"(.+?)\s*<\s*([^<>,\s]+)\s*(?:,\s*([^<>]+?)\s*)?>")
+
+
+def live_value(env: BuildEnvironment, address: str, spec: str | None = None) -> result_value:
+    """Make the node of a number that comes from results/, and note its files as dependencies of the page."""
+    # Without a format it is rounded as its interval implies, and has its unit.
+    root = Path(env.config.results_root)
+    value = written_value(root, address, spec)
+    source = provenance_file(root, value.file)
+    # Estimate and ends of one interval share a card.
+    shown = f"{value.file}:{value.claim}.{value.place}" if value.test else address
+    facts = [("address", shown), *value_facts(value), *stage_facts(source)]
+    depend_on(env, root / f"{value.file}.json", source)
+    place = anchor(value.claim, value.place) if value.test else anchor("stage", source.stem)
+    page = f"provenance/{value.file.partition('/')[0]}"
+    return result_value("", value.text, address=address, spec=spec or "", page=page, anchor=place, facts=facts)
+
+
+class BookRole(SphinxRole):
+    """A role that prints what files hold; what is wrong with them stops the build."""
+
+    messages: list[nodes.system_message]
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Say with what is wrong where it was asked for."""
+        self.messages = []
+        try:
+            return [self.make()], self.messages
+        except ResultsError as error:
+            source, line = self.get_source_info()
+            message = f"{source}:{line}: role {self.name}, {self.text!r}: {error}"
+            raise ExtensionError(message) from error
+
+    def make(self) -> nodes.Node:
+        """Make what the page shows, and note the files as its dependencies."""
+        raise NotImplementedError
+
+    def inline(self, text: str) -> list[nodes.Node]:
+        """Read the content, which may hold mathematics."""
+        content, self.messages = self.inliner.parse(text, self.lineno, self.inliner, self.inliner.parent)  # type: ignore[attr-defined]
+        return content
+
+
+class ResultRole(BookRole):
+    """Role `result`: `name/file:path | format` becomes the formatted value."""
+
+    def make(self) -> nodes.Node:
+        """Read the value."""
+        address, _, spec = (part.strip() for part in self.text.partition("|"))
+        return live_value(self.env, address, spec or None)
+
+
+class VerdictRole(BookRole):
+    """Role `verdict`: `name:claim` becomes the badge of the claim's verdict."""
+
+    def make(self) -> nodes.Node:
+        """Read the verdict."""
+        (name, claim_id), results = split_address(self.text), Path(self.config.results_root)
+        badge = verdict_badge(claim_with_id(results, name, claim_id))
+        badge["judged"] = (name, claim_id)
+        depend_on(self.env, *(results / name).glob("*verdicts.json"))
+        return badge
+
+
+class ReportedRole(BookRole):
+    """Role `reported`: `text <key, where>` is a number that a source reports and we did not measure."""
+
+    def make(self) -> nodes.Node:
+        """Look the source up; refuse a number without one."""
+        match = _QUOTED.fullmatch(self.text.strip())
+        text, key, where = match.groups() if match else (self.text, "", "")
+        entries = self.env.get_domain("cite").data["bibdata"].data.entries
+        if key not in entries:
+            message = (
+                f"{key!r} is not in the bibliography; write the number, then the source's key and the place, such as "
+                "{reported}`77.44 % <chen2023lion, Table 2>`"
+            )
+            raise BookDataError(message)
+        facts = [("reported by", _authors(entries[key])), ("key", key), ("place", where), ("measured here", "no")]
+        return quoted_value("", "", *self.inline(text), facts=[fact for fact in facts if fact[1]])
+
+
+def _authors(entry: Entry) -> str:
+    names = [" ".join(person.last_names) for person in entry.persons.get("author", [])]
+    who = names[0] if len(names) == 1 else f"{names[0]} et al." if names else entry.key
+    return " ".join(filter(None, [who, entry.fields.get("year")]))
+
+
+class ConstantRole(BookRole):
+    """Role `constant`: a number that belongs to the text, such as a setting or the value of a formula."""
+
+    def make(self) -> nodes.Node:
+        """Mark the content; the linter of typed numbers lets it pass."""
+        return nodes.inline("", "", *self.inline(self.text), classes=["constant"])
+
+
+class given(nodes.inline):  # named like the role
+    """Verdicts (attribute `verdicts`) for which the block around it was written; nobody sees it."""
+
+
+class GivenRole(BookRole):
+    """Role `given`: verdicts such as `lion:C6 contradicted; lion:C4 holds`, after what was written for them."""
+
+    def make(self) -> nodes.Node:
+        """Compare the words with those of now; the linter of findings takes the mark out of the page."""
+        results = Path(self.config.results_root)
+        verdicts = [(folder, claim) for folder, claim, _ in given_verdicts(self.text)]
+        for sentence in changed_words(results, self.text):
+            note_problem(self.env, self.lineno, f"this line states an outcome, and {sentence}")
+        for folder, _ in verdicts:
+            depend_on(self.env, *(results / folder).glob("*verdicts.json"))
+        return given(verdicts=verdicts)
+
+
+def setup(app: Sphinx) -> None:
+    """Register the roles."""
+    roles: dict[str, Any] = {
+        "result": ResultRole, "verdict": VerdictRole, "reported": ReportedRole, "constant": ConstantRole,
+        "given": GivenRole,
+    }  # fmt: skip
+    for name, role in roles.items():
+        app.add_role(name, role())

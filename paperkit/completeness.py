@@ -36,8 +36,12 @@ ROLES = (*TRAINS, "estimands", "figures", "__init__")
 RESULTS = ("runs.csv", "metrics.json", "verdicts.json", "provenance.json", "costs.csv")
 TIMING_RESULTS = ("timings.csv", "timing_verdicts.json", "timing_provenance.json")
 MIN_TUNING_SEEDS = 3
-# One beta is what these methods are: they choose among as many as the others have pairs, at the same other settings.
-WITH_A_LIST_OF_THEIR_OWN = {"lion": ("signum", "tiger")}
+# What these methods are forbids one list; theirs is as long. One beta: as many as the others have pairs, at the same
+# other settings. A density that is no Gaussian mixture: it has neither components nor a floor of variances.
+WITH_A_LIST_OF_THEIR_OWN = {
+    "lion": ("signum", "tiger"),
+    "fourier_density": ("fourier_linear", "fourier_tanh", "adam_linear", "kde"),
+}
 FORBIDDEN_NAME = re.compile(r"(utils?|helpers?|misc|common|base|managers?)|.+_(utils?|helpers?|misc|v\d+)")
 Rule = Callable[[Path, str], list[str]]
 

@@ -1,0 +1,281 @@
+"""The derivation as checks that run: each computes both sides of an equation, and again with one ingredient wrong."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.stats import t as student
+
+from paperkit.checks import Check, by_name
+from replications.fourier_density import density
+from replications.fourier_density.density import (
+    ClippedMap,
+    FourierDensity,
+    TanhMap,
+    correlation,
+    objective,
+    powers,
+    roughness,
+    spectral_factor,
+)
+from replications.fourier_density.mixture import Mixture
+from replications.fourier_density.targets import targets
+
+__all__ = ["CHECKS"]
+
+Complexes = NDArray[np.complex128]
+X = np.linspace(-1, 1, 801)[:-1]  # on which the midpoint rule is exact for series of degree below 800
+MAPS = (TanhMap(1.3, 0.2), ClippedMap(2.0, 0.3, -0.4))
+
+
+def _coefficients(seed: int = 0) -> Iterator[Complexes]:
+    """Draw polynomials of degree 1 to 30."""
+    rng = np.random.default_rng(seed)
+    for degree in (1, 2, 5, 13, 30):
+        yield rng.normal(size=degree + 1) + 1j * rng.normal(size=degree + 1)
+
+
+def _series(c: Complexes) -> NDArray[np.float64]:
+    """Return c_0 + 2 Re sum c_n exp(i pi n x) on X."""
+    return c[0].real + 2 * (c[1:] @ powers(X, len(c) - 1)[1:]).real
+
+
+def _lowered(b: Complexes, least: float) -> Complexes:
+    """Return the series of |A|², lowered until its minimum is this share of what its mean was."""
+    c, fine = correlation(b), np.linspace(-1, 1, 100_000, endpoint=False)
+    c[0] += least * c[0] - (c[0].real + 2 * (c[1:] @ powers(fine, len(c) - 1)[1:]).real).min()
+    return c
+
+
+def _worst(errors: object) -> Check:
+    """Return the largest error and the largest control error of a list of pairs."""
+    return Check(*np.max(np.asarray(errors, dtype=float), axis=0).tolist())
+
+
+def step_1_square() -> Check:
+    """The series of (12) is |A|², five degrees. Control: without the conjugate, c_n = sum a_k a_{k+n}."""
+    errors = []
+    for b in _coefficients():
+        square, n = abs(b @ powers(X, len(b) - 1)) ** 2, len(b)
+        wrong = np.array([np.conj(b[: n - lag]) @ np.conj(b[lag:]) for lag in range(n)])
+        errors.append([abs(_series(c) - square).max() / square.mean() for c in (correlation(b), wrong)])
+    return _worst(errors)
+
+
+def step_2_fejer_riesz() -> Check:
+    """A series with minimum one thousandth of its mean is |B|², B from the zeros inside. Control: a negative one."""
+    errors = []
+    for b in _coefficients(1):
+        c = _lowered(b, 1e-3)
+        errors.append(abs(correlation(spectral_factor(c)) - c).max() / c[0].real)
+    negative = np.array([1, 0.9], dtype=complex)
+    return Check(max(errors), float(abs(correlation(spectral_factor(negative)) - negative).max()))
+
+
+def step_2_touching_zero() -> Check:
+    """The same where the series touches zero. Control: coefficients conjugated, which turns x over."""
+    errors = []
+    for b in _coefficients(2):
+        c = _lowered(b, 0.0)
+        found = density.from_series(c).coefficients
+        errors.append([abs(correlation(one) - c).max() / c[0].real for one in (found, np.conj(found))])
+    return _worst(errors)
+
+
+def step_3_real_and_normalised() -> Check:
+    """(5), (8), (13), (14): series of p by quadrature are c_n / (2 c_0). Control: c_{-n} = c_n, not its conjugate."""
+    errors = []
+    for b in _coefficients():
+        c, n = correlation(b), len(b)
+        p = abs(b @ powers(X, n - 1)) ** 2 / (2 * c[0].real)
+        by_quadrature = np.array([np.mean(p * np.exp(-1j * np.pi * lag * X)) for lag in range(1 - n, n)])
+        errors.append([
+            abs(by_quadrature - np.concatenate([negative, c]) / (2 * c[0])).max()
+            for negative in (np.conj(c[:0:-1]), c[:0:-1])
+        ])
+    return _worst(errors)
+
+
+def _distribution(b: Complexes) -> NDArray[np.float64]:
+    """Integrate p from -1 to each of X, by Gauss and Legendre on every cell."""
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    half = (X[1] - X[0]) / 2
+    points = X[:, None] + half * (1 + nodes)
+    p = abs(b @ powers(points.ravel(), len(b) - 1)).reshape(points.shape) ** 2 / (2 * correlation(b)[0].real)
+    return np.concatenate([[0], np.cumsum(half * p @ weights)])
+
+
+def _as_written(b: Complexes, x: NDArray[np.float64]) -> Complexes:
+    """Compute (17) as written."""
+    c, n = correlation(b), np.arange(1, len(b))
+    sums = (powers(x, len(n))[1:] - ((-1.0) ** n)[:, None]) / (1j * np.pi * n)[:, None]
+    return (x**2 - 1) / 2 + 0.5 * (c[1:] / c[0]) @ sums
+
+
+class _Identity:
+    """The map that leaves (-1, 1) as it is."""
+
+    def __call__(self, y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return y, np.zeros_like(y)
+
+
+def step_4_distribution() -> Check:
+    """The corrected distribution function against quadrature. Control: the factor 1/2 of (17) before the sum."""
+    errors, ends = [], np.append(X, 1.0)
+    for b in _coefficients():
+        exact, ours = _distribution(b), FourierDensity(b, _Identity()).cdf(ends)  # pyright: ignore[reportArgumentType]
+        errors.append([abs(ours - exact).max(), abs((ours + (ends + 1) / 2) / 2 - exact).max()])
+    return _worst(errors)
+
+
+def distribution_as_written() -> Check:
+    """(17) as written against quadrature on [-1, 1]. Control: its real part, which is wrong too."""
+    errors = []
+    for b in _coefficients():
+        written, exact = _as_written(b, np.append(X, 1.0)), _distribution(b)
+        errors.append([abs(written - exact).max(), abs(written.real - exact).max()])
+    return _worst(errors)
+
+
+def step_5_on_the_line() -> Check:
+    """(15) integrates to 1 with both maps, by quadrature on the line. Control: without dx/dy."""
+    y = np.sinh(np.linspace(-6, 6, 40_001))
+    middle, lengths, errors = (y[1:] + y[:-1]) / 2, np.diff(y), []
+    for b in _coefficients():
+        for line_map in MAPS:
+            logs, (_, slope) = FourierDensity(b, line_map).log_pdf(middle), line_map(middle)
+            errors.append([abs(np.exp(log) @ lengths - 1) for log in (logs, logs - slope)])
+    return _worst(errors)
+
+
+def step_5_far_out() -> Check:
+    """Far out the log-density falls by 2 / s (tanh) or 1 / softness a unit. Control: share that 1 - tanh² makes 0."""
+    b, y, errors = np.array([1, 0.5j, 0.2]), np.array([1e3, 2e3, -1e3, -2e3]), []
+    for line_map, rate in zip(MAPS, (2 / MAPS[0].scale, 1 / MAPS[1].softness), strict=True):
+        logs = FourierDensity(b, line_map).log_pdf(y)
+        errors += [abs((logs[i] - logs[i + 1]) / (1e3 * rate) - 1) for i in (0, 2)]
+    return Check(max(errors), float(np.mean(1 - np.tanh(y) ** 2 == 0)))
+
+
+def _slope(law: float, log_pdf: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+    """Return what KL(t of `law` degrees, model) gains between 1e4 and 1e5, by log of the radius."""
+    edges = np.exp(np.linspace(np.log(1e4), np.log(1e5), 20_001))
+    y, lengths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    parts = [student.pdf(y, law) * (student.logpdf(y, law) - log_pdf(sign * y)) @ lengths for sign in (1, -1)]
+    return float(sum(parts) / np.log(10))
+
+
+def step_6_mixture_diverges() -> Check:
+    """Against t with two degrees a mixture's KL grows like log R over its largest variance. Control: three degrees."""
+    rng, errors = np.random.default_rng(3), []
+    for _ in range(5):
+        law = Mixture(rng.dirichlet(np.ones(4)), rng.normal(size=4), rng.uniform(0.5, 2, 4))
+        errors.append([abs(_slope(degrees, law.log_pdf) * law.variances.max() - 1) for degrees in (2, 3)])
+    return _worst(errors)
+
+
+def step_6_fourier_converges() -> Check:
+    """That of the Fourier density does not grow. Control: against Cauchy's law, which has no mean."""
+    errors = [
+        [abs(_slope(degrees, FourierDensity(b, line_map).log_pdf)) for degrees in (2, 1)]
+        for b in _coefficients(4)
+        for line_map in MAPS
+    ]
+    return _worst(errors)
+
+
+def step_7_penalty() -> Check:
+    """(16) and R against quadrature of |f'|² and |p'|², and R alone when b is doubled. Control: so (16)."""
+    errors = []
+    for b in _coefficients():
+        c, n = correlation(b), np.arange(len(b))
+        slope = 2 * ((1j * np.pi * n * c) @ powers(X, len(b) - 1)).real
+        written = 4 * np.pi**2 * np.sum(n**2 * abs(c) ** 2)
+        quadrature = 2 * np.mean(slope**2)
+        doubled = 4 * np.pi**2 * np.sum(n**2 * abs(correlation(2 * b)) ** 2)
+        gaps = (
+            written / quadrature - 1,
+            roughness(b) / (quadrature / (4 * c[0].real ** 2)) - 1,
+            roughness(2 * b) / roughness(b) - 1,
+        )
+        errors.append([max(map(abs, gaps)), abs(doubled / written - 1)])
+    return _worst(errors)
+
+
+def _smoothing(gamma: float, *, normalised: bool) -> float:
+    """Fit N = 13 to 2000 points of the claw under a fixed map, (16) for p or for f; return R(p)."""
+    y, line_map, n = targets()["claw"].draw(2000, np.random.default_rng(0)), TanhMap(2.0), np.arange(14)
+    start = density.start_of(13, line_map, 0)
+
+    def value(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Give the objective of the source where `normalised` is off: gamma times (16) of f, not of p."""
+        loss, gradient = objective(np.append(free, line_map.parameters), y, 13, line_map, gamma if normalised else 0.0)
+        if normalised:
+            return loss, gradient[:-2]
+        b = free[:14] + 1j * free[14:]
+        c = correlation(b)
+        both = np.concatenate([np.conj(c[:0:-1]), c]) * np.arange(-13, 14) ** 2
+        of_b = 8 * np.pi**2 * gamma * np.convolve(both, b)[13:27]
+        return loss + 4 * np.pi**2 * gamma * np.sum(n**2 * abs(c) ** 2), gradient[:-2] + np.append(
+            of_b.real, of_b.imag
+        )
+
+    options = {"maxiter": 3000, "maxfun": 6000, "ftol": 1e-12, "gtol": 1e-9, "maxcor": 50}
+    found = minimize(value, start[:-2], method="L-BFGS-B", jac=True, options=options).x
+    return roughness(found[:14] + 1j * found[14:])
+
+
+def _missing(*, normalised: bool, gamma: float = 0.1) -> float:
+    """Return by how much |log R(gamma) / R(0)| falls short of 1."""
+    ratio = _smoothing(gamma, normalised=normalised) / _smoothing(0.0, normalised=True)
+    return max(0.0, 1 - abs(float(np.log(ratio))))
+
+
+def penalty_as_written() -> Check:
+    """Fits to the claw with the penalty (16) on f, which has to smooth by a factor e. Control: ten times as much."""
+    return Check(_missing(normalised=False), _missing(normalised=False, gamma=1.0))
+
+
+def step_7_normalised_penalty_smooths() -> Check:
+    """The penalty on p smooths by a factor e and more. Control: on f."""
+    return Check(_missing(normalised=True), _missing(normalised=False))
+
+
+def step_8_gradient() -> Check:
+    """The gradient against differences, both maps, and orthogonal to b and i b. Control: without b / c_0."""
+    rng, errors, wrong = np.random.default_rng(5), [], []
+    y = rng.normal(size=200)
+    for degree in (1, 5, 13):
+        for line_map in MAPS:
+            at = density.start_of(degree, line_map, degree) + 0.05 * rng.normal(size=2 * degree + 4)
+            rest, small = (y, degree, line_map, 0.1), 1e-5
+            _, gradient = objective(at, *rest)
+            sides = [[objective(at + sign * step, *rest)[0] for sign in (1, -1)] for step in small * np.eye(len(at))]
+            differences = np.subtract(*np.transpose(sides)) / (2 * small)
+            b, of_b = (one[: degree + 1] + 1j * one[degree + 1 : 2 * degree + 2] for one in (at, gradient))
+            c_0 = np.sum(abs(b) ** 2)
+            errors += [
+                abs(gradient - differences).max(),
+                abs(np.vdot(b, of_b)),
+                abs(np.vdot(b, of_b / 2 - b / c_0) + 1),
+            ]
+            wrong.append(abs(np.vdot(b, of_b / 2 - b / c_0)))
+    return Check(float(max(errors)), float(min(wrong)))
+
+
+def step_9_sampling() -> Check:
+    """|A|² <= (N + 1) c_0, equal for equal b; uniform proposals pass with chance 1 / (N + 1). Control: N c_0."""
+    errors = []
+    for b in [*_coefficients(), np.ones(7)]:
+        square, c_0 = abs(b @ powers(X, len(b) - 1)) ** 2, np.sum(abs(b) ** 2)
+        passed = abs(np.mean(square / (len(b) * c_0)) - 1 / len(b))
+        errors.append([max(passed, square.max() / (len(b) * c_0) - 1), square.max() / ((len(b) - 1) * c_0) - 1])
+    return _worst(errors)
+
+
+CHECKS = by_name(
+    step_1_square, step_2_fejer_riesz, step_2_touching_zero, step_3_real_and_normalised, step_4_distribution,
+    distribution_as_written, step_5_on_the_line, step_5_far_out, step_6_mixture_diverges, step_6_fourier_converges,
+    step_7_penalty, penalty_as_written, step_7_normalised_penalty_smooths, step_8_gradient, step_9_sampling,
+)  # fmt: skip

@@ -62,7 +62,7 @@ def test_random_rows_have_the_quantiles_of_their_gradients():
     ("key", "value", "told"),
     [
         ("seeds", [1000, 1], "must differ"),
-        ("seeds", [1], "there are 1"),
+        ("studies", {"short": {"arms": {"one": {}, "two": {}}, "num_seeds": 3}}, "there are 1"),
         ("task", {"width": 15}, "multiple of heads"),
         ("studies", {"short": {"arms": {"one": {}}, "num_seeds": 1}}, "studies.short.arms"),
         ("studies", {"short": {"arms": {"one": {"scale": 0.0}, "two": {}}, "num_seeds": 1}}, "scale"),

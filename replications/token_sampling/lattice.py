@@ -323,7 +323,8 @@ def alpha_for_inflation(texts: Sequence[bytes], vocabulary: Vocabulary, inflatio
     def excess(log_alpha: float) -> float:
         return sum(moments(text, vocabulary, np.exp(log_alpha)).mean_tokens for text in texts) - wanted
 
-    return float(np.exp(brentq(excess, np.log(1e-3), np.log(30), xtol=1e-6)))
+    root: Any = brentq(excess, np.log(1e-3), np.log(30), xtol=1e-6)
+    return float(np.exp(root))
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ An edge (i, j) exists where text[i:j] is a piece of the vocabulary, with its sco
 w is a path from 0 to the end, S(w) the sum of its scores, and the law to sample from is exp(alpha S(w)) / Z(alpha).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -41,8 +41,8 @@ class Vocabulary:
 
     Raises:
         TypeError: If a piece is no bytes.
-        ValueError: If there is no piece, one is empty, a score is not finite, or the table of the trie (1 KiB a node)
-            would exceed 256 MiB.
+        ValueError: If there is no piece, one is empty, a score is not finite, or the table of the trie (at most
+            1 KiB a node) would exceed 256 MiB.
 
     Example:
         >>> Vocabulary({b"b": -1.0, b"ab": -1.5, b"a": -1.0}).pieces
@@ -64,15 +64,20 @@ class Vocabulary:
         self._lengths: Ints = np.array([len(piece) for piece in self.pieces], dtype=np.int32)
         self.max_length = int(self._lengths.max())
         prefixes = sorted({piece[:length] for piece in self.pieces for length in range(len(piece) + 1)})
-        if len(prefixes) * 1024 > LARGEST_TABLE_BYTES:
-            message = f"{len(prefixes)} nodes need {len(prefixes) // 1024} MiB; at most 256 are allowed"
+        # One column for each byte that a piece has, and one for all others: a small table stays in the cache.
+        used = sorted({byte for piece in self.pieces for byte in piece})
+        columns = min(len(used) + 1, 256)
+        self._column = np.full(256, columns - 1, dtype=np.uint8)
+        self._column[used] = np.arange(len(used))
+        if (size := 4 * len(prefixes) * columns) > LARGEST_TABLE_BYTES:
+            message = f"the table of {len(prefixes)} nodes needs {size >> 20} MiB; at most 256 are allowed"
             raise ValueError(message)
         nodes = {prefix: node for node, prefix in enumerate(prefixes)}
         # 0 is the root, which is nobody's child: it says that there is no child.
-        self._children: Ints = np.zeros((len(prefixes), 256), dtype=np.int32)
+        self._children: Ints = np.zeros((len(prefixes), columns), dtype=np.int32)
         for prefix, node in nodes.items():
             if prefix:
-                self._children[nodes[prefix[:-1]], prefix[-1]] = node
+                self._children[nodes[prefix[:-1]], self._column[prefix[-1]]] = node
         self._depth: Ints = np.array([len(prefix) for prefix in prefixes], dtype=np.int32)
         self._piece_of: Ints = np.full(len(prefixes), -1, dtype=np.int32)
         self._piece_of[[nodes[piece] for piece in self.pieces]] = np.arange(len(self.pieces))
@@ -263,7 +268,7 @@ def moments(text: bytes, vocabulary: Vocabulary, alpha: float) -> Moments:
         TypeError: If the text is no bytes.
         ValueError: If alpha is negative, not finite or too large, or the text has no segmentation.
     """
-    weights, symbols = vocabulary._weights(alpha), _symbols([text])
+    weights, symbols = vocabulary._weights(alpha), _symbols([text], vocabulary)
     log_partition, mean_score, mean_tokens = _moments_kernel(symbols, vocabulary._children, weights, vocabulary._score)
     if log_partition == -np.inf:
         _refuse(text, 0, vocabulary)
@@ -288,7 +293,7 @@ def nbest(text: bytes, vocabulary: Vocabulary, n: int) -> list[Segmentation]:
     if n < 1:
         message = f"n = {n}; at least 1"
         raise ValueError(message)
-    best, choice, rank = _nbest_kernel(_symbols([text]), vocabulary._children, vocabulary._score, n)
+    best, choice, rank = _nbest_kernel(_symbols([text], vocabulary), vocabulary._children, vocabulary._score, n)
     if best[0, 0] == -np.inf:
         _refuse(text, 0, vocabulary)
     found = []
@@ -349,7 +354,7 @@ def _require_generator(rng: Any) -> None:
 
 
 def _refuse(text: bytes, number: int, vocabulary: Vocabulary) -> None:
-    position = _furthest(_symbols([text]), vocabulary._children, vocabulary._score)
+    position = _furthest(_symbols([text], vocabulary), vocabulary._children, vocabulary._score)
     message = f"text {number} has no segmentation: no path crosses position {position}"
     raise ValueError(message)
 
@@ -357,18 +362,18 @@ def _refuse(text: bytes, number: int, vocabulary: Vocabulary) -> None:
 # --- arrays in and out -----------------------------------------------------------------------------------------------
 
 
-def _symbols(texts: Iterable[bytes]) -> NDArray[np.uint8]:
-    texts = list(texts)
+def _symbols(texts: Sequence[bytes], vocabulary: Vocabulary) -> NDArray[np.uint8]:
+    """Join texts, with the columns of the trie's table in place of their bytes."""
     for text in texts:
         _require_bytes(text, "text")
-    return np.frombuffer(b"".join(texts), dtype=np.uint8)
+    return vocabulary._column[np.frombuffer(b"".join(texts), dtype=np.uint8)]
 
 
 def _batch(
     kernel: Any, texts: Sequence[bytes], vocabulary: Vocabulary, *arguments: Any, repeats: int = 1
 ) -> tuple[Ints, NDArray[np.int64]]:
     """Call a kernel on the joined texts."""
-    symbols = _symbols(texts)
+    symbols = _symbols(texts, vocabulary)
     starts = np.fromiter(chain([0], np.cumsum([len(text) for text in texts])), dtype=np.int64)
     ids = np.empty(len(symbols) * repeats, dtype=np.int32)
     offsets = np.zeros(len(texts) * repeats + 1, dtype=np.int64)

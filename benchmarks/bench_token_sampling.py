@@ -11,8 +11,8 @@ from replications.token_sampling.studies.corpora import corpus
 from replications.token_sampling.timing import actions, hf_models
 
 ROUNDS, LINES, CHARACTERS, ALPHA = 7, 500, 400, 0.1
-# What is compared, and what was aimed at on an idle machine: 1.3, 3, 8. With all cores busy Viterbi and SentencePiece's
-# come level in English, since the trie's table shares the cache; a bound fails only where something broke.
+# What is compared, and what was aimed at on an idle machine: 1.3, 3, 8. With all cores busy the first is near 1
+# in English, since the trie's table shares the cache; a bound fails only where something broke.
 TARGETS = {("viterbi", "sp_viterbi"): 0.8, ("filter_sample", "sp_ffbs"): 1.5, ("filter_sample", "hf_sample"): 3.0}
 
 

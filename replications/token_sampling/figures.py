@@ -65,9 +65,7 @@ def draw_laws(runs: pd.DataFrame, path: Path) -> None:
     shown = "means over vocabularies, bars: 95 % intervals; laws by enumeration, 24 windows each; 0 is exact"
     with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
         for axes, (corpus, (title, length)) in zip(panels, WINDOWS.items(), strict=True):
-            experiment = next(
-                name for name in (f"laws_{corpus}_{length}", f"laws_{corpus}_8") if name in set(runs["experiment"])
-            )
+            experiment = f"laws_{corpus}_{length}"
             tags = _alphas(runs, experiment, "_tv")
             for arm, label in ALGORITHMS.items():
                 values = [of_arm(runs, experiment, arm, f"{tag}_tv") for tag in tags]
@@ -83,17 +81,14 @@ def draw_inflation(runs: pd.DataFrame, path: Path) -> None:
     arms = {"perfect": "all segmentations", "nbest_512": "512 best", "nbest_64": "64 best"}
     with drawing(path, question=question, shown=shown, columns=2) as (_, panels):
         for axes, corpus in zip(panels, WINDOWS, strict=True):
-            longest = max(
-                int(name.split("_")[2]) for name in set(runs["experiment"]) if name.startswith(f"inflation_{corpus}_")
-            )
-            experiment = f"inflation_{corpus}_{longest}"
+            experiment = f"inflation_{corpus}_300"
             tags = _alphas(runs, experiment, "_inflation")
             for arm, label in arms.items():
                 values = [of_arm(runs, experiment, arm, f"{tag}_inflation") for tag in tags]
                 _curve(axes, [_alpha(tag) for tag in tags], values, label, "o-")
             for mark in (0.05, 0.1, 0.2):
                 axes.axhline(mark, linewidth=0.6, linestyle=":", color="#555555")
-            title = f"{corpus.capitalize()}, lines of {longest} characters"
+            title = f"{corpus.capitalize()}, lines of 300 characters"
             axes.set(title=title, xlabel="alpha", ylabel="more pieces than the best (share)", xscale="log")
             axes.set_yscale("log")
         panels[0].legend()

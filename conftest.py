@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-collect_ignore = ["paperkit/template"]  # what `make new` writes; tests/test_new.py runs it where it belongs
+# What `make new` writes; tests/test_new.py runs it where it belongs. What tests start Python with is imported by that
+# Python alone: an interpreter may have a sitecustomize of its own.
+collect_ignore = ["paperkit/template", "tests/fixtures/watched"]
 
 
 @pytest.fixture(scope="session", autouse=True)

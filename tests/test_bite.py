@@ -25,6 +25,8 @@ from paperkit.claims.verdicts import tables_of
 ROOT = Path(__file__).resolve().parents[1]
 # Other data are at most so many times as large as those that were seen: a share that may reach 50 breaks any rule.
 PLAUSIBLE = 100
+# What may be seen of these units, however small a value is here.
+LARGEST = {"correlation": 1.0, "share of the output": 1.0}
 
 
 @cache
@@ -57,7 +59,8 @@ def bites(test: SeedTest, values: pd.Series) -> bool:
         values = pd.Series(middle + (reach or 1.0) * np.linspace(0.5, 1.5, 5))
     beyond = 2 * reach + 10 * np.ptp(values)
     others = [2 * middle - values, *(values - values.mean() + middle + step for step in (0.0, -beyond, beyond))]
-    plausible = [other for other in others if other.abs().max() <= PLAUSIBLE * values.abs().max()]
+    limit = LARGEST.get(test.unit, 0.0)
+    plausible = [other for other in others if other.abs().max() <= max(limit, PLAUSIBLE * values.abs().max())]
     return any(word(test, other) is not word(test, values) for other in plausible)
 
 

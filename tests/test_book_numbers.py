@@ -242,14 +242,21 @@ def two(error):
     return str(round(error)) if 100 <= error < 1e6 else f"{error:.2g}"
 
 
+def of_variation(claim, variation):
+    """Give a variation the unit of the test that it varies."""
+    varied = [test for test in looked_up(f"{claim}.tests") if test["estimand"] == variation["of"]]
+    return {**variation, "unit": varied[0]["unit"], "rule": ""}
+
+
 def expected(address, spec):
     """Write a value as a page should: by other means than the extension."""
     value = looked_up(address)
     owner, _, key = address.removesuffix(".value").rpartition(".")
-    test = looked_up(owner) if address.count("tests[") and not isinstance(value, dict) else value
+    test = looked_up(owner) if re.search(r"(tests|robustness)\[", owner) else value
     if key.startswith("robustness"):
-        varied = [test for test in looked_up(f"{owner}.tests") if test["estimand"] == value["of"]]
-        value = {**value, "unit": varied[0]["unit"], "rule": ""}
+        value = of_variation(owner, value)
+    if ".robustness" in owner:
+        test = of_variation(owner.partition(".robustness")[0], test)
     if isinstance(value, dict) and value["rule"] == "identity":
         error, tolerance, control = (value[name] for name in ("max_error", "tolerance", "control_error"))
         return f"largest error {two(error)}, tolerance {tolerance:g}, control {two(control)}"

@@ -66,7 +66,7 @@ def test_a_rule_is_said_in_words(test, words):
     [
         ("lion/C99", "results/lion has no verdict of 'C99'; it has C1, "),
         ("lion", "results/lion has no verdict of ''; it has C1, "),
-        ("tiger/C6", "results/tiger holds no verdicts; say one of emo, "),
+        ("tiger/C6", "results/tiger holds no verdicts; say one of attention_scale, "),
     ],
 )
 def test_a_claim_that_is_not_there_is_refused_with_those_that_are(address, message):

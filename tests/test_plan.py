@@ -19,6 +19,8 @@ FOLDERS = [ROOT / "results" / folder for name in found_replications(ROOT) for fo
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_what_a_stage_took_is_what_its_costs_estimate(folder):
     made = read_json(folder / "provenance.json")
+    if made["cpu_s"] < 0.7 * made["workers"] * made["wall_s"]:
+        pytest.skip("the machine was busy with other work, which no estimate knows of")
     assert 1 / 1.5 < made["wall_s"] / estimate(folder, made["workers"]).wall_s < 1.5
 
 
@@ -81,7 +83,7 @@ def test_a_plan_of_all_names_each_replication_that_has_run():
 @pytest.mark.parametrize(
     ("name", "profile", "message"),
     [
-        ("tiger", "cpu", "replications/tiger is not there; there are emo, "),
+        ("tiger", "cpu", "replications/tiger is not there; there are attention_scale, "),
         ("sparsity", "paper", "results/sparsity_paper has no costs.csv: nothing is measured"),
         ("sparsity", "smoke", "nothing is kept of a smoke run"),
     ],

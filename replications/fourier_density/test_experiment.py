@@ -5,7 +5,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from paperkit.config import read_profile
+from replications.fourier_density import figures
 from replications.fourier_density.experiment import (
+    PICTURE,
     Config,
     changed_setting,
     fit_arm,
@@ -69,3 +71,7 @@ def test_adam_ends_near_what_lbfgs_finds(arm):
     other = arm.replace("adam_linear", "fourier_linear").replace("adam_wide", "gradient_wide")
     losses = [-fit_arm(name, y, task, 0).density.log_pdf(y).mean() for name in (arm, other)]
     assert losses[0] == pytest.approx(losses[1], abs=0.06)
+
+
+def test_the_picture_is_drawn_where_its_density_was_kept():
+    assert np.array_equal(figures.PICTURE, PICTURE)

@@ -185,9 +185,9 @@ PAIR = [0.9, 0.99]
     ("path", "value", "told"),
     [
         ("seeds", [], "seeds"),
-        ("seeds", [0, 1, 1], r"seeds \[0, 1, 1\] must differ from each other"),
+        ("seeds", [0, 1, 1], r"seeds.* 1 stands in it twice"),
         ("study_seeds", [], "study_seeds"),
-        ("study_seeds", [10, 10], "study_seeds .* must differ from each other"),
+        ("study_seeds", [10, 10], r"study_seeds.* 10 stands in it twice"),
         ("search.seeds", [2], r"seeds .* from the tuning seeds \[2\]"),
         ("search.seeds", [11], r"study_seeds .* from the tuning seeds \[11\]"),
         ("search.draw_seed", -1, "search.draw_seed"),

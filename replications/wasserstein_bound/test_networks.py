@@ -229,9 +229,16 @@ def test_a_diverged_run_reports_a_loss_that_is_no_number(run):
     assert math.isnan(found[0].value)
 
 
-@pytest.mark.parametrize("checkpoints", [[30, 10], [30, 30], [5]])
-def test_checkpoints_out_of_order_or_too_early_are_refused(checkpoints):
-    with pytest.raises(ConfigError, match=r"checkpoints \[.*\] must increase, the last to at least 22"):
+@pytest.mark.parametrize(
+    ("checkpoints", "told"),
+    [
+        ([30, 10], "must increase, the last to at least 22"),
+        ([5], "must increase"),
+        ([30, 30], "30 stands in it twice"),
+    ],
+)
+def test_checkpoints_out_of_order_or_too_early_are_refused(checkpoints, told):
+    with pytest.raises(ConfigError, match=rf"checkpoints.* {told}"):
         parse(network_on_line.LearnedScore, {**LINE, "checkpoints": checkpoints}, source="params.yaml")
 
 

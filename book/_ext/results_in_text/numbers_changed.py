@@ -16,12 +16,20 @@ from typing import Any
 
 import yaml
 
+from paperkit.config import _UniqueKeyLoader
 from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines
 from results_in_text.yaml_files import read_checked_yaml
 
 ROOT = Path(__file__).parents[3]
 # No comments of HTML, which the book shows as text: definitions of links that nothing uses, and no reader sees.
 BEGIN, END = "[numbers changed, begin]: #", "[numbers changed, end]: #"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what would be read as a number: PyYAML's own, which has numbers of YAML 1.1, leaves 0123456789 as it is."""
+
+    yaml_implicit_resolvers = _UniqueKeyLoader.yaml_implicit_resolvers
+
 
 State = dict[str, Any]
 Change = dict[str, Any]
@@ -157,7 +165,7 @@ def _record_moves(root: Path, record: Path, since: str, why: str) -> None:
         message = f"no claim prints anything else than in {since}"
         raise BookDataError(message)
     before = record.read_text(encoding="utf-8")
-    added = yaml.safe_dump(changes, sort_keys=False, allow_unicode=True, width=110)
+    added = yaml.dump(changes, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     record.write_text(f"{before.rstrip()}\n{added}", encoding="utf-8")
     try:
         read_changes(record)

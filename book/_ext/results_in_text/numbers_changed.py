@@ -26,7 +26,7 @@ BEGIN, END = "[numbers changed, begin]: #", "[numbers changed, end]: #"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what would be read as a number: PyYAML's own, which has numbers of YAML 1.1, leaves 0123456789 as it is."""
+    """Quotes what would be read as a number: PyYAML's own, of YAML 1.1, leaves 0123456789 as it is."""
 
     yaml_implicit_resolvers = _UniqueKeyLoader.yaml_implicit_resolvers
 

@@ -275,7 +275,8 @@ def test_every_live_number_in_the_html_equals_the_results(html_folder):
     total = 0
     for page in pages_of(html_folder):
         for address, spec, text in PageReader(page).numbers:
-            assert text == expected(address, spec), f"{page.name}: {address}"
+            # Sphinx sets the apostrophe of a unit.
+            assert text.replace("’", "'") == expected(address, spec), f"{page.name}: {address}"
             total += 1
     assert total > 150
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,9 +30,12 @@ HEAD = """\
 """
 
 
-def accept(
-    root: Path, since: str, why: str, *, run: Callable[[Path, str], None] | None = None
-) -> dict[str, list[str]]:
+def run_smoke(clone: Path, stage: str) -> None:
+    """Run the smoke profile of a stage in a clone."""
+    run_stage(clone, stage, None, 0, "smoke")
+
+
+def accept(root: Path, since: str, why: str, *, run: Callable[[Path, str], None] = run_smoke) -> dict[str, list[str]]:
     """Show at smoke scale that changed code gives the numbers of the code before, and note it.
 
     Args:
@@ -55,12 +59,12 @@ def accept(
             _git(root, "clone", "--quiet", str(root), str(clone))
         _git(clones["before"], "checkout", "--quiet", since)
         stages = dict(_changed_stages(clones["before"], clones["after"], root))
-        tables = {name: {} for name in stages}
+        tables = {}
         for name in stages:
             print(f"{name}: its smoke profile with the code before and after", flush=True)
             for clone in clones.values():
                 pull_data(clone)
-                (run or _run_smoke)(clone, name)
+                run(clone, name)
             results = [clone / "results" / name for clone in clones.values()]
             tables[name] = {
                 table: file_md5(results[1] / table) for table in read_json(results[1] / "provenance.json")["outs"]
@@ -69,9 +73,8 @@ def accept(
                 message = f"results/{name}/{moved[0]} has other bytes with the new code: train the stage again"
                 raise ConfigError(message)
     code = {path: hashes for changed in stages.values() for path, hashes in changed.items()}
-    noted = read_yaml(root / EQUIVALENT)["changes"] if (root / EQUIVALENT).exists() else []
     note = {"since": _git(root, "rev-parse", since), "date": f"{datetime.now(UTC):%Y-%m-%d}", "why": why}
-    noted += [note | {"code": code, "smoke": tables}]
+    noted = [*_noted(root), note | {"code": code, "smoke": tables}]
     replace_text(root / EQUIVALENT, HEAD + yaml.safe_dump({"schema": 1, "changes": noted}, sort_keys=False, width=119))
     return code
 
@@ -85,7 +88,6 @@ def unproven(root: Path) -> list[str]:
     Returns:
         A line for each file of a change.
     """
-    changes = read_yaml(root / EQUIVALENT)["changes"] if (root / EQUIVALENT).exists() else []
     receipts = [read_json(path) for path in sorted(root.glob("receipts/*/*.json"))]
     shown: set[str] = set()
     older = older_code(root / EQUIVALENT)
@@ -108,10 +110,14 @@ def unproven(root: Path) -> list[str]:
     return [
         f"{path}: no rerun bears out that its change of {change['date']} moves no number; "
         "`make verify` a stage that imports it"
-        for change in changes
+        for change in _noted(root)
         for path, (_, after) in change["code"].items()
         if after not in shown
     ]
+
+
+def _noted(root: Path) -> list[dict[str, Any]]:
+    return read_yaml(root / EQUIVALENT)["changes"] if (root / EQUIVALENT).exists() else []
 
 
 def _changed_stages(before: Path, after: Path, root: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
@@ -119,7 +125,7 @@ def _changed_stages(before: Path, after: Path, root: Path) -> Iterator[tuple[str
     older = older_code(root / EQUIVALENT)
     stages = [read_yaml(clone / "dvc.yaml")["stages"] for clone in (before, after)]
     for name, stage in stages[1].items():
-        if "replications." not in str(stage.get("cmd")) or stage.get("frozen") or ".experiment " not in stage["cmd"]:
+        if stage.get("frozen") or ".experiment " not in str(stage.get("cmd")):
             continue
         code = [{dep for dep in each[name]["deps"] if dep.endswith(".py")} for each in stages]
         if code[0] != code[1]:
@@ -131,10 +137,6 @@ def _changed_stages(before: Path, after: Path, root: Path) -> Iterator[tuple[str
         }
         if changed:
             yield name, changed
-
-
-def _run_smoke(clone: Path, stage: str) -> None:
-    run_stage(clone, stage, None, 0, "smoke")
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -1,9 +1,9 @@
 """The derivation as checks that run: each computes both sides of an equation, and again with one ingredient wrong."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import t as student
 
@@ -11,22 +11,23 @@ from paperkit.checks import Check, by_name
 from replications.fourier_density import density
 from replications.fourier_density.density import (
     ClippedMap,
+    Complexes,
+    Floats,
     FourierDensity,
+    LineMap,
     TanhMap,
     correlation,
     objective,
     powers,
     roughness,
+    series,
     spectral_factor,
 )
 from replications.fourier_density.mixture import Mixture
 from replications.fourier_density.targets import targets
 
-__all__ = ["CHECKS"]
-
-Complexes = NDArray[np.complex128]
 X = np.linspace(-1, 1, 801)[:-1]  # on which the midpoint rule is exact for series of degree below 800
-MAPS = (TanhMap(1.3, 0.2), ClippedMap(2.0, 0.3, -0.4))
+MAPS = (TanhMap(1.3, 0.2), ClippedMap(2.0, -0.4, softness=0.3))
 
 
 def _coefficients(seed: int = 0) -> Iterator[Complexes]:
@@ -36,15 +37,10 @@ def _coefficients(seed: int = 0) -> Iterator[Complexes]:
         yield rng.normal(size=degree + 1) + 1j * rng.normal(size=degree + 1)
 
 
-def _series(c: Complexes) -> NDArray[np.float64]:
-    """Return c_0 + 2 Re sum c_n exp(i pi n x) on X."""
-    return c[0].real + 2 * (c[1:] @ powers(X, len(c) - 1)[1:]).real
-
-
 def _lowered(b: Complexes, least: float) -> Complexes:
     """Return the series of |A|², lowered until its minimum is this share of what its mean was."""
-    c, fine = correlation(b), np.linspace(-1, 1, 100_000, endpoint=False)
-    c[0] += least * c[0] - (c[0].real + 2 * (c[1:] @ powers(fine, len(c) - 1)[1:]).real).min()
+    c = correlation(b)
+    c[0] += least * c[0] - series(c, np.linspace(-1, 1, 100_000, endpoint=False)).min()
     return c
 
 
@@ -59,7 +55,7 @@ def step_1_square() -> Check:
     for b in _coefficients():
         square, n = abs(b @ powers(X, len(b) - 1)) ** 2, len(b)
         wrong = np.array([np.conj(b[: n - lag]) @ np.conj(b[lag:]) for lag in range(n)])
-        errors.append([abs(_series(c) - square).max() / square.mean() for c in (correlation(b), wrong)])
+        errors.append([abs(series(c, X) - square).max() / square.mean() for c in (correlation(b), wrong)])
     return _worst(errors)
 
 
@@ -97,7 +93,7 @@ def step_3_real_and_normalised() -> Check:
     return _worst(errors)
 
 
-def _distribution(b: Complexes) -> NDArray[np.float64]:
+def _distribution(b: Complexes) -> Floats:
     """Integrate p from -1 to each of X, by Gauss and Legendre on every cell."""
     nodes, weights = np.polynomial.legendre.leggauss(8)
     half = (X[1] - X[0]) / 2
@@ -106,34 +102,22 @@ def _distribution(b: Complexes) -> NDArray[np.float64]:
     return np.concatenate([[0], np.cumsum(half * p @ weights)])
 
 
-def _as_written(b: Complexes, x: NDArray[np.float64]) -> Complexes:
-    """Compute (17) as written."""
-    c, n = correlation(b), np.arange(1, len(b))
-    sums = (powers(x, len(n))[1:] - ((-1.0) ** n)[:, None]) / (1j * np.pi * n)[:, None]
-    return (x**2 - 1) / 2 + 0.5 * (c[1:] / c[0]) @ sums
-
-
-class _Identity:
-    """The map that leaves (-1, 1) as it is."""
-
-    def __call__(self, y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return y, np.zeros_like(y)
-
-
 def step_4_distribution() -> Check:
     """The corrected distribution function against quadrature. Control: the factor 1/2 of (17) before the sum."""
-    errors, ends = [], np.append(X, 1.0)
+    errors, ends, identity = [], np.append(X, 1.0), cast(LineMap, lambda y: (y, np.zeros_like(y)))
     for b in _coefficients():
-        exact, ours = _distribution(b), FourierDensity(b, _Identity()).cdf(ends)  # pyright: ignore[reportArgumentType]
+        exact, ours = _distribution(b), FourierDensity(b, identity).cdf(ends)
         errors.append([abs(ours - exact).max(), abs((ours + (ends + 1) / 2) / 2 - exact).max()])
     return _worst(errors)
 
 
 def distribution_as_written() -> Check:
     """(17) as written against quadrature on [-1, 1]. Control: its real part, which is wrong too."""
-    errors = []
+    errors, x = [], np.append(X, 1.0)
     for b in _coefficients():
-        written, exact = _as_written(b, np.append(X, 1.0)), _distribution(b)
+        c, n, exact = correlation(b), np.arange(1, len(b)), _distribution(b)
+        sums = (powers(x, len(n))[1:] - ((-1.0) ** n)[:, None]) / (1j * np.pi * n)[:, None]
+        written = (x**2 - 1) / 2 + 0.5 * (c[1:] / c[0]) @ sums
         errors.append([abs(written - exact).max(), abs(written.real - exact).max()])
     return _worst(errors)
 
@@ -158,7 +142,7 @@ def step_5_far_out() -> Check:
     return Check(max(errors), float(np.mean(1 - np.tanh(y) ** 2 == 0)))
 
 
-def _slope(law: float, log_pdf: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+def _slope(law: float, log_pdf: Callable[[Floats], Floats]) -> float:
     """Return what KL(t of `law` degrees, model) gains between 1e4 and 1e5, by log of the radius."""
     edges = np.exp(np.linspace(np.log(1e4), np.log(1e5), 20_001))
     y, lengths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
@@ -208,7 +192,7 @@ def _smoothing(gamma: float, *, normalised: bool) -> float:
     y, line_map, n = targets()["claw"].draw(2000, np.random.default_rng(0)), TanhMap(2.0), np.arange(14)
     start = density.start_of(13, line_map, 0)
 
-    def value(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def value(free: Floats) -> tuple[float, Floats]:
         """Give the objective of the source where `normalised` is off: gamma times (16) of f, not of p."""
         loss, gradient = objective(np.append(free, line_map.parameters), y, 13, line_map, gamma if normalised else 0.0)
         if normalised:

@@ -12,7 +12,7 @@ METHODS, STARTS = ("em", "gradient"), ("wide", "kmeans")
 def _mean_gap(
     runs: pd.DataFrame, pairs: list[tuple[str, str]], experiment: str, minus: str | None = None
 ) -> pd.Series:
-    """Average log KL of the first arm minus that of the second over pairs of arms; `minus`: the second's experiment."""
+    """Average over pairs log KL of the first arm minus the second's, which `minus` may take from elsewhere."""
     gaps = [difference(runs, experiment, *pair, "kl_log", minus_experiment=minus) for pair in pairs]
     return (gaps[0] + gaps[1]) / 2
 

@@ -90,7 +90,7 @@ def order_by_keys(keys: Keys, ties: np.random.Generator) -> NDArray[np.intp]:
 
 def shuffle_lines(
     sources: Sequence[Path], target: Path, *, memory: int = 256 << 20, seed: int | None = None, header: int = 0,
-    lines_per_file: int | None = None, temporary: Path | None = None, bucket: int = 32 << 20, progress: bool = False,
+    lines_per_file: int | None = None, temporary: Path | None = None, bucket: int = 8 << 20, progress: bool = False,
 ) -> Shuffled:  # fmt: skip
     """Shuffle the lines of all sources together; target may be one of them.
 
@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--header", type=int, default=0, metavar="LINES", help="lines at the start of each IN that stay at the start")
     add("--lines", type=int, help="write numbered outputs OUT-00000, ... of so many lines")
     add("--temporary", type=Path, metavar="FOLDER", help="for buckets, as large as all IN; default: where OUT is")
-    add("--bucket", type=_bytes, default=32 << 20, help="memory for lines sorted at once; default 32M, more is slower")
+    add("--bucket", type=_bytes, default=8 << 20, help="memory for lines sorted at once; default 8M, more is slower")
     given = parser.parse_args(arguments)
     for name in ("SIGTERM", "SIGHUP"):  # so that folders are removed; exit statuses as shells have them
         signal.signal(getattr(signal, name), lambda number, _: sys.exit(128 + number))

@@ -11,9 +11,12 @@ from replications.token_sampling.studies.corpora import corpus
 from replications.token_sampling.timing import actions, hf_models
 
 ROUNDS, LINES, CHARACTERS, ALPHA = 7, 500, 400, 0.1
-# What is compared, and what was aimed at on an idle machine: 1.3, 3, 8. With all cores busy the first is near 1
-# in English, since the trie's table shares the cache; a bound fails only where something broke.
-TARGETS = {("viterbi", "sp_viterbi"): 0.8, ("filter_sample", "sp_ffbs"): 1.5, ("filter_sample", "hf_sample"): 3.0}
+TARGETS = {
+    ("viterbi", "sp_viterbi"): 1.3, ("filter_sample", "sp_ffbs"): 3.0, ("filter_sample", "hf_sample"): 8.0,
+    ("filter_sample", "viterbi"): 0.6,
+}  # fmt: skip
+# Aimed at were 20 filters, which is out of reach: a walk goes through the trie, too, at every piece.
+MAX_HUNDRED_OVER_ONE = 60
 
 
 def cpu_s(action) -> float:
@@ -31,9 +34,8 @@ def test_the_lattice_is_faster_than_its_peers(name: str) -> None:
     seconds = {arm: statistics.median(of_arm) for arm, of_arm in times.items()}
     for (fast, slow), least in TARGETS.items():
         ratio = seconds[slow] / seconds[fast]
-        print(f"{name}: {fast} over {slow} {ratio:.1f}")
+        print(f"{name}: {fast} over {slow} {ratio:.2f}; at least {least}")
         assert ratio >= least
-    print(f"{name}: sampling over Viterbi {seconds['viterbi'] / seconds['filter_sample']:.2f}")
 
 
 def test_a_hundred_samples_share_one_filter() -> None:
@@ -43,5 +45,6 @@ def test_a_hundred_samples_share_one_filter() -> None:
         n: min(cpu_s(lambda n=n: sample(text, trained.vocabulary, ALPHA, rng, n)) for _ in range(ROUNDS))
         for n in (1, 100)
     }
-    print(f"100 samples over one: {seconds[100] / seconds[1]:.0f}")
-    assert seconds[100] <= 60 * seconds[1]
+    ratio = seconds[100] / seconds[1]
+    print(f"100 samples over one: {ratio:.0f}; at most {MAX_HUNDRED_OVER_ONE}")
+    assert ratio <= MAX_HUNDRED_OVER_ONE

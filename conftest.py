@@ -1,4 +1,4 @@
-"""What holds for every test, wherever it stands: git within it knows nothing of the contributor's."""
+"""What holds for every test, wherever it stands: one thread, and a git that knows nothing of the contributor's."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,10 @@ import pytest
 # What `make new` writes; tests/test_new.py runs it where it belongs. What tests start Python with is imported by that
 # Python alone: an interpreter may have a sitecustomize of its own.
 collect_ignore = ["paperkit/template", "tests/fixtures/watched"]
+
+# As in a worker of a stage. Libraries read it when they load; on several threads tiny tensors mostly wait for each
+# other, most of all where several processes test.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

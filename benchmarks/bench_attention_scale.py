@@ -1,7 +1,6 @@
 """Time of the closed-form optimum over searches, and of the gradient's size over a softmax."""
 
 import statistics
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,14 +16,6 @@ LENGTHS = 40 * np.arange(1, 501)  # the post's
 ROWS, SCORES = 2000, 512
 MIN_SPEED_OVER_SEARCHES = 100
 MAX_OVER_SOFTMAX = 3.0
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def searches() -> list[float]:

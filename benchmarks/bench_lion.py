@@ -1,7 +1,7 @@
 """Time of one optimizer step on 10 million float32 parameters, one thread, and of 100 million on a GPU."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -51,14 +51,6 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 GPU_SHAPES = {"flat": [(100_000_000,)], "gpt2-148": GPT2_SMALL}
 MAX_SHARE_OF_ADAMW_ON_A_GPU = {"flat": 0.65, "gpt2-148": 0.85}
 GPU_STEPS = 20  # in a row, as in training, where the host does not wait for the device
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_step(name: str, shapes: list[tuple[int, ...]], device: str = "cpu") -> Callable[[], object]:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,14 +14,6 @@ POSITIONS = 512  # hidden states, as in the experiments
 SHAPES = [(4096, 256), (4096, 768), (32_768, 256), (32_768, 768)]
 ROUNDS = {4096: 40, 32_768: 8}
 MAX_OVER_TIED = 1.02
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def without_copy(h: Tensor, table: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
+from xdist.scheduler import LoadFileScheduling
 
 from tests.built_book import BOOK, CHROMIUM, WIDTHS
 from tests.made_up_claims import Toy
@@ -19,6 +20,18 @@ from tests.tiny_book import TinyBook
 WATCHED = Path(__file__).parent / "fixtures/watched"
 # Each keeps one process busy for minutes; started last, it would be what the others wait for.
 LONGEST_FILES = ("test_smoke.py", "test_book_browser.py", "test_new.py")
+
+
+class OneFileOneProcess(LoadFileScheduling):
+    """Let one process test a file, but each smoke run any that is free: together they take minutes of one core."""
+
+    def _split_scope(self, nodeid):
+        return nodeid if "/test_smoke.py::" in nodeid else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return OneFileOneProcess(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items):

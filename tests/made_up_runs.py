@@ -1,4 +1,4 @@
-"""What the tests of every experiment.py share: settings with one value changed, rows, no processes."""
+"""What the tests of every experiment.py share: settings with one value changed, rows, no processes, no torch."""
 
 import copy
 from concurrent.futures import Future
@@ -32,3 +32,20 @@ class InThisProcess:
         done = Future()
         done.set_result(function(*arguments))
         return done
+
+    def shutdown(self, **_settings):
+        pass
+
+
+# A torch that is loaded at once, for stages that compute nothing with it.
+TORCH = """\
+from types import SimpleNamespace
+
+backends = SimpleNamespace(cpu=SimpleNamespace(get_cpu_capability=lambda: "AVX2"))
+
+
+def set_num_threads(number): pass
+
+
+def use_deterministic_algorithms(on): pass
+"""

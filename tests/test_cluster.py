@@ -14,6 +14,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from paperkit.cluster import OtherWorkerError
 from paperkit.datasets import data_hash
 from paperkit.runs import CLUSTER, Run, Runner, code_hashes
+from tests.made_up_runs import TORCH
 
 ROOT = Path(__file__).parents[1]
 TOY = """\
@@ -39,18 +40,6 @@ def measure(run):
     matrix = np.random.default_rng(run.seed).standard_normal((64, 64))
     yield Measurement("test", 1, "product_nats", float((matrix @ matrix).sum()))
 """
-# A torch that is loaded at once: the bytes of the toy are those of NumPy's kernels.
-TOY_TORCH = """\
-from types import SimpleNamespace
-
-backends = SimpleNamespace(cpu=SimpleNamespace(get_cpu_capability=lambda: "AVX2"))
-
-
-def set_num_threads(number): pass
-
-
-def use_deterministic_algorithms(on): pass
-"""
 # What the workers of the test have set and no other process has, unless a test sets it.
 OF_WORKERS = {"MKL_VML_MODE": "1"}
 # What only the stage has set, and its runs get.
@@ -61,7 +50,7 @@ OF_STAGE = {"OPENBLAS_CORETYPE": "Haswell"}
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stage")
     (folder / "toy.py").write_text(TOY)
-    (folder / "torch.py").write_text(TOY_TORCH)
+    (folder / "torch.py").write_text(TORCH)
     (folder / "paperkit").symlink_to(ROOT / "paperkit")
     (folder / "data").mkdir()
     (folder / "data/sotu.parquet").write_text("a table")

@@ -1,6 +1,5 @@
 """One set of pins in three files, nothing of one machine in any file, and no loader that runs what it reads."""
 
-import ast
 import re
 import subprocess
 import tomllib
@@ -34,11 +33,8 @@ SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\b(?:gh[pousr]|npm|hf)_[A-Za-z0-9]{30,}"
     r"|\bgithub_pat_\w{22,}|\bxox[abprs]-[\w-]{10,}|\bsk-[\w-]{20,}|\bpypi-[\w-]{50,}|://[^/\s:@]+:[^/\s:@$<{]+@"
 )
-PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
-UNSAFE_CALLS = {"read_pickle", "to_pickle", "unsafe_load", "full_load", "unsafe_load_all", "full_load_all"}
-UNSAFE_CALLS |= {"joblib.load", "joblib.dump"}
-YAML_LOADERS = {"yaml.load", "yaml.load_all"}
-MAY_CALL_YAML_LOAD = "paperkit/config.py"  # whose loader is a safe one that also refuses a key given twice
+# What ruff's S301, S302, S506 and banned-api do not see of what runs code while it reads a file.
+RUNS_CODE = re.compile(r"\.to_pickle\(|allow_pickle\s*=\s*True|torch\.load\((?!.*weights_only=True)")
 
 
 # --- pins -----------------------------------------------------------------------------------------------------------
@@ -89,20 +85,6 @@ def test_the_lock_holds_all_that_it_and_torch_ask_for_since_it_is_installed_with
     names = {*locked_pins((ROOT / "requirements.lock").read_text("utf-8")), UNHASHED}
     assert unlocked(names) == set()
     assert unlocked(names - {"sympy"}) == {"torch: sympy"}
-
-
-@pytest.mark.parametrize("requirement", ["numpy", "numpy>=2", "numpy==2.*", "numpy @ git+ssh://x"])
-def test_a_requirement_that_is_no_exact_pin_is_refused(requirement):
-    with pytest.raises(AssertionError, match="not pinned"):
-        pins([requirement])
-
-
-@pytest.mark.parametrize("line", ["numpy==2.4.6", "numpy==2.4.6 \\\n    --hash=md5:0", "--index-url x", "numpy>=2"])
-def test_a_line_of_the_lock_without_hash_or_version_is_refused(line):
-    good = f"scipy==1.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}\n# via x\n"
-    assert locked_pins(good) == {"scipy": "1.0"}
-    with pytest.raises(AssertionError, match="not pinned"):
-        locked_pins(good + line)
 
 
 def test_conda_gets_the_python_of_the_lock():
@@ -166,104 +148,35 @@ def test_a_folder_that_is_ignored_is_ignored_as_a_link_too(repository, tmp_path_
 
 
 HOSTS = [f"{name}.{end}" for name, ends in REGISTRIES.items() for end in ends.split("|")]
+TRACES = [
+    *(f"https://{host}/simple" for host in HOSTS),
+    *(f"see files.{HOSTS[1]}", "download.pytorch." + "org/whl"),
+    *(f"{before}/{folder}/main" for folder in FOLDERS for before in ("", "data: ", '"', "=", "(")),
+    "file:" + "//tmp",
+    *(f"-----BEGIN {kind}PRIVATE KEY-----" for kind in ("", "RSA ", "OPENSSH ")),
+    *(key + "a1" * 30 for key in ("gh" + "p_", "hf" + "_", "npm" + "_", "sk" + "-", "py" + "pi-", "xox" + "b-")),
+    *("AK" + "IA" + "A1" * 8, "git" + "hub_pat_" + "a" * 22, "https://me:" + "word@host.example"),
+]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [f"https://{host}/simple" for host in HOSTS]
-    + [f"see files.{HOSTS[1]}", "download.pytorch." + "org/whl"]
-    + [f"{before}/{folder}/main" for folder in FOLDERS for before in ("", "data: ", '"', "=", "(")]
-    + ["file:" + "//tmp"]
-    + [f"-----BEGIN {kind}PRIVATE KEY-----" for kind in ("", "RSA ", "OPENSSH ")]
-    + [before + "a1" * 30 for before in ("gh" + "p_", "hf" + "_", "npm" + "_", "sk" + "-", "py" + "pi-", "xox" + "b-")]
-    + ["AK" + "IA" + "A1" * 8, "git" + "hub_pat_" + "a" * 22, "https://me:" + "word@host.example"],
-)
-def test_a_trace_of_a_machine_is_found(text, repository):
-    (repository / "page.md").write_text(f"first line\n{text}\n", encoding="utf-8")
-    assert len(machine_traces(repository)) == 1
-    assert machine_traces(repository)[0].startswith("page.md:2: ")
-
-
-def test_what_is_no_trace_of_a_machine_is_left_alone(repository):
-    allowed = [f"example.org/{FOLDERS[3]}/page", f"~/{FOLDERS[0]}/x", f"$HOME/{FOLDERS[0]}/x", "/path/to/python3.11"]
-    (repository / "page.md").write_text("\n".join(allowed), encoding="utf-8")
-    (repository / "ignored.txt").write_text(HOSTS[0], encoding="utf-8")
-    (repository / "table.bin").write_bytes(b"\0" + HOSTS[0].encode())
-    (repository / ".dvcstore").mkdir()
-    (repository / ".dvcstore/object").write_text(HOSTS[0], encoding="utf-8")
-    assert machine_traces(repository) == []
+def test_a_trace_of_a_machine_is_found_and_what_is_none_left_alone(repository):
+    others = [f"example.org/{FOLDERS[3]}/page", f"~/{FOLDERS[0]}/x", f"$HOME/{FOLDERS[0]}/x", "/path/to/python3.11"]
+    (repository / "page.md").write_text("\n".join(others + TRACES), encoding="utf-8")
+    for path, content in {"ignored.txt": b"", "table.bin": b"\0", ".dvcstore/object": b""}.items():
+        (repository / path).parent.mkdir(exist_ok=True)
+        (repository / path).write_bytes(content + HOSTS[0].encode())
+    lines = range(len(others) + 1, len(others) + len(TRACES) + 1)
+    assert [found.split(": ")[0] for found in machine_traces(repository)] == [f"page.md:{line}" for line in lines]
 
 
 # --- loaders that run what they read --------------------------------------------------------------------------------
 
 
-def unsafe_loads(root: Path) -> list[str]:
-    """Name the places in Python files where reading a file could run code from it."""
-    return [
-        f"{path}:{number}: {what}"
-        for path, text in texts(root)
-        if path.endswith(".py")
-        for number, what in _unsafe(path, text)
-    ]
-
-
-def _unsafe(path: str, text: str) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
-            yield from ((node.lineno, f"import of {module}") for module in modules & PICKLES)
-        elif isinstance(node, ast.Call):
-            yield from ((node.lineno, what) for what in _unsafe_call(path, node))
-
-
-def _unsafe_call(path: str, call: ast.Call) -> Iterator[str]:
-    called = ast.unparse(call.func)
-    settings = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-    if called in UNSAFE_CALLS or called.rpartition(".")[2] in UNSAFE_CALLS:
-        yield called
-    if called in YAML_LOADERS and path != MAY_CALL_YAML_LOAD:
-        yield f"{called} outside {MAY_CALL_YAML_LOAD}"
-    if called == "torch.load" and settings.get("weights_only") != "True":
-        yield "torch.load without weights_only=True"
-    if settings.get("allow_pickle") == "True":
-        yield f"{called} with allow_pickle=True"
-
-
 def test_no_file_is_read_by_a_loader_that_runs_code():
-    assert unsafe_loads(ROOT) == []
+    assert [path for path, text in texts(ROOT) if path.endswith(".py") and RUNS_CODE.search(text)] == []
 
 
 @pytest.mark.parametrize("loader", [config._UniqueKeyLoader, history._Loader])
 def test_the_two_yaml_loaders_are_safe_ones(loader):
     assert issubclass(loader, yaml.constructor.SafeConstructor)
     assert not issubclass(loader, yaml.constructor.FullConstructor)  # the parent of the unsafe ones
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "import pickle",
-        "from pickle import load",
-        "import numpy, dill",
-        "weights = torch.load(path)",
-        "weights = torch.load(path, weights_only=False)",
-        "yaml.load(text, Loader=yaml.SafeLoader)",
-        "yaml.unsafe_load(text)",
-        "pd.read_pickle(path)",
-        "table.to_pickle(path)",
-        "np.load(path, allow_pickle=True)",
-        "joblib.load(path)",
-    ],
-)
-def test_a_loader_that_runs_code_is_found(line, repository):
-    (repository / "loss.py").write_text(f"x = 1\n{line}\n", encoding="utf-8")
-    assert len(unsafe_loads(repository)) == 1
-    assert unsafe_loads(repository)[0].startswith("loss.py:2: ")
-
-
-def test_safe_loaders_are_left_alone(repository):
-    lines = ["torch.load(path, weights_only=True)", "yaml.safe_load(text)", "np.load(path)", "json.load(file)"]
-    (repository / "loss.py").write_text("\n".join(lines), encoding="utf-8")
-    (repository / "paperkit").mkdir()
-    (repository / MAY_CALL_YAML_LOAD).write_text("yaml.load(text, Loader=Unique)\n", encoding="utf-8")
-    assert unsafe_loads(repository) == []

@@ -1,37 +1,44 @@
 """Who may import whom: the contracts of pyproject.toml hold, and each of them breaks when it is broken on purpose."""
 
-import os
-import re
-import shutil
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 
+import grimp
 import pytest
+from importlinter.api import read_configuration
+from importlinter.contracts.forbidden import ForbiddenContract
+from importlinter.contracts.independence import IndependenceContract
+from importlinter.contracts.protected import ProtectedContract
+
+from tests.import_contracts import ForbiddenOutsideTests, ProtectedOutsideTests
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("paperkit", "build_data", "replications")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-CONTRACTS = [contract["name"] for contract in PROJECT["tool"]["importlinter"]["contracts"]]
-# A second replication stands beside the real ones, to show that nothing has to be added for it.
-SECOND = {
-    "__init__.py": "",
-    "loss.py": "import torch\n",
-    "bound.py": "from paperkit.checks import Check\nfrom paperkit.models import tiny_gpt\n",
-    "formula.py": "import numpy\n",
-    "experiment.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
-    "tasks/__init__.py": "",
-    "studies/__init__.py": "",
-    "studies/width.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
-    "settings.py": "from paperkit import config\n\nCONFIG = config\n",
-    "tasks/digits.py": "from paperkit.runs import Run\nfrom replications.second.loss import torch\n",
-    "timing.py": "from paperkit.runs import Run\n",
-    "estimands.py": "from paperkit.statistics import holm\n",
-    "figures.py": "from paperkit.style import drawing\nfrom replications.second import formula\n",
-    "test_loss.py": "from paperkit.tuning import select\nfrom replications.second import experiment, figures, loss\n",
+CONFIGURATION = read_configuration(str(ROOT / "pyproject.toml"))
+CONTRACT_TYPES = {
+    "forbidden": ForbiddenContract,
+    "protected": ProtectedContract,
+    "independence": IndependenceContract,
+    "forbidden_outside_tests": ForbiddenOutsideTests,
+    "protected_outside_tests": ProtectedOutsideTests,
 }
+# A second and a third replication stand beside the real ones, to show that nothing has to be added for them.
+SECOND = """
+    bound: paperkit.checks paperkit.models.tiny_gpt
+    estimands: paperkit.statistics
+    experiment: paperkit.runs second.loss
+    figures: paperkit.style second.formula
+    formula: numpy
+    loss: torch
+    settings: paperkit.config
+    studies.width: paperkit.runs second.loss
+    tasks.digits: paperkit.runs second.loss
+    test_loss: paperkit.tuning second.experiment second.figures second.loss
+    timing: paperkit.runs
+"""
 NO_REPLICATION = "paperkit imports no replication"
 INDEPENDENT = "replications are independent of each other"
 ONLY_FOUR = "estimands and figures import only results, statistics, style and what estimands share"
@@ -42,141 +49,90 @@ NOBODY_BUILDS = "nobody imports what builds data"
 ONLY_DATASETS = "what builds data imports only datasets and config"
 PROTECTED = "nobody imports an experiment, a clock or figures"
 TASKS = "only what trains or reads a clock imports studies, tasks and settings"
-BREAKS = [
-    ("paperkit/claims/rules.py", "import replications", [NO_REPLICATION]),
-    ("paperkit/history.py", "from replications.second import loss", [NO_REPLICATION]),
-    ("paperkit/datasets.py", "from build_data import archives", [NOBODY_BUILDS]),
-    ("replications/second/experiment.py", "from build_data import parsers", [NOBODY_BUILDS]),
-    ("build_data/parsers.py", "from paperkit.runs import Run", [ONLY_DATASETS]),
-    ("build_data/ingest.py", "from replications.second import loss", [ONLY_DATASETS]),
-    ("replications/second/loss.py", "import paperkit", [NOTHING_OF_OURS]),
-    ("replications/second/loss.py", "from paperkit import results", [NOTHING_OF_OURS]),
-    ("replications/second/bound.py", "from paperkit.identities import ChecksOf", [NOTHING_OF_OURS]),
-    ("paperkit/models/tiny_gpt.py", "from paperkit import config", [MODELS]),
-    ("replications/second/loss.py", "def late():\n    import paperkit.training", [NOTHING_OF_OURS]),
-    ("replications/second/__init__.py", "from paperkit.runs import Run", [NOTHING_OF_OURS]),
-    ("replications/second/loss.py", "from replications.second.tasks import digits", [TASKS]),
-    ("replications/second/loss.py", "from replications.second import settings", [TASKS]),
-    ("replications/second/loss.py", "from replications.second.studies import width", [TASKS]),
-    ("replications/second/tasks/digits.py", "from replications.second import experiment", [PROTECTED]),
-    ("replications/second/figures.py", "from paperkit.claims import read_claims", [ONLY_FOUR]),
-    ("replications/second/estimands.py", "import paperkit.config", [ONLY_FOUR]),
-    ("replications/second/figures.py", "from replications.second import bound", [ONLY_FOUR, NO_TORCH]),
-    ("replications/second/figures.py", "import torch", [NO_TORCH]),
-    ("replications/second/estimands.py", "from torch import nn", [NO_TORCH]),
-    ("paperkit/statistics.py", "import torch", [NO_TORCH]),
-    ("replications/second/figures.py", "from replications.second.studies import width", [ONLY_FOUR, NO_TORCH, TASKS]),
-    ("replications/second/bound.py", "from replications.second import experiment", [PROTECTED]),
-    ("replications/second/experiment.py", "from replications.second import timing", [PROTECTED]),
-    ("replications/second/experiment.py", "from replications.second import figures", [PROTECTED]),
-    ("replications/second/bound.py", "import replications.third.bound", [INDEPENDENT]),
-]
+BREAKS = {
+    "paperkit.claims.rules -> replications": [NO_REPLICATION],
+    "paperkit.history -> second.loss": [NO_REPLICATION],
+    "paperkit.datasets -> build_data.archives": [NOBODY_BUILDS],
+    "second.experiment -> build_data.parsers": [NOBODY_BUILDS],
+    "build_data.parsers -> paperkit.runs": [ONLY_DATASETS],
+    "build_data.ingest -> second.loss": [ONLY_DATASETS],
+    "second.loss -> paperkit": [NOTHING_OF_OURS],
+    "second.loss -> paperkit.results": [NOTHING_OF_OURS],
+    "second.bound -> paperkit.identities": [NOTHING_OF_OURS],
+    "paperkit.models.tiny_gpt -> paperkit.config": [MODELS],
+    "replications.second -> paperkit.runs": [NOTHING_OF_OURS],
+    "second.loss -> second.tasks.digits": [TASKS],
+    "second.loss -> second.settings": [TASKS],
+    "second.loss -> second.studies.width": [TASKS],
+    "second.tasks.digits -> second.experiment": [PROTECTED],
+    "second.figures -> paperkit.claims.declarations": [ONLY_FOUR],
+    "second.estimands -> paperkit.config": [ONLY_FOUR],
+    "second.figures -> second.bound": [ONLY_FOUR, NO_TORCH],
+    "second.figures -> torch": [NO_TORCH],
+    "paperkit.statistics -> torch": [NO_TORCH],
+    "second.figures -> second.studies.width": [ONLY_FOUR, NO_TORCH, TASKS],
+    "second.bound -> second.experiment": [PROTECTED],
+    "second.experiment -> second.timing": [PROTECTED],
+    "second.experiment -> second.figures": [PROTECTED],
+    "second.bound -> replications.third.bound": [INDEPENDENT],
+}
+
+
+def whole(module: str) -> str:
+    return f"replications.{module}" if module.startswith("second") else module
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sources with a second and a third replication in it."""
-    root = tmp_path_factory.mktemp("packages")
-    for package in PACKAGES:
-        for source in python_files(ROOT / package):
-            target = root / source.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    for name, text in SECOND.items():
-        for replication in ("second", "third"):
-            path = root / "replications" / replication / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text.replace("second", replication), encoding="utf-8")
-    (root / "tests").mkdir()
-    shutil.copyfile(ROOT / "tests/import_contracts.py", root / "tests/import_contracts.py")
-    shutil.copyfile(ROOT / "pyproject.toml", root / "pyproject.toml")
-    return root
+def graph() -> grimp.ImportGraph:
+    """The imports of this repository, and of two replications that are made up."""
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+    for line in SECOND.split("\n")[1:-1]:
+        importer, _, imports = line.strip().partition(": ")
+        for imported in imports.split():
+            for name in ("second", "third"):
+                pair = whole(f"second.{importer}"), whole(imported)
+                of = [module.replace("replications.second", f"replications.{name}") for module in pair]
+                graph.add_import(importer=of[0], imported=of[1])
+    for name in ("second", "second.studies", "second.tasks", "third", "third.studies", "third.tasks"):
+        graph.add_module(f"replications.{name}")
+    return graph
 
 
-@pytest.fixture
-def broken(packages: Path, tmp_path: Path) -> Path:
-    """A copy of `packages` that a test may break."""
-    return Path(shutil.copytree(packages, tmp_path / "packages"))
+def broken_contracts(graph: grimp.ImportGraph) -> Iterable[str]:
+    for options in CONFIGURATION["contracts_options"]:
+        kind = CONTRACT_TYPES[options["type"]]
+        contract = kind(options["name"], CONFIGURATION["session_options"], options)
+        if not contract.check(deepcopy(graph), verbose=False).kept:
+            yield contract.name
 
 
-def python_files(folder: Path) -> Iterator[Path]:
-    """Yield the Python files of a folder."""
-    return (path for path in sorted(folder.rglob("*.py")) if "__pycache__" not in path.parts)
+def test_all_contracts_are_kept_and_a_new_replication_and_its_tests_need_no_line_in_them(graph):
+    assert list(broken_contracts(graph)) == []
 
 
-def verdicts_of_the_linter(root: Path) -> dict[str, str]:
-    """Return KEPT or BROKEN for every contract, as `lint-imports` prints them."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    found = re.findall(r"^(.+?) (KEPT|BROKEN)\b", done.stdout, flags=re.MULTILINE)
-    assert found, f"lint-imports did not get as far as its contracts:\n{done.stdout}{done.stderr}"
-    assert (done.returncode != 0) == ("BROKEN" in dict(found).values()), done.stdout
-    return dict(found)
-
-
-def torch_free_modules(root: Path) -> list[str]:
-    """Name the modules that must run where torch is not installed."""
-    paths = [path for name in ("estimands", "figures") for path in sorted(root.glob(f"replications/*/{name}.py"))]
-    return [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
-
-
-def first_to_load_torch(root: Path, modules: Sequence[str]) -> str | None:
-    """Import modules one after the other in a fresh process; name the first after which torch is loaded."""
-    program = (
-        "import importlib, sys\n"
-        "for name in sys.argv[1:]:\n"
-        "    importlib.import_module(name)\n"
-        "    if 'torch' in sys.modules: print('CULPRIT', name); break\n"
-    )
-    # "." stands first on the path of `python -c`, so a copy of the packages wins over the installed ones.
-    command = [sys.executable, "-c", program, *modules]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    return done.stdout.split()[1] if done.stdout.startswith("CULPRIT") else None
-
-
-def init_files_with_content(root: Path) -> list[str]:
-    """Name the `__init__.py` files that are not empty."""
-    files = [path for package in PACKAGES for path in python_files(root / package) if path.name == "__init__.py"]
-    assert files, f"no __init__.py below {root}"
-    return [path.relative_to(root).as_posix() for path in files if path.stat().st_size]
-
-
-def test_all_contracts_are_kept():
-    assert verdicts_of_the_linter(ROOT) == dict.fromkeys(CONTRACTS, "KEPT")
-
-
-def test_a_new_replication_and_its_tests_need_no_line_in_the_contracts(packages):
-    assert verdicts_of_the_linter(packages) == dict.fromkeys(CONTRACTS, "KEPT")
-
-
-@pytest.mark.parametrize(
-    ("path", "line", "contracts"), BREAKS, ids=[f"{path}: {line}".replace("\n", " ") for path, line, _ in BREAKS]
-)
-def test_a_forbidden_import_breaks_its_contract_and_no_other(path, line, contracts, broken):
-    file = broken / path
-    file.write_text(f"{file.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
-    found = verdicts_of_the_linter(broken)
-    assert sorted(name for name, word in found.items() if word == "BROKEN") == sorted(contracts)
+@pytest.mark.parametrize("case", BREAKS)
+def test_a_forbidden_import_breaks_its_contract_and_no_other(case, graph):
+    importer, imported = map(whole, case.split(" -> "))
+    assert {importer, imported} <= graph.modules
+    changed = deepcopy(graph)
+    changed.add_import(importer=importer, imported=imported)
+    assert sorted(broken_contracts(changed)) == sorted(BREAKS[case])
 
 
 def test_every_contract_is_broken_on_purpose():
-    assert {contract for _, _, contracts in BREAKS for contract in contracts} == set(CONTRACTS)
+    names = {options["name"] for options in CONFIGURATION["contracts_options"]}
+    assert {contract for contracts in BREAKS.values() for contract in contracts} == names
 
 
 def test_estimands_and_figures_load_no_torch():
-    modules = torch_free_modules(ROOT)
+    paths = [path for name in ("estimands", "figures") for path in ROOT.glob(f"replications/*/{name}.py")]
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
     assert modules
-    assert first_to_load_torch(ROOT, modules) is None
+    program = f"import sys\nimport {', '.join(modules)}\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_every_init_file_is_empty():
-    assert init_files_with_content(ROOT) == []
-
-
-def test_a_re_export_in_an_init_file_is_noticed_though_the_linter_does_not(broken):
-    (broken / "torch.py").write_text("class Tensor: ...\n", "utf-8")  # stands for the library, and loads at once
-    (broken / "replications/second/__init__.py").write_text("from replications.second.loss import torch\n", "utf-8")
-    assert init_files_with_content(broken) == ["replications/second/__init__.py"]
-    assert first_to_load_torch(broken, torch_free_modules(broken)) == "replications.second.estimands"
-    assert set(verdicts_of_the_linter(broken).values()) == {"KEPT"}
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
+    assert [path for path in files if path.stat().st_size] == []

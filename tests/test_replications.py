@@ -39,13 +39,7 @@ from paperkit.pages import SECTIONS
 from paperkit.pipeline import found_replications, write_pipeline
 from paperkit.provenance import code_hash, file_md5, fingerprint, import_closure
 from paperkit.readiness import SLOW_RULES, check, smoke_problems, style_problems
-from paperkit.results import (
-    read_json,
-    write_costs,
-    write_json,
-    write_runs,
-    write_trials,
-)
+from paperkit.results import read_json, write_costs, write_json, write_runs, write_trials
 from tests.tiny_repository import commit, git
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,13 +67,6 @@ def test_nothing_belongs_to_a_replication_that_is_gone():
 
 def test_no_file_has_a_name_that_says_nothing():
     assert forbidden_names(ROOT) == []
-
-
-@pytest.mark.parametrize("name", FOLDERS)
-def test_results_from_older_versions_are_reported(name, record_property):
-    older = older_versions(ROOT, name)
-    record_property("older_versions", older)
-    print(f"{name}: {older or 'made with the versions of the lock'}")
 
 
 # --- the same checks on a toy repository, whole and broken --------------------------------------------------------
@@ -298,227 +285,185 @@ def recorded(results: str, **changes: Any) -> Callable[[Path], None]:
     return apply
 
 
+CLAIMS = "replications/toy/claims.yaml"
+ABOUT = "replications/toy/about.yaml"
+PAGE = "book/replications/toy.md"
+VERDICTS = "results/toy/verdicts.json"
+RUNS = "results/toy/runs.csv"
+TRIALS = "results/toy/trials.csv"
+EXPERIMENT = "replications/toy/experiment.py"
+RECORD = "results/toy/provenance.json"
+MEAN = "replications/toy/mean.py"
+FIGURE = "figures/toy/gap.svg"
 UNKNOWN = "0" * 40
-HALF_TO_THIRD = change("replications/toy/claims.yaml", "check: half", "check: third")
-BREAKS: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    **{f"no {file}": ("shape", remove(f"replications/toy/{file}"), f"{file} is missing") for file in FILES},
-    "no timing.yaml": ("shape", remove("replications/toy/timing.yaml"), "timing.yaml is missing"),
-    "no algorithm": ("shape", remove("replications/toy/mean.py"), "no <algorithm>.py"),
-    "no test of the algorithm": ("shape", remove("replications/toy/test_mean.py"), "no <algorithm>.py"),
-    "no smoke block": ("shape", change("replications/toy/params.yaml", "smoke:", "tiny:"), "no block smoke"),
-    "no cpu block": ("shape", change("replications/toy/timing.yaml", "cpu:", "gpu:"), "no block cpu"),
-    "no stage": ("registration", change("dvc.yaml", "  toy:", "  other:"), "dvc.yaml is not what"),
-    "a stage without its module": ("registration", remove("replications/toy/timing.py"), "dvc.yaml is not what"),
-    "a module with another stage's name": (
-        "registration",
-        change("replications/toy/experiment.py", 'stage="toy"', 'stage="other"'),
-        "main(stage='other'); by its folder it is 'toy'",
-    ),
-    "page not in the contents": ("registration", change("book/_toc.yml", "/toy", "/other"), "_toc.yml is not what"),
-    "a verdict typed into the README": ("registration", change("README.md", "**holds**", "**-**"), "README.md is not"),
-    "no place for the verdicts": ("registration", change("README.md", "end -->", "-->"), "has lost the lines"),
-    "too few seeds for the margin": (
-        "claims",
-        change("replications/toy/claims.yaml", "pilot_sd: 0.02", "pilot_sd: 1"),
-        "seeds: take them",
-    ),
-    "a source that nobody knows": (
-        "claims",
-        change("replications/toy/claims.yaml", "bib: null", "bib: nobody2020"),
-        "cites nobody2020",
-    ),
-    "a primary claim that nothing is asked about": (
-        "claims",
-        change("replications/toy/claims.yaml", ", robustness: [{name: again, estimand: gap}]", ""),
-        "the primary claim X1 has no key 'robustness'",
-    ),
-    "settings that are refused": (
-        "smoke run",
-        change("replications/toy/timing.py", "Config =", "raise SystemExit('toy: rounds is 0')\nConfig ="),
-        "--out results/toy` fails: toy: rounds is 0",
-    ),
-    "a verdict from a smoke run": (
-        "smoke run",
-        change("paperkit/claims/__main__.py", "not tested at this scale", "holds"),
-        "claim X1 is 'holds' at smoke scale",
-    ),
-    "figures that draw nothing": (
-        "smoke run",
-        write("replications/toy/figures.py", "pass\n"),
-        "figures.py draws no .svg",
-    ),
-    "runs that are kept": (
-        "smoke run",
-        write(
-            "replications/toy/experiment.py",
-            "import pathlib\npathlib.Path('.paperkit/runs/toy').mkdir(parents=True)\n",
-        ),
-        "kept its runs",
-    ),
-    "a check without a claim": ("checks", HALF_TO_THIRD, "the check half decides no claim"),
-    "a claim without its check": ("checks", HALF_TO_THIRD, "names the check third, which CHECKS"),
-    "a post that nobody knows": ("about", change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
-    "an outcome without a sentence": (
-        "about",
-        change("replications/toy/about.yaml", "    inconclusive: inconclusive it is.\n", ""),
-        "about.yaml has no 'inconclusive' for claim X1",
-    ),
-    "a sentence for what cannot come": (
-        "about",
-        change(
-            "replications/toy/claims.yaml",
-            "bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02",
-            "bound: 0, margin: null, unit: nats",
-        ),
-        "about.yaml has 'holds, smaller' for claim X1, whose rule cannot give it",
-    ),
-    "a sentence for a claim that is not there": (
-        "about",
-        change("replications/toy/about.yaml", "  X1:", "  X7:"),
-        "about.yaml speaks of claim X7",
-    ),
-    "an answer to another outcome": (
-        "registration",
-        change("results/toy/verdicts.json", '"verdict": "holds"', '"verdict": "inconclusive"'),
-        "about.yaml, answer: it was written for toy:X1 'holds', which is 'inconclusive' now",
-    ),
-    "an answer to no outcome": (
-        "registration",
-        change("replications/toy/about.yaml", "toy:X1 holds", "toy holds"),
-        "'toy holds' is no verdict; write `lion:C6 contradicted`",
-    ),
-    "no page": ("page", remove("book/replications/toy.md"), "toy.md is missing"),
-    "no derivation": ("page", remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
-    "another section": ("page", change("book/replications/toy.md", "## Results", "## Numbers"), "it needs exactly"),
-    **{
-        f"no {file}": ("results", remove(f"results/toy/{file}"), f"{file} is missing")
-        for file in RESULTS + TIMING_RESULTS
+HALF_TO_THIRD = change(CLAIMS, "check: half", "check: third")
+BREAKS: dict[str, dict[str, tuple[Callable[[Path], None], str]]] = {
+    "shape": {
+        **{f"no {file}": (remove(f"replications/toy/{file}"), f"{file} is missing") for file in FILES},
+        "no timing.yaml": (remove("replications/toy/timing.yaml"), "timing.yaml is missing"),
+        "no algorithm": (remove(MEAN), "no <algorithm>.py"),
+        "no test of the algorithm": (remove("replications/toy/test_mean.py"), "no <algorithm>.py"),
+        "no smoke block": (change("replications/toy/params.yaml", "smoke:", "tiny:"), "no block smoke"),
+        "no cpu block": (change("replications/toy/timing.yaml", "cpu:", "gpu:"), "no block cpu"),
     },
-    "a figure nobody sees": ("figures", write("figures/toy/extra.svg"), "on no page"),
-    "a figure that is not drawn": ("figures", remove("figures/toy/gap.svg"), "not drawn"),
-    "no figure at all": ("figures", remove("figures/toy/gap.svg", "book/replications/toy.md"), "holds no .svg"),
-    "a claim reworded later": (
-        "verdicts",
-        change("replications/toy/claims.yaml", "X1 is so", "X1 is not so"),
-        "claim X1",
-    ),
-    "a claim added later": ("verdicts", change("results/toy/verdicts.json", '"X1"', '"X3"'), "claim X1"),
-    "a timing claim reworded": (
-        "verdicts",
-        change("replications/toy/claims.yaml", "X2 is so", "X2 was so"),
-        "claim X2",
-    ),
-    "an experiment called timing": (
-        "verdicts",
-        change("replications/toy/claims.yaml", "experiment", "timing"),
-        "claim X1",
-    ),
-    "a verdict typed by hand": (
-        "recomputation",
-        change("results/toy/verdicts.json", '"holds"', '"contradicted"'),
-        "first at claims[X1] verdict",
-    ),
-    "a timing verdict typed by hand": (
-        "recomputation",
-        change("results/toy/timing_verdicts.json", '"holds"', '"contradicted"'),
-        "timing_verdicts.json is not what",
-    ),
-    "a metric typed by hand": (
-        "recomputation",
-        change("results/toy/metrics.json", '"n": 5', '"n": 6'),
-        "metrics.json is not what",
-    ),
-    "a statistic moved by more than rounding": ("recomputation", move_estimate(1 + 1e-8), "tests[0] estimate"),
-    "runs typed by hand": (
-        "recomputation",
-        change("results/toy/runs.csv", "test,2,score,1.0,ok", "test,2,score,1.5,ok"),
-        "verdicts.json is not what",
-    ),
-    "a rule changed after the verdict": (
-        "recomputation",
-        change("replications/toy/claims.yaml", "margin: 0.1", "margin: 5"),
-        "verdicts.json is not what",
-    ),
-    "no runs to recompute from": ("recomputation", remove("results/toy/runs.csv"), "runs.csv is missing"),
-    "smoke runs committed": ("profile", rerun("runs.csv", profile="smoke"), "runs.csv says profile smoke"),
-    "smoke timings committed": ("profile", rerun("timings.csv", profile="smoke"), "timings.csv says profile smoke"),
-    "smoke verdicts committed": (
-        "profile",
-        change("results/toy/verdicts.json", '"profile": "cpu"', '"profile": "smoke"'),
-        "verdicts.json says profile smoke",
-    ),
-    "smoke provenance committed": (
-        "profile",
-        change("results/toy/provenance.json", '"profile": "cpu"', '"profile": "smoke"'),
-        "provenance.json says profile smoke",
-    ),
-    "a curve too fine": ("size", rerun("runs.csv", points=MAX_CURVE_POINTS + 1), "51 curve points"),
-    "runs too large": (
-        "size",
-        change("results/toy/runs.csv", "\n", "\n" * (MAX_RUNS_BYTES // 20)),
-        f"more than {MAX_RUNS_BYTES}",
-    ),
-    "a criterion moved after its result": (
-        "history",
-        change("replications/toy/claims.yaml", "margin: 0.1", "margin: 5"),
-        "claim X1: the rule as of",
-    ),
-    "a table edited by hand": (
-        "results",
-        change("results/toy/trials.csv", "score,1.0", "score,2.0"),
-        "trials.csv is not what provenance.json says",
-    ),
-    "a table that is gone": ("results", remove("results/toy/trials.csv"), "trials.csv is not what"),
-    "a table of no stage": ("results", write("results/toy/more.csv"), "more.csv is of no stage"),
-    "code changed since": ("provenance", write("replications/toy/mean.py", "x = 1\n"), "mean.py changed since"),
-    "code that is gone": ("provenance", remove("replications/toy/mean.py"), "mean.py changed since"),
-    "versions edited by hand": (
-        "provenance",
-        change("results/toy/provenance.json", '"numpy": "2.4.6"', '"numpy": "2.4.5"'),
-        "edited by hand: its fingerprint",
-    ),
-    "a machine edited by hand": (
-        "provenance",
-        change("results/toy/provenance.json", "Intel x86_64 glibc-2.36, torch AVX2", "Cray XMP"),
-        "edited by hand: its machine class",
-    ),
-    "a commit edited by hand": ("provenance", recorded("toy", commit=UNKNOWN), f"git has no commit {UNKNOWN}"),
-    "a lock of another commit": ("provenance", recorded("toy", lock_sha256=UNKNOWN), "requirements.lock in commit"),
-    "claims of another commit": (
-        "provenance",
-        lambda root: recorded("toy", claims={"commit": git(root, "rev-parse", "HEAD"), "sha256": UNKNOWN})(root),
-        "claims.yaml in commit",
-    ),
-    "code that is not what ran": (
-        "provenance",
-        recorded("toy", deps={"replications/toy/mean.py": UNKNOWN}),
-        "mean.py in commit",
-    ),
-    "a table that DVC does not know": (
-        "provenance",
-        recorded("toy", outs={"runs.csv": UNKNOWN}),
-        "runs.csv is another one in dvc.lock",
-    ),
-    "data that DVC does not know": (
-        "provenance",
-        change("results/toy/provenance.json", '"0a"', '"0b"'),
-        "data/text.parquet is another one in dvc.lock",
-    ),
-    "clock readings that DVC does not know": (
-        "provenance",
-        change("dvc.lock", "timings.csv", "other.csv"),
-        "timings.csv is another one in dvc.lock",
-    ),
-    "a tuning seed reported": ("tuning", retrial((0, 1001, 1002)), "reported on seed 0"),
-    "two lists of candidates": (
-        "tuning",
-        lambda root: write_trials(
-            root / "results/toy/trials.csv",
-            [*trials(), *({**row, "arm": "old", "config": {"lr": 1}} for row in trials())],
+    "registration": {
+        "no stage": (change("dvc.yaml", "  toy:", "  other:"), "dvc.yaml is not what"),
+        "a stage without its module": (remove("replications/toy/timing.py"), "dvc.yaml is not what"),
+        "a module with another stage's name": (
+            change(EXPERIMENT, 'stage="toy"', 'stage="other"'),
+            "main(stage='other'); by its folder it is 'toy'",
         ),
-        "the arms new, old were not tuned from one list",
-    ),
-    "selected on too few seeds": ("tuning", retrial((1000, 1001)), "selected on 2 tuning seeds"),
+        "page not in the contents": (change("book/_toc.yml", "/toy", "/other"), "_toc.yml is not what"),
+        "a verdict typed into the README": (change("README.md", "**holds**", "**-**"), "README.md is not"),
+        "no place for the verdicts": (change("README.md", "end -->", "-->"), "has lost the lines"),
+        "an answer to another outcome": (
+            change(VERDICTS, '"verdict": "holds"', '"verdict": "inconclusive"'),
+            "about.yaml, answer: it was written for toy:X1 'holds', which is 'inconclusive' now",
+        ),
+        "an answer to no outcome": (
+            change(ABOUT, "toy:X1 holds", "toy holds"),
+            "'toy holds' is no verdict; write `lion:C6 contradicted`",
+        ),
+    },
+    "claims": {
+        "too few seeds for the margin": (change(CLAIMS, "pilot_sd: 0.02", "pilot_sd: 1"), "seeds: take them"),
+        "a source that nobody knows": (change(CLAIMS, "bib: null", "bib: nobody2020"), "cites nobody2020"),
+        "a primary claim that nothing is asked about": (
+            change(CLAIMS, ", robustness: [{name: again, estimand: gap}]", ""),
+            "the primary claim X1 has no key 'robustness'",
+        ),
+    },
+    "smoke run": {
+        "settings that are refused": (
+            change("replications/toy/timing.py", "Config =", "raise SystemExit('toy: rounds is 0')\nConfig ="),
+            "--out results/toy` fails: toy: rounds is 0",
+        ),
+        "a verdict from a smoke run": (
+            change("paperkit/claims/__main__.py", "not tested at this scale", "holds"),
+            "claim X1 is 'holds' at smoke scale",
+        ),
+        "figures that draw nothing": (write("replications/toy/figures.py", "pass\n"), "figures.py draws no .svg"),
+        "runs that are kept": (
+            write(EXPERIMENT, "import pathlib\npathlib.Path('.paperkit/runs/toy').mkdir(parents=True)\n"),
+            "kept its runs",
+        ),
+    },
+    "checks": {
+        "a check without a claim": (HALF_TO_THIRD, "the check half decides no claim"),
+        "a claim without its check": (HALF_TO_THIRD, "names the check third, which CHECKS"),
+    },
+    "about": {
+        "a post that nobody knows": (change("book/posts.yaml", "1", "2"), "about.yaml names post 1"),
+        "an outcome without a sentence": (
+            change(ABOUT, "    inconclusive: inconclusive it is.\n", ""),
+            "about.yaml has no 'inconclusive' for claim X1",
+        ),
+        "a sentence for what cannot come": (
+            change(CLAIMS, "bound: 0, margin: 0.1, unit: nats, pilot_sd: 0.02", "bound: 0, margin: null, unit: nats"),
+            "about.yaml has 'holds, smaller' for claim X1, whose rule cannot give it",
+        ),
+        "a sentence for a claim that is not there": (change(ABOUT, "  X1:", "  X7:"), "about.yaml speaks of claim X7"),
+    },
+    "page": {
+        "no page": (remove(PAGE), "toy.md is missing"),
+        "no derivation": (remove("book/replications/toy/derivation.md"), "toy/derivation.md is missing"),
+        "another section": (change(PAGE, "## Results", "## Numbers"), "it needs exactly"),
+    },
+    "results": {
+        **{f"no {file}": (remove(f"results/toy/{file}"), f"{file} is missing") for file in RESULTS + TIMING_RESULTS},
+        "a table edited by hand": (
+            change(TRIALS, "score,1.0", "score,2.0"),
+            "trials.csv is not what provenance.json says",
+        ),
+        "a table that is gone": (remove(TRIALS), "trials.csv is not what"),
+        "a table of no stage": (write("results/toy/more.csv"), "more.csv is of no stage"),
+    },
+    "figures": {
+        "a figure nobody sees": (write("figures/toy/extra.svg"), "on no page"),
+        "a figure that is not drawn": (remove(FIGURE), "not drawn"),
+        "no figure at all": (remove(FIGURE, PAGE), "holds no .svg"),
+    },
+    "verdicts": {
+        "a claim reworded later": (change(CLAIMS, "X1 is so", "X1 is not so"), "claim X1"),
+        "a claim added later": (change(VERDICTS, '"X1"', '"X3"'), "claim X1"),
+        "a timing claim reworded": (change(CLAIMS, "X2 is so", "X2 was so"), "claim X2"),
+        "an experiment called timing": (change(CLAIMS, "experiment", "timing"), "claim X1"),
+    },
+    "recomputation": {
+        "a verdict typed by hand": (change(VERDICTS, '"holds"', '"contradicted"'), "first at claims[X1] verdict"),
+        "a timing verdict typed by hand": (
+            change("results/toy/timing_verdicts.json", '"holds"', '"contradicted"'),
+            "timing_verdicts.json is not what",
+        ),
+        "a metric typed by hand": (change("results/toy/metrics.json", '"n": 5', '"n": 6'), "metrics.json is not what"),
+        "a statistic moved by more than rounding": (move_estimate(1 + 1e-8), "tests[0] estimate"),
+        "runs typed by hand": (
+            change(RUNS, "test,2,score,1.0,ok", "test,2,score,1.5,ok"),
+            "verdicts.json is not what",
+        ),
+        "a rule changed after the verdict": (change(CLAIMS, "margin: 0.1", "margin: 5"), "verdicts.json is not what"),
+        "no runs to recompute from": (remove(RUNS), "runs.csv is missing"),
+    },
+    "profile": {
+        "smoke runs committed": (rerun("runs.csv", profile="smoke"), "runs.csv says profile smoke"),
+        "smoke timings committed": (rerun("timings.csv", profile="smoke"), "timings.csv says profile smoke"),
+        "smoke verdicts committed": (
+            change(VERDICTS, '"profile": "cpu"', '"profile": "smoke"'),
+            "verdicts.json says profile smoke",
+        ),
+        "smoke provenance committed": (
+            change(RECORD, '"profile": "cpu"', '"profile": "smoke"'),
+            "provenance.json says profile smoke",
+        ),
+    },
+    "size": {
+        "a curve too fine": (rerun("runs.csv", points=MAX_CURVE_POINTS + 1), "51 curve points"),
+        "runs too large": (change(RUNS, "\n", "\n" * (MAX_RUNS_BYTES // 20)), f"more than {MAX_RUNS_BYTES}"),
+    },
+    "history": {
+        "a criterion moved after its result": (change(CLAIMS, "margin: 0.1", "margin: 5"), "claim X1: the rule as of")
+    },
+    "provenance": {
+        "code changed since": (write(MEAN, "x = 1\n"), "mean.py changed since"),
+        "code that is gone": (remove(MEAN), "mean.py changed since"),
+        "versions edited by hand": (
+            change(RECORD, '"numpy": "2.4.6"', '"numpy": "2.4.5"'),
+            "edited by hand: its fingerprint",
+        ),
+        "a machine edited by hand": (
+            change(RECORD, "Intel x86_64 glibc-2.36, torch AVX2", "Cray XMP"),
+            "edited by hand: its machine class",
+        ),
+        "a commit edited by hand": (recorded("toy", commit=UNKNOWN), f"git has no commit {UNKNOWN}"),
+        "a lock of another commit": (recorded("toy", lock_sha256=UNKNOWN), "requirements.lock in commit"),
+        "claims of another commit": (
+            lambda root: recorded("toy", claims={"commit": git(root, "rev-parse", "HEAD"), "sha256": UNKNOWN})(root),
+            "claims.yaml in commit",
+        ),
+        "code that is not what ran": (recorded("toy", deps={MEAN: UNKNOWN}), "mean.py in commit"),
+        "a table that DVC does not know": (
+            recorded("toy", outs={"runs.csv": UNKNOWN}),
+            "runs.csv is another one in dvc.lock",
+        ),
+        "data that DVC does not know": (
+            change(RECORD, '"0a"', '"0b"'),
+            "data/text.parquet is another one in dvc.lock",
+        ),
+        "clock readings that DVC does not know": (
+            change("dvc.lock", "timings.csv", "other.csv"),
+            "timings.csv is another one in dvc.lock",
+        ),
+    },
+    "tuning": {
+        "a tuning seed reported": (retrial((0, 1001, 1002)), "reported on seed 0"),
+        "two lists of candidates": (
+            lambda root: write_trials(
+                root / TRIALS, [*trials(), *({**row, "arm": "old", "config": {"lr": 1}} for row in trials())]
+            ),
+            "the arms new, old were not tuned from one list",
+        ),
+        "selected on too few seeds": (retrial((1000, 1001)), "selected on 2 tuning seeds"),
+    },
 }
 
 
@@ -537,11 +482,12 @@ def test_linter_formatter_and_type_checker_speak_by_file_and_line(broken):
         assert word in found
 
 
-def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(broken):
-    change("replications/toy/claims.yaml", "bib: null", "bib: nobody2020")(broken)
-    change("results/toy/verdicts.json", '"claims"', '"claim"')(broken)
-    change("replications/toy/experiment.py", "main(C", "1 / 0\nmain(C")(broken)
-    remove("book/replications/toy.md", "replications/toy/test_mean.py")(broken)
+def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(broken, monkeypatch):
+    monkeypatch.setattr(readiness, "style_problems", lambda *_: [])
+    change(CLAIMS, "bib: null", "bib: nobody2020")(broken)
+    change(VERDICTS, '"claims"', '"claim"')(broken)
+    change(EXPERIMENT, "main(C", "1 / 0\nmain(C")(broken)
+    remove(PAGE, "replications/toy/test_mean.py")(broken)
     said: list[str] = []
     assert not check(broken, "toy", said.append)
     text = "\n".join(said)
@@ -559,21 +505,19 @@ def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(bro
 
 
 def test_a_test_that_fails_and_one_that_is_slow_are_named(broken, monkeypatch):
-    monkeypatch.setattr(readiness, "STARTING_CPU_S", 0)
     monkeypatch.setattr(readiness, "MAX_CPU_S", {"small": 0, "large": 40})
     slow = "import time\n\ndef test_the_sum():\n    time.sleep(0.6)\n\ndef test_the_mean():\n    assert 1 == 2\n"
     write("replications/toy/test_mean.py", slow)(broken)
-    said: list[str] = []
-    assert not check(broken, "toy", said.append)
-    text = "\n".join(said)
-    assert "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2" in text
-    assert re.search(
-        r"at most 0 for a small .* `soak` \(slowest: 0\.6\ds replications/toy/test_mean.py::test_the_sum\)", text
-    )
-    (broken / "replications/toy/tasks").mkdir()
-    said.clear()
-    assert not check(broken, "toy", said.append)
-    assert "soak" not in "\n".join(said)
+    suite = readiness._run_suite(broken, "toy")
+    (failure,) = readiness._failures(suite)
+    assert failure == "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2"
+    of_small, of_large = "at most 0 for a small", "at most 40 for a large"
+    slowest = r".* `soak` \(slowest: 0\.6\ds replications/toy/test_mean.py::test_the_sum\)"
+    for most, said in ((17, of_small), (56, None), (57, of_large)):
+        found = readiness._cost_problems(broken, "toy", {"smoke run": most - 1, "tests": 1.0}, suite.stdout)
+        assert bool(found) == bool(said)
+        assert not said or re.search(said + slowest, found[0])
+        (broken / "replications/toy/tasks").mkdir(exist_ok=True)
 
 
 def test_a_replication_that_is_not_there_is_named_with_those_that_are(toy):
@@ -582,15 +526,15 @@ def test_a_replication_that_is_not_there_is_named_with_those_that_are(toy):
     assert said == ["replications/tyo is not there; there are toy"]
 
 
-@pytest.mark.parametrize("case", BREAKS)
-def test_what_is_broken_on_purpose_is_found(case, broken):
-    check, break_it, message = BREAKS[case]
+def cases(breaks: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(rule, case) for rule, of_rule in breaks.items() for case in of_rule]
+
+
+@pytest.mark.parametrize(("rule", "case"), cases(BREAKS))
+def test_what_is_broken_on_purpose_is_found(rule, case, broken):
+    break_it, message = BREAKS[rule][case]
     break_it(broken)
-    assert any(message in problem for problem in problems(CHECKS[check], broken, "toy"))
-
-
-def test_every_check_is_broken_on_purpose():
-    assert {check for check, _, _ in BREAKS.values()} == set(CHECKS)
+    assert any(message in problem for problem in problems(CHECKS[rule], broken, "toy"))
 
 
 def test_the_last_digits_of_a_statistic_may_differ_between_machines(broken):
@@ -599,10 +543,10 @@ def test_the_last_digits_of_a_statistic_may_differ_between_machines(broken):
 
 
 def test_a_replication_of_derivations_alone_needs_neither_figure_nor_ledger(broken):
-    remove("replications/toy/figures.py", "figures/toy/gap.svg", "results/toy/trials.csv")(broken)
+    remove("replications/toy/figures.py", FIGURE, TRIALS)(broken)
     write_pipeline(broken)
-    change("book/replications/toy.md", "{result-figure} toy/gap.svg", "{note}")(broken)
-    record = read_json(broken / "results/toy/provenance.json")
+    change(PAGE, "{result-figure} toy/gap.svg", "{note}")(broken)
+    record = read_json(broken / RECORD)
     recorded("toy", outs={"runs.csv": record["outs"]["runs.csv"]})(broken)
     lock(broken)
     assert [problem for rule in (RULES | RULES_OF_RESULTS).values() for problem in problems(rule, broken, "toy")] == []
@@ -618,7 +562,7 @@ def test_a_second_choice_out_of_an_earlier_search_is_fair_where_each_arm_gets_as
         for lr in rates
         for row in trials(experiment=experiment)
     ]
-    write_trials(broken / "results/toy/trials.csv", ledger)
+    write_trials(broken / TRIALS, ledger)
     complaint = ["results/toy: again: the arms new, old were not tuned from one list"]
     assert problems(RULES_OF_RESULTS["tuning"], broken, "toy") == ([] if fair else complaint)
 
@@ -630,9 +574,9 @@ def test_a_second_choice_out_of_an_earlier_search_is_fair_where_each_arm_gets_as
 def at_gpu(broken: Path) -> Path:
     """The toy with results of profile gpu, whose stage is frozen, and with code that has changed since."""
     change("dvc.yaml", "stages:\n", "stages:\n  toy_gpu: {frozen: true}\n")(broken)
-    change("book/replications/toy.md", "```\n", "```\n```{result-figure} toy_gpu/gap.svg\n```\n")(broken)
+    change(PAGE, "```\n", "```\n```{result-figure} toy_gpu/gap.svg\n```\n")(broken)
     write("figures/toy_gpu/gap.svg", "<svg/>\n")(broken)
-    results, record = broken / "results/toy_gpu", read_json(broken / "results/toy/provenance.json")
+    results, record = broken / "results/toy_gpu", read_json(broken / RECORD)
     write_runs(results / "runs.csv", rows("gpu"))
     write_costs(results / "costs.csv", [])
     made = {"stage": "toy_gpu", "profile": "gpu"}
@@ -641,47 +585,22 @@ def at_gpu(broken: Path) -> Path:
     with chdir(broken):
         write_verdicts("toy_gpu", timing=False)
     lock(broken)
-    write("replications/toy/mean.py", "x = 1\n")(broken)
+    write(MEAN, "x = 1\n")(broken)
     return broken
 
 
-BREAKS_AT_GPU = {
-    "runs of another profile": (
-        "profile",
-        change("results/toy_gpu/runs.csv", "gpu,", "cpu,"),
-        "toy_gpu/runs.csv says profile cpu, not gpu",
-    ),
-    "runs typed by hand": ("results", change("results/toy_gpu/runs.csv", "1.0,ok", "1.5,ok"), "runs.csv is not what"),
-    "a verdict typed by hand": (
-        "recomputation",
-        change("results/toy_gpu/verdicts.json", '"holds"', '"contradicted"'),
-        "first at claims[X1] verdict",
-    ),
-    "a claim that is left out": ("recomputation", change("results/toy_gpu/verdicts.json", '"X1"', '"X3"'), "claims"),
-    "a claim reworded later": (
-        "verdicts",
-        change("replications/toy/claims.yaml", "X1 is so", "X1 was so"),
-        "claim X1",
-    ),
-    "a figure nobody sees": ("figures", write("figures/toy_gpu/extra.svg"), "toy_gpu/extra.svg is drawn but on no"),
-    "code that was not committed": ("provenance", recorded("toy_gpu", dirty=True), "was not all committed"),
-    "claims that nobody knows": (
-        "provenance",
-        recorded("toy_gpu", claims={"commit": UNKNOWN, "sha256": UNKNOWN}),
-        "claims.yaml in commit 0000000000",
-    ),
-    "a commit that nobody knows": ("provenance", recorded("toy_gpu", commit=UNKNOWN), f"git has no commit {UNKNOWN}"),
-    "code of another commit": (
-        "provenance",
-        recorded("toy_gpu", deps={"replications/toy/mean.py": UNKNOWN}),
-        "mean.py in commit",
-    ),
-    "a fingerprint typed by hand": ("provenance", recorded("toy_gpu", fingerprint=UNKNOWN), "edited by hand"),
-    "a stage that is not frozen": (
-        "provenance",
-        change("dvc.yaml", "frozen: true", "frozen: false"),
-        "mean.py changed since",
-    ),
+BREAKS_AT_GPU: dict[str, dict[str, tuple[Callable[[Path], None], str]]] = {
+    "profile": {
+        "runs of another profile": (
+            change("results/toy_gpu/runs.csv", "gpu,", "cpu,"),
+            "toy_gpu/runs.csv says profile cpu, not gpu",
+        )
+    },
+    "provenance": {
+        "code that was not committed": (recorded("toy_gpu", dirty=True), "was not all committed"),
+        "a fingerprint typed by hand": (recorded("toy_gpu", fingerprint=UNKNOWN), "edited by hand"),
+        "a stage that is not frozen": (change("dvc.yaml", "frozen: true", "frozen: false"), "mean.py changed since"),
+    },
 }
 
 
@@ -691,37 +610,20 @@ def test_a_frozen_stage_belongs_to_the_code_of_its_commit(at_gpu):
     assert [problem for problem in orphans(at_gpu) if "toy_gpu" in problem] == []
 
 
-@pytest.mark.parametrize("case", BREAKS_AT_GPU)
-def test_what_is_broken_on_purpose_in_results_of_another_profile_is_found(case, at_gpu):
-    check, break_it, message = BREAKS_AT_GPU[case]
+@pytest.mark.parametrize(("rule", "case"), cases(BREAKS_AT_GPU))
+def test_what_is_broken_on_purpose_in_results_of_another_profile_is_found(rule, case, at_gpu):
+    break_it, message = BREAKS_AT_GPU[rule][case]
     break_it(at_gpu)
-    assert any(message in problem for problem in problems(CHECKS[check], at_gpu, "toy_gpu"))
-
-
-def test_an_answer_stands_while_seeds_are_altered_until_the_word_changes(broken):
-    """Take the gain from one seed after another; the README is written until the verdict is another one."""
-    words = []
-    for altered in range(1, 6):
-        altered_rows = [
-            row | {"value": row["value"] - 2.0 * (row["arm"] == "new" and row["seed"] < altered)} for row in rows()
-        ]
-        write_runs(broken / "results/toy/runs.csv", altered_rows)
-        with chdir(broken):
-            write_verdicts("toy", timing=False)
-        words.append(read_json(broken / "results/toy/verdicts.json")["claims"][0]["verdict"])
-        complaints = [problem for problem in problems(RULES["registration"], broken, "toy") if "answer" in problem]
-        assert bool(complaints) == (words[-1] != "holds")
-    assert words[-1] == "contradicted"
-    assert "which is 'contradicted' now: read it again" in complaints[0]
+    assert any(message in problem for problem in problems(CHECKS[rule], at_gpu, "toy_gpu"))
 
 
 def test_a_comment_leaves_a_record_as_good_as_it_was(broken):
-    write("replications/toy/mean.py", '"""What it is."""\n# Why.\n')(broken)
+    write(MEAN, '"""What it is."""\n# Why.\n')(broken)
     assert problems(CHECKS["provenance"], broken, "toy") == []
 
 
 def test_a_seed_that_another_experiment_was_tuned_on_may_be_reported(broken):
-    write_trials(broken / "results/toy/trials.csv", trials((0, 1, 2), experiment="another"))
+    write_trials(broken / TRIALS, trials((0, 1, 2), experiment="another"))
     assert problems(CHECKS["tuning"], broken, "toy") == []
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from paperkit.runs import (
     run_key,
     seeds_of,
 )
+from tests.made_up_runs import TORCH, InThisProcess
 
 ROOT = Path(__file__).parents[1]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -95,21 +95,6 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "kernels_in_use", dict)
 
 
-class InThisProcess:
-    """Executes at once and here; for what happens around the workers."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.settings = settings
-
-    def shutdown(self, *, kill_workers: bool = False) -> None:
-        pass
-
-    def submit(self, function: Any, *arguments: Any) -> Future:
-        future: Future = Future()
-        future.set_result(function(*arguments))
-        return future
-
-
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "ProcessPoolExecutor", InThisProcess)
@@ -161,9 +146,12 @@ def executed_after(runner, log, here) -> Callable[..., int]:
 def processes(tmp_path_factory) -> list[dict[str, float]]:
     """What two runs in the one worker of a real runner report about their process."""
     folder = tmp_path_factory.mktemp("processes")
-    one = Runner("processes", "smoke", {}, 1, kept=folder / "kept")
-    # Two calls: the second finds the worker of the first.
-    rows = [row for seed in range(2) for row in one(report_process, [Run("e", "a", seed, {})])]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in THREAD_VARIABLES:
+            patch.delenv(name, raising=False)  # conftest.py has set them
+        one = Runner("processes", "smoke", {}, 1, kept=folder / "kept")
+        # Two calls: the second finds the worker of the first.
+        rows = [row for seed in range(2) for row in one(report_process, [Run("e", "a", seed, {})])]
     one.close()
     return [{row["metric"]: row["value"] for row in each} for each in rows]
 
@@ -547,25 +535,13 @@ def run(config, runner):
 if __name__ == "__main__":
     main(Config, run, stage="toy_stage", module="toy_stage")
 """
-# The toy computes nothing: a torch that is loaded at once, so that the test waits for runs and not for imports.
-TOY_TORCH = """\
-from types import SimpleNamespace
-
-backends = SimpleNamespace(cpu=SimpleNamespace(get_cpu_capability=lambda: "AVX2"))
-
-
-def set_num_threads(number): pass
-
-
-def use_deterministic_algorithms(on): pass
-"""
 NUM_RUNS = 14
 
 
 def start_stage(folder: Path, *, by: Sequence[str] = (), **variables: str) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     (folder / "toy_stage.py").write_text(TOY_STAGE)
-    (folder / "torch.py").write_text(TOY_TORCH)
+    (folder / "torch.py").write_text(TORCH)
     (folder / "params.yaml").write_text(f"smoke: {{seeds: {NUM_RUNS // 2}, pause_s: 0.2}}\n")
     (folder / "requirements.lock").write_text("numpy==1.0\n")
     (folder / "claims.yaml").write_text("schema: 1\n")

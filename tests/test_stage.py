@@ -13,10 +13,12 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+from dvc.repo import Repo
 from pydantic import Field
 
 from paperkit.config import StrictModel
 from paperkit.datasets import write_table
+from paperkit.reproduction import reproduce
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.runs import INSTRUCTION_SET, Measurement, Run, Runner, available_workers
 from paperkit.stage import TIMING, StageConfig, Tables, main
@@ -155,41 +157,21 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(folder)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("params", "options", "told"),
     [
-        ("width: 8", "width: 0", ["profile smoke", "key 'model.width' has value 0", "greater than or equal to 1"]),
-        ("width: 8", "depth: 8", ["profile smoke", "key 'model.depth' (value 8) is unknown; allowed here: width"]),
-        ("width: 64", "width: .nan", ["profile cpu", "key 'model.width' has value nan"]),
-        ("  seeds: 2\n", "", ["profile smoke", "key 'seeds' is missing"]),
-        ("  seeds: 2\n", "  seeds: 2\n  seeds: 3\n", ["key 'seeds' is given twice"]),
+        (SOUND.replace("width: 8", "width: 0"), {}, ["params.yaml, profile smoke", "key 'model.width' has value 0"]),
+        (SOUND.replace("width: 64", "width: .nan"), {}, ["params.yaml, profile cpu", "'model.width' has value nan"]),
+        (SOUND, {"profile": "paper"}, ["params.yaml: profile 'paper' is not defined; defined: smoke, cpu"]),
+        (None, {}, ["params.yaml is missing; restore it with git"]),
+        (SOUND, {"tables": ["wikitext"]}, ["table is 'wikitext'; known are"]),
+        (SOUND, {"tables": ["sotu"]}, ["data/sotu.parquet is missing", "dvc pull"]),
     ],
 )
-def test_a_refused_configuration_leaves_committed_results_untouched(folder, old, new, told) -> None:
-    assert SOUND.count(old) == 1
-    (folder / "params.yaml").write_text(SOUND.replace(old, new))
-    message = refused()
-    for part in ("toy: params.yaml", *told):
+def test_what_is_refused_leaves_committed_results_untouched(folder, params, options, told) -> None:
+    (folder / "params.yaml").unlink() if params is None else (folder / "params.yaml").write_text(params)
+    message = refused(**options)
+    for part in ("toy: ", *told):
         assert part in message
-
-
-def test_an_undefined_profile_is_refused_with_the_defined_ones(folder) -> None:
-    assert "params.yaml: profile 'paper' is not defined; defined: smoke, cpu" in refused("paper")
-
-
-def test_missing_parameters_are_refused(folder) -> None:
-    (folder / "params.yaml").unlink()
-    assert "params.yaml is missing; restore it with git" in refused()
-
-
-def test_missing_data_are_refused_with_the_command_that_fetches_them(folder) -> None:
-    (folder / "data" / "python_docs.parquet").unlink()
-    message = refused()
-    assert "data/python_docs.parquet is missing" in message
-    assert "dvc pull" in message
-
-
-def test_an_unknown_table_is_refused(folder) -> None:
-    assert "table is 'wikitext'; known are" in refused(tables=["wikitext"])
 
 
 @pytest.mark.parametrize("arguments", [[], ["--profile", "smoke"], ["--out", "x"], ["--profile", "a", "--seed", "1"]])
@@ -277,22 +259,16 @@ def test_the_kept_runs_of_another_profile_stay(folder) -> None:
 
 def test_a_stage_that_ends_well_replaces_its_results_and_forgets_its_runs(folder) -> None:
     experiment = Experiment()
-    stage(experiment)
-    assert len(read_runs(Path("results/toy/runs.csv"))) == 2
+    stage(experiment, "cpu")
+    assert len(read_runs(Path("results/toy/runs.csv"))) == 10
     assert read_trials(Path("results/toy/trials.csv"))["selected"].tolist() == [True]
     assert sorted(committed()) == ["costs.csv", "provenance.json", "runs.csv", "trials.csv"]
     assert not Path(".paperkit/runs/toy").exists()
     ((config, runner),) = experiment.calls
-    assert config == Config(model=Model(width=8), seeds=2)
-    assert (runner.stage, runner.profile, runner.workers) == ("toy", "smoke", available_workers())
-    assert (runner.instruction_set, list(runner.inputs)) == (INSTRUCTION_SET, ["python_docs"])
-
-
-def test_the_profile_asked_for_is_the_one_that_runs(folder) -> None:
-    experiment = Experiment()
-    stage(experiment, "cpu")
-    assert experiment.calls[0][0].model.width == 64
+    assert config == Config(model=Model(width=64), seeds=10)
+    assert (runner.stage, runner.profile, runner.workers) == ("toy", "cpu", available_workers())
     assert read_json(Path("results/toy/provenance.json"))["profile"] == "cpu"
+    assert (runner.instruction_set, list(runner.inputs)) == (INSTRUCTION_SET, ["python_docs"])
 
 
 def test_where_nothing_is_tuned_there_is_no_ledger(folder) -> None:
@@ -328,38 +304,30 @@ def test_results_of_this_very_code_are_left_alone_and_rerun_does_not_care(folder
     assert len(third.calls) == 1
 
 
-@pytest.mark.parametrize("change", ["constant", "parameter", "data", "result"])
-def test_a_change_of_anything_that_counts_runs_again(folder, change) -> None:
-    stage(Experiment())
-    if change == "constant":
-        (folder / "toy_of_stage.py").write_text(TOY.replace("ge=1", "ge=0"))
-    if change == "parameter":
-        (folder / "params.yaml").write_text(SOUND.replace("seeds: 2", "seeds: 3"))
-    if change == "data":
-        write_table("python_docs", [{"path": "a.rst", "text": "B.", "split": "train"}])
-    if change == "result":
-        (folder / "results/toy/runs.csv").write_text("edited")
-    again = Experiment()
-    stage(again)
-    assert len(again.calls) == 1
+def change_data(_: Path) -> None:
+    write_table("python_docs", [{"path": "a.rst", "text": "B.", "split": "train"}])
 
 
-def test_changed_data_change_what_the_runs_are_kept_under(folder) -> None:
+CHANGES = {
+    "constant": lambda folder: (folder / "toy_of_stage.py").write_text(TOY.replace("ge=1", "ge=0")),
+    "parameter": lambda folder: (folder / "params.yaml").write_text(SOUND.replace("seeds: 2", "seeds: 3")),
+    "data": change_data,
+    "result": lambda folder: (folder / "results/toy/runs.csv").write_text("edited"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_anything_that_counts_runs_again_and_runs_are_kept_under_their_data(folder, change) -> None:
     before, after = Experiment(), Experiment()
     stage(before)
-    write_table("python_docs", [{"path": "a.rst", "text": "B.", "split": "train"}])
+    CHANGES[change](folder)
     stage(after)
-    assert before.calls[0][1].inputs != after.calls[0][1].inputs
+    assert (before.calls[0][1].inputs != after.calls[0][1].inputs) == (change == "data")
 
 
 def test_the_record_says_what_ran_on_what(folder) -> None:
     stage(Experiment())
     record = read_json(Path("results/toy/provenance.json"))
-    assert set(record) == {
-        "stage", "command", "profile", "commit", "dirty", "started", "wall_s", "cpu_s", "machine_class", "kernels",
-        "cores", "workers", "threads", "environment", "versions", "lock_sha256", "claims", "deps", "fingerprint",
-        "device", "outs",
-    }  # fmt: skip
     assert set(record["deps"]) == {"toy_of_stage.py", "params.yaml", "data/python_docs.parquet"}
     assert (record["threads"], record["workers"]) == (1, available_workers())
     assert record["environment"].items() >= INSTRUCTION_SET.items()
@@ -444,23 +412,23 @@ stages:
 """
 
 
-def test_dvc_retrains_after_a_change_of_a_constant_and_not_after_one_of_a_comment(folder) -> None:
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's own, of a library that it uses
+def test_dvc_retrains_after_a_change_of_a_constant_and_not_after_one_of_a_comment(folder, monkeypatch) -> None:
     (folder / "params.yaml").write_text("smoke: {width: 8}\n")
     (folder / "dvc.yaml").write_text(PIPELINE)
     for name in OLD:
         (folder / "results/toy" / name).unlink()
     commit(folder)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    Repo.init(str(folder)).close()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def repro(code: str) -> bool:
         (folder / "toy_of_stage.py").write_text(code)
-        command = [Path(sys.executable).with_name("dvc"), "repro"]
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+        assert reproduce(folder)
         trained = (folder / "it_ran").exists()
         (folder / "it_ran").unlink(missing_ok=True)
         return trained
 
-    subprocess.run([Path(sys.executable).with_name("dvc"), "init", "--quiet"], env=environment, check=True)
     assert repro(TOY)
     made = (folder / "results/toy/runs.csv").stat().st_mtime_ns
     assert not repro(f'"""What it is."""\n\n# Why.\n{TOY}')

@@ -53,8 +53,8 @@ def draw_half(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def drawn_by_fresh_processes(tmp_path_factory) -> list[bytes]:
-    """The same figure from three processes with different hash seeds, at once."""
-    paths = [tmp_path_factory.mktemp("process") / "curves.svg" for _ in range(3)]
+    """The same figure from two processes with different hash seeds, at once."""
+    paths = [tmp_path_factory.mktemp("process") / "curves.svg" for _ in range(2)]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, path],
@@ -62,14 +62,14 @@ def drawn_by_fresh_processes(tmp_path_factory) -> list[bytes]:
         )
         for number, path in enumerate(paths)
     ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
     return [path.read_bytes() for path in paths]
 
 
-def test_three_fresh_processes_draw_the_same_bytes(drawn_by_fresh_processes):
-    first, second, third = drawn_by_fresh_processes
+def test_two_fresh_processes_draw_the_same_bytes(drawn_by_fresh_processes):
+    first, second = drawn_by_fresh_processes
     assert len(first) > 10_000
-    assert first == second == third
+    assert first == second
 
 
 def test_other_content_gives_other_bytes(tmp_path):

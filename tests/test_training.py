@@ -1,7 +1,6 @@
 """paperkit.training and the tiny GPT: the loop adds nothing to a hand-written one, and the model is what it says."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,15 +14,6 @@ from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.training import matrices_only_decay, train, warmup_cosine
 
 SIZES = {"vocabulary": 31, "width": 16, "layers": 2, "heads": 4, "context": 12}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As in a worker; and tiny tensors on several threads mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_model(seed: int = 0, **changes) -> TinyGPT:

@@ -3,7 +3,6 @@
 import copy
 import io
 import math
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -241,19 +240,6 @@ def test_each_group_uses_its_own_options_and_a_tensor_serves_as_lr(make) -> None
         assert third.item() == (0.75 + 0.5) * 0.75 + 0.5
 
 
-@every_optimizer
-def test_learning_rate_schedulers_set_the_size_of_the_step(make) -> None:
-    param = with_gradient(torch.zeros(1), torch.ones(1))
-    optimizer = make([param], lr=1.0)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    positions = []
-    for _ in range(3):
-        optimizer.step()
-        schedule.step()
-        positions.append(param.item() / (0.5 if make in HALVING else 1.0))
-    assert positions == [-1.0, -1.5, -1.75]
-
-
 def test_a_one_cycle_schedule_may_cycle_the_first_beta() -> None:
     optimizer = Lion([with_gradient(torch.zeros(1), torch.ones(1))], lr=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=4)
@@ -332,27 +318,3 @@ def test_a_state_from_before_the_keyword_options_gets_their_defaults() -> None:
         del state["param_groups"][0][key]
     optimizer.__setstate__(state)
     assert {key: optimizer.param_groups[0][key] for key in defaults} == defaults
-
-
-@every_optimizer
-def test_state_is_one_tensor_of_four_bytes_a_parameter(make) -> None:
-    params = random_parameters()
-    optimizer = make(params, lr=0.1)
-    take_steps(optimizer, 1)
-    tensors = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, Tensor)]
-    assert [id(each) for each in tensors] == [id(each) for each in momenta(optimizer)]
-    assert sum(each.nbytes for each in tensors) == 4 * sum(param.numel() for param in params)
-
-
-@every_class
-def test_named_parameters_hooks_and_the_representation_work_as_in_torch(make) -> None:
-    layer, calls = torch.nn.Linear(2, 1), []
-    optimizer = make(layer.named_parameters(), lr=0.125)
-    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
-    layer(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    assert calls == ["after"]
-    assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
-    optimizer.zero_grad()
-    assert layer.weight.grad is None
-    assert re.match(rf"{make.__name__} \((.|\n)*lr: 0.125\n", repr(optimizer))

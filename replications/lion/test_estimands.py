@@ -237,25 +237,6 @@ def test_a_diverged_seed_is_no_number_and_the_others_keep_theirs(name, experimen
     assert np.isnan(found[1])
 
 
-CAUTIOUS_DIVERGED = row("updates", "cautious_lion", 1, "adamw_mean_abs", np.nan, step=20, status="diverged")
-UPDATE_SIZES = {  # rows, and the size after the first and after a late update, for each seed
-    "the first was measured before a run diverged": (
-        diverge(all_rows(), "updates", "adamw"), 0.99, {0: 0.3, 1: np.nan},
-    ),
-    "a cautious run that diverged changes nothing": ([*all_rows(), CAUTIOUS_DIVERGED], 0.99, {0: 0.3, 1: 0.3}),
-    "a run too short has no late one": (
-        (each for each in all_rows() if each.get("step", 0) < 200), 0.99, {0: np.nan, 1: np.nan},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("rows", "first", "late"), UPDATE_SIZES.values(), ids=UPDATE_SIZES)
-def test_the_size_of_updates_is_that_of_the_last_step_before_adamw_diverged(rows, first, late):
-    runs = table(list(rows))
-    assert estimands.first_update_size(runs).to_dict() == dict.fromkeys(SEEDS, first)
-    assert estimands.late_update_size(runs).to_dict() == pytest.approx(late, nan_ok=True)
-
-
 # --- Best learning rates ---------------------------------------------------------------------------------------
 
 

@@ -146,15 +146,6 @@ def test_bandwidth_counts_the_bytes_a_sweep_reads_and_changes_on_as_much_memory_
     assert measured.value == moved[0] / SECONDS
 
 
-@pytest.mark.parametrize("arm", timing.SWEEPS)
-def test_a_sweep_stays_finite_however_often_it_is_repeated(arm):
-    sweep = timing.SWEEPS[arm]
-    arrays = [[torch.randn(8)] for _ in range(sweep.reads)]
-    for _ in range(1000):
-        sweep.action(*arrays)
-    assert all(array[0].isfinite().all() and array[0].abs().min() > 1e-30 for array in arrays)
-
-
 @pytest.mark.parametrize("arm", timing.TRAINED)
 def test_a_training_step_clips_and_moves_every_parameter(monkeypatch, arm):
     models, norms = [], []

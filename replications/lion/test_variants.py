@@ -37,7 +37,6 @@ from replications.lion.variants import (
     Tiger,
     cautious_lion_update,
     lazy_lion_step,
-    signum_update,
     tiger_step,
     tiger_step_size,
 )
@@ -149,21 +148,6 @@ def test_with_these_options_two_optimizers_are_one_bit_for_bit(shapes, one, othe
 # --- Signum ----------------------------------------------------------------------------------------------------
 
 
-def test_signum_is_not_lion_where_the_betas_differ() -> None:
-    (params, _), (peers, _) = after_steps(Signum, beta=0.9), after_steps(Lion, betas=(0.9, 0.99))
-    assert bits(params) != bits(peers)
-
-
-def test_signum_steps_along_the_sign_of_the_momentum_buffer_of_torch_sgd() -> None:
-    # SGD's buffer is g + beta g' + beta^2 g'' ..., which is Signum's average divided by 1 - beta.
-    param, peer, gradients = float64_parameter(), float64_parameter(), random_gradients(50, (6, 5))
-    ours = [param.detach().clone(), *follow(Signum([param], lr=1.0, beta=0.9), param, gradients)]
-    sgd = torch.optim.SGD([peer], lr=0.0, momentum=0.9)
-    for (before, after), gradient in zip(itertools.pairwise(ours), gradients, strict=True):
-        follow(sgd, peer, [gradient])
-        assert torch.equal((before - after).round(), sgd.state[peer]["momentum_buffer"].sign())
-
-
 # --- Tiger -----------------------------------------------------------------------------------------------------
 
 
@@ -218,16 +202,6 @@ def test_a_matrix_of_zeros_never_moves_under_tiger_and_with_row_wise_rms_no_row_
     assert (partly[[0, 2]] != torch.eye(3)[[0, 2]]).all()
 
 
-@pytest.mark.parametrize("row_wise_rms", [False, True])
-@pytest.mark.parametrize("scale", [2.0**-7, 2.0**9])
-def test_scaling_a_matrix_scales_its_path_under_tiger_without_decay(row_wise_rms, scale) -> None:
-    param, scaled = float64_parameter(), float64_parameter()
-    scaled.data.mul_(scale)
-    for each in (param, scaled):
-        take_steps(Tiger([each], lr=0.1, weight_decay=0.0, row_wise_rms=row_wise_rms), 30)
-    assert torch.equal(param * scale, scaled)
-
-
 @pytest.mark.parametrize(("center", "expected"), [(0.0, [1.98, -0.99]), (1.0, [1.99, -0.98])])
 def test_a_gradient_of_nan_shrinks_its_tensor_towards_the_center_and_keeps_the_momentum(center, expected) -> None:
     param = with_gradient(torch.tensor([2.0, -1.0]), torch.tensor([math.nan, 1.0]))
@@ -275,14 +249,6 @@ def test_cautious_lion_takes_the_steps_of_lion_pytorch_times_n_over_n_plus_one()
     torch.testing.assert_close(*map(momenta, optimizers), rtol=1e-12, atol=1e-15)
 
 
-def test_where_no_direction_agrees_with_its_gradient_cautious_lion_only_decays() -> None:
-    param = with_gradient(torch.tensor([1.0, -1.0]), torch.tensor([-1.0, 1.0]))
-    optimizer = CautiousLion([param], lr=0.5, weight_decay=0.5)
-    optimizer.state[param] = {"exp_avg": torch.tensor([1.0, -1.0])}
-    optimizer.step()
-    assert param.tolist() == [0.75, -0.75]
-
-
 # --- Lazy Lion -------------------------------------------------------------------------------------------------
 
 
@@ -315,13 +281,6 @@ def test_lion_goes_on_moving_the_row_of_a_token_that_no_longer_occurs_and_lazy_l
     assert embedding.weight[:, 0].tolist() == expected
 
 
-def test_one_element_is_enough_for_a_row_to_be_updated_whole() -> None:
-    theta, gradient = torch.ones(2, 3), torch.zeros(2, 3)
-    gradient[1, 2] = 1e-45
-    for after in lazy_lion_step(theta, gradient, torch.ones(2, 3), lr=0.5, beta1=0.5, beta2=0.5):
-        assert after.tolist() == [[1.0] * 3, [0.5] * 3]
-
-
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_a_vector_has_no_rows_so_lazy_lion_steps_on_as_lion(shape) -> None:
     gradients, found = [torch.ones(shape), torch.zeros(shape), torch.zeros(shape)], []
@@ -333,18 +292,6 @@ def test_a_vector_has_no_rows_so_lazy_lion_steps_on_as_lion(shape) -> None:
 
 
 # --- Properties ------------------------------------------------------------------------------------------------
-
-
-@given(vectors, beta, beta)
-def test_negating_gradient_and_momentum_negates_every_update(rows, b1, b2) -> None:
-    gradient, momentum, _ = rows.double()
-    for update in (
-        partial(lion_update, beta1=b1, beta2=b2),
-        partial(cautious_lion_update, beta1=b1, beta2=b2),
-        partial(signum_update, beta=b1),
-    ):
-        for value, mirrored in zip(update(gradient, momentum), update(-gradient, -momentum), strict=True):
-            assert torch.equal(mirrored, -value)
 
 
 @given(vectors, beta, beta)
@@ -401,18 +348,3 @@ def test_the_corrected_momentum_is_lions_over_one_minus_the_power_of_its_beta() 
         optimizer.state[parameter]["exp_avg"].numpy(), momentum / (1 - beta2 ** len(gradients)), rtol=1e-10
     )
     assert (optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["steps"]) == ((beta1, beta2), 40)
-
-
-def test_the_correction_goes_on_where_a_saved_state_left_off() -> None:
-    gradients = random_gradients(8, (6, 5))
-    whole, halves = float64_parameter(), float64_parameter()
-    optimizers = CorrectedLion([whole], 0.01), CorrectedLion([halves], 0.01)
-    for number, gradient in enumerate(gradients):
-        if number == 4:
-            state = optimizers[1].state_dict()
-            optimizers = optimizers[0], CorrectedLion([halves], 0.01)
-            optimizers[1].load_state_dict(state)
-        for parameter, optimizer in zip((whole, halves), optimizers, strict=True):
-            parameter.grad = gradient
-            optimizer.step()
-    assert torch.equal(whole, halves)

@@ -114,7 +114,8 @@ class Signum(_OneByOne):
     Differences from the source: decoupled weight decay is added (their algorithm has none); lr is constant unless a
     schedule changes it (their theorems let it fall); one machine, no majority vote.
 
-    Options are those of `Lion`, with one beta, b in [0, 1). Raises what `Lion` does, and a RuntimeError in `step` if a gradient is sparse or a parameter complex.
+    Options are those of `Lion`, with one beta, b in [0, 1). Raises what `Lion` does, and a RuntimeError in `step` if a
+    parameter is complex.
     """
 
     def __init__(
@@ -247,7 +248,7 @@ class Tiger(_OneByOne):
         row_wise_rms: Whether each row of a matrix has its own RMS; meant for a group of embeddings.
         center: c, finite: the value towards which a gradient of NaN shrinks the parameters of a group.
 
-    Raises what `Lion` does, and a RuntimeError in `step` if a gradient is sparse or a parameter complex.
+    Raises what `Lion` does, and a RuntimeError in `step` if a parameter is complex.
     """
 
     def __init__(
@@ -346,7 +347,7 @@ class CautiousLion(_WithTwoBetas):
     smaller by the factor nnz / (nnz + 1): nothing in a large tensor, half in one of a single element, which moves by
     eta / 2. A survivor alone among d elements moves by eta d / 2.
 
-    Options are those of `Lion`. Raises what `Lion` does, and a RuntimeError in `step` if a gradient is sparse or a parameter complex.
+    Options are those of `Lion`. Raises what `Lion` does, and a RuntimeError in `step` if a parameter is complex.
     """
 
     def stepped(
@@ -412,7 +413,8 @@ class LazyLion(_WithTwoBetas):
     standard lazy optimizer, as he says, and cites tests that found this better; here momentum rests too, as in the
     standard one. A row counts as absent if every element of its gradient is 0: no norm that could underflow.
 
-    Options are those of `Lion`; all matrices in `params` are lazy. Raises what `Lion` does, and a RuntimeError in `step` if a gradient is sparse (pass `sparse=False` to the embedding) or a parameter complex.
+    Options are those of `Lion`; all matrices in `params` are lazy. Raises what `Lion` does, and a RuntimeError in
+    `step` if a parameter is complex. An embedding needs `sparse=False`.
     """
 
     def stepped(

@@ -85,7 +85,7 @@ def _over_time(values: Array, t: Array) -> Array:
 
 
 def log_integral(t: ArrayLike, log_values: ArrayLike) -> Array:
-    """Log of the trapezoidal integral of exp(log_values) over t without overflow, (..., n) to (...); -inf is allowed."""
+    """Log of the trapezoidal integral of exp(log_values) over t without overflow, (..., n) to (...); -inf allowed."""
     t, log_values = grid_of_times(t), np.asarray(log_values, dtype=np.float64)
     if np.isnan(log_values).any() or (log_values == np.inf).any():
         message = "log_values contains NaN or +inf: pass finite logarithms, or -inf for an integrand of 0"

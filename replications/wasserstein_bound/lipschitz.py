@@ -259,7 +259,7 @@ def _first_cells(interval: tuple[float, float], num_cells: int) -> Interval:
 
 @dataclass(frozen=True)
 class SlopeEstimate:
-    """The largest slope found, a lower bound of L_s; that of probes alone; where; and whether at the edge of the box."""
+    """The largest slope found, a lower bound of L_s; that of the probes; where; whether at the edge of the box."""
 
     value: float
     probe_value: float

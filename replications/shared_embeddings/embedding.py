@@ -115,17 +115,13 @@ def rms_normalise(w: Tensor, eps: float = 0.0) -> Tensor:
 
 
 class Head(nn.Module):
-    """Logits of every token from the final hidden state, with the embedding's own matrix as output table.
+    """Logits of every token from the final hidden state; the parameter `weight` *is* `embedding.weight`.
 
-    The parameter `weight` *is* `embedding.weight`. A model that registers both keeps the tie through `.to` (another
-    device or type), deepcopy and `load_state_dict`; safetensors refuses tensors of one storage under two names, so
-    save with `safetensors.torch.save_model`, which writes one.
-
-    These untie without a word, since torch gives each module a parameter of its own: `load_state_dict(assign=True)`,
-    `.to("meta")`, `to_empty` from a meta device, any conversion under
-    `torch.__future__.set_overwrite_module_params_on_conversion(True)`, and an embedding that gets another `weight`.
-    Call `tie` afterwards, and make the optimizer after that. While the embedding is pruned, the head multiplies by the
-    whole table; `prune.remove` ties again.
+    A model that registers both keeps the tie through `.to`, deepcopy and `load_state_dict`; save with
+    `safetensors.torch.save_model`. These untie without a word: `load_state_dict(assign=True)`, `.to("meta")`,
+    `to_empty` from a meta device, any conversion under `torch.__future__.set_overwrite_module_params_on_conversion(True)`, and an
+    embedding that gets another `weight`. Call `tie` afterwards, and make the optimizer after that. While the embedding
+    is pruned, the head multiplies by the whole table; `prune.remove` ties again.
 
     An embedding's `padding_idx` keeps the gradient of the input side off that row; the output side, where every row is
     in the softmax, still moves it. Set that row of the gradient to zero before each step if it has to stay.

@@ -9,7 +9,6 @@ from torch import nn
 
 from paperkit.config import ConfigError, parse
 from paperkit.runs import Run
-from replications.wasserstein_bound.distances import normal_levels
 from replications.wasserstein_bound.schedule import VariancePreserving
 from replications.wasserstein_bound.score_network import ScoreNetwork, noise_level
 from replications.wasserstein_bound.studies import network_in_plane, network_on_line, score_training
@@ -64,12 +63,6 @@ def values(measurements, step):
 
 
 # --- Times and training ----------------------------------------------------------------------------------------
-
-
-def test_the_log_ratio_is_that_of_the_schedule():
-    t = np.array([1e-4, 0.005, 0.3, 1.0])
-    expected = np.log(SCHEDULE.alpha(t) ** 2 / SCHEDULE.noise_variance(t))
-    np.testing.assert_allclose(score_training.log_snr(SCHEDULE, t), expected, rtol=1e-12)
 
 
 def test_uniform_log_ratios_are_times_with_the_density_of_the_likelihood_weight_and_uniform_times_are_uniform():
@@ -178,11 +171,6 @@ def test_the_averaged_slope_of_a_linear_score_is_its_slope():
         assert averaged[f"log10_averaged_bound_w2_{name}"] == pytest.approx(float(bound.log_value) / math.log(10))
 
 
-def test_training_lowers_the_loss():
-    found = on_line(checkpoints=[22, 300], lr=0.03, width=16, batch=128)
-    assert values(found, 300)["score_loss"] < 0.5 * values(found, 22)["score_loss"]
-
-
 # --- In the plane ----------------------------------------------------------------------------------------------
 
 
@@ -240,8 +228,3 @@ def test_a_diverged_run_reports_a_loss_that_is_no_number(run):
 def test_checkpoints_out_of_order_or_too_early_are_refused(checkpoints, told):
     with pytest.raises(ConfigError, match=rf"checkpoints.* {told}"):
         parse(network_on_line.LearnedScore, {**LINE, "checkpoints": checkpoints}, source="params.yaml")
-
-
-def test_levels_are_enough_for_the_prior():
-    z, weights = normal_levels(score_training.NUM_LEVELS)
-    assert weights @ z**2 == pytest.approx(1.0, abs=1e-9)

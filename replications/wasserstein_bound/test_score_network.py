@@ -46,21 +46,6 @@ def test_noised_data_has_the_moments_of_the_forward_kernel():
     assert x.var().item() == pytest.approx(0.8, rel=0.02)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_score_is_minus_the_predicted_noise_over_its_level(kind):
-    network = network_of(kind)
-    x, log_snr = points()
-    noise = network(torch.cat([x, log_snr[:, None]], dim=1))
-    torch.testing.assert_close(score(network, x, log_snr) * noise_level(log_snr)[:, None], -noise)
-
-
-def test_one_log_ratio_serves_a_grid_of_points():
-    network = network_of(ScoreNetwork)
-    x = points()[0].expand(3, 7, 2)
-    one, many = torch.tensor(1.5, dtype=torch.float64), torch.full((3, 7), 1.5, dtype=torch.float64)
-    torch.testing.assert_close(score(network, x, one), score(network, x, many))
-
-
 def test_spectral_norm_bounds_the_slope_and_the_plain_network_breaks_that_bound():
     ratios = {}
     for kind in KINDS:

@@ -19,10 +19,8 @@ from paperkit.tuning import LogRange, Search, Tuned
 from replications.lion import experiment
 from replications.lion.studies.arms import ARMS, VARIANTS
 from replications.lion.studies.embedding import ARMS as EMBEDDING_ARMS
-from replications.lion.studies.embedding import BEYOND, CLASSES
 from replications.lion.studies.language_model import measure_language_model_trial
 from replications.lion.studies.search import NUM_CHOSEN_AGAIN, choose_again
-from replications.lion.studies.updates import EARLY_STEPS
 from tests.hub_files import VOCABULARY, hub_files
 from tests.made_up_runs import InThisProcess, changed, made_up_row
 
@@ -63,8 +61,7 @@ class MadeUpRunner:
 
     def __call__(self, measure, runs):
         self.asked += [(measure.__name__, run) for run in runs]
-        rows = getattr(self, measure.__name__, lambda _: FIXED_ROWS[measure.__name__])
-        return [[made_up_row(run, *measured) for measured in rows(run)] for run in runs]
+        return [[made_up_row(run, *measured) for measured in self.rows(measure.__name__, run)] for run in runs]
 
     def runs(self, name):
         return [run for _, run in self.asked if run.experiment == name]
@@ -79,46 +76,19 @@ class MadeUpRunner:
         raced = [of_trial for of_trial in drawn if len(of_trial) == max(map(len, drawn))]
         return point_of(min(raced, key=lambda of_trial: fmean(map(self.loss_of, of_trial)))[0].config)
 
-    def measure_language_model_trial(self, run):
-        steps, loss = run.config["steps"], self.loss_of(run)
-        return [("validation", steps // 2, "loss_nats", 10 / loss), ("validation", steps, "loss_nats", loss)]
-
-    def measure_language_model(self, run):
-        test = ("test", run.config["steps"], "loss_nats", 10 / self.loss_of(run))
-        return [*self.measure_language_model_trial(run), test]
-
-    def measure_language_model_and_box(self, run):
-        return [*self.measure_language_model(run), ("none", run.config["steps"], "box_share_0.0", 1.0)]
-
-    def measure_digits_trial(self, run):
-        steps, loss = run.config["samples_seen"] // run.config["batch"], self.loss_of(run)
-        return [("validation", steps, "error_share", 10 / loss), ("validation", steps, "nll_nats", loss)]
-
-    def measure_digits(self, run):
-        steps = run.config["samples_seen"] // run.config["batch"]
-        return [*self.measure_digits_trial(run), ("test", steps, "nll_nats", 10 / self.loss_of(run))]
-
-    def measure_embedding_trial(self, run):
-        return [("validation", run.config["steps"], "loss_nats", self.loss_of(run))]
-
-    def measure_embedding(self, run):
-        steps = run.config["steps"]
-        metrics = [f"embedding_{label}_{metric}" for label in CLASSES for metric in ("rms", *BEYOND)]
-        test = ("test", steps, "loss_nats", 10 / self.loss_of(run))
-        return [*self.measure_embedding_trial(run), test, *(("none", steps, metric, 0.5) for metric in metrics)]
-
-    def measure_language_model_updates(self, run):
-        return self._updates(run, run.config["steps"])
-
-    def measure_digits_updates(self, run):
-        return self._updates(run, run.config["samples_seen"] // run.config["batch"])
-
-    def _updates(self, run, steps):
-        ends = range(2 * run.config["window"], steps + 1, run.config["window"])
-        ratios = [("none", step, "update_ratio", RATIOS[number % 3]) for number, step in enumerate(ends)]
-        masked = [("none", step, "masked_share", 0.4) for step in ends]
-        sizes = [("none", step, "adamw_mean_abs", 0.5) for step in EARLY_STEPS if step <= steps]
-        return [*masked, *((*ratios, *sizes) if run.arm == "adamw" else ())]
+    def rows(self, measure, run):
+        if measure in FIXED_ROWS:
+            return FIXED_ROWS[measure]
+        steps = run.config.get("steps") or run.config["samples_seen"] // run.config["batch"]
+        if measure.endswith("_updates"):
+            ends = range(2 * run.config["window"], steps + 1, run.config["window"])
+            ratios = [("none", step, "update_ratio", RATIOS[number % 3]) for number, step in enumerate(ends)]
+            masked = [("none", step, "masked_share", 0.4) for step in ends]
+            return [*masked, *(ratios if run.arm == "adamw" else ())]
+        metric, loss = "nll_nats" if "digits" in measure else "loss_nats", self.loss_of(run)
+        decoy = ("error_share", steps) if "digits" in measure else (metric, steps // 2)
+        rows = [("validation", decoy[1], decoy[0], 10 / loss), ("validation", steps, metric, loss)]
+        return rows if measure.endswith("_trial") else [*rows, ("test", steps, metric, 10 / loss)]
 
 
 def point_of(config):

@@ -45,13 +45,6 @@ def test_deviation_and_autocorrelation_are_the_sums_over_lions_weights(betas) ->
         assert noise.autocorrelation(np.array(lag), betas) == pytest.approx(direct, abs=1e-12)
 
 
-@pytest.mark.parametrize("rho", [0.1, 0.3, 1.0])
-def test_lions_drift_is_the_mean_sign_of_a_normal_number(rho) -> None:
-    deviation = noise.deviation_factor((0.9, 0.99))
-    positive, _ = integrate.quad(lambda c: stats.norm.pdf(c, rho, deviation), 0, rho + 20 * deviation, points=[rho])
-    assert noise.lion_drift(rho, (0.9, 0.99)) == pytest.approx(2 * positive - 1, abs=1e-9)
-
-
 @pytest.mark.parametrize("betas", [*PAIRS, (0.42, 0.9999), (0.43, 0.9999), (0.5, 0.9)])
 def test_the_ratio_of_drifts_goes_to_one_and_falls_at_every_signal_only_if_s_squared_is_at_most_a_third(betas) -> None:
     rhos = np.geomspace(1e-4, 1e3, 3000)
@@ -99,15 +92,6 @@ def test_the_characteristic_functions_belong_to_densities_of_variance_one(name, 
         assert noise.CHARACTERISTIC_FUNCTIONS[name](np.array(t)) == pytest.approx(direct, abs=1e-5)
 
 
-@pytest.mark.parametrize("lag", [1, 10, 100])
-def test_the_arcsine_law_is_an_orthant_probability(lag) -> None:
-    correlation = float(noise.autocorrelation(np.array(lag), (0.9, 0.99)))
-    cov = np.array([[1, correlation], [correlation, 1]])
-    both_negative = stats.multivariate_normal.cdf([0, 0], cov=cov)  # pyright: ignore[reportArgumentType]
-    expected = 4 * both_negative - 1
-    assert noise.sign_autocorrelation(np.array(lag), (0.9, 0.99)) == pytest.approx(expected, abs=1e-6)
-
-
 def test_without_memory_in_the_direction_signs_are_independent() -> None:
     assert noise.diffusion((0.0, 0.99)) == 1
     assert noise.equilibrium_rms(1e-3, 0.5, (0.0, 0.99)) == pytest.approx(1e-3 / math.sqrt(1 - (1 - 5e-4) ** 2))
@@ -127,12 +111,6 @@ def test_the_approximate_equilibrium_is_the_limit_of_slow_decay() -> None:
     for lr, tolerance in ((1e-5, 0.01), (1e-7, 1e-4)):
         exact = noise.equilibrium_rms(lr, 0.5, (0.9, 0.99))
         assert noise.approximate_equilibrium_rms(lr, 0.5, (0.9, 0.99)) == pytest.approx(exact, rel=tolerance)
-
-
-def test_the_batch_law_is_lions_drift_without_momentum() -> None:
-    sizes = np.array([1, 10, 100])
-    signs = noise.mean_sign_of_batch(0.05, sizes)
-    np.testing.assert_allclose(signs, noise.lion_drift(0.05 * np.sqrt(sizes), (0.0, 0.99)))
 
 
 # --- Simulations -----------------------------------------------------------------------------------------------
@@ -162,13 +140,6 @@ def test_gradients_have_the_mean_they_should_and_deviations_of_variance_one(name
     if name == "sparse":
         assert ((mean != 0) == (deviation != 0)).all()
         assert np.mean(mean != 0) == pytest.approx(noise.SPARSE_SHARE, rel=0.03)
-
-
-def test_simulations_are_deterministic_and_follow_their_seed() -> None:
-    def drifts(seed):
-        return noise.simulated_drifts("laplace", 0.1, num_coordinates=10, num_steps=100, seed=seed)
-
-    assert drifts(1) == drifts(1) != drifts(2)
 
 
 def test_an_odd_number_of_blocks_changes_no_count(monkeypatch) -> None:

@@ -213,14 +213,6 @@ def test_the_same_samples_come_in_the_same_order_at_each_batch_size():
     assert not torch.equal(other, orders[0][:64, :-1])
 
 
-def test_an_epoch_goes_through_every_shifted_image_once():
-    pixels, _ = digits.shifted_images()
-    num_images = len(pixels)
-    ((epoch, _),) = digits.batches({"samples_seen": num_images, "batch": num_images}, 0)
-    assert torch.equal(epoch.sum(0, dtype=torch.float64), pixels.sum(0, dtype=torch.float64))
-    assert torch.equal(torch.sort(epoch @ torch.arange(64.0)).values, torch.sort(pixels @ torch.arange(64.0)).values)
-
-
 # --- The box ---------------------------------------------------------------------------------------------------
 
 
@@ -301,21 +293,6 @@ def test_no_disturbance_raises_nothing_and_a_large_one_does():
     assert found["train", "nll_nats"] <= DISTURBANCE["train_nll"]
     assert found["test", "perturbed_0_nll_nats"] == pytest.approx(found["test", "nll_nats"], abs=1e-12)
     assert found["test", "perturbed_0.5_nll_nats"] > found["test", "nll_nats"]
-
-
-def test_training_stops_at_the_first_look_that_finds_the_loss(monkeypatch):
-    looks = []
-
-    def watched(model, split):
-        looks.append((split, evaluate(model, split)[0]))
-        return evaluate(model, split)
-
-    evaluate = digits.evaluate
-    monkeypatch.setattr(ablation, "evaluate", watched)
-    list(flatness())
-    on_train = [nll for split, nll in looks if split == "train"]
-    assert len(on_train) > 1
-    assert [nll <= DISTURBANCE["train_nll"] for nll in on_train] == [False] * (len(on_train) - 1) + [True]
 
 
 def test_every_weight_is_disturbed_in_proportion_to_its_size(monkeypatch):
@@ -433,19 +410,6 @@ def test_rows_are_classed_by_how_often_their_token_came_and_measured_class_by_cl
             found = {metric: seen["values"][f"{name}_{label}_{metric}"] for metric in expected}
             assert found == pytest.approx(expected)
         assert seen["values"][f"{name}_reach"] == pytest.approx(reach)
-
-
-def test_lazy_rows_leave_tokens_that_never_came_untouched_where_lion_lets_them_decay(watched):
-    def unseen(seen):
-        never = torch.ones(300, dtype=torch.bool)
-        never[torch.cat([t.flatten() for t in tokens_of(seen, 0)])] = False
-        return seen["model"].token_embedding.weight.detach()[never], seen["starts"][0][never]
-
-    now, start = unseen(watched["lion_lazy_rows"])
-    assert len(start) > 10
-    assert torch.equal(now, start)
-    now, start = unseen(watched["lion"])
-    torch.testing.assert_close(now, (1 - ROWS["total_decay"] / 12) ** 12 * start)
 
 
 # --- Updates ---------------------------------------------------------------------------------------------------

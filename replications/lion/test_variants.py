@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lion_pytorch.cautious_lion import Lion as LionPytorchCautious
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -180,16 +179,11 @@ def test_each_tensor_counts_the_micro_steps_in_which_it_had_a_gradient() -> None
     assert positions == [(0, 0), (-0.5, 0), (-0.5, -0.5), (-1, -0.5)]
 
 
-@single_and_double
-@pytest.mark.parametrize("shape", [(6, 5), (4, 3, 2, 2)])
-def test_the_step_size_of_a_matrix_is_its_rms_of_all_or_of_each_row(dtype, shape) -> None:
-    theta = float64_parameter(shape).detach().to(dtype)
-    array = theta.double().numpy()
-    rows = np.sqrt((array**2).reshape(len(array), -1).mean(1)).reshape(-1, *(1 for _ in shape[1:]))
-    rtol = {torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
-    for row_wise_rms, expected in ((False, np.sqrt((array**2).mean())), (True, rows)):
-        found = np.asarray(tiger_step_size(theta, lr=0.1, row_wise_rms=row_wise_rms))
-        np.testing.assert_allclose(found, 0.1 * expected, rtol=rtol)
+def test_the_step_size_of_a_matrix_is_its_rms_of_all_or_of_each_row() -> None:
+    theta = float64_parameter((4, 3, 2, 2)).detach()
+    rows = theta.square().flatten(1).mean(1).sqrt().view(4, 1, 1, 1)
+    for row_wise_rms, expected in ((False, theta.square().mean().sqrt()), (True, rows)):
+        torch.testing.assert_close(tiger_step_size(theta, lr=0.1, row_wise_rms=row_wise_rms), 0.1 * expected)
 
 
 def test_a_matrix_of_zeros_never_moves_under_tiger_and_with_row_wise_rms_no_row_of_zeros() -> None:
@@ -214,13 +208,6 @@ def test_a_gradient_of_nan_shrinks_its_tensor_towards_the_center_and_keeps_the_m
     assert other.item() == -0.25  # the other tensor took its step
 
 
-def test_infinite_gradients_are_no_matter_of_tigers_rule_for_nan() -> None:
-    param = Parameter(torch.zeros(1))
-    values = follow(Tiger([param], lr=1.0), param, [torch.tensor([math.inf]), torch.tensor([-math.inf])])
-    assert values[0].item() == -0.5
-    assert values[1].isnan()  # inf - inf
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("row_wise_rms", [False, True])
 def test_tiny_weights_of_low_precision_have_a_step_size(dtype, row_wise_rms) -> None:
@@ -231,22 +218,6 @@ def test_tiny_weights_of_low_precision_have_a_step_size(dtype, row_wise_rms) -> 
 
 
 # --- Cautious Lion ---------------------------------------------------------------------------------------------
-
-
-def test_cautious_lion_takes_the_steps_of_lion_pytorch_times_n_over_n_plus_one() -> None:
-    # lion-pytorch divides the mask by its mean, the paper by its sum plus 1 over d. Gradients do not depend on theta
-    # here, so both have the same momentum and the same mask in each step.
-    start, gradients, paths, optimizers = float64_parameter().detach(), random_gradients(40, (6, 5)), [], []
-    for make in (CautiousLion, LionPytorchCautious):
-        param = Parameter(start.clone())
-        optimizers.append(make([param], lr=1.0))
-        paths.append(torch.stack([start, *follow(optimizers[-1], param, gradients)]).diff(dim=0))
-    survives = paths[0].abs() > 0.5
-    assert torch.equal(survives, paths[1].abs() > 0.5)
-    survivors = survives.sum(dim=(1, 2), keepdim=True)
-    assert 100 < survivors.sum() < 1100  # of 1200
-    torch.testing.assert_close(paths[0], paths[1] * survivors / (survivors + 1), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(*map(momenta, optimizers), rtol=1e-12, atol=1e-15)
 
 
 # --- Lazy Lion -------------------------------------------------------------------------------------------------
@@ -268,17 +239,6 @@ def test_a_row_without_gradient_keeps_every_bit_of_weights_and_momentum(shape) -
     for old, new in zip(before, (param.detach(), momenta(optimizer)[0]), strict=True):
         assert bits([new[[1, 2, 4]]]) == bits([old[[1, 2, 4]]])
         assert (new[[0, 3, 5]] != old[[0, 3, 5]]).all()
-
-
-@pytest.mark.parametrize(("make", "expected"), [(Lion, [-1.0, -0.75, 0.0]), (LazyLion, [-0.25, -0.75, 0.0])])
-def test_lion_goes_on_moving_the_row_of_a_token_that_no_longer_occurs_and_lazy_lion_does_not(make, expected) -> None:
-    embedding = torch.nn.Embedding.from_pretrained(torch.zeros(3, 2), freeze=False)
-    optimizer = make(embedding.parameters(), lr=0.25)
-    for token in (0, 1, 1, 1):
-        optimizer.zero_grad()
-        embedding(torch.tensor([token])).sum().backward()
-        optimizer.step()
-    assert embedding.weight[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("shape", [(), (3,)])

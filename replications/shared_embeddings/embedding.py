@@ -119,9 +119,9 @@ class Head(nn.Module):
 
     A model that registers both keeps the tie through `.to`, deepcopy and `load_state_dict`; save with
     `safetensors.torch.save_model`. These untie without a word: `load_state_dict(assign=True)`, `.to("meta")`,
-    `to_empty` from a meta device, any conversion under `torch.__future__.set_overwrite_module_params_on_conversion(True)`, and an
-    embedding that gets another `weight`. Call `tie` afterwards, and make the optimizer after that. While the embedding
-    is pruned, the head multiplies by the whole table; `prune.remove` ties again.
+    `to_empty` from a meta device, conversion under `torch.__future__.set_overwrite_module_params_on_conversion(True)`,
+    and an embedding that gets another `weight`. Call `tie` afterwards, and make the optimizer after that. While the
+    embedding is pruned, the head multiplies by the whole table; `prune.remove` ties again.
 
     An embedding's `padding_idx` keeps the gradient of the input side off that row; the output side, where every row is
     in the softmax, still moves it. Set that row of the gradient to zero before each step if it has to stay.

@@ -1,9 +1,4 @@
-"""The bound W_2(p_0, q_0) <= int w I e dt + I(T) W_2(p_T, q_T), derived step by step; each step is executed.
-
-Letters as in `bound`; the steps S1 to S9 stand on the page. S7 to S9 and the theorems are in `checks_of_theorems`,
-equalities of Gaussians and mixtures in `checks_of_closed_forms`, the corrections to the post in
-`checks_of_corrections` and, on data N(0, 1), `checks_of_stationary_data`, to the notebook in `checks_of_notebook`.
-"""
+"""The bound W_2(p_0, q_0) <= int w I e dt + I(T) W_2(p_T, q_T): steps S1 to S6 of the page, executed."""
 
 from collections.abc import Iterator
 

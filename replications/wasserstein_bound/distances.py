@@ -37,15 +37,13 @@ def quantile_distance(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def normal_levels(num_levels: int) -> tuple[Array, Array]:
-    """Levels z at which to compare quantile functions, and their weights, whose sum is 1; both of shape (num_levels,).
+    """Levels z, uniform on [-8, 8], at which to compare quantile functions, and their weights; both (num_levels,).
 
-    Level u = Phi(z) for z uniform on [-8, 8], weight phi(z) dz: int_0^1 h(F^-1(u)) du becomes the trapezoidal sum of a
-    function that dies out with all its derivatives, whose error falls faster than any power of the spacing. Levels
-    (i + 1/2) / n instead would cut the tails off. Where a quantile function jumps, between separated clusters, the
-    error is of the order of the spacing times the jump.
+    With u = Phi(z) int_0^1 h(F^-1(u)) du is the trapezoidal sum of a function that dies out with all its derivatives;
+    levels (i + 1/2) / n would cut the tails off. Where quantiles jump, the error is spacing times jump.
 
     Returns:
-        z and weights.
+        z and weights, whose sum is 1.
 
     Raises:
         ValueError: If there are fewer than two levels.

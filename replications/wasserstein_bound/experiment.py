@@ -1,7 +1,4 @@
-"""The bound against distances that are known exactly: every study behind claims.yaml, a module each in `studies/`.
-
-A seed is a block of random cases, a draw of coupled pairs, or the initialisation and data order of a network.
-"""
+"""The bound against distances that are known exactly: every study behind claims.yaml, a module each in `studies/`."""
 
 from typing import Annotated, Self
 

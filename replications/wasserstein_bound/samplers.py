@@ -156,12 +156,10 @@ def coupled_paths(
 ) -> CoupledPaths:
     """Synchronous coupling: x with the true score and y with the model's, driven by the same noise.
 
-    Steps S2 to S5 of the derivation: the noise cancels in x - y. With l(t) = `slope` in place of the supremum L_s the
-    derivation's inequality is -dR/dt <= (l_-f + w l) R + w e, where only Cauchy-Schwarz is lossy; hence
-    R(0) <= wasserstein_upper_bound(t, score_slope=paths.slope, score_error=e, ...) for the same eta. It bounds W_2 by
-    the paths' own behaviour: it explains the slack of L_s, it does not predict. Euler-Maruyama, so that both sides
-    carry an error of O(step), and a sampling error of O(n^(-1/2)). The starts, points of p_T and q_T, (n, d) or (n,),
-    are coupled optimally: the same points when q_T = p_T, sorted on the line.
+    Steps S2 to S5 of the derivation: the noise cancels in x - y. With l(t) = `slope` in place of the supremum L_s,
+    R(0) <= wasserstein_upper_bound(t, score_slope=paths.slope, score_error=e, ...) for the same eta: it explains the
+    slack of L_s, it does not predict. Euler-Maruyama: errors of O(step), and of O(n^(-1/2)) by sampling. The starts,
+    points of p_T and q_T, (n, d) or (n,), are coupled optimally: the same points when q_T = p_T, sorted on the line.
 
     Returns:
         R, l and e at the times of the grid, and the final points.

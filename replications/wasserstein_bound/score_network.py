@@ -49,9 +49,7 @@ class SpectralScoreNetwork(ScoreNetwork):
     """A score network whose hidden matrices are divided by their spectral norms (Miyato et al. 2018).
 
     Each hidden layer has the Lipschitz constant 1 or less, and SiLU at most 1.1, so that ε_θ has at most 1.1^depth ‖W‖
-    in (x, ℓ / 4), W the last matrix, which alone sets the scale. With W normalised too the noise, which is x for large
-    t, is out of reach: SiLU's slope is one half on average. The authors' class has factors of its own for the scale.
-    The norm is that of one power iteration per training step, so these hold up to its error.
+    in (x, ℓ / 4), W the last matrix, which alone sets the scale: up to the error of one power iteration a step.
     """
 
     def __init__(self, *, dimension: int, width: int, depth: int) -> None:

@@ -79,10 +79,6 @@ def test_the_slope_of_two_points_is_found_from_below_and_nearly_is_that_of_their
     assert 0.95 * exact < found <= exact * (1 + 1e-9)
 
 
-def test_the_bound_is_that_of_the_score_alone(tiny):
-    assert checkpoint(tiny, 0.0)["log10_estimated_bound_w2_sde"] < -6  # not the prior's distance
-
-
 def test_data_sets_are_those_of_the_notebook_whatever_the_seed():
     clusters, moons = finite_sets.four_clusters(), finite_sets.moons()
     assert clusters.shape == (4000, 2)

@@ -100,11 +100,6 @@ def test_the_exact_score_returns_the_data_and_its_growth_is_the_closed_form(vari
     assert (case.score_error < 1e-12).all()
 
 
-def test_a_model_of_another_variance_returns_that_variance() -> None:
-    t = time_grid(SCHEDULE, 8001)
-    assert float(affine_case(SCHEDULE, t, 0.0, 0.6).sample_moments(1.0)[1]) == pytest.approx(0.6, rel=1e-6)
-
-
 @given(variances, st.floats(-2, 2), etas)
 @settings(max_examples=30, deadline=None)
 def test_the_distance_of_a_constant_shift_is_the_integral_of_w_times_i(variance, shift, eta) -> None:
@@ -114,17 +109,6 @@ def test_the_distance_of_a_constant_shift_is_the_integral_of_w_times_i(variance,
 
     expected = abs(shift) * quad(integrand, 0, 1, epsabs=1e-11, limit=200)[0]
     assert constant_shift_distance(SCHEDULE, variance, shift, eta) == pytest.approx(expected, rel=1e-7, abs=1e-9)
-
-
-def test_the_shift_of_the_sde_is_an_artanh_and_that_of_the_ode_a_logarithm() -> None:
-    v, c, alpha = 0.25, 0.3, float(SCHEDULE.alpha(1.0))
-    root = np.sqrt(1 - v)
-    expected = 2 * c * v / root * (np.arctanh(root) - np.arctanh(alpha * root))
-    assert constant_shift_distance(SCHEDULE, v, c) == pytest.approx(expected, rel=1e-12)
-    ends = [np.log(a / (1 + np.sqrt(1 + (v - 1) * a**2))) for a in (alpha, 1.0)]
-    ode = c * np.sqrt(v) * (ends[1] - ends[0])
-    assert constant_shift_distance(SCHEDULE, v, c, 0.0) == pytest.approx(ode, rel=1e-12)
-    assert constant_shift_distance(SCHEDULE, 1.0, c) == pytest.approx(2 * c * (1 - alpha), rel=1e-12)
 
 
 @given(st.floats(-3, 3), variances, st.floats(-3, 3), variances)

@@ -120,12 +120,6 @@ def test_samplers_of_the_exact_score_reach_the_data_at_t_min_and_those_of_a_wron
         assert network_on_line.distance(settings, wrong, eta, from_normal=True) > 0.1
 
 
-def test_the_prior_is_off_by_what_is_left_of_the_signal():
-    settings = line(mean=0.0, variance=4.0)  # Gaussian: W2 is the difference of standard deviations
-    alpha = float(SCHEDULE.alpha(1.0))
-    assert settings.prior_distance == pytest.approx(math.sqrt(1 + 3 * alpha**2) - 1, rel=1e-6)
-
-
 def test_a_run_on_the_line_obeys_the_bound_and_breaks_the_control():
     found = on_line()
     assert found == on_line()
@@ -147,16 +141,6 @@ def test_a_run_of_its_own_ends_where_its_rate_is_zero_and_one_run_passes_there_w
     own, passing = on_line(arm="annealed", checkpoints=[24]), on_line(checkpoints=[24, 240])
     assert {each.metric for each in own} == {each.metric for each in passing if each.step == 24}
     assert values(own, 24)["score_loss"] != values(passing, 24)["score_loss"]
-
-
-def test_a_trial_ends_with_the_loss_of_the_run_that_it_chooses():
-    for module, study, settings in (
-        (network_on_line, on_line, {**LINE, "checkpoints": [24]}),
-        (network_in_plane, in_plane, PLANE),
-    ):
-        (trial,) = module.measure_trial(Run("x_search", "plain", 0, settings))
-        assert (trial.split, trial.step, trial.metric) == ("validation", 24, "score_loss")
-        assert trial.value == values(study(checkpoints=[24]), 24)["score_loss"]
 
 
 def test_the_averaged_slope_of_a_linear_score_is_its_slope():

@@ -24,16 +24,6 @@ def case(seed):
     return gaussians.random_case(np.random.default_rng(seed), 101)
 
 
-def test_cases_are_of_several_schedules_and_priors_and_their_errors_swing_in_time_or_do_not():
-    cases = [case(seed) for seed in range(60)]
-    assert {each.schedule for each in cases} == set(gaussians.SCHEDULES)
-    assert 10 < sum((each.prior_mean, each.prior_variance) == (0.0, 1.0) for each in cases) < 50
-    scales = [each.slope * each.moments[1] for each in cases]
-    scaled, swings = sum(map(is_scaled, scales)), sum(np.ptp(each) > 1e-6 for each in scales)
-    assert 10 < scaled < 60
-    assert 5 < swings < scaled
-
-
 def is_scaled(scale):
     return not np.allclose(scale, -1)
 
@@ -73,12 +63,6 @@ def test_a_shift_of_an_isotropic_gaussian_attains_the_bound_in_the_plane_too(arm
     assert found["distance_w2"] == pytest.approx(found["bound_w2"], rel=1e-5)
 
 
-def test_a_rotating_score_is_not_symmetric_and_stays_within_its_bound():
-    found = numbers(gaussians.measure_rotation, case=1, num_times=401, size=2.0)
-    assert found["excess"] == 0
-    assert found["distance_w2"] > 1e-3
-
-
 # --- Mixtures ----------------------------------------------------------------------------------------------------
 
 
@@ -98,12 +82,6 @@ def test_factors_of_the_slack_multiply_to_it_and_the_supremum_costs_most_between
     assert found["log10_bound_w2"] - found["log10_averaged_bound_w2"] > 0.5
     assert again == found
     assert other["log10_coupled_w2"] != found["log10_coupled_w2"]
-
-
-def test_growth_of_modes_far_apart_is_followed_as_a_logarithm():
-    rows = list(mixtures.measure_growth(Run("growth", "sde", 0, {"mean": 0.5, "variance": 1.5625e-4})))
-    assert max(each.value for each in rows if each.metric == "log10_growth") > 600
-    assert len({each.step for each in rows}) == mixtures.NUM_CURVE_POINTS <= 50
 
 
 # --- Schedules ---------------------------------------------------------------------------------------------------

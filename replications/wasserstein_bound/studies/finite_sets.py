@@ -1,8 +1,4 @@
-"""The source's own setting: a perceptron on its four clusters and its moons, each a finite set of points in the plane.
-
-e(t) is exact but for the choice of points (`finite_data`). L_s and the bound are estimated from below, without the
-offset: W2 above this estimate refutes nothing, and W2 far below it shows that B is loose.
-"""
+"""The source's own setting: a perceptron on its four clusters and its moons; L_s and B are estimated from below."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,10 +1,4 @@
-"""Score networks in the plane, by several techniques that may tighten the bound: an illustration with estimates.
-
-J is an integral against the exact p_t. L_s, sought among probes and by ascent from the best, and the bound are
-estimated from below. W2 is that of point clouds, less what two samples of one law are apart. Arms share seeds:
-`plain` (loss on the noise, uniform times, no decay), `spectral_norm`, `weight_decay` (0.01, as in the authors'
-notebook) and `likelihood_weight` (λ = g² by drawing ℓ uniformly), each with the rate of least J.
-"""
+"""Score networks in the plane, by several techniques that may tighten the bound; L_s, B estimated from below."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,10 +1,4 @@
-"""Score networks on the line, with nothing estimated: loss, constants, bound and distances.
-
-e(t) and J = ½∫ β e² dt are integrals against the exact p_t; L_s(t) is certified at every time of a grid; W2 compares
-quantile functions. The floor, the W2 of the same samplers with the exact score from p_T, says what steps and cells
-add. Each length of training is a run of its own, whose rate falls to zero (arm `annealed`): a network in the middle
-of a longer run (`one_run`) carries the noise of a high rate. `longer`, `lower_rate` and `overlapping` vary it.
-"""
+"""Score networks on the line, with nothing estimated: J against the exact p_t, certified L_s, W2 by quantiles."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial

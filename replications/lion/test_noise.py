@@ -92,21 +92,6 @@ def test_the_characteristic_functions_belong_to_densities_of_variance_one(name, 
         assert noise.CHARACTERISTIC_FUNCTIONS[name](np.array(t)) == pytest.approx(direct, abs=1e-5)
 
 
-def test_without_memory_in_the_direction_signs_are_independent() -> None:
-    assert noise.diffusion((0.0, 0.99)) == 1
-    assert noise.equilibrium_rms(1e-3, 0.5, (0.0, 0.99)) == pytest.approx(1e-3 / math.sqrt(1 - (1 - 5e-4) ** 2))
-
-
-@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.9, 0.9)])
-def test_equilibrium_is_the_quadratic_form_of_the_covariances(betas) -> None:
-    lr, weight_decay, num_terms = 0.1, 0.5, 600
-    lags = np.abs(np.subtract.outer(np.arange(num_terms), np.arange(num_terms)))
-    covariances = np.where(lags == 0, 1.0, noise.sign_autocorrelation(np.maximum(lags, 1), betas))
-    shrinkages = (1 - lr * weight_decay) ** np.arange(num_terms)
-    direct = lr * math.sqrt(shrinkages @ covariances @ shrinkages)
-    assert noise.equilibrium_rms(lr, weight_decay, betas) == pytest.approx(direct, rel=1e-9)
-
-
 def test_the_approximate_equilibrium_is_the_limit_of_slow_decay() -> None:
     for lr, tolerance in ((1e-5, 0.01), (1e-7, 1e-4)):
         exact = noise.equilibrium_rms(lr, 0.5, (0.9, 0.99))
@@ -156,16 +141,3 @@ def test_an_odd_number_of_blocks_changes_no_count(monkeypatch) -> None:
 def test_unknown_noise_is_refused_by_name(function) -> None:
     with pytest.raises(ValueError, match="no noise 'cauchy'; choose one of gaussian"):
         function()
-
-
-@pytest.mark.parametrize(
-    ("minimum", "decay", "sigma", "betas"), [(0.5, 1.0, 5.0, (0.9, 0.99)), (-3.0, 0.5, 2.0, (0.9, 0.9))]
-)
-def test_where_lion_rests_under_noise_its_mean_update_is_zero_and_without_noise_it_is_the_constrained_minimum(
-    minimum, decay, sigma, betas
-) -> None:
-    theta = noise.noisy_optimum(minimum, decay, sigma, betas)
-    assert noise.lion_drift((theta - minimum) / sigma, betas) == pytest.approx(-decay * theta, abs=1e-9)
-    assert abs(theta) < min(abs(minimum), 1 / decay)
-    noiseless = noise.noisy_optimum(minimum, decay, 1e-9, betas)
-    assert noiseless == pytest.approx(np.clip(minimum, -1 / decay, 1 / decay), abs=1e-6)

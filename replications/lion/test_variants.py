@@ -1,6 +1,5 @@
 """What the variants compute; what every optimizer promises stands in test_conventions.py."""
 
-import itertools
 import math
 from functools import partial
 
@@ -148,20 +147,6 @@ def test_with_these_options_two_optimizers_are_one_bit_for_bit(shapes, one, othe
 
 
 # --- Tiger -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(6, 5), (9,)])
-def test_four_micro_steps_of_tiger_are_one_step_on_the_mean_gradient(shape) -> None:
-    param, peer, gradients = float64_parameter(shape), float64_parameter(shape), random_gradients(40, shape)
-    means = [sum(gradients[start : start + 4]) / 4 for start in range(0, 40, 4)]
-    accumulating, stepping = Tiger([param], lr=0.1, accumulation_steps=4), Tiger([peer], lr=0.1)
-    start = param.detach().clone()
-    values, whole = follow(accumulating, param, gradients), follow(stepping, peer, means)
-    assert bits(values[3::4]) == bits(whole)
-    moved = [not torch.equal(before, after) for before, after in itertools.pairwise([start, *values])]
-    assert moved == 10 * [False, False, False, True]
-    # The momenta differ by the order of the sums; theta would not show a missing 1/k, since sign(m) = sign(4 m).
-    torch.testing.assert_close(momenta(accumulating), momenta(stepping), rtol=1e-13, atol=1e-15)
 
 
 def test_a_micro_step_that_moves_nothing_spoils_no_backward_pass() -> None:

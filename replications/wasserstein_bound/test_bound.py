@@ -8,7 +8,6 @@ from replications.wasserstein_bound.bound import (
     growth_rate,
     kl_upper_bound,
     log_integral,
-    ode_lemma_bound,
     offset_upper_bound,
     score_matching_gap,
     score_weight,
@@ -23,39 +22,6 @@ rates = st.floats(-30, 30)
 
 
 # --- Against closed forms -----------------------------------------------------------------------------------------
-
-
-@given(rates, st.floats(0.1, 5), st.floats(0, 3))
-@settings(deadline=None)
-def test_with_constant_coefficients_the_bound_is_gronwalls_closed_form(rate, error, prior) -> None:
-    t = np.linspace(0, 1, 4001)
-    bound = ode_lemma_bound(t, drift_error=error, reverse_slope=rate, prior_distance=prior)
-    integral = error * (np.expm1(rate) / rate if abs(rate) > 1e-12 else 1.0)
-    assert float(bound.value) == pytest.approx(integral + prior * np.exp(rate), rel=1e-4)
-
-
-@given(st.floats(0, 3), st.floats(0.1, 9), rates, rates)
-@settings(deadline=None)
-def test_t4_is_the_ode_lemma_for_the_drift_when_eta_is_zero_and_has_the_full_weight_when_it_is_one(
-    prior, squared, score_slope, drift_slope
-) -> None:
-    for eta, w in ((0.0, squared / 2), (1.0, squared)):
-        known = {"diffusion_squared": squared, "score_slope": score_slope, "drift_slope": drift_slope}
-        bound = wasserstein_upper_bound(T, **known, score_error=0.3, eta=eta, prior_distance=prior)
-        rate = drift_slope + w * score_slope
-        lemma = ode_lemma_bound(T, drift_error=w * 0.3, reverse_slope=rate, prior_distance=prior)
-        assert float(bound.log_value) == pytest.approx(float(lemma.log_value), rel=1e-9, abs=1e-9)
-
-
-@given(st.lists(st.floats(0.01, 10), min_size=201, max_size=201), st.floats(0, 3))
-@settings(max_examples=30, deadline=None)
-def test_the_corollary_is_never_below_the_theorem_on_any_grid(errors, eta) -> None:
-    weight = 0.1 + np.sin(9 * T) ** 2
-    arguments = {**GOOD, "score_error": np.array(errors), "eta": eta, "prior_distance": 0.2}
-    theorem = wasserstein_upper_bound(T, **arguments)
-    corollary = wasserstein_corollary_bound(T, **arguments, loss_weight=weight)
-    assert float(theorem.value) <= float(corollary.value) * (1 + 1e-12)
-    assert float(theorem.offset) == float(corollary.offset)
 
 
 def test_the_two_terms_add_up_and_a_sweep_equals_its_cases() -> None:

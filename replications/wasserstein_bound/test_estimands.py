@@ -266,9 +266,3 @@ def test_a_bound_that_chooses_a_worse_checkpoint_than_the_loss_costs_their_ratio
     # W2 of the SDE is J to the power 0.5, J being 1 at step 100 and 1 / 16 at the end.
     assert estimands.choice_by_bound_over_loss(runs)[0] == pytest.approx(math.log(4))
     assert estimands.annealed_choice(runs)[0] == pytest.approx(math.log(128) / 2)
-
-
-def test_an_offset_that_rises_is_seen():
-    rising = (RUNS["metric"] == "offset_w2") & (RUNS["arm"] == "ode") & RUNS["config"].str.contains("0.3")
-    runs = RUNS.assign(value=RUNS["value"].where(~rising, 4.5))
-    assert estimands.offset_rise(runs)["max_error"].item() == pytest.approx(1.0)

@@ -72,19 +72,6 @@ def test_the_law_of_the_sde_with_an_affine_score_has_the_moments_of_the_closed_f
     assert end @ CENTRES**2 - (end @ CENTRES) ** 2 == pytest.approx(float(variance), abs=2e-3)
 
 
-def test_the_bound_holds_for_both_samplers_of_a_mixture_and_fails_with_a_typical_slope() -> None:
-    data = MIXTURE.quantiles(Z, 0.0)
-    t = time_grid(SCHEDULE, 501)
-    flow = quantile_function_distance(probability_flow(SCHEDULE, model, MIXTURE.quantiles(Z, 1.0), t), data, WEIGHTS)
-    law = reverse_masses(SCHEDULE, model, EDGES, start_masses(), t)
-    diffusion = quantile_function_distance(cell_quantiles(EDGES, law, Z), data, WEIGHTS)
-    assert flow <= bound(0.0)
-    assert diffusion <= bound(1.0)
-    fine = time_grid(SCHEDULE, 8001)
-    typical = -1 / MIXTURE.moments(fine)[1]  # within a cluster, where all the mass is
-    assert flow > bound(0.0, typical)
-
-
 def test_the_steps_of_euler_and_maruyama_cost_what_the_bound_does_not_see() -> None:
     def exact(x, t):
         slope, intercept = exact_affine_score(*forward_moments(SCHEDULE, np.array([t]), 1.0, 0.25))

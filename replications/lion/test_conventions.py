@@ -32,7 +32,6 @@ OPTIMIZERS = {**{f"Lion {name}": partial(Lion, **each) for name, each in IMPLEME
 WITH_ONE_BETA = (Signum, Tiger)
 HALVING = (Tiger, CautiousLion)  # a single number moves by half of lr
 
-every_variant = pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
 every_class = pytest.mark.parametrize("make", CLASSES.values(), ids=CLASSES)
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 

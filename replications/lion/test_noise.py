@@ -4,7 +4,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from replications.lion import noise
@@ -19,8 +18,6 @@ LIMITS = {  # betas: ratio of drifts and diffusion under Gaussian noise
     (0.965, 0.965): (5.98, 39.0),
 }
 PAIRS = [*LIMITS, (0.0, 0.99), (0.99, 0.0)]
-betas_strategy = st.tuples(st.floats(0, 0.99), st.floats(0, 0.99))
-rho_strategy = st.floats(-5, 5)
 
 
 def weights(betas, num=5000):

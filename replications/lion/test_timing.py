@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from paperkit.results import read_runs, write_runs
 from paperkit.runs import Run
 from replications.lion import timing
 
-SETTINGS = Path(__file__).with_name("timing.yaml")
 ALONE = {"tensors": 3, "entries": 8, "warmup_steps": 1, "repetitions": 2}
 TRAINING = {
     "vocabulary": 5, "width": 8, "layers": 1, "heads": 2, "context": 4, "max_gradient_norm": 1.0,

@@ -187,20 +187,6 @@ def test_the_rate_with_the_least_validation_loss_is_reported_on_fresh_paired_see
     assert len(runner.runs("long")) == 5 * len(selected)
 
 
-@pytest.mark.parametrize("study", ["curves", "widths", "passes"])
-def test_fixed_rates_are_those_that_the_old_search_selected_on_a_seed_that_is_not_reported(study, runner, tables):
-    """Its widths have a rate each; a head that was not searched has that of plain tying."""
-    trials = read_trials(COMMITTED / "superseded" / "trials.csv")
-    old = trials[(trials["experiment"] == study) & trials["selected"]]
-    points = [json.loads(text) for text in old["config"]]
-    selected = {(arm, point.get("width")): point["lr"] for arm, point in zip(old["arm"], points, strict=True)}
-    found = [*runner.runs(study), *((runner.runs("short") + runner.runs("other_text")) if study == "curves" else ())]
-    for run in found:
-        arm = {"scaled_table_rate": "tied"}.get(run.arm, run.arm)
-        assert run.config["lr"] == selected[arm, run.config["width"] if study == "widths" else None]
-        assert run.seed not in set(old["seed"])
-
-
 # --- Figures -------------------------------------------------------------------------------------------------------
 
 

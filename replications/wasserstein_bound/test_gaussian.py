@@ -22,7 +22,6 @@ from replications.wasserstein_bound.gaussian import (
 from replications.wasserstein_bound.schedule import VariancePreserving, time_grid
 
 SCHEDULE = VariancePreserving()
-GRID = time_grid(SCHEDULE, 2001)
 etas = st.floats(0, 2)
 variances = st.floats(0.05, 4)
 

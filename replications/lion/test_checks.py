@@ -49,6 +49,11 @@ def test_without_decaying_updates_there_is_no_bound() -> None:
         adamw_further_update((0.95, 0.9))
 
 
+def test_in_bfloat16_a_long_memory_is_stuck_among_normal_numbers() -> None:
+    with pytest.raises(ValueError, match="normal numbers"):
+        stuck_units(0.9981, torch.bfloat16)
+
+
 # --- Momentum without gradients --------------------------------------------------------------------------------
 
 

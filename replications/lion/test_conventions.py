@@ -118,6 +118,16 @@ def test_bad_options_are_refused_of_all_parameters_of_a_group_and_of_one_that_is
     assert len(optimizer.param_groups) == 1
 
 
+def test_what_is_no_group_and_a_state_dict_that_does_not_fit_raise_what_adamw_raises() -> None:
+    params = random_parameters([(2,), (3,)])
+    lion, adamw = Lion(params), torch.optim.AdamW(params)
+    for kind, call in (
+        (TypeError, lambda optimizer: optimizer.add_param_group([WEIGHT])),
+        (ValueError, lambda optimizer: optimizer.load_state_dict(type(optimizer)(params[:1]).state_dict())),
+    ):
+        assert message_of(kind, lambda call=call: call(lion)) == message_of(kind, lambda call=call: call(adamw))
+
+
 REFUSED_GRADIENTS = {
     **{f"sparse, {name}": (make, torch.eye(2).to_sparse(), "sparse gradients") for name, make in OPTIMIZERS.items()},
     **{f"complex, {name}": (make, torch.eye(2).cfloat(), "complex parameters") for name, make in VARIANTS.items()},

@@ -95,6 +95,23 @@ def test_the_approximate_equilibrium_is_the_limit_of_slow_decay() -> None:
         assert noise.approximate_equilibrium_rms(lr, 0.5, (0.9, 0.99)) == pytest.approx(exact, rel=tolerance)
 
 
+LION, BATCHES = (0.9, 0.99), np.array([1, 100])
+FORMULAS = {  # four digits
+    "drift ratio where the memory may hold no impulse": (noise.drift_ratio("impulsive", (0.95, 0.98)), math.inf),
+    "update under pure noise": (noise.adamw_update_rms(0.0, 0.9), 0.2294),
+    "weights under noise alone": (noise.equilibrium_rms(1e-3, 0.5, LION), 0.2093),
+    "signs of batches": (noise.mean_sign_of_batch(0.1, BATCHES), [0.0797, 0.6827]),
+    "rest under noise": (noise.noisy_optimum(0.5, 1.0, 5.0, LION), 0.2841),
+    "no noise, no rest outside the box": (noise.noisy_optimum(3.0, 1.0, 1e-9, LION), 1.0),
+}
+
+
+@pytest.mark.parametrize("what", FORMULAS)
+def test_a_formula_gives_its_number(what) -> None:
+    found, expected = FORMULAS[what]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
 # --- Simulations -----------------------------------------------------------------------------------------------
 
 

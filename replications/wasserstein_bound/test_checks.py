@@ -42,3 +42,8 @@ def test_a_refutation_has_a_case_in_which_the_statement_holds(name) -> None:
     found = CHECKS[name]()
     assert found.max_error > 0.1
     assert 0.1 < found.control_error <= 1
+
+
+@pytest.mark.parametrize("name", ["step_s2_noise_cancels", "theorem_t7_kl", "conditional_gap"])
+def test_checks_are_deterministic(name) -> None:
+    assert CHECKS[name]() == CHECKS[name]()

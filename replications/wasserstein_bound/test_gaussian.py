@@ -11,6 +11,7 @@ from replications.wasserstein_bound.errors import largest_excess
 from replications.wasserstein_bound.gaussian import (
     MatrixScore,
     affine_score_error,
+    constant_shift_distance,
     gaussian_kl,
     matrix_exact_score,
     matrix_forward_moments,
@@ -115,3 +116,14 @@ def test_a_rotation_adds_to_the_error_but_not_to_the_slope() -> None:
     score = MatrixScore(exact.matrices + 3 * np.array([[0.0, 1.0], [-1.0, 0.0]]), exact.intercepts)
     np.testing.assert_allclose(matrix_score_slope(score), -1)
     np.testing.assert_allclose(matrix_score_error(means, covariances, score), np.sqrt(18))
+
+
+def test_the_shift_of_the_sde_is_an_artanh_and_that_of_the_ode_a_logarithm() -> None:
+    v, c, alpha = 0.25, 0.3, float(SCHEDULE.alpha(1.0))
+    root = np.sqrt(1 - v)
+    expected = 2 * c * v / root * (np.arctanh(root) - np.arctanh(alpha * root))
+    assert constant_shift_distance(SCHEDULE, v, c) == pytest.approx(expected, rel=1e-12)
+    ends = [np.log(a / (1 + np.sqrt(1 + (v - 1) * a**2))) for a in (alpha, 1.0)]
+    ode = c * np.sqrt(v) * (ends[1] - ends[0])
+    assert constant_shift_distance(SCHEDULE, v, c, 0.0) == pytest.approx(ode, rel=1e-12)
+    assert constant_shift_distance(SCHEDULE, 1.0, c) == pytest.approx(2 * c * (1 - alpha), rel=1e-12)

@@ -203,3 +203,13 @@ def test_a_diverged_run_reports_a_loss_that_is_no_number(run):
 def test_checkpoints_out_of_order_or_too_early_are_refused(checkpoints, told):
     with pytest.raises(ConfigError, match=rf"checkpoints.* {told}"):
         parse(network_on_line.LearnedScore, {**LINE, "checkpoints": checkpoints}, source="params.yaml")
+
+
+def test_a_trial_ends_with_the_loss_of_the_run_that_it_chooses():
+    for module, study, settings in (
+        (network_on_line, on_line, {**LINE, "checkpoints": [24]}),
+        (network_in_plane, in_plane, PLANE),
+    ):
+        (trial,) = module.measure_trial(Run("x_search", "plain", 0, settings))
+        assert (trial.split, trial.step, trial.metric) == ("validation", 24, "score_loss")
+        assert trial.value == values(study(checkpoints=[24]), 24)["score_loss"]

@@ -101,3 +101,11 @@ def test_the_coupling_slope_gives_a_bound_between_the_pairs_and_the_supremum(eta
     assert (paths.slope <= MIXTURE.score_slope(t) + DELTA.slope + 1e-9).all()
     np.testing.assert_allclose(paths.score_error, DELTA.error(MIXTURE, t), rtol=0.1)
     assert paths.distance[0] == pytest.approx(np.sqrt(np.mean((paths.true_points - paths.model_points) ** 2)))
+
+
+def test_two_equal_scores_from_one_start_stay_together_in_any_dimension() -> None:
+    rng = np.random.default_rng(3)
+    start = rng.standard_normal((50, 2))
+    paths = coupled_paths(SCHEDULE, model, model, start, start, time_grid(SCHEDULE, 51), rng=rng)
+    assert (paths.distance == 0).all()
+    assert (paths.slope == 0).all()

@@ -129,3 +129,15 @@ def test_the_control_of_a_sweep_breaks_its_statement_in_both_cases(name):
     found = numbers(controls.measure_control, name)
     assert set(found) == {"max_error", "control_error"}
     assert min(found.values()) > 0.05
+
+
+def test_in_one_dimension_the_case_is_the_line():
+    found = numbers(gaussians.measure_dimension, "ode", case=0, num_times=401, size=0.2, dimension=1)
+    assert found["excess"] == 0
+    assert 0 < found["distance_w2"] <= found["bound_w2"]
+
+
+def test_growth_of_modes_far_apart_is_followed_as_a_logarithm():
+    rows = list(mixtures.measure_growth(Run("growth", "sde", 0, {"mean": 0.5, "variance": 1.5625e-4})))
+    assert max(each.value for each in rows if each.metric == "log10_growth") > 600
+    assert len({each.step for each in rows}) == mixtures.NUM_CURVE_POINTS <= 50

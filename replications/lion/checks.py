@@ -1,14 +1,8 @@
-"""What follows from Lion's update, derived step by step and checked in float64.
+"""What follows from Lion's update, derived step by step and checked in float64; the proofs stand on the page.
 
 Letters as in `optimizer`: theta parameter, g gradient, m momentum, c the interpolation whose sign is the direction,
-eta learning rate, lambda weight decay, b1 and b2 the betas, q = 1 - eta lambda.
-
-Every check states an equation, runs Lion on it, and returns the largest deviation. It then runs again with one
-ingredient wrong on purpose, the control: a check that cannot fail proves nothing. The proofs stand on the page,
-book/replications/lion.md.
-
-Here are steps 1 to 7, the algebra of the update; steps 8 to 11, under noise, are in `checks_of_noise`; steps 12 to
-17, about sparse gradients, memory and rounding, in `checks_of_arithmetic`. `CHECKS` names them all.
+eta learning rate, lambda weight decay, b1 and b2 the betas, q = 1 - eta lambda. Here are steps 1 to 7, the algebra of
+the update; steps 8 to 11, under noise, are in `checks_of_noise`; steps 12 to 17 in `checks_of_arithmetic`.
 """
 
 from collections.abc import Callable

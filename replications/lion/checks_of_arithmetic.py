@@ -1,8 +1,4 @@
-"""Steps 12 to 17 of the derivation: sparse gradients, and what finite memory and finite precision do to Lion.
-
-Letters as in `checks`. Two of the statements come in pairs: a claim of a source as it is written, whose check is
-expected to fail, and the corrected statement.
-"""
+"""Steps 12 to 17 of the derivation: sparse gradients, and what finite memory and precision do to Lion."""
 
 import itertools
 import math

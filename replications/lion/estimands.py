@@ -1,7 +1,4 @@
-"""From runs to one number a seed, where a line of `claims.yaml` cannot say it.
-
-An estimand of an experiment that has not been run is empty. NaN marks a seed in which a run diverged.
-"""
+"""From runs to one number a seed (NaN: diverged), where a line of `claims.yaml` cannot say it; empty if not run."""
 
 import json
 from collections.abc import Callable

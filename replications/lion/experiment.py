@@ -1,8 +1,4 @@
-"""Lion against AdamW: every study behind claims.yaml; each has its settings and its grid in a module of `studies/`.
-
-Every arm of a study gets the same number of trials from the same box of learning rate and weight decay; the
-validation loss at the reported horizon selects; the selected point is run again on fresh seeds, paired between arms.
-"""
+"""Lion against AdamW: every study behind claims.yaml; each has its settings and its grid in a module of `studies/`."""
 
 from itertools import chain
 from typing import Self

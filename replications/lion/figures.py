@@ -136,19 +136,7 @@ def _validation_curves(runs: pd.DataFrame, experiment: str) -> dict[str, pd.Data
 
 
 def steps_to(curve: pd.Series, target: float) -> float:
-    """Return the step at which a falling curve first meets a target, between two points by a straight line.
-
-    Args:
-        curve: Loss by step.
-        target: Loss.
-
-    Returns:
-        Step, or NaN if the curve stays above.
-
-    Example:
-        >>> steps_to(pd.Series([4.0, 3.0, 2.0], index=[0, 10, 20]), 2.5)
-        15.0
-    """
+    """Return the step at which a falling curve first meets a target, between two points by a line; NaN if never."""
     below = np.flatnonzero(curve.to_numpy() <= target)
     if not len(below):
         return float("nan")
@@ -232,21 +220,7 @@ def draw_verdict_against_budget(trials: pd.DataFrame, tests: dict, path: Path) -
 
 
 def expected_best(losses: np.ndarray) -> np.ndarray:
-    """Return the expected minimum of n losses drawn without replacement, for n = 1 … N.
-
-    With sorted losses l₁ ≤ … ≤ l_N the minimum of a random subset of n is l_i with probability
-    C(N - i, n - 1) / C(N, n).
-
-    Args:
-        losses: Losses of all N trials; infinite where diverged.
-
-    Returns:
-        Shape (N,); infinite while a subset of only diverged trials is possible.
-
-    Example:
-        >>> expected_best(np.array([3.0, 1.0, 2.0])).round(3).tolist()
-        [2.0, 1.333, 1.0]
-    """
+    """Return the expected minimum of n losses drawn without replacement, for n = 1 … N; inf diverged."""
     ordered, total = np.sort(losses), len(losses)
     expected = []
     for size in range(1, total + 1):

@@ -57,14 +57,6 @@ def split_off_kernel(
 
     Raises:
         RuntimeError: If `required` and there are others; it says why the first of them is one.
-
-    Example:
-        >>> theta, g, m = torch.tensor([1.0]), torch.tensor([-2.0]), torch.zeros(1)
-        >>> half = torch.ones(3, dtype=torch.float16)
-        >>> [(step, batch)], others = split_off_kernel([(theta, g, m), (half, half, half)], required=False)
-        >>> step(batch, (0.9, 0.1, 0.5, 0.5, 1.0, -0.25))
-        >>> theta.item(), m.item(), others == [(half, half, half)]
-        (1.25, -1.0, True)
     """
     suited, others = [], []
     for triple in triples:

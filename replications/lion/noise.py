@@ -14,6 +14,9 @@ Four kinds of gradients, each of noise variance 1 in every step, so that rho is 
 * sparse: zero but for a share p = 0.02 of the steps, and then mu / p + z / sqrt(p) with Gaussian z. The mean
   vanishes together with the noise: that is the embedding row of a rare token;
 * impulsive: mu + B z / sqrt(p). The same rare noise, but on a mean that is always there.
+
+`betas` are (b1, b2), each in [0, 1); `rho` and `lags` (k >= 1) have any shape, and the result has it; drifts and root
+mean squares of updates are in learning rates a step, diffusions in their squares. An unknown noise is a ValueError.
 """
 
 import math
@@ -62,39 +65,18 @@ BURN_IN_MEMORIES = 10  # a simulation forgets its start to e^-10
 
 
 def deviation_factor(betas: Betas) -> float:
-    """Standard deviation of Lion's interpolation c over that of the gradient.
-
-    s^2 = sum_j w_j^2 = (1 - b1)^2 + b1^2 (1 - b2) / (1 + b2), derived in step 8.
-
-    Args:
-        betas: (b1, b2), each in [0, 1).
-
-    Returns:
-        s in (0, 1].
-
-    Example:
-        >>> round(deviation_factor((0.9, 0.99)), 4)
-        0.1186
-    """
+    """Standard deviation s of c over that of g, (0, 1]: s^2 = sum_j w_j^2 = (1 - b1)^2 + b1^2 (1 - b2) / (1 + b2)."""
     beta1, beta2 = betas
     return math.sqrt((1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2))
 
 
 def autocorrelation(lags: Array, betas: Betas) -> Array:
-    """Autocorrelation of c under independent noise.
+    """Autocorrelation of c under independent noise, in [0, 1).
 
     rho_k = (a h b2^(k-1) + h^2 b2^k / (1 - b2^2)) / s^2 with a = 1 - b1, h = b1 (1 - b2), from sum_j w_j w_{j+k}.
 
-    Args:
-        lags: k, integers >= 1, any shape.
-        betas: (b1, b2), each in [0, 1).
-
     Returns:
-        rho_k in [0, 1), shape of `lags`.
-
-    Example:
-        >>> autocorrelation(np.array([1, 100]), (0.9, 0.99)).round(4).tolist()
-        [0.3504, 0.1295]
+        rho_k, shape of `lags`.
     """
     beta1, beta2 = betas
     fresh, older = 1 - beta1, beta1 * (1 - beta2)
@@ -103,75 +85,27 @@ def autocorrelation(lags: Array, betas: Betas) -> Array:
 
 
 def sign_autocorrelation(lags: Array, betas: Betas) -> Array:
-    """Autocorrelation of sign(c) under Gaussian noise without a mean: (2 / pi) asin(rho_k), the arcsine law.
-
-    Args:
-        lags: k, integers >= 1, any shape.
-        betas: (b1, b2), each in [0, 1).
-
-    Returns:
-        Values in [0, 1), shape of `lags`.
-
-    Example:
-        >>> sign_autocorrelation(np.array([1]), (0.9, 0.99)).round(4).tolist()
-        [0.2279]
-    """
+    """Autocorrelation of sign(c) under Gaussian noise without a mean: (2 / pi) asin(rho_k), the arcsine law."""
     return 2 / np.pi * np.arcsin(autocorrelation(lags, betas))
 
 
 def lion_drift(rho: Array | float, betas: Betas) -> Array | float:
-    """Mean of sign(c) under Gaussian noise: erf(rho / (s sqrt 2)), since c is normal of mean mu, deviation s sigma.
-
-    Args:
-        rho: Mean over standard deviation of the gradient, any shape.
-        betas: (b1, b2), each in [0, 1).
-
-    Returns:
-        Drift per step in units of the learning rate, in [-1, 1], shape of `rho`.
-
-    Example:
-        >>> float(lion_drift(0.1, (0.9, 0.99)).round(4))
-        0.6008
-    """
+    """Mean of sign(c) under Gaussian noise: erf(rho / (s sqrt 2)), since c is normal of mean mu, deviation s sigma."""
     return erf(rho / (deviation_factor(betas) * math.sqrt(2)))
 
 
 def adamw_drift(rho: Array | float) -> Array | float:
-    """Mean of AdamW's update as b2 -> 1: rho / sqrt(1 + rho^2), the mean of g over the square root of that of g^2.
-
-    Holds for every noise of finite variance that is added to the mean; b1 does not enter.
-
-    Args:
-        rho: Mean over standard deviation of the gradient, any shape.
-
-    Returns:
-        Drift per step in units of the learning rate, in [-1, 1], shape of `rho`.
-
-    Example:
-        >>> round(float(adamw_drift(1.0)), 4)
-        0.7071
-    """
+    """Mean of AdamW's update as b2 -> 1, whatever b1 and the added noise: rho / sqrt(1 + rho^2), E g / sqrt(E g^2)."""
     return rho / np.sqrt(1 + np.square(rho))
 
 
 def gaussian_drift_ratio(betas: Betas) -> float:
-    """Lion's drift over AdamW's as rho -> 0, Gaussian noise: sqrt(2 / pi) / s.
-
-    Args:
-        betas: (b1, b2) of Lion, each in [0, 1).
-
-    Returns:
-        The ratio, at least sqrt(2 / pi) = 0.80.
-
-    Example:
-        >>> round(gaussian_drift_ratio((0.9, 0.99)), 3)
-        6.726
-    """
+    """Lion's drift over AdamW's as rho -> 0, Gaussian noise: sqrt(2 / pi) / s, at least 0.80."""
     return math.sqrt(2 / math.pi) / deviation_factor(betas)
 
 
 def drift_ratio(noise: str, betas: Betas) -> float:
-    """Lion's drift over AdamW's as rho -> 0 and AdamW's b2 -> 1, for any of the noises.
+    """Lion's drift over AdamW's as rho -> 0 and AdamW's b2 -> 1, for any of the noises; b1 and b2 in (0, 1).
 
     E sign(c) = (2 / pi) int_0^inf Im Phi(t) / t dt (Gil-Pelaez) with Phi(t) = prod_j phi(w_j t) the characteristic
     function of c. AdamW's drift is rho to first order, so the ratio is the derivative at rho = 0::
@@ -183,15 +117,8 @@ def drift_ratio(noise: str, betas: Betas) -> float:
     gives sqrt(2 / pi) / s. Sparse gradients have r(t) = exp(-t^2 / 2p) / phi_0(t), which makes the ratio
     sqrt(2 / (pi p)) E[sum_j w_j B_j / sqrt(sum_j w_j^2 B_j)], with B_j = 1 for a share p of the steps.
 
-    Args:
-        noise: One of `NOISES`.
-        betas: (b1, b2) of Lion, each in (0, 1).
-
     Returns:
         The ratio; infinite for impulsive noise with p <= 1 - b2, when the memory of c may hold no impulse at all.
-
-    Raises:
-        ValueError: If the noise has no such name.
 
     Example:
         >>> [round(drift_ratio(noise, (0.9, 0.99)), 2) for noise in NOISES]
@@ -239,15 +166,8 @@ def diffusion(betas: Betas) -> float:
     M = 1 + 2 sum_{k>=1} (2 / pi) asin(rho_k). AdamW's 1 holds as b2 -> 1: its update is a moving average of z_t whose
     weights sum to 1, so b1 delays the noise and does not change its sum.
 
-    Args:
-        betas: (b1, b2), each in [0, 1).
-
     Returns:
-        M >= 1 in units of the squared learning rate.
-
-    Example:
-        >>> round(diffusion((0.9, 0.99)), 2)
-        45.93
+        M >= 1.
     """
     return 1 + 2 * float(sign_autocorrelation(_lags(betas), betas).sum())
 
@@ -258,41 +178,18 @@ def _lags(betas: Betas) -> Array:
 
 
 def adamw_update_rms(rho: Array | float, beta1: float) -> Array | float:
-    """Root mean square of AdamW's update as b2 -> 1: sqrt((rho^2 + (1 - b1) / (1 + b1)) / (rho^2 + 1)).
-
-    For rho = 0 see also kexue.fm/archives/11267. Lion's is 1.
-
-    Args:
-        rho: Mean over standard deviation of the gradient, any shape.
-        beta1: b1 in [0, 1).
-
-    Returns:
-        Values in (0, 1], shape of `rho`.
-
-    Example:
-        >>> round(float(adamw_update_rms(0.0, 0.9)), 4)
-        0.2294
-    """
+    """RMS of AdamW's update as b2 -> 1: sqrt((rho^2 + (1 - b1) / (1 + b1)) / (rho^2 + 1)), in (0, 1]; Lion's is 1."""
     return np.sqrt((np.square(rho) + (1 - beta1) / (1 + beta1)) / (np.square(rho) + 1))
 
 
 def equilibrium_rms(lr: float, weight_decay: float, betas: Betas) -> float:
     """Root mean square of a weight that Lion moves by Gaussian noise alone, at constant learning rate.
 
-    theta = -eta sum_j q^j sign(c_{t-j}) with q = 1 - eta lambda, hence
+    theta = -eta sum_j q^j sign(c_{t-j}) with q = 1 - eta lambda in (0, 1), hence
     RMS^2 = eta^2 / (1 - q^2) (1 + 2 sum_k q^k (2 / pi) asin(rho_k)).
-
-    Args:
-        lr: eta > 0.
-        weight_decay: lambda > 0 with eta lambda < 1.
-        betas: (b1, b2), each in [0, 1).
 
     Returns:
         The RMS, below 1 / lambda.
-
-    Example:
-        >>> round(equilibrium_rms(1e-3, 0.5, (0.9, 0.99)), 4)
-        0.2093
     """
     shrinkage = 1 - lr * weight_decay
     lags = _lags(betas)
@@ -301,60 +198,23 @@ def equilibrium_rms(lr: float, weight_decay: float, betas: Betas) -> float:
 
 
 def approximate_equilibrium_rms(lr: float, weight_decay: float, betas: Betas) -> float:
-    """The same for eta lambda much smaller than 1 - b2: sqrt(eta M / (2 lambda)).
-
-    Args:
-        lr: eta > 0.
-        weight_decay: lambda > 0.
-        betas: (b1, b2), each in [0, 1).
-
-    Returns:
-        The RMS; too large if the memory of the momentum is not short against 1 / (eta lambda) steps.
-
-    Example:
-        >>> round(approximate_equilibrium_rms(1e-3, 0.5, (0.9, 0.99)), 4)
-        0.2143
-    """
+    """The same for eta lambda much smaller than 1 - b2: sqrt(eta M / (2 lambda)); too large otherwise."""
     return math.sqrt(lr * diffusion(betas) / (2 * weight_decay))
 
 
 def mean_sign_of_batch(rho: float, batch_sizes: Array) -> Array:
-    """Mean sign of a gradient averaged over B samples: erf(rho sqrt(B) / sqrt 2) for Gaussian noise.
-
-    Grows like sqrt(B), then saturates at 1; see also kexue.fm/archives/10542.
-
-    Args:
-        rho: Mean over standard deviation of the gradient of one sample.
-        batch_sizes: B >= 1, any shape.
-
-    Returns:
-        Values in [-1, 1], shape of `batch_sizes`.
-
-    Example:
-        >>> mean_sign_of_batch(0.1, np.array([1, 100])).round(4).tolist()
-        [0.0797, 0.6827]
-    """
+    """Mean sign of a gradient averaged over B >= 1 samples, Gaussian noise, rho of one: erf(rho sqrt(B) / sqrt 2)."""
     return erf(rho * np.sqrt(batch_sizes) / math.sqrt(2))
 
 
 def noisy_optimum(minimum: float, weight_decay: float, noise: float, betas: Betas) -> float:
-    """Where Lion rests on f(theta) = (theta - a)^2 / 2 under Gaussian gradient noise, as eta -> 0.
+    """Where Lion rests on f(theta) = (theta - a)^2 / 2 under Gaussian gradient noise of deviation sigma, as eta -> 0.
 
     There the mean of the update is zero: erf(f' / (s sigma sqrt 2)) = -lambda theta, which is
     f'(theta) = -s sigma sqrt(2) erfinv(lambda theta). Without noise this is clip(a, -1 / lambda, 1 / lambda).
 
-    Args:
-        minimum: a.
-        weight_decay: lambda > 0.
-        noise: sigma > 0, standard deviation of the gradient.
-        betas: (b1, b2), each in [0, 1).
-
     Returns:
         theta, between -1 / lambda and 1 / lambda.
-
-    Example:
-        >>> round(noisy_optimum(0.5, 1.0, 5.0, (0.9, 0.99)), 3)
-        0.284
     """
     width = deviation_factor(betas) * noise * math.sqrt(2)
     # In u = erfinv(lambda theta), which has a zero in reach also where theta rounds to the wall.
@@ -382,25 +242,8 @@ def simulated_drifts(
     gradients. Averaged are the steps that come later than 10 / (1 - b2), b2 being Lion's. The noise of every
     coordinate is used twice, with both signs, so that for small rho the two nearly cancel.
 
-    Args:
-        noise: One of `NOISES`.
-        rho: Mean over standard deviation of the gradient.
-        betas: (b1, b2) of Lion, each in [0, 1).
-        adamw_betas: (b1, b2) of AdamW, each in [0, 1).
-        num_coordinates: Independent coordinates.
-        num_steps: Steps averaged, for each coordinate and sign.
-        seed: Of the noise.
-
     Returns:
-        Lion's drift and AdamW's, in units of the learning rate.
-
-    Raises:
-        ValueError: If the noise has no such name.
-
-    Example:
-        >>> lion, adamw = simulated_drifts("gaussian", 3.0, num_coordinates=10, num_steps=100)
-        >>> lion, round(adamw, 1)
-        (1.0, 0.9)
+        Lion's drift and AdamW's.
     """
     _check_noise(noise)
     burn_in = _burn_in(betas)
@@ -422,19 +265,7 @@ def simulated_update_rms(
     num_steps: int = 4000,
     seed: int = 0,
 ) -> float:
-    """Root mean square of AdamW's update under Gaussian noise, later than 10 / (1 - b1) + 1000 steps.
-
-    Args:
-        rho: Mean over standard deviation of the gradient.
-        beta1: b1 in [0, 1).
-        beta2: b2 in [0, 1).
-        num_coordinates: Independent coordinates.
-        num_steps: Steps averaged, for each coordinate.
-        seed: Of the noise.
-
-    Returns:
-        The RMS in units of the learning rate.
-    """
+    """Root mean square of AdamW's update under Gaussian noise, later than 10 / (1 - b1) + 1000 steps."""
     burn_in = 1000 + _burn_in((0.0, beta1))
     total = 0.0
     for mean, deviation in _gradients("gaussian", rho, num_coordinates, burn_in + num_steps, seed):
@@ -457,19 +288,8 @@ def simulated_diffusions(
     the constant by which Var S_T lags behind M T; what is left is below 1 %. Relative standard error:
     2 / sqrt(num_coordinates num_windows).
 
-    Args:
-        noise: One of `NOISES`.
-        betas: (b1, b2) of Lion, each in [0, 1).
-        adamw_betas: (b1, b2) of AdamW, each in [0, 1).
-        num_coordinates: Independent coordinates.
-        num_windows: Windows of 3T steps for each coordinate.
-        seed: Of the noise.
-
     Returns:
-        Lion's diffusion and AdamW's, in units of the squared learning rate.
-
-    Raises:
-        ValueError: If the noise has no such name.
+        Lion's diffusion and AdamW's.
     """
     _check_noise(noise)
     burn_in = _burn_in(betas)
@@ -488,20 +308,7 @@ def simulated_diffusions(
 def simulated_equilibrium_rms(
     lr: float, weight_decay: float, betas: Betas, *, num_coordinates: int = 1000, seed: int = 0
 ) -> float:
-    """Root mean square of weights under Lion and Gaussian noise, from theta_0 = 0.
-
-    Averaged over coordinates, and over the six memories 1 / (eta lambda) that follow the first three.
-
-    Args:
-        lr: eta > 0.
-        weight_decay: lambda > 0 with eta lambda < 1.
-        betas: (b1, b2), each in [0, 1).
-        num_coordinates: Independent coordinates.
-        seed: Of the noise.
-
-    Returns:
-        The RMS.
-    """
+    """RMS of weights under Lion and Gaussian noise, from 0: over memories 1 / (eta lambda) four to nine."""
     memory = math.ceil(1 / (lr * weight_decay))
     burn_in = _burn_in(betas)
     total = 0.0
@@ -513,17 +320,7 @@ def simulated_equilibrium_rms(
 
 
 def simulated_mean_signs(rho: float, batch_sizes: list[int], *, num_batches: int = 20_000, seed: int = 0) -> Array:
-    """Mean sign of gradients averaged over batches of independent Gaussian samples.
-
-    Args:
-        rho: Mean over standard deviation of the gradient of one sample.
-        batch_sizes: Increasing, each a multiple of the one before; a batch consists of batches of the size before.
-        num_batches: Batches of the largest size; of smaller ones there are more.
-        seed: Of the noise.
-
-    Returns:
-        One mean sign for each batch size, shape (len(batch_sizes),).
-    """
+    """Mean sign of gradients averaged over batches; sizes increase, each a multiple of the one before."""
     largest = batch_sizes[-1]
     totals = np.zeros(len(batch_sizes))
     for mean, deviation in _gradients("gaussian", rho, num_batches, largest, seed):
@@ -546,24 +343,7 @@ def simulated_optimum(
     num_steps: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Mean of weights that Lion trains on (theta - a)^2 / 2 with Gaussian gradient noise, from theta_0 = a.
-
-    Averaged over coordinates and over the second half of the steps. A start at a is the answer of those who think
-    that noise and decay move nothing.
-
-    Args:
-        minimum: a.
-        weight_decay: lambda > 0.
-        noise: sigma > 0.
-        betas: (b1, b2), each in [0, 1).
-        lr: eta > 0; the result is that of eta -> 0 if eta M is small against the square of what it is held against.
-        num_coordinates: Independent coordinates.
-        num_steps: Steps; they should be many times 1 / (eta lambda).
-        seed: Of the noise.
-
-    Returns:
-        The mean.
-    """
+    """Mean of weights that Lion trains on (theta - a)^2 / 2 under Gaussian noise, from a; the later half."""
     (beta1, beta2), rng = betas, np.random.default_rng(seed)
     theta, momentum, total = np.full(num_coordinates, minimum), np.zeros(num_coordinates), 0.0
     for step in range(num_steps):

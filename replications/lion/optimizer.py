@@ -36,10 +36,9 @@ __all__ = ["Lion", "SignOptimizer", "lion_update", "sign_"]
 
 
 def lion_update(gradient: Tensor, momentum: Tensor, *, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
-    """Direction of a Lion step and the momentum that follows it.
+    """Direction u = sign(b1 m + (1 - b1) g) of a Lion step, and the momentum m' = b2 m + (1 - b2) g that follows it.
 
-    Implements the update of arXiv 2302.06675: u = sign(b1 m + (1 - b1) g) and
-    m' = b2 m + (1 - b2) g. The step itself is theta' = (1 - eta lambda) theta - eta u.
+    The update of arXiv 2302.06675. The step itself is theta' = (1 - eta lambda) theta - eta u.
 
     Args:
         gradient: g, real, any shape.
@@ -49,29 +48,13 @@ def lion_update(gradient: Tensor, momentum: Tensor, *, beta1: float, beta2: floa
 
     Returns:
         The direction u, every element -1, 0, 1 or NaN, and the new momentum m'; shapes of `gradient`.
-
-    Example:
-        >>> direction, momentum = lion_update(torch.tensor([2.0, 0.0, -1e-3]), torch.zeros(3), beta1=0.9, beta2=0.5)
-        >>> direction.tolist(), momentum.tolist()[0]
-        ([1.0, 0.0, -1.0], 1.0)
     """
     direction = sign_(momentum.mul(beta1).add_(gradient.mul(1 - beta1)))
     return direction, momentum.mul(beta2).add_(gradient.mul(1 - beta2))
 
 
 def sign_(values: Tensor) -> Tensor:
-    """Sign in place, with NaN and the sign of zero kept; `torch.sign` would turn NaN into 0.
-
-    Args:
-        values: Real floating-point numbers, any shape; overwritten.
-
-    Returns:
-        `values`, every element now -1, -0, 0, 1 or NaN.
-
-    Example:
-        >>> sign_(torch.tensor([-3.0, -0.0, 1e-45, float("nan")])).tolist()
-        [-1.0, -0.0, 1.0, nan]
-    """
+    """Sign in place, of reals of any shape, with NaN and the sign of zero kept; `torch.sign` would turn NaN into 0."""
     scale = _sign_scale(values.dtype)
     return values.mul_(scale).mul_(scale).clamp_(-1, 1)
 
@@ -82,10 +65,7 @@ def _sign_scale(dtype: torch.dtype) -> float:
 
 
 class SignOptimizer(Optimizer):
-    """What Lion and its variants share: checked options, closure, and one tensor of state, `exp_avg`.
-
-    Abstract: a subclass gives `step_group`, and extends `check_options` for options of its own.
-    """
+    """What Lion and its variants share: options, closure, one tensor of state; a subclass gives `step_group`."""
 
     _warned_of_sign_flip = False
 
@@ -119,14 +99,7 @@ class SignOptimizer(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: Evaluates the model again, computes gradients, and returns the loss.
-
-        Returns:
-            What `closure` returned, or None without a closure.
-        """
+        """Update every parameter that has a gradient; return what `closure`, which computes gradients, returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -197,13 +170,11 @@ class Lion(SignOptimizer):
         weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
         maximize: Ascend instead of descend.
         foreach: Use `torch._foreach_*`. None means: for tensors that are not on a CPU and have no kernel. It needs
-            about one more copy of the parameters in temporaries, gains nothing on a CPU, and rounds otherwise: to
-            bfloat16 or float16 after each operation if the tensors are of that dtype. A direction below
-            2**-100 counts in proportion to 2**-100, not with its sign.
-        fused: Use a compiled kernel, one pass over memory: on a CPU one thread whatever `torch.get_num_threads()`
-            says, on a GPU one launch, through Triton. None means: wherever it can run (dense float32 or float64 on a
-            CPU, dense float32, bfloat16 or float16 on a GPU; parameter, gradient and momentum of equal strides),
-            unless `foreach` is true. True means: or else an error.
+            about one more copy of the parameters, gains nothing on a CPU, and rounds to the tensors' dtype after each
+            operation. A direction below 2**-100 counts in proportion to 2**-100, not with its sign.
+        fused: Use a compiled kernel, one pass over memory: on a CPU one thread, on a GPU one launch, through Triton.
+            None means: wherever it can run (dense float32 or float64 on a CPU, float32, bfloat16 or float16 on a GPU;
+            equal strides of parameter, gradient and momentum), unless `foreach` is true. True means: or else an error.
 
     Raises:
         ValueError: If lr, a beta or the weight decay is outside its range, or `params` is empty.

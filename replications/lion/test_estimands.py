@@ -8,7 +8,7 @@ import pytest
 
 from paperkit.claims.declarations import load_estimands, read_claims
 from paperkit.results import RUNS_COLUMNS, canonical_json
-from replications.lion import estimands
+from replications.lion import estimands, figures
 
 NOTHING = pd.DataFrame(columns=list(RUNS_COLUMNS)).astype({"seed": "int64", "value": "float64"})
 CLAIMS = read_claims(Path(__file__).with_name("claims.yaml"))
@@ -237,25 +237,6 @@ def test_a_diverged_seed_is_no_number_and_the_others_keep_theirs(name, experimen
     assert np.isnan(found[1])
 
 
-CAUTIOUS_DIVERGED = row("updates", "cautious_lion", 1, "adamw_mean_abs", np.nan, step=20, status="diverged")
-UPDATE_SIZES = {  # rows, and the size after the first and after a late update, for each seed
-    "the first was measured before a run diverged": (
-        diverge(all_rows(), "updates", "adamw"), 0.99, {0: 0.3, 1: np.nan},
-    ),
-    "a cautious run that diverged changes nothing": ([*all_rows(), CAUTIOUS_DIVERGED], 0.99, {0: 0.3, 1: 0.3}),
-    "a run too short has no late one": (
-        (each for each in all_rows() if each.get("step", 0) < 200), 0.99, {0: np.nan, 1: np.nan},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("rows", "first", "late"), UPDATE_SIZES.values(), ids=UPDATE_SIZES)
-def test_the_size_of_updates_is_that_of_the_last_step_before_adamw_diverged(rows, first, late):
-    runs = table(list(rows))
-    assert estimands.first_update_size(runs).to_dict() == dict.fromkeys(SEEDS, first)
-    assert estimands.late_update_size(runs).to_dict() == pytest.approx(late, nan_ok=True)
-
-
 # --- Best learning rates ---------------------------------------------------------------------------------------
 
 
@@ -302,6 +283,16 @@ def test_box_excess_is_held_against_the_least_of_the_controls(excess, control, m
     ]
     (found,) = estimands.box_excess(table(rows))[["max_error", "control_error"]].to_numpy().tolist()
     assert found == pytest.approx([max_error, control_error], nan_ok=True, rel=0, abs=0)
+
+
+# --- Figures ---------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_meets_a_loss_between_two_points_and_the_best_of_some_losses_is_expected_over_all_subsets():
+    curve = pd.Series([4.0, 3.0, 2.0], index=[0, 10, 20])
+    assert [figures.steps_to(curve, target) for target in (2.5, 4.0)] == [15, 0]
+    assert np.isnan(figures.steps_to(curve, 1.0))
+    assert figures.expected_best(np.array([3.0, 1.0, 2.0])) == pytest.approx([2, 4 / 3, 1])
 
 
 # --- Clock readings --------------------------------------------------------------------------------------------

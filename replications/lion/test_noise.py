@@ -1,12 +1,9 @@
 import math
-import tracemalloc
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from replications.lion import noise
@@ -21,8 +18,6 @@ LIMITS = {  # betas: ratio of drifts and diffusion under Gaussian noise
     (0.965, 0.965): (5.98, 39.0),
 }
 PAIRS = [*LIMITS, (0.0, 0.99), (0.99, 0.0)]
-betas_strategy = st.tuples(st.floats(0, 0.99), st.floats(0, 0.99))
-rho_strategy = st.floats(-5, 5)
 
 
 def weights(betas, num=5000):
@@ -47,21 +42,6 @@ def test_deviation_and_autocorrelation_are_the_sums_over_lions_weights(betas) ->
         assert noise.autocorrelation(np.array(lag), betas) == pytest.approx(direct, abs=1e-12)
 
 
-@pytest.mark.parametrize("rho", [0.1, 0.3, 1.0])
-def test_lions_drift_is_the_mean_sign_of_a_normal_number(rho) -> None:
-    deviation = noise.deviation_factor((0.9, 0.99))
-    positive, _ = integrate.quad(lambda c: stats.norm.pdf(c, rho, deviation), 0, rho + 20 * deviation, points=[rho])
-    assert noise.lion_drift(rho, (0.9, 0.99)) == pytest.approx(2 * positive - 1, abs=1e-9)
-
-
-@given(rho_strategy, rho_strategy, betas_strategy)
-def test_drifts_are_odd_and_increase_between_minus_one_and_one(first, second, betas) -> None:
-    low, high = sorted((first, second))
-    for drift in (lambda rho: noise.lion_drift(rho, betas), noise.adamw_drift):
-        assert -1 <= drift(low) <= drift(high) <= 1
-        assert drift(-high) == -drift(high)
-
-
 @pytest.mark.parametrize("betas", [*PAIRS, (0.42, 0.9999), (0.43, 0.9999), (0.5, 0.9)])
 def test_the_ratio_of_drifts_goes_to_one_and_falls_at_every_signal_only_if_s_squared_is_at_most_a_third(betas) -> None:
     rhos = np.geomspace(1e-4, 1e3, 3000)
@@ -77,15 +57,6 @@ def test_the_limits_under_gaussian_noise(betas, expected) -> None:
     assert ratio == pytest.approx(expected[0], abs=5e-3)
     assert noise.diffusion(betas) == pytest.approx(expected[1], abs=0.05)
     assert noise.drift_ratio("gaussian", betas) == pytest.approx(ratio, rel=1e-9)
-
-
-def test_the_ratio_under_impulses_is_the_mean_over_what_the_memory_holds() -> None:
-    w, share = weights((0.9, 0.99), 1500), noise.SPARSE_SHARE
-    present = np.random.default_rng(0).random((5000, len(w)), dtype=np.float32) < share
-    expected = math.sqrt(2 * share / math.pi) * (1 / np.sqrt(present @ np.square(w))).mean()
-    assert noise.drift_ratio("impulsive", (0.9, 0.99)) == pytest.approx(expected, rel=0.05)
-    assert math.isinf(noise.drift_ratio("impulsive", (0.95, 0.98)))  # this memory may hold no impulse
-    assert math.isfinite(noise.drift_ratio("sparse", (0.95, 0.98)))
 
 
 def sparse_ratio(present_noise, betas):
@@ -108,27 +79,6 @@ def test_the_ratio_of_rare_gradients_is_for_normal_noise_in_the_steps_that_have_
     assert sparse_ratio("student_t3", (0.9, 0.99)) == pytest.approx(15.6, abs=0.05)
 
 
-@pytest.mark.parametrize("present_noise", ["gaussian", "laplace", "student_t3"])
-def test_the_ratio_of_rare_gradients_agrees_with_drawn_directions(present_noise) -> None:
-    # Each row is what the memory holds at one step; noise is used with both signs. Standard error about 1.5 %.
-    w, share, rho = weights((0.9, 0.99), 1500), noise.SPARSE_SHARE, 0.1
-    rng = np.random.default_rng(3)
-    signs = []
-    for _ in range(10):
-        present = rng.random((2000, len(w)), dtype=np.float32) < share
-        size = int(present.sum())
-        deviations = np.zeros(present.shape)
-        deviations[present] = {
-            "gaussian": lambda size=size: rng.standard_normal(size),
-            "laplace": lambda size=size: rng.laplace(scale=0.5**0.5, size=size),
-            "student_t3": lambda size=size: rng.standard_t(3, size=size) / 3**0.5,
-        }[present_noise]()
-        mean, deviation = rho * (present @ w), deviations @ w
-        signs.append((np.sign(mean + deviation) + np.sign(mean - deviation)).mean() / 2)
-    adamw = rho * math.sqrt(share)  # sqrt(p) rho / sqrt(1 + rho^2), to first order
-    assert np.mean(signs) / adamw == pytest.approx(sparse_ratio(present_noise, (0.9, 0.99)), rel=0.05)
-
-
 @pytest.mark.parametrize(
     ("name", "density"), [("laplace", stats.laplace(scale=0.5**0.5)), ("student_t3", stats.t(3, scale=3**-0.5))]
 )
@@ -139,57 +89,27 @@ def test_the_characteristic_functions_belong_to_densities_of_variance_one(name, 
         assert noise.CHARACTERISTIC_FUNCTIONS[name](np.array(t)) == pytest.approx(direct, abs=1e-5)
 
 
-@pytest.mark.parametrize("lag", [1, 10, 100])
-def test_the_arcsine_law_is_an_orthant_probability(lag) -> None:
-    correlation = float(noise.autocorrelation(np.array(lag), (0.9, 0.99)))
-    cov = np.array([[1, correlation], [correlation, 1]])
-    both_negative = stats.multivariate_normal.cdf([0, 0], cov=cov)  # pyright: ignore[reportArgumentType]
-    expected = 4 * both_negative - 1
-    assert noise.sign_autocorrelation(np.array(lag), (0.9, 0.99)) == pytest.approx(expected, abs=1e-6)
-
-
-@given(betas_strategy)
-def test_diffusion_lies_between_independence_and_that_of_the_interpolation(betas) -> None:
-    # asin(x) <= pi x / 2 for x >= 0, and 1 + 2 sum rho_k = 1 / s^2
-    assert 1 <= noise.diffusion(betas) <= noise.deviation_factor(betas) ** -2 * (1 + 1e-12)
-
-
-def test_without_memory_in_the_direction_signs_are_independent() -> None:
-    assert noise.diffusion((0.0, 0.99)) == 1
-    assert noise.equilibrium_rms(1e-3, 0.5, (0.0, 0.99)) == pytest.approx(1e-3 / math.sqrt(1 - (1 - 5e-4) ** 2))
-
-
-@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.9, 0.9)])
-def test_equilibrium_is_the_quadratic_form_of_the_covariances(betas) -> None:
-    lr, weight_decay, num_terms = 0.1, 0.5, 600
-    lags = np.abs(np.subtract.outer(np.arange(num_terms), np.arange(num_terms)))
-    covariances = np.where(lags == 0, 1.0, noise.sign_autocorrelation(np.maximum(lags, 1), betas))
-    shrinkages = (1 - lr * weight_decay) ** np.arange(num_terms)
-    direct = lr * math.sqrt(shrinkages @ covariances @ shrinkages)
-    assert noise.equilibrium_rms(lr, weight_decay, betas) == pytest.approx(direct, rel=1e-9)
-
-
 def test_the_approximate_equilibrium_is_the_limit_of_slow_decay() -> None:
     for lr, tolerance in ((1e-5, 0.01), (1e-7, 1e-4)):
         exact = noise.equilibrium_rms(lr, 0.5, (0.9, 0.99))
         assert noise.approximate_equilibrium_rms(lr, 0.5, (0.9, 0.99)) == pytest.approx(exact, rel=tolerance)
 
 
-@settings(max_examples=30)
-@given(st.floats(1e-3, 0.5), st.floats(0.1, 1.9), betas_strategy)
-def test_the_equilibrium_lies_inside_the_box(lr, weight_decay, betas) -> None:
-    assert 0 < noise.equilibrium_rms(lr, weight_decay, betas) <= 1 / weight_decay * (1 + 1e-12)
+LION, BATCHES = (0.9, 0.99), np.array([1, 100])
+FORMULAS = {  # four digits
+    "drift ratio where the memory may hold no impulse": (noise.drift_ratio("impulsive", (0.95, 0.98)), math.inf),
+    "update under pure noise": (noise.adamw_update_rms(0.0, 0.9), 0.2294),
+    "weights under noise alone": (noise.equilibrium_rms(1e-3, 0.5, LION), 0.2093),
+    "signs of batches": (noise.mean_sign_of_batch(0.1, BATCHES), [0.0797, 0.6827]),
+    "rest under noise": (noise.noisy_optimum(0.5, 1.0, 5.0, LION), 0.2841),
+    "no noise, no rest outside the box": (noise.noisy_optimum(3.0, 1.0, 1e-9, LION), 1.0),
+}
 
 
-@given(st.floats(-5, 5), st.floats(0, 0.99))
-def test_the_update_is_at_least_as_large_as_its_mean_and_at_most_one(rho, beta1) -> None:
-    assert abs(noise.adamw_drift(rho)) <= noise.adamw_update_rms(rho, beta1) <= 1
-
-
-def test_the_batch_law_is_lions_drift_without_momentum() -> None:
-    sizes = np.array([1, 10, 100])
-    signs = noise.mean_sign_of_batch(0.05, sizes)
-    np.testing.assert_allclose(signs, noise.lion_drift(0.05 * np.sqrt(sizes), (0.0, 0.99)))
+@pytest.mark.parametrize("what", FORMULAS)
+def test_a_formula_gives_its_number(what) -> None:
+    found, expected = FORMULAS[what]
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 # --- Simulations -----------------------------------------------------------------------------------------------
@@ -221,35 +141,6 @@ def test_gradients_have_the_mean_they_should_and_deviations_of_variance_one(name
         assert np.mean(mean != 0) == pytest.approx(noise.SPARSE_SHARE, rel=0.03)
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("gaussian", 0.01), ("sparse", 0.06)])
-def test_small_means_drift_at_the_ratio_of_the_closed_form(name, tolerance) -> None:
-    # Heavy tails: step 8 of the derivation. AdamW with b2 = 0.999 falls short of its limit by up to 4 % if sparse.
-    rho = 0.005
-    lion, adamw = noise.simulated_drifts(name, rho, num_steps=8000)
-    assert lion / rho == pytest.approx(noise.drift_ratio(name, (0.9, 0.99)), rel=tolerance)
-    assert lion / adamw == pytest.approx(noise.drift_ratio(name, (0.9, 0.99)), rel=tolerance + 0.01)
-
-
-@pytest.mark.parametrize("name", NOISES)
-def test_clear_signals_drift_alike_unless_gradients_are_rare(name) -> None:
-    lion, adamw = noise.simulated_drifts(name, 10.0, num_coordinates=400, num_steps=1000)
-    expected = noise.SPARSE_SHARE**-0.5 if name == "sparse" else 1.0
-    assert lion / adamw == pytest.approx(expected, rel=0.05 if name == "sparse" else 0.02)
-
-
-def test_a_second_moment_of_short_memory_slows_adamw_on_sparse_gradients() -> None:
-    _, long = noise.simulated_drifts("sparse", 0.03, num_coordinates=300)
-    _, short = noise.simulated_drifts("sparse", 0.03, adamw_betas=(0.9, 0.99), num_coordinates=300)
-    assert short < 0.85 * long
-
-
-def test_simulations_are_deterministic_and_follow_their_seed() -> None:
-    def drifts(seed):
-        return noise.simulated_drifts("laplace", 0.1, num_coordinates=10, num_steps=100, seed=seed)
-
-    assert drifts(1) == drifts(1) != drifts(2)
-
-
 def test_an_odd_number_of_blocks_changes_no_count(monkeypatch) -> None:
     # Signs all positive: any miscounted block would show as a mean other than 1.
     monkeypatch.setattr(noise, "BLOCK_ELEMENTS", 3 * 1300)
@@ -258,31 +149,9 @@ def test_an_odd_number_of_blocks_changes_no_count(monkeypatch) -> None:
     np.testing.assert_array_equal(noise.simulated_mean_signs(10.0, [1, 2, 8], num_batches=1000), 1.0)
 
 
-def test_a_simulation_stays_below_200_megabytes() -> None:
-    tracemalloc.start()
-    try:
-        noise.simulated_drifts("sparse", 0.1)
-        assert tracemalloc.get_traced_memory()[1] < 200e6
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize(
     "function", [lambda: noise.drift_ratio("cauchy", (0.9, 0.99)), lambda: noise.simulated_drifts("cauchy", 0.1)]
 )
 def test_unknown_noise_is_refused_by_name(function) -> None:
     with pytest.raises(ValueError, match="no noise 'cauchy'; choose one of gaussian"):
         function()
-
-
-@pytest.mark.parametrize(
-    ("minimum", "decay", "sigma", "betas"), [(0.5, 1.0, 5.0, (0.9, 0.99)), (-3.0, 0.5, 2.0, (0.9, 0.9))]
-)
-def test_where_lion_rests_under_noise_its_mean_update_is_zero_and_without_noise_it_is_the_constrained_minimum(
-    minimum, decay, sigma, betas
-) -> None:
-    theta = noise.noisy_optimum(minimum, decay, sigma, betas)
-    assert noise.lion_drift((theta - minimum) / sigma, betas) == pytest.approx(-decay * theta, abs=1e-9)
-    assert abs(theta) < min(abs(minimum), 1 / decay)
-    noiseless = noise.noisy_optimum(minimum, decay, 1e-9, betas)
-    assert noiseless == pytest.approx(np.clip(minimum, -1 / decay, 1 / decay), abs=1e-6)

@@ -1,6 +1,7 @@
 """The studies train and measure what they say; made-up text and few steps keep them cheap."""
 
 import copy
+import itertools
 import math
 from itertools import pairwise
 
@@ -14,8 +15,7 @@ from paperkit import texts
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.runs import Run
 from paperkit.training import Step, train
-from replications.lion.checks import box_bound
-from replications.lion.noise import gaussian_drift_ratio, lion_drift
+from replications.lion.noise import adamw_drift, gaussian_drift_ratio, lion_drift
 from replications.lion.optimizer import Lion
 from replications.lion.studies import ablation, arms, box, derivation, digits, embedding, language_model, updates
 from replications.lion.variants import LazyLion, Tiger
@@ -101,15 +101,14 @@ def test_a_diverged_run_reports_no_number_for_both_splits_at_the_end(task):
     assert all(math.isnan(each.value) for each in found)
 
 
-def test_a_diverged_run_reports_no_number_for_the_rows_of_its_embedding_and_of_a_head_of_its_own():
-    found = values(measured("embedding", "adamw", lr=1e30))
-    tied = values(measured("embedding", "lion_tied", lr=1e30, embedding_lr=1e30))
-    for label in embedding.CLASSES:
-        for metric in ("rms", "share"):
-            assert math.isnan(found["none", f"embedding_{label}_{metric}"])
-            assert math.isnan(found["none", f"head_{label}_{metric}"])
-            assert math.isnan(tied["none", f"embedding_{label}_{metric}"])
-            assert ("none", f"head_{label}_{metric}") not in tied
+def test_a_diverged_run_has_a_row_without_number_for_each_metric_of_its_rows_and_no_head_if_tied():
+    for arm, names in (("adamw", ("embedding", "head")), ("lion_tied", ("embedding",))):
+        found = values(measured("embedding", arm, lr=1e30, embedding_lr=1e30))
+        rows = {metric for split, metric in found if split == "none"}
+        metrics = ("rms", *embedding.BEYOND)
+        assert rows == {
+            f"{name}_{label}_{metric}" for name in names for label in embedding.CLASSES for metric in metrics
+        }
 
 
 @pytest.mark.parametrize("task", ["language_model", "digits", "embedding"])
@@ -131,19 +130,14 @@ def test_a_trial_is_the_same_run_and_never_looks_at_the_test_split(task, monkeyp
     assert (diverged.split, math.isnan(diverged.value)) == ("validation", True)
 
 
-def test_the_box_is_looked_at_after_the_same_run():
-    losses, with_box = measured("language_model", "lion"), measured("language_model_and_box", "lion")
-    size, *found = with_box
+def test_the_loss_is_measured_along_a_run_and_at_its_end_and_the_box_after_the_same_run():
+    losses, (size, *with_box) = measured("language_model", "lion"), measured("language_model_and_box", "lion")
+    places = [(each.split, each.step) for each in losses]
+    assert places == [("validation", 4), ("validation", 8), ("validation", 12), ("test", 12)]
     assert size.metric == "parameters"
-    assert found[: len(losses)] == losses
-    assert all(each.metric.startswith("box_share_") for each in found[len(losses) :])
-
-
-def test_the_validation_loss_is_measured_along_the_run_and_at_its_end():
-    found = [each for each in measured("language_model", "lion") if each.metric == "loss_nats"]
-    assert [(each.split, each.step) for each in found] == [
-        ("validation", 4), ("validation", 8), ("validation", 12), ("test", 12),
-    ]  # fmt: skip
+    assert with_box[: len(losses)] == losses
+    assert [each.metric for each in with_box[len(losses) :]] == [f"box_share_0.{tenth}" for tenth in range(10)]
+    assert sum(each.value for each in with_box[len(losses) :]) == pytest.approx(1)
 
 
 # --- Arms ------------------------------------------------------------------------------------------------------
@@ -197,14 +191,10 @@ def test_every_training_image_comes_at_its_nine_shifts_with_background_at_the_bo
     blocks = shifted.numpy().reshape(9, -1, 8, 8)
     assert torch.equal(their_labels.view(9, -1), labels.expand(9, -1))
     found = []
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            expected = np.roll(square, (down, right), axis=(1, 2))
-            if down:  # np.roll wraps the other side around
-                expected[:, 0 if down > 0 else -1, :] = -1
-            if right:
-                expected[:, :, 0 if right > 0 else -1] = -1
-            found.append([number for number, block in enumerate(blocks) if np.array_equal(block, expected)])
+    for down, right in itertools.product((-1, 0, 1), repeat=2):
+        expected = np.pad(square, ((0, 0), (1, 1), (1, 1)), constant_values=-1)
+        expected = expected[:, 1 - down : 9 - down, 1 - right : 9 - right]
+        found.append([number for number, block in enumerate(blocks) if np.array_equal(block, expected)])
     assert sorted(found) == [[number] for number in range(9)]
 
 
@@ -223,14 +213,6 @@ def test_the_same_samples_come_in_the_same_order_at_each_batch_size():
     assert not torch.equal(other, orders[0][:64, :-1])
 
 
-def test_an_epoch_goes_through_every_shifted_image_once():
-    pixels, _ = digits.shifted_images()
-    num_images = len(pixels)
-    ((epoch, _),) = digits.batches({"samples_seen": num_images, "batch": num_images}, 0)
-    assert torch.equal(epoch.sum(0, dtype=torch.float64), pixels.sum(0, dtype=torch.float64))
-    assert torch.equal(torch.sort(epoch @ torch.arange(64.0)).values, torch.sort(pixels @ torch.arange(64.0)).values)
-
-
 # --- The box ---------------------------------------------------------------------------------------------------
 
 
@@ -239,18 +221,6 @@ def matrix(entries):
     model.weight.data = torch.tensor(entries, dtype=torch.float64)
     model.bias.data.fill_(1e9)  # vectors do not decay, and have no box
     return model
-
-
-def test_the_bound_is_that_of_the_derivation_at_a_constant_rate():
-    lr, decay = 0.1, 2.0
-    starts = torch.randn(3, 4, dtype=torch.float64)
-    model = matrix(starts.tolist())
-    bound = box.BoxBound(model, decay)
-    bounds = box_bound(starts.flatten(), torch.arange(6.0, dtype=torch.float64), lr=lr, weight_decay=decay)
-    for step in range(1, 6):
-        model.weight.data.normal_()
-        excess = (model.weight.detach().flatten().abs() - bounds[step]).max()
-        assert bound.excess(lr) == pytest.approx(decay * float(excess), abs=1e-12)
 
 
 def test_the_bound_follows_a_schedule_step_by_step():
@@ -297,13 +267,6 @@ def test_places_are_shares_of_the_tenths_of_the_box_and_the_last_holds_the_outsi
     assert shares == expected
 
 
-@pytest.mark.parametrize("task", ["language_model_and_box", "constraint"])
-def test_a_run_reports_all_its_places(task):
-    shares = [each.value for each in measured(task, "lion") if each.metric.startswith("box_share_")]
-    assert len(shares) == 10
-    assert sum(shares) == pytest.approx(1)
-
-
 @pytest.mark.parametrize(("weight", "decay"), [(1.0, 0.0), (math.nan, 1.0), (math.inf, 1.0)])
 def test_without_decay_or_after_divergence_there_are_no_places(weight, decay):
     assert not list(box.places_in_box(matrix([[weight, 1.0]]), decay, step=1))
@@ -330,21 +293,6 @@ def test_no_disturbance_raises_nothing_and_a_large_one_does():
     assert found["train", "nll_nats"] <= DISTURBANCE["train_nll"]
     assert found["test", "perturbed_0_nll_nats"] == pytest.approx(found["test", "nll_nats"], abs=1e-12)
     assert found["test", "perturbed_0.5_nll_nats"] > found["test", "nll_nats"]
-
-
-def test_training_stops_at_the_first_look_that_finds_the_loss(monkeypatch):
-    looks = []
-
-    def watched(model, split):
-        looks.append((split, evaluate(model, split)[0]))
-        return evaluate(model, split)
-
-    evaluate = digits.evaluate
-    monkeypatch.setattr(ablation, "evaluate", watched)
-    list(flatness())
-    on_train = [nll for split, nll in looks if split == "train"]
-    assert len(on_train) > 1
-    assert [nll <= DISTURBANCE["train_nll"] for nll in on_train] == [False] * (len(on_train) - 1) + [True]
 
 
 def test_every_weight_is_disturbed_in_proportion_to_its_size(monkeypatch):
@@ -410,22 +358,18 @@ def test_the_embedding_has_the_optimizer_and_the_rate_of_its_arm(watched):
         assert {(g["lr"], g["betas"]) for g in of_rest.param_groups} == {(ROWS["lr"], (0.9, 0.99))}
 
 
-def test_all_arms_start_from_the_same_embedding_and_see_the_same_windows(watched):
+def test_all_arms_start_from_the_same_embedding_and_see_the_same_windows_and_tied_ones_have_no_head(watched):
     first = watched["adamw"]
-    for seen in watched.values():
+    for arm, seen in watched.items():
         assert torch.equal(seen["starts"][0], first["starts"][0])
         assert all(torch.equal(*pair) for pair in zip(tokens_of(seen, 0), tokens_of(first, 0), strict=True))
+        model, tying = seen["model"], embedding.ARMS[arm][1]
+        assert (model.head.weight is model.token_embedding.weight) == (tying is not None)
+        assert ("head_1_9_share" in seen["values"]) == (tying is None)
 
 
 def tokens_of(seen, side):
     return [pair[side] for pair in seen["data"]]
-
-
-def test_only_tied_arms_have_one_matrix_and_they_report_no_head(watched):
-    for arm, (_, tying, _) in embedding.ARMS.items():
-        model = watched[arm]["model"]
-        assert (model.head.weight is model.token_embedding.weight) == (tying is not None)
-        assert ("head_1_9_share" in watched[arm]["values"]) == (tying is None)
 
 
 def test_swapped_halves_are_an_output_matrix_whose_halves_have_changed_places(watched):
@@ -454,13 +398,7 @@ def test_rows_are_classed_by_how_often_their_token_came_and_measured_class_by_cl
         for _ in range(12):
             reach = q * reach + lr  # pushed one way all the time
         wall = q**12 * np.abs(start.numpy()) + (1 - q**12) / decay
-        for label, low, high in (
-            ("0", 0, 0),
-            ("1_9", 1, 9),
-            ("10_29", 10, 29),
-            ("30_99", 30, 99),
-            ("100", 100, 10**9),
-        ):
+        for label, (low, high) in {**embedding.CLASSES, "100": (100, 10**9)}.items():
             rows = np.flatnonzero((low <= counts) & (counts <= high))
             entries = weight.detach().numpy().astype(np.float64)[rows]
             assert len(rows)
@@ -472,23 +410,6 @@ def test_rows_are_classed_by_how_often_their_token_came_and_measured_class_by_cl
             found = {metric: seen["values"][f"{name}_{label}_{metric}"] for metric in expected}
             assert found == pytest.approx(expected)
         assert seen["values"][f"{name}_reach"] == pytest.approx(reach)
-    shares = [
-        value for metric, value in seen["values"].items() if metric.startswith("embedding_") and "share" in metric
-    ]
-    assert len(shares) == 10
-
-
-def test_lazy_rows_leave_tokens_that_never_came_untouched_where_lion_lets_them_decay(watched):
-    def unseen(seen):
-        never = torch.ones(300, dtype=torch.bool)
-        never[torch.cat([t.flatten() for t in tokens_of(seen, 0)])] = False
-        return seen["model"].token_embedding.weight.detach()[never], seen["starts"][0][never]
-
-    now, start = unseen(watched["lion_lazy_rows"])
-    assert len(start) > 10
-    assert torch.equal(now, start)
-    now, start = unseen(watched["lion"])
-    torch.testing.assert_close(now, (1 - ROWS["total_decay"] / 12) ** 12 * start)
 
 
 # --- Updates ---------------------------------------------------------------------------------------------------
@@ -545,21 +466,6 @@ def test_adamws_update_is_what_torchs_adamw_has_moved_apart_from_decay():
     assert found["update_ratio"] == pytest.approx(ratios, rel=1e-9)
 
 
-def test_constant_gradients_move_both_alike_and_a_first_update_is_of_size_one():
-    found = Fixed("adamw", [[0.5, -2.0, 1e-3]] * 12).compare(window=4)
-    assert list(found["update_ratio"]) == [8, 12]
-    assert found["update_ratio"] == pytest.approx({8: 1, 12: 1}, rel=1e-4)
-    assert found["adamw_mean_abs"][1] == pytest.approx(1, rel=1e-4)
-
-
-def test_an_entry_is_masked_where_direction_and_gradient_are_not_of_one_sign():
-    # After two steps: pushed back by its memory, agreeing, never a gradient, a memory but no gradient now.
-    found = Fixed("adamw", [[1, 1, 0, 1], [-0.01, 1, 0, 0]]).compare(window=2)
-    assert found["masked_share"] == {2: pytest.approx(2 / 3)}
-    # An entry without any gradient is not counted in the mean of AdamW's updates either.
-    assert found["adamw_mean_abs"][1] == pytest.approx(1)
-
-
 def test_the_masked_share_is_that_of_the_entries_the_cautious_rule_leaves_in_place():
     rng = np.random.default_rng(1)
     gradients = rng.normal(0.2, 1, size=(20, 500)) * (rng.random((20, 500)) < 0.7)
@@ -593,18 +499,14 @@ def test_updates_are_compared_along_a_run_and_a_diverged_one_has_none(measure, t
 # --- The derivation as runs ------------------------------------------------------------------------------------
 
 
-def test_the_simulated_ratio_in_gaussian_noise_is_about_the_formulas():
-    (ratio,) = (each.value for each in derivation.measure_noise(Run("noise", "gaussian", 0, {})))
-    (other,) = (each.value for each in derivation.measure_noise(Run("noise", "gaussian", 1, {})))
-    assert ratio != other
-    assert [ratio, other] == pytest.approx([gaussian_drift_ratio((0.9, 0.99))] * 2, rel=0.3)
-
-
-def test_simulated_and_predicted_drifts_agree():
+def test_noise_and_drift_are_simulated_by_seed_beside_their_formulas():
+    ratios = [each.value for seed in (0, 1) for each in derivation.measure_noise(Run("noise", "gaussian", seed, {}))]
+    assert ratios[0] != ratios[1]
+    assert ratios == pytest.approx([gaussian_drift_ratio((0.9, 0.99))] * 2, rel=0.3)
     found = values(derivation.measure_drift(Run("drift", "gaussian", 0, {"rho": 1.0})))
-    for arm in ("lion", "adamw"):
-        assert found["none", f"{arm}_simulated"] == pytest.approx(found["none", f"{arm}_predicted"], rel=0.05)
-    assert found["none", "lion_predicted"] == pytest.approx(float(lion_drift(1.0, (0.9, 0.99))))
+    for arm, formula in (("lion", lion_drift(1.0, (0.9, 0.99))), ("adamw", adamw_drift(1.0))):
+        assert found["none", f"{arm}_predicted"] == pytest.approx(float(formula))
+        assert found["none", f"{arm}_simulated"] == pytest.approx(float(formula), rel=0.05)
 
 
 def test_the_portrait_starts_where_told_and_lion_ends_at_the_wall_of_the_box():

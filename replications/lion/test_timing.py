@@ -2,18 +2,16 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-from paperkit.config import ConfigError, parse, read_profile
+from paperkit.config import ConfigError, parse
 from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.results import read_runs, write_runs
 from paperkit.runs import Run
 from replications.lion import timing
 
-SETTINGS = Path(__file__).with_name("timing.yaml")
 ALONE = {"tensors": 3, "entries": 8, "warmup_steps": 1, "repetitions": 2}
 TRAINING = {
     "vocabulary": 5, "width": 8, "layers": 1, "heads": 2, "context": 4, "max_gradient_norm": 1.0,
@@ -146,15 +144,6 @@ def test_bandwidth_counts_the_bytes_a_sweep_reads_and_changes_on_as_much_memory_
     assert measured.value == moved[0] / SECONDS
 
 
-@pytest.mark.parametrize("arm", timing.SWEEPS)
-def test_a_sweep_stays_finite_however_often_it_is_repeated(arm):
-    sweep = timing.SWEEPS[arm]
-    arrays = [[torch.randn(8)] for _ in range(sweep.reads)]
-    for _ in range(1000):
-        sweep.action(*arrays)
-    assert all(array[0].isfinite().all() and array[0].abs().min() > 1e-30 for array in arrays)
-
-
 @pytest.mark.parametrize("arm", timing.TRAINED)
 def test_a_training_step_clips_and_moves_every_parameter(monkeypatch, arm):
     models, norms = [], []
@@ -176,36 +165,12 @@ def test_a_training_step_clips_and_moves_every_parameter(monkeypatch, arm):
     assert norms == [pytest.approx(1e-3, rel=1e-2)]
 
 
-def test_the_trained_model_of_the_cpu_profile_is_512_wide_with_6_9_million_parameters():
-    settings = read_profile(timing.Config, SETTINGS, "cpu").training_step
-    sizes = {name: getattr(settings, name) for name in ("vocabulary", "width", "layers", "heads", "context")}
-    with torch.device("meta"):
-        model = TinyGPT(**sizes)
-    assert settings.width == 512
-    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(6.9e6, rel=0.01)
-
-
 @pytest.mark.parametrize(
     ("block", "changes", "told"),
     [
         (None, {"rounds": 0}, "key 'rounds' has value 0"),
-        (
-            None,
-            {"entries": 8},
-            "key 'entries' .* is unknown; allowed here: hardware, optimizer_step, rounds, training_step",
-        ),
-        ("optimizer_step", {"tensors": 0}, "key 'optimizer_step.tensors' has value 0"),
-        ("optimizer_step", {"entries": 8.0}, "key 'optimizer_step.entries' has value 8.0"),
         ("optimizer_step", {"warmup_steps": 0}, "key 'optimizer_step.warmup_steps' has value 0"),
-        ("optimizer_step", {"repetitions": 0}, "key 'optimizer_step.repetitions' has value 0"),
-        ("training_step", {"vocabulary": 1}, "key 'training_step.vocabulary' has value 1"),
         ("training_step", {"heads": 3}, "width 8 must be a multiple of heads 3"),
-        ("training_step", {"heads": 0}, "key 'training_step.heads' has value 0"),
-        ("training_step", {"context": 0}, "key 'training_step.context' has value 0"),
-        ("training_step", {"max_gradient_norm": math.inf}, "key 'training_step.max_gradient_norm' has value inf"),
-        ("training_step", {"max_gradient_norm": 0.0}, "key 'training_step.max_gradient_norm' has value 0.0"),
-        ("training_step", {"repetitions": 0}, "key 'training_step.repetitions' has value 0"),
-        ("training_step", {"batch": 2}, "key 'training_step.batch' .* is unknown"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(block, changes, told):

@@ -1,6 +1,5 @@
 """What the variants compute; what every optimizer promises stands in test_conventions.py."""
 
-import itertools
 import math
 from functools import partial
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lion_pytorch.cautious_lion import Lion as LionPytorchCautious
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -37,7 +35,6 @@ from replications.lion.variants import (
     Tiger,
     cautious_lion_update,
     lazy_lion_step,
-    signum_update,
     tiger_step,
     tiger_step_size,
 )
@@ -149,36 +146,7 @@ def test_with_these_options_two_optimizers_are_one_bit_for_bit(shapes, one, othe
 # --- Signum ----------------------------------------------------------------------------------------------------
 
 
-def test_signum_is_not_lion_where_the_betas_differ() -> None:
-    (params, _), (peers, _) = after_steps(Signum, beta=0.9), after_steps(Lion, betas=(0.9, 0.99))
-    assert bits(params) != bits(peers)
-
-
-def test_signum_steps_along_the_sign_of_the_momentum_buffer_of_torch_sgd() -> None:
-    # SGD's buffer is g + beta g' + beta^2 g'' ..., which is Signum's average divided by 1 - beta.
-    param, peer, gradients = float64_parameter(), float64_parameter(), random_gradients(50, (6, 5))
-    ours = [param.detach().clone(), *follow(Signum([param], lr=1.0, beta=0.9), param, gradients)]
-    sgd = torch.optim.SGD([peer], lr=0.0, momentum=0.9)
-    for (before, after), gradient in zip(itertools.pairwise(ours), gradients, strict=True):
-        follow(sgd, peer, [gradient])
-        assert torch.equal((before - after).round(), sgd.state[peer]["momentum_buffer"].sign())
-
-
 # --- Tiger -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(6, 5), (9,)])
-def test_four_micro_steps_of_tiger_are_one_step_on_the_mean_gradient(shape) -> None:
-    param, peer, gradients = float64_parameter(shape), float64_parameter(shape), random_gradients(40, shape)
-    means = [sum(gradients[start : start + 4]) / 4 for start in range(0, 40, 4)]
-    accumulating, stepping = Tiger([param], lr=0.1, accumulation_steps=4), Tiger([peer], lr=0.1)
-    start = param.detach().clone()
-    values, whole = follow(accumulating, param, gradients), follow(stepping, peer, means)
-    assert bits(values[3::4]) == bits(whole)
-    moved = [not torch.equal(before, after) for before, after in itertools.pairwise([start, *values])]
-    assert moved == 10 * [False, False, False, True]
-    # The momenta differ by the order of the sums; theta would not show a missing 1/k, since sign(m) = sign(4 m).
-    torch.testing.assert_close(momenta(accumulating), momenta(stepping), rtol=1e-13, atol=1e-15)
 
 
 def test_a_micro_step_that_moves_nothing_spoils_no_backward_pass() -> None:
@@ -196,16 +164,11 @@ def test_each_tensor_counts_the_micro_steps_in_which_it_had_a_gradient() -> None
     assert positions == [(0, 0), (-0.5, 0), (-0.5, -0.5), (-1, -0.5)]
 
 
-@single_and_double
-@pytest.mark.parametrize("shape", [(6, 5), (4, 3, 2, 2)])
-def test_the_step_size_of_a_matrix_is_its_rms_of_all_or_of_each_row(dtype, shape) -> None:
-    theta = float64_parameter(shape).detach().to(dtype)
-    array = theta.double().numpy()
-    rows = np.sqrt((array**2).reshape(len(array), -1).mean(1)).reshape(-1, *(1 for _ in shape[1:]))
-    rtol = {torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
-    for row_wise_rms, expected in ((False, np.sqrt((array**2).mean())), (True, rows)):
-        found = np.asarray(tiger_step_size(theta, lr=0.1, row_wise_rms=row_wise_rms))
-        np.testing.assert_allclose(found, 0.1 * expected, rtol=rtol)
+def test_the_step_size_of_a_matrix_is_its_rms_of_all_or_of_each_row() -> None:
+    theta = float64_parameter((4, 3, 2, 2)).detach()
+    rows = theta.square().flatten(1).mean(1).sqrt().view(4, 1, 1, 1)
+    for row_wise_rms, expected in ((False, theta.square().mean().sqrt()), (True, rows)):
+        torch.testing.assert_close(tiger_step_size(theta, lr=0.1, row_wise_rms=row_wise_rms), 0.1 * expected)
 
 
 def test_a_matrix_of_zeros_never_moves_under_tiger_and_with_row_wise_rms_no_row_of_zeros() -> None:
@@ -216,16 +179,6 @@ def test_a_matrix_of_zeros_never_moves_under_tiger_and_with_row_wise_rms_no_row_
     take_steps(Tiger([zeros, partly], lr=0.1, row_wise_rms=True), 20)
     assert not any(each.any() for each in (whole, zeros, partly[1]))
     assert (partly[[0, 2]] != torch.eye(3)[[0, 2]]).all()
-
-
-@pytest.mark.parametrize("row_wise_rms", [False, True])
-@pytest.mark.parametrize("scale", [2.0**-7, 2.0**9])
-def test_scaling_a_matrix_scales_its_path_under_tiger_without_decay(row_wise_rms, scale) -> None:
-    param, scaled = float64_parameter(), float64_parameter()
-    scaled.data.mul_(scale)
-    for each in (param, scaled):
-        take_steps(Tiger([each], lr=0.1, weight_decay=0.0, row_wise_rms=row_wise_rms), 30)
-    assert torch.equal(param * scale, scaled)
 
 
 @pytest.mark.parametrize(("center", "expected"), [(0.0, [1.98, -0.99]), (1.0, [1.99, -0.98])])
@@ -240,13 +193,6 @@ def test_a_gradient_of_nan_shrinks_its_tensor_towards_the_center_and_keeps_the_m
     assert other.item() == -0.25  # the other tensor took its step
 
 
-def test_infinite_gradients_are_no_matter_of_tigers_rule_for_nan() -> None:
-    param = Parameter(torch.zeros(1))
-    values = follow(Tiger([param], lr=1.0), param, [torch.tensor([math.inf]), torch.tensor([-math.inf])])
-    assert values[0].item() == -0.5
-    assert values[1].isnan()  # inf - inf
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("row_wise_rms", [False, True])
 def test_tiny_weights_of_low_precision_have_a_step_size(dtype, row_wise_rms) -> None:
@@ -257,30 +203,6 @@ def test_tiny_weights_of_low_precision_have_a_step_size(dtype, row_wise_rms) -> 
 
 
 # --- Cautious Lion ---------------------------------------------------------------------------------------------
-
-
-def test_cautious_lion_takes_the_steps_of_lion_pytorch_times_n_over_n_plus_one() -> None:
-    # lion-pytorch divides the mask by its mean, the paper by its sum plus 1 over d. Gradients do not depend on theta
-    # here, so both have the same momentum and the same mask in each step.
-    start, gradients, paths, optimizers = float64_parameter().detach(), random_gradients(40, (6, 5)), [], []
-    for make in (CautiousLion, LionPytorchCautious):
-        param = Parameter(start.clone())
-        optimizers.append(make([param], lr=1.0))
-        paths.append(torch.stack([start, *follow(optimizers[-1], param, gradients)]).diff(dim=0))
-    survives = paths[0].abs() > 0.5
-    assert torch.equal(survives, paths[1].abs() > 0.5)
-    survivors = survives.sum(dim=(1, 2), keepdim=True)
-    assert 100 < survivors.sum() < 1100  # of 1200
-    torch.testing.assert_close(paths[0], paths[1] * survivors / (survivors + 1), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(*map(momenta, optimizers), rtol=1e-12, atol=1e-15)
-
-
-def test_where_no_direction_agrees_with_its_gradient_cautious_lion_only_decays() -> None:
-    param = with_gradient(torch.tensor([1.0, -1.0]), torch.tensor([-1.0, 1.0]))
-    optimizer = CautiousLion([param], lr=0.5, weight_decay=0.5)
-    optimizer.state[param] = {"exp_avg": torch.tensor([1.0, -1.0])}
-    optimizer.step()
-    assert param.tolist() == [0.75, -0.75]
 
 
 # --- Lazy Lion -------------------------------------------------------------------------------------------------
@@ -304,24 +226,6 @@ def test_a_row_without_gradient_keeps_every_bit_of_weights_and_momentum(shape) -
         assert (new[[0, 3, 5]] != old[[0, 3, 5]]).all()
 
 
-@pytest.mark.parametrize(("make", "expected"), [(Lion, [-1.0, -0.75, 0.0]), (LazyLion, [-0.25, -0.75, 0.0])])
-def test_lion_goes_on_moving_the_row_of_a_token_that_no_longer_occurs_and_lazy_lion_does_not(make, expected) -> None:
-    embedding = torch.nn.Embedding.from_pretrained(torch.zeros(3, 2), freeze=False)
-    optimizer = make(embedding.parameters(), lr=0.25)
-    for token in (0, 1, 1, 1):
-        optimizer.zero_grad()
-        embedding(torch.tensor([token])).sum().backward()
-        optimizer.step()
-    assert embedding.weight[:, 0].tolist() == expected
-
-
-def test_one_element_is_enough_for_a_row_to_be_updated_whole() -> None:
-    theta, gradient = torch.ones(2, 3), torch.zeros(2, 3)
-    gradient[1, 2] = 1e-45
-    for after in lazy_lion_step(theta, gradient, torch.ones(2, 3), lr=0.5, beta1=0.5, beta2=0.5):
-        assert after.tolist() == [[1.0] * 3, [0.5] * 3]
-
-
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_a_vector_has_no_rows_so_lazy_lion_steps_on_as_lion(shape) -> None:
     gradients, found = [torch.ones(shape), torch.zeros(shape), torch.zeros(shape)], []
@@ -333,18 +237,6 @@ def test_a_vector_has_no_rows_so_lazy_lion_steps_on_as_lion(shape) -> None:
 
 
 # --- Properties ------------------------------------------------------------------------------------------------
-
-
-@given(vectors, beta, beta)
-def test_negating_gradient_and_momentum_negates_every_update(rows, b1, b2) -> None:
-    gradient, momentum, _ = rows.double()
-    for update in (
-        partial(lion_update, beta1=b1, beta2=b2),
-        partial(cautious_lion_update, beta1=b1, beta2=b2),
-        partial(signum_update, beta=b1),
-    ):
-        for value, mirrored in zip(update(gradient, momentum), update(-gradient, -momentum), strict=True):
-            assert torch.equal(mirrored, -value)
 
 
 @given(vectors, beta, beta)
@@ -401,18 +293,3 @@ def test_the_corrected_momentum_is_lions_over_one_minus_the_power_of_its_beta() 
         optimizer.state[parameter]["exp_avg"].numpy(), momentum / (1 - beta2 ** len(gradients)), rtol=1e-10
     )
     assert (optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["steps"]) == ((beta1, beta2), 40)
-
-
-def test_the_correction_goes_on_where_a_saved_state_left_off() -> None:
-    gradients = random_gradients(8, (6, 5))
-    whole, halves = float64_parameter(), float64_parameter()
-    optimizers = CorrectedLion([whole], 0.01), CorrectedLion([halves], 0.01)
-    for number, gradient in enumerate(gradients):
-        if number == 4:
-            state = optimizers[1].state_dict()
-            optimizers = optimizers[0], CorrectedLion([halves], 0.01)
-            optimizers[1].load_state_dict(state)
-        for parameter, optimizer in zip((whole, halves), optimizers, strict=True):
-            parameter.grad = gradient
-            optimizer.step()
-    assert torch.equal(whole, halves)

@@ -1,12 +1,9 @@
 """How long a step takes, alone and within training, beside the memory bandwidth of the same minute; on one thread.
 
-Clock readings differ from run to run; they go to `timings.csv`, outside the byte-for-byte guarantee. A round
-visits every arm of every experiment with fresh tensors, and gives one number for each, the median of its
-repetitions: one round is one "seed".
-
-An optimizer step does a few operations on each number it loads, so memory bounds it: no implementation can take less
-than its least traffic divided by the bandwidth. Experiment "bandwidth" measures that, on arrays as many bytes long in
-all as those of a Lion step. Where a cache holds them, it measures the cache, and the bound is still the right one.
+A round visits every arm of every experiment with fresh tensors, and gives one number for each, the median of its
+repetitions: one round is one "seed". Memory bounds an optimizer step: no implementation can take less than its least
+traffic divided by the bandwidth. Experiment "bandwidth" measures that, on arrays as many bytes long in all as those
+of a Lion step. Where a cache holds them, it measures the cache, and the bound is still the right one.
 """
 
 import functools

@@ -89,10 +89,9 @@ def _moved(theta: Tensor, direction: Tensor, eta: float | Tensor, weight_decay: 
 
 
 def signum_update(gradient: Tensor, momentum: Tensor, *, beta: float) -> tuple[Tensor, Tensor]:
-    """Direction of a Signum step and the momentum that it is the sign of.
+    """Direction u = sign(m') of a Signum step and its momentum m' = b m + (1 - b) g; this is Lion with b1 = b2.
 
-    Implements Signum of Bernstein et al., arXiv 1802.04434: m' = b m + (1 - b) g and u = sign(m').
-    This is Lion with b1 = b2.
+    Implements Signum of Bernstein et al., arXiv 1802.04434.
 
     Args:
         gradient: g, real, any shape.
@@ -101,11 +100,6 @@ def signum_update(gradient: Tensor, momentum: Tensor, *, beta: float) -> tuple[T
 
     Returns:
         The direction u, every element -1, 0, 1 or NaN, and the new momentum m'; shapes of `gradient`.
-
-    Example:
-        >>> direction, momentum = signum_update(torch.tensor([-1.0]), torch.tensor([0.5]), beta=0.75)
-        >>> direction.item(), momentum.item()
-        (1.0, 0.125)
     """
     following = momentum.mul(beta).add_(gradient.mul(1 - beta))
     return sign_(following.clone()), following
@@ -120,24 +114,8 @@ class Signum(_OneByOne):
     Differences from the source: decoupled weight decay is added (their algorithm has none); lr is constant unless a
     schedule changes it (their theorems let it fall); one machine, no majority vote.
 
-    Args:
-        params: As for `Lion`.
-        lr: eta >= 0, a float or a tensor of one element.
-        beta: b in [0, 1).
-        weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
-
-    Raises:
-        ValueError: If an option is outside its range, or `params` is empty.
-        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
-        RuntimeError: In `step`, if a gradient is sparse or a parameter complex.
-
-    Example:
-        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
-        >>> optimizer = Signum([weight], lr=0.25)
-        >>> (3 * weight).sum().backward()
-        >>> optimizer.step()
-        >>> weight.tolist()
-        [0.75, -1.25]
+    Options are those of `Lion`, with one beta, b in [0, 1). Raises what `Lion` does, and a RuntimeError in `step` if a
+    parameter is complex.
     """
 
     def __init__(
@@ -174,13 +152,6 @@ def tiger_step_size(theta: Tensor, *, lr: float, row_wise_rms: bool = False) -> 
     Returns:
         eta >= 0: a float for a vector; for a matrix a tensor that broadcasts to it, in float32 at least (squares of
         float16 weights below 1.7e-4 would vanish). It is 0 for a matrix or row of zeros.
-
-    Example:
-        >>> weight = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
-        >>> tiger_step_size(weight, lr=2.0).item(), tiger_step_size(weight[0], lr=2.0)
-        (5.0, 1.0)
-        >>> tiger_step_size(torch.tensor([[3.0, 3.0], [0.0, 0.0]]), lr=2.0, row_wise_rms=True).tolist()
-        [[6.0], [0.0]]
     """
     if theta.dim() < 2:
         return VECTOR_LR_FACTOR * lr
@@ -229,12 +200,6 @@ def tiger_step(
 
     Returns:
         theta itself before the last micro-step, else its new value; and the new momentum, m itself if g has a NaN.
-
-    Example:
-        >>> theta, momentum = tiger_step(torch.eye(2), torch.ones(2, 2), torch.zeros(2, 2), lr=0.5, weight_decay=0.0)
-        >>> theta
-        tensor([[ 0.6464, -0.3536],
-                [-0.3536,  0.6464]])
     """
     if gradient.isnan().any():
         return theta.sub(center).mul_(NAN_SHRINKAGE).add_(center), momentum
@@ -283,21 +248,7 @@ class Tiger(_OneByOne):
         row_wise_rms: Whether each row of a matrix has its own RMS; meant for a group of embeddings.
         center: c, finite: the value towards which a gradient of NaN shrinks the parameters of a group.
 
-    Raises:
-        ValueError: If an option is outside its range, or `params` is empty.
-        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
-        RuntimeError: In `step`, if a gradient is sparse or a parameter complex.
-
-    Example:
-        >>> layer, norm = torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)
-        >>> groups = [{"params": [*layer.parameters(), norm.bias]}, {"params": [norm.weight], "center": 1.0}]
-        >>> optimizer = Tiger(groups, lr=0.5, accumulation_steps=2)
-        >>> for micro_batch in torch.ones(2, 3, 4):
-        ...     optimizer.zero_grad()
-        ...     norm(layer(micro_batch)).sum().backward()
-        ...     optimizer.step()
-        >>> norm.bias.tolist()
-        [-0.25, -0.25, -0.25, -0.25]
+    Raises what `Lion` does, and a RuntimeError in `step` if a parameter is complex.
     """
 
     def __init__(
@@ -377,11 +328,6 @@ def cautious_lion_update(gradient: Tensor, momentum: Tensor, *, beta1: float, be
     Returns:
         The direction u, every element 0, NaN or of the one magnitude d / (nnz(k) + 1), and the new momentum m'; shapes
         of `gradient`.
-
-    Example:
-        >>> gradient, momentum = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.tensor([1.0, -9.0, 9.0, -1.0])
-        >>> cautious_lion_update(gradient, momentum, beta1=0.5, beta2=0.5)[0].abs()
-        tensor([1.3333, 0.0000, 0.0000, 1.3333])
     """
     direction, following = lion_update(gradient, momentum, beta1=beta1, beta2=beta2)
     agrees = direction * gradient > 0
@@ -401,26 +347,7 @@ class CautiousLion(_WithTwoBetas):
     smaller by the factor nnz / (nnz + 1): nothing in a large tensor, half in one of a single element, which moves by
     eta / 2. A survivor alone among d elements moves by eta d / 2.
 
-    Differences from the source: none in exact arithmetic; the decay is one product with theta.
-
-    Args:
-        params: As for `Lion`.
-        lr: eta >= 0, a float or a tensor of one element.
-        betas: (b1, b2), each in [0, 1).
-        weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
-
-    Raises:
-        ValueError: If an option is outside its range, or `params` is empty.
-        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
-        RuntimeError: In `step`, if a gradient is sparse or a parameter complex.
-
-    Example:
-        >>> weight = torch.nn.Parameter(torch.zeros(3))
-        >>> optimizer = CautiousLion([weight], lr=1.0)
-        >>> (3 * weight).sum().backward()
-        >>> optimizer.step()
-        >>> weight.tolist()
-        [-0.75, -0.75, -0.75]
+    Options are those of `Lion`. Raises what `Lion` does, and a RuntimeError in `step` if a parameter is complex.
     """
 
     def stepped(
@@ -461,11 +388,6 @@ def lazy_lion_step(
 
     Returns:
         The new parameter and the new momentum; shapes of `theta`.
-
-    Example:
-        >>> theta, gradient = torch.ones(2, 2), torch.tensor([[0.0, 0.0], [0.0, 3.0]])
-        >>> lazy_lion_step(theta, gradient, torch.ones(2, 2), lr=0.5, beta1=0.9, beta2=0.99)[0].tolist()
-        [[1.0, 1.0], [0.5, 0.5]]
     """
     direction, following = lion_update(gradient, momentum, beta1=beta1, beta2=beta2)
     moved = _moved(theta, direction, lr, weight_decay)
@@ -480,12 +402,8 @@ class LazyLion(_WithTwoBetas):
 
     Lion goes on moving the row of a token that no longer occurs, by a full step in the direction of its last momentum,
     up to |theta| = 1 / lambda; kexue.fm/archives/9736 explains the embeddings of +-100 it found that way (lambda
-    0.01). State: `exp_avg`, one tensor. `lazy_lion_step` has the equations.
-
-    The source proposes three remedies: (1) lazy updates, i.e. a row is updated only if its token occurs, judged by the
-    token ids or, where they are unknown, by whether the norm of the row's gradient is not zero; (2) tied embeddings
-    (with the two halves of the channels swapped), so that no gradient is sparse; (3) Adam for the embeddings, which
-    the authors of Lion told him they use. This class is (1).
+    0.01). Of its three remedies (lazy updates, tied embeddings with swapped halves, Adam for embeddings) this is the
+    first. State: `exp_avg`, one tensor. `lazy_lion_step` has the equations.
 
     What to doubt: it helps input embeddings only. Rows of an output layer, tied or not, get a gradient from every
     softmax, so nothing is lazy there. Rare rows take fewer steps, so lr may have to rise.
@@ -495,26 +413,8 @@ class LazyLion(_WithTwoBetas):
     standard lazy optimizer, as he says, and cites tests that found this better; here momentum rests too, as in the
     standard one. A row counts as absent if every element of its gradient is 0: no norm that could underflow.
 
-    Args:
-        params: As for `Lion`. All matrices among them are lazy; put other layers in a Lion of their own if need be.
-        lr: eta >= 0, a float or a tensor of one element.
-        betas: (b1, b2), each in [0, 1).
-        weight_decay: lambda >= 0; lr * weight_decay > 1 is accepted with one warning.
-
-    Raises:
-        ValueError: If an option is outside its range, or `params` is empty.
-        TypeError: If `params` is a tensor, is unordered, or holds what is no tensor.
-        RuntimeError: In `step`, if a gradient is sparse (pass `sparse=False` to the embedding) or a parameter complex.
-
-    Example:
-        >>> embedding = torch.nn.Embedding.from_pretrained(torch.zeros(3, 2), freeze=False)
-        >>> optimizer = LazyLion(embedding.parameters(), lr=0.25)
-        >>> for token in (0, 2, 2):
-        ...     optimizer.zero_grad()
-        ...     embedding(torch.tensor([token])).sum().backward()
-        ...     optimizer.step()
-        >>> embedding.weight.tolist()
-        [[-0.25, -0.25], [0.0, 0.0], [-0.5, -0.5]]
+    Options are those of `Lion`; all matrices in `params` are lazy. Raises what `Lion` does, and a RuntimeError in
+    `step` if a parameter is complex. An embedding needs `sparse=False`.
     """
 
     def stepped(
@@ -542,18 +442,7 @@ class CorrectedLion(Lion):
     Ours, to try what the missing correction costs in short runs. The corrected momentum is a mean of the gradients so
     far, and obeys m' = b m + (1 - b) g with b = 1 - (1 - b2) / (1 - b2^t) in step t: that is Lion with a b2 that rises
     from 0 to its value. The correction does not cancel in the sign, since c adds a gradient to the momentum.
-    State: `exp_avg`, one tensor, the corrected momentum; the steps are counted in the group.
-
-    Args:
-        params: As for `Lion`, like all other options.
-
-    Example:
-        >>> weight = torch.nn.Parameter(torch.zeros(1))
-        >>> optimizer = CorrectedLion([weight], lr=0.25)
-        >>> (3 * weight).sum().backward()
-        >>> optimizer.step()
-        >>> optimizer.state[weight]["exp_avg"].tolist()
-        [3.0]
+    State: `exp_avg`, one tensor, the corrected momentum; the steps are counted in the group. Options: those of `Lion`.
     """
 
     def step_group(self, group: dict[str, Any]) -> None:

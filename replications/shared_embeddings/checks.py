@@ -1,11 +1,8 @@
 """Why sharing the embedding makes the first loss large, and what the remedies do: derived step by step and checked.
 
 Letters as in `embedding`: n vocabulary, d width, s = sigma, W table, w_i row, P map, z_ij = (P w_i / RMS(w_i)) . u_j
-logit of token j after token i, in a model whose residual branches are zero.
-
-Every check computes both sides of an equation and returns the largest deviation, then again with one ingredient wrong
-on purpose, the control. Simulations are drawn by NumPy in float64. Here are the steps about random tables; those
-about structure, gradients and optimizers are in `checks_of_training`. `CHECKS` names them all.
+logit of token j after token i, in a model whose residual branches are zero. Steps about structure, gradients and
+optimizers are in `checks_of_training`.
 """
 
 import math

@@ -60,64 +60,19 @@ __all__ = [
 
 
 def half_swap(h: Tensor) -> Tensor:
-    """Exchange the two halves of the last dimension: S[w] = w[d/2:] o w[:d/2] (the source's last equation).
-
-    Args:
-        h: Shape (..., d), d even.
-
-    Returns:
-        Same shape; applied twice it is the identity.
-
-    Raises:
-        ValueError: If d is odd.
-
-    Example:
-        >>> half_swap(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-        tensor([3., 4., 1., 2.])
-    """
+    """Exchange the halves of the last dimension, d even: S[w] = w[d/2:] o w[:d/2] (the source's last)."""
     first, second = _halves(h)
     return torch.cat((second, first), dim=-1)
 
 
 def signed_swap(h: Tensor) -> Tensor:
-    """Exchange the two halves and turn one sign: (x, y) -> (-y, x), a rotation by a right angle (ours).
-
-    The map is antisymmetric, so that w . P w = 0 exactly, for every w.
-
-    Args:
-        h: Shape (..., d), d even.
-
-    Returns:
-        Same shape; applied twice it is minus the identity.
-
-    Raises:
-        ValueError: If d is odd.
-
-    Example:
-        >>> signed_swap(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-        tensor([-3., -4.,  1.,  2.])
-    """
+    """Exchange the halves, d even, and turn one sign: (x, y) -> (-y, x) (ours), so that w . P w = 0 exactly."""
     first, second = _halves(h)
     return torch.cat((-second, first), dim=-1)
 
 
 def shuffle(h: Tensor, groups: int) -> Tensor:
-    """Shuffle channels as ShuffleNet does: reshape d to (g, d/g), transpose, reshape back.
-
-    Args:
-        h: Shape (..., d).
-        groups: g, from 1 (nothing moves) to d, a divisor of d.
-
-    Returns:
-        Same shape; d/g groups undo g.
-
-    Raises:
-        ValueError: If g does not divide d.
-
-    Example:
-        >>> shuffle(torch.arange(6), groups=2)
-        tensor([0, 3, 1, 4, 2, 5])
-    """
+    """Shuffle channels as ShuffleNet does: reshape d to (g, d/g), transpose, reshape back; d/g groups undo g."""
     _check_groups(h.shape[-1], groups)
     return h.unflatten(-1, (groups, -1)).transpose(-1, -2).flatten(-2)
 
@@ -133,10 +88,6 @@ def shuffle_fixed_points(d: int, groups: int) -> int:
 
     Raises:
         ValueError: If g does not divide d.
-
-    Example:
-        >>> [shuffle_fixed_points(64, g) for g in (1, 2, 4, 8)]
-        [64, 2, 4, 8]
     """
     _check_groups(d, groups)
     return math.gcd(groups - 1, d // groups - 1) + 1
@@ -145,19 +96,11 @@ def shuffle_fixed_points(d: int, groups: int) -> int:
 def rms_normalise(w: Tensor, eps: float = 0.0) -> Tensor:
     """Divide by sqrt(RMS(w)^2 + eps), RMS(w) = |w| / sqrt(d): the final norm of a model without gain.
 
-    Args:
-        w: Shape (..., d).
-        eps: At least 0, as the derivation has it; LayerNorm has 1e-5, below whose root a row is no longer normalised.
-
     Returns:
         Shape (..., d) like `w`, without eps of norm sqrt(d); a row of zeros stays one.
 
     Raises:
-        ValueError: If eps is negative or not finite.
-
-    Example:
-        >>> rms_normalise(torch.tensor([3.0, 4.0])).square().mean()
-        tensor(1.)
+        ValueError: If eps is negative or not finite; LayerNorm has 1e-5.
     """
     if not (math.isfinite(eps) and eps >= 0):
         message = f"eps is {eps}; give a finite number, 0 or above"
@@ -172,33 +115,18 @@ def rms_normalise(w: Tensor, eps: float = 0.0) -> Tensor:
 
 
 class Head(nn.Module):
-    """Logits of every token from the final hidden state, with the embedding's own matrix as output table.
+    """Logits of every token from the final hidden state; the parameter `weight` *is* `embedding.weight`.
 
-    The parameter `weight` *is* `embedding.weight`. A model that registers both keeps the tie through `.to` (another
-    device or type), deepcopy and `load_state_dict`; safetensors refuses tensors of one storage under two names, so
-    save with `safetensors.torch.save_model`, which writes one.
-
-    These untie without a word, since torch gives each module a parameter of its own: `load_state_dict(assign=True)`,
-    `.to("meta")`, `to_empty` from a meta device, any conversion under
-    `torch.__future__.set_overwrite_module_params_on_conversion(True)`, and an embedding that gets another `weight`.
-    Call `tie` afterwards, and make the optimizer after that. While the embedding is pruned, the head multiplies by the
-    whole table; `prune.remove` ties again.
+    A model that registers both keeps the tie through `.to`, deepcopy and `load_state_dict`; save with
+    `safetensors.torch.save_model`. These untie without a word: `load_state_dict(assign=True)`, `.to("meta")`,
+    `to_empty` from a meta device, conversion under `torch.__future__.set_overwrite_module_params_on_conversion(True)`,
+    and an embedding that gets another `weight`. Call `tie` afterwards, and make the optimizer after that. While the
+    embedding is pruned, the head multiplies by the whole table; `prune.remove` ties again.
 
     An embedding's `padding_idx` keeps the gradient of the input side off that row; the output side, where every row is
     in the softmax, still moves it. Set that row of the gradient to zero before each step if it has to stay.
 
-    Args:
-        embedding: The input embedding.
-
-    Raises:
-        TypeError: If it is no embedding with a floating-point table of two dimensions.
-        ValueError: If it is smaller than n = 2, d = 1.
-
-    Example:
-        >>> embedding = make_embedding(11, 8, sigma=0.1)
-        >>> head = HalfSwapHead(embedding)
-        >>> head(torch.zeros(3, 8)).shape, head.weight is embedding.weight
-        (torch.Size([3, 11]), True)
+    Raises TypeError if `embedding` has no floating-point table of two dimensions, ValueError below n = 2, d = 1.
     """
 
     def __init__(self, embedding: nn.Embedding) -> None:
@@ -207,15 +135,7 @@ class Head(nn.Module):
         self.weight = _table_of(embedding)
 
     def tie(self, embedding: nn.Embedding) -> None:
-        """Share the embedding's table again, after what unties (see the class); else this changes nothing.
-
-        Args:
-            embedding: The input embedding; its table has the shape that this head's has.
-
-        Raises:
-            TypeError: If it has no such table, or the head has one of its own.
-            ValueError: If the shape is another one.
-        """
+        """Share the embedding's table again, after what unties (see the class); refuse another kind or shape."""
         table = _table_of(embedding)
         if table.shape != self.weight.shape:
             message = f"the embedding's table has shape {tuple(table.shape)}, the head's {tuple(self.weight.shape)}"
@@ -275,11 +195,7 @@ class OrthogonalHead(Head):
 
 
 class HalfSwapHead(Head):
-    """Halves exchanged: z = S[h] W^T; no parameter, needs an even width.
-
-    The exchange copies h, little beside the logits. The form without a copy, h_a W_b^T + h_b W_a^T, writes the logits
-    twice and is slower where n > d (benchmarks/bench_shared_embeddings.py).
-    """
+    """Halves exchanged: z = S[h] W^T; no parameter, even width. It copies h, which is little beside the logits."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         """Check that d is even; raise as `Head` does."""
@@ -300,15 +216,7 @@ class SignedSwapHead(HalfSwapHead):
 
 
 class ShuffleHead(Head):
-    """Channels shuffled in g groups; no parameter.
-
-    Args:
-        embedding: The input embedding.
-        groups: g, a divisor of d. At g = sqrt(d) the shuffle leaves sqrt(d) coordinates in place, and warns.
-
-    Raises:
-        ValueError: If g does not divide d.
-    """
+    """Channels shuffled in g groups, g a divisor of d; at g = sqrt(d), where sqrt(d) stay in place, it warns."""
 
     def __init__(self, embedding: nn.Embedding, groups: int = 2) -> None:
         """Check the groups."""
@@ -370,32 +278,14 @@ HEADS: dict[str, type[Head]] = {
 
 
 def initial_sigma(n: int, d: int, head: str) -> float:
-    """Return the standard deviation of the embedding's entries that belongs to a head.
-
-    Returns:
-        (log n) / d for small_sigma, 1 for scaled, 1 / sqrt(d) for the others.
-
-    Raises:
-        ValueError: If n is below 2 (log 1 = 0 leaves nothing), d below 1, or the head unknown.
-
-    Example:
-        >>> round(initial_sigma(50257, 768, "small_sigma"), 4)
-        0.0141
-    """
+    """Return a head's standard deviation of entries: (log n) / d for small_sigma, 1 for scaled, else 1 / sqrt(d)."""
     _check_sizes(n, d)
     _check_head(head)
     return {"small_sigma": math.log(n) / d, "scaled": 1.0}.get(head, 1 / math.sqrt(d))
 
 
 def make_embedding(n: int, d: int, sigma: float) -> nn.Embedding:
-    """Make an embedding of normal entries from torch's global generator: the same draw, scaled, for every sigma.
-
-    Returns:
-        The embedding, n tokens of width d.
-
-    Raises:
-        ValueError: If n is below 2, d below 1, or sigma not positive.
-    """
+    """Make an embedding of normal entries from torch's global generator: one draw, scaled, for every sigma > 0."""
     _check_sizes(n, d)
     _check_sigma(sigma)
     return nn.Embedding.from_pretrained(torch.randn(n, d) * sigma, freeze=False)
@@ -404,41 +294,17 @@ def make_embedding(n: int, d: int, sigma: float) -> nn.Embedding:
 def self_logit_moments(trace: float, squared_norm: float, trace_of_square: float, sigma: float) -> tuple[float, float]:
     """Return mean and variance of w^T P w / sigma for w with independent N(0, sigma^2) entries: the trace rule.
 
-    sigma tr P   and   sigma^2 (|P|_F^2 + tr P^2).
-
-    Args:
-        trace: tr P.
-        squared_norm: Squared Frobenius norm of P; d for every orthogonal map.
-        trace_of_square: tr P^2: d for the identity and half swap, -d for signed swap.
-        sigma: Standard deviation, positive.
+    sigma tr P   and   sigma^2 (|P|_F^2 + tr P^2), |P|_F^2 being d for every orthogonal map.
 
     Returns:
         Mean and variance. Divided by RMS(w) instead of sigma, the identity's variance is d sigma^2 / 2.
-
-    Raises:
-        ValueError: If sigma is out of range.
-
-    Example:
-        >>> self_logit_moments(trace=64, squared_norm=64, trace_of_square=64, sigma=1 / 8)
-        (8.0, 2.0)
     """
     _check_sigma(sigma)
     return sigma * trace, sigma**2 * (squared_norm + trace_of_square)
 
 
 def source_initial_loss(n: int, d: int, sigma: float) -> float:
-    """Return the tied head's initial loss as the source has it: log(e^(d sigma) + n - 1) (its equation 9).
-
-    Returns:
-        Nats a token; no overflow at any d sigma.
-
-    Raises:
-        ValueError: If n is below 2, d below 1, or sigma not positive.
-
-    Example:
-        >>> round(source_initial_loss(8000, 256, 1 / 16), 2)
-        16.0
-    """
+    """Return the tied head's initial loss as the source has it, in nats: log(e^(d sigma) + n - 1) (its equation 9)."""
     _check_sizes(n, d)
     _check_sigma(sigma)
     return _logaddexp(d * sigma, math.log(n - 1))
@@ -449,19 +315,11 @@ def predicted_initial_loss(n: int, d: int, sigma: float, head: str) -> float:
 
     m = a sigma tr P is the self-logit and v = a^2 d sigma^2 the variance of the others; E e^z = e^(v / 2) is what the
     source neglects. Without a shared table all n logits are of the second kind: log n + v / 2. Good while the sum
-    averages itself out, v below about 2 log n; beyond, its largest terms rule it and the loss is lower.
-
-    The head "shuffle" is that of two groups.
+    averages itself out, v below about 2 log n; beyond, its largest terms rule it and the loss is lower. The head
+    "shuffle" is that of two groups.
 
     Returns:
         Nats a token, for next tokens that differ from the input token; no overflow at any d sigma.
-
-    Raises:
-        ValueError: If n is below 2, d below 1, sigma not positive, or the head unknown.
-
-    Example:
-        >>> [round(predicted_initial_loss(8000, 256, 1 / 16, head), 2) for head in ("tied", "untied", "half_swap")]
-        [16.0, 9.49, 9.49]
     """
     _check_sizes(n, d)
     _check_sigma(sigma)
@@ -474,20 +332,7 @@ def predicted_initial_loss(n: int, d: int, sigma: float, head: str) -> float:
 
 
 def crossover_width(n: int) -> float:
-    """Return the width beyond which a plainly tied start is worse than log n + d sigma^2 / 2 + log 2: (log n + 1/2)^2.
-
-    For sigma = 1/sqrt(d) the two terms of the loss are equal where sqrt(d) = log n + 1/2.
-
-    Returns:
-        d*.
-
-    Raises:
-        ValueError: If n is below 2.
-
-    Example:
-        >>> [round(crossover_width(n)) for n in (2048, 8000, 50257)]
-        [66, 90, 128]
-    """
+    """Return (log n + 1/2)^2, where at sigma = 1/sqrt(d) both terms of the plainly tied loss are equal."""
     _check_sizes(n, 1)
     return (math.log(n) + 0.5) ** 2
 
@@ -495,20 +340,11 @@ def crossover_width(n: int) -> float:
 def token_cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
     """Return the mean cross-entropy in nats over the kept targets; 0, with zero gradient, if none is kept.
 
-    Args:
-        logits: Shape (..., n).
-        targets: Token ids, shape (...), int64; each in [0, n) or `ignore_index`.
-        ignore_index: Marks targets that do not count.
-
     Returns:
-        Scalar.
+        Scalar, of logits (..., n) and int64 targets (...), each in [0, n) or `ignore_index`.
 
     Raises:
         IndexError: If a target is out of range: here, and not in a kernel.
-
-    Example:
-        >>> token_cross_entropy(torch.zeros(2, 4), torch.tensor([1, -100]))
-        tensor(1.3863)
     """
     n = logits.shape[-1]
     kept = targets != ignore_index

@@ -1,8 +1,4 @@
-"""From runs to one number a seed; `claims.yaml` names these functions.
-
-Each takes `runs.csv` and gives a pandas Series, by seed. An estimand of an experiment that has not been run is empty.
-NaN marks a seed in which a run diverged.
-"""
+"""From runs to one number a seed (NaN: diverged); empty where an experiment has not been run."""
 
 import json
 from functools import partial

@@ -1,9 +1,4 @@
-"""Shared output embeddings: every study behind claims.yaml; what each trains and measures stands in `studies/`.
-
-Heads that are tuned choose their learning rate from one list, in a race over the tuning seeds: the validation loss at
-the reported horizon selects, and the selected rate is run again on fresh seeds, paired between arms. All reported runs
-form one grid, heavy runs first, so that the workers end together.
-"""
+"""Shared output embeddings: every study behind claims.yaml, in one grid, heavy runs first."""
 
 from collections.abc import Callable, Iterable
 from typing import Self

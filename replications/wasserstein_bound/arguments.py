@@ -1,8 +1,4 @@
-"""Checks of arguments: each returns the value as float64, or raises ValueError naming argument, value and remedy.
-
-Every public function of the method passes its arguments through one of them, and so refuses NaN, inf, numbers out of
-their range and shapes that do not fit.
-"""
+"""Checks of arguments: each returns the value as float64, or raises ValueError naming argument, value and remedy."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -39,13 +39,7 @@ LOG_LARGEST = math.log(np.finfo(np.float64).max)
 
 @dataclass(frozen=True)
 class WassersteinBound:
-    """A bound of W_2(p_0, q_0): what the error of the score adds, and what is left of the prior's error.
-
-    Attributes:
-        log_score_term: Logarithm of int w I e dt, shape (...).
-        log_offset: Logarithm of I(T) W_2(p_T, q_T), shape (...).
-        log_growth: log I at the times of the grid, shape (..., n).
-    """
+    """A bound of W_2(p_0, q_0): logarithms of int w I e dt and I(T) W_2(p_T, q_T), (...), and of I, (..., n)."""
 
     log_score_term: Array
     log_offset: Array
@@ -91,18 +85,7 @@ def _over_time(values: Array, t: Array) -> Array:
 
 
 def log_integral(t: ArrayLike, log_values: ArrayLike) -> Array:
-    """Logarithm of the trapezoidal integral of exp(log_values) over t, without overflow.
-
-    Args:
-        t: Increasing times, shape (n,).
-        log_values: Logarithms, -inf allowed, shape (..., n).
-
-    Returns:
-        log int exp(log_values) dt, shape (...).
-
-    Raises:
-        ValueError: If a value is NaN or +inf.
-    """
+    """Log of the trapezoidal integral of exp(log_values) over t without overflow, (..., n) to (...); -inf allowed."""
     t, log_values = grid_of_times(t), np.asarray(log_values, dtype=np.float64)
     if np.isnan(log_values).any() or (log_values == np.inf).any():
         message = "log_values contains NaN or +inf: pass finite logarithms, or -inf for an integrand of 0"
@@ -173,8 +156,8 @@ def wasserstein_upper_bound(
     Assumptions: s and -f are one-sided Lipschitz in x for each t, with constants integrable over t; g is bounded above
     and below; both reverse processes exist up to t = 0 and the first one has the marginals p_t. If the grid starts at
     t_0 > 0, the statement is about p_{t_0} and q_{t_0}. The discretisation of a sampler is outside the theorem.
-    The slope of `samplers.coupled_paths` as `score_slope` gives the sharper bound R(0) <= ... of the derivation, step
-    S5, whose slope is averaged over the coupling instead of being a supremum.
+    The slope of `samplers.coupled_paths` as `score_slope` gives the sharper bound of the derivation, step S5, whose
+    slope is averaged over the coupling instead of being a supremum.
 
     Args:
         t: Times, shape (n,), increasing, from 0 (or t_0) to T.
@@ -187,13 +170,6 @@ def wasserstein_upper_bound(
 
     Returns:
         The bound with its two terms and log I.
-
-    Example:
-        >>> t = np.linspace(0, 1, 5)
-        >>> bound = wasserstein_upper_bound(
-        ...     t, diffusion_squared=2.0, score_error=0.1, score_slope=-0.5, drift_slope=1.0, eta=1.0)
-        >>> round(float(bound.value), 6)  # rate 1 - 2 / 2 = 0, hence I = 1 and the bound is 2 * 0.1
-        0.2
     """
     t = grid_of_times(t)
     log_w, log_i = _log_weight_and_growth(t, diffusion_squared, score_slope, drift_slope, eta)
@@ -214,10 +190,8 @@ def wasserstein_corollary_bound(
     """Corollary T2: W_2(p_0, q_0) <= (2 J_lambda int w^2 I^2 / lambda dt)^(1/2) + I(T) W_2(p_T, q_T).
 
     T4 with the Cauchy-Schwarz inequality; J_lambda = 1/2 int lambda e^2 dt is the training loss with weight lambda.
-    Never below T4; equal to it exactly if lambda e is proportional to w I.
-
-    Arguments are those of `wasserstein_upper_bound`; `loss_weight` is lambda > 0, shape (..., n) or a number; None
-    means g^2, the weight of the likelihood.
+    Never below T4; equal to it exactly if lambda e is proportional to w I. Arguments are those of
+    `wasserstein_upper_bound`; `loss_weight` is lambda > 0, (..., n) or a number; None means g^2.
 
     Returns:
         The bound with its two terms and log I.
@@ -241,8 +215,7 @@ def offset_upper_bound(
     """T3, variance preserving with prior N(0, 1): I(T) W_2(p_T, q_T) <= W_2(p_0, N(0, 1)) exp int w L_s dt.
 
     Noising contracts W_2 to its own stationary law N(0, 1) by exp(-1/2 int beta), which cancels the drift's part of
-    I(T). Arguments are those of `wasserstein_upper_bound`, t from 0 on, and `data_prior_distance`, W_2(p_0, N(0, 1))
-    >= 0, a number or shape (...).
+    I(T). Arguments are those of `wasserstein_upper_bound`, t from 0 on, and W_2(p_0, N(0, 1)) >= 0.
 
     Returns:
         Bound of the offset, shape (...).
@@ -258,13 +231,8 @@ def ode_lemma_bound(
 
     Archive 9467, "W <= score matching", the two inequalities before the return to diffusion models (a and b are f and
     g there). I = exp int_0^t L with L the one-sided constant of **-b_t**, since time runs backwards: the post asks for
-    that of b_t, which is wrong (`checks`, correction 2).
-
-    Args:
-        t: Times, shape (n,), increasing.
-        drift_error: (E_{p_t} |a_t - b_t|^2)^(1/2) >= 0, shape (..., n) or a number.
-        reverse_slope: L, the one-sided Lipschitz constant of -b_t, shape (..., n) or a number.
-        prior_distance: W_2(p_T, q_T) >= 0, a number or shape (...).
+    that of b_t, which is wrong (`checks`, correction 2). `drift_error` is (E_{p_t} |a_t - b_t|^2)^(1/2) >= 0,
+    `reverse_slope` L; both of shape (..., n) or numbers.
 
     Returns:
         The bound with its two terms and log I.
@@ -294,10 +262,8 @@ def kl_upper_bound(
 
     Girsanov: the drifts differ by w (grad log p - s) and the noise is eta g, so that the paths' divergence is
     1/2 int w^2 / (eta g)^2 e^2 dt, and marginals lose information. eta = 1, factor 1, is theorem 1 of arXiv
-    2101.09258. There is no such bound for the ODE: the factor grows without limit as eta -> 0.
-
-    Arguments are those of `wasserstein_upper_bound`, but eta > 0, and `prior_kl`, KL(p_T | q_T) >= 0 in nats, like
-    `eta` in shape.
+    2101.09258. There is no such bound for the ODE: the factor grows without limit as eta -> 0. Arguments are those of
+    `wasserstein_upper_bound`, and `prior_kl`, KL(p_T | q_T) >= 0, in nats.
 
     Returns:
         The bound in nats, shape (...).
@@ -313,12 +279,7 @@ def score_matching_gap(noise_variance: ArrayLike, *, score_second_moment: ArrayL
     Archive 9509; Vincent, 2011. With x_t = alpha x_0 + sqrt(v) eps the conditional score is -eps / sqrt(v), of second
     moment d / v, and its mean given x_t is grad log p_t. The gap is therefore >= 0. As t -> 0 it grows like d / (beta
     t) for smooth data, so that int g^2 gap dt diverges like d log(1 / t_0): the corollary T2 bounds nothing with the
-    *trained* loss.
-
-    Args:
-        noise_variance: v = 1 - alpha_t^2 > 0, any shape.
-        score_second_moment: E |grad log p_t|^2 >= 0, summed over coordinates, shape of `noise_variance`.
-        num_dimensions: d >= 1.
+    *trained* loss. v = 1 - alpha_t^2 > 0; moments are summed over the d coordinates; any shape.
 
     Returns:
         The gap, shape of the arguments.

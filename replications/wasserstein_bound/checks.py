@@ -1,23 +1,4 @@
-"""The bound W_2(p_0, q_0) <= int w I e dt + I(T) W_2(p_T, q_T), derived step by step; each step is executed.
-
-Letters as in `bound`. The proof, for every eta >= 0 and without a lemma from optimal transport:
-
-S1  The reverse process with the exact score, dx = (f - w grad log p_t) dt + sigma dw from T to 0, has the marginals
-    p_t for every sigma, if w = (g^2 + sigma^2) / 2. Its Fokker-Planck equation is that of the forward process read
-    backwards.
-S2  Couple x (exact score) and y (model) by the *same* noise, starting from an optimal pair (x_T, y_T). The noise
-    cancels in D = x - y: dD/dt = f(x) - f(y) - w (grad log p(x) - s(y)).
-S3  Insert s(x): -1/2 d|D|^2/dt = -D.(f(x) - f(y)) + w D.(s(x) - s(y)) + w D.(grad log p(x) - s(x))
-                                <= (l_-f + w L_s) |D|^2 + w |D| |grad log p(x) - s(x)|.
-S4  With R = (E |D|^2)^(1/2), by Cauchy and Schwarz, x having the law p_t: -dR/dt <= (l_-f + w L_s) R + w e.
-S5  Multiply by I: d(I R)/dt >= -I w e, hence R(0) <= I(T) R(T) + int w I e dt.
-S6  W_2(p_0, q_0) <= R(0) since (x_0, y_0) is one coupling of many, and R(T) = W_2(p_T, q_T).
-
-S7 to S9 and the theorems are in `checks_of_theorems`, equalities of Gaussians and mixtures in
-`checks_of_closed_forms`, the corrections to the post in `checks_of_corrections` and, where they need data N(0, 1)
-alone, in `checks_of_stationary_data`; those to the authors' notebook in `checks_of_notebook`. `CHECKS` names all.
-Every check returns its largest error, and that with one ingredient wrong on purpose, the control.
-"""
+"""The bound W_2(p_0, q_0) <= int w I e dt + I(T) W_2(p_T, q_T): steps S1 to S6 of the page, executed."""
 
 from collections.abc import Iterator
 

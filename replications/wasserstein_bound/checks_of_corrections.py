@@ -1,9 +1,4 @@
-"""Where the sources are wrong or say too little: each correction with its counterexample, executed.
-
-The post is archive 9467 of kexue.fm; letters as in `bound`. In each check the error is that of the corrected
-statement, and the control that of the statement as it stands in the source (or of a variant that fails where the
-corrected one holds).
-"""
+"""Where the sources are wrong or say too little: the error of the corrected statement; the control is the source's."""
 
 import numpy as np
 from scipy.integrate import solve_ivp

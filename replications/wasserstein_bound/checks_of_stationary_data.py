@@ -1,11 +1,8 @@
-"""The exact counterexamples to the post, most of them on data that the forward process leaves alone.
+"""The exact counterexamples to the post, most of them on data N(0, 1), which the forward process leaves alone.
 
-Data N(0, 1), constant β and the score -x + c: p_t is N(0, 1) for all t, L_s is -1, and e is c. With y = β T / 2 the
-ODE ends c y away from the data, the SDE 2 c (1 - exp(-y)).
-
-Each check returns its largest error and that of its control. Where the statement is the post's, the error is by how
-much it is violated, and the control is a case in which it holds, the room that is left there: a check that found every
-case violated would leave none.
+With constant β and the score -x + c, p_t is N(0, 1) for all t, L_s is -1, and e is c. With y = β T / 2 the ODE ends
+c y away from the data, the SDE 2 c (1 - exp(-y)). Where a statement is the post's, the error is by how much it is
+violated, and the control is the room left in a case in which it holds.
 """
 
 import numpy as np

@@ -1,13 +1,4 @@
-"""From the derivation to the theorems T1 to T7 (steps S7 to S9), each executed with a control that must fail.
-
-S7  Cauchy and Schwarz over time turn T4 into T2: int w I e <= (int lambda e^2)^(1/2) (int w^2 I^2 / lambda)^(1/2).
-S8  The forward process contracts W_2 to N(0, 1): two of its paths with the same noise are exp(-1/2 int beta) times as
-    far apart at T as at 0. This cancels exp(1/2 int beta) in I(T): T3.
-S9  Given x_t, the mean of the conditional score is grad log p_t; expanding both squares leaves a difference that does
-    not contain s: T6.
-
-Letters as in `bound`. Tolerances of 1e-6 are those of the trapezoidal rule on the grids that are used here.
-"""
+"""From the derivation to the theorems T1 to T7 (steps S7 to S9); 1e-6 is what the trapezoidal rule leaves."""
 
 from collections.abc import Callable
 

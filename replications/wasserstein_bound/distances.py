@@ -25,17 +25,7 @@ LARGE_FLOOR = 0.5  # of the plain distance; more makes the debiased one mostly n
 
 
 def quantile_distance(first: ArrayLike, second: ArrayLike) -> float:
-    """W_2 of two samples on the line, by sorting: W_2^2 = int_0^1 (F^-1(u) - G^-1(u))^2 du.
-
-    Exact for the empirical measures; the sizes may differ, then the integral is a sum over the merged levels.
-
-    Returns:
-        W_2 >= 0 of samples of shapes (n,) and (m,), n and m >= 2.
-
-    Example:
-        >>> quantile_distance([0.0, 1.0, 2.0], [3.0, 4.0, 5.0])
-        3.0
-    """
+    """W_2 of two samples, (n,) and (m,), exactly: W_2^2 = int_0^1 (F^-1(u) - G^-1(u))^2 du, over the merged levels."""
     x, y = np.sort(sample("first", first, 1)), np.sort(sample("second", second, 1))
     if len(x) == len(y):
         return float(np.sqrt(np.mean((x - y) ** 2)))
@@ -47,15 +37,13 @@ def quantile_distance(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def normal_levels(num_levels: int) -> tuple[Array, Array]:
-    """Levels at which to compare quantile functions, and their weights.
+    """Levels z, uniform on [-8, 8], at which to compare quantile functions, and their weights; both (num_levels,).
 
-    Level u = Phi(z) for z uniform on [-8, 8], weight phi(z) dz: int_0^1 h(F^-1(u)) du becomes the trapezoidal sum of a
-    function that dies out with all its derivatives, whose error falls faster than any power of the spacing. Levels
-    (i + 1/2) / n instead would cut the tails off. Where a quantile function jumps, between separated clusters, the
-    error is of the order of the spacing times the jump.
+    With u = Phi(z) int_0^1 h(F^-1(u)) du is the trapezoidal sum of a function that dies out with all its derivatives;
+    levels (i + 1/2) / n would cut the tails off. Where quantiles jump, the error is spacing times jump.
 
     Returns:
-        z and weights, both of shape (num_levels,), symmetric; the weights sum to 1.
+        z and weights, whose sum is 1.
 
     Raises:
         ValueError: If there are fewer than two levels.
@@ -72,11 +60,10 @@ def quantile_function_distance(first: ArrayLike, second: ArrayLike, weights: Arr
     """W_2 of two laws on the line from their quantiles at the same levels: W_2^2 = sum_i weights_i (x_i - y_i)^2.
 
     Returns:
-        W_2 >= 0, for increasing quantiles and weights >= 0 (`normal_levels`), whose sum is 1 to within 1e-6, all of
-        shape (n,).
+        W_2 >= 0, for increasing quantiles and weights of `normal_levels`, all of shape (n,).
 
     Raises:
-        ValueError: If the shapes differ, the weights do not sum to 1, or the quantiles decrease.
+        ValueError: If the shapes differ, the weights do not sum to 1 to within 1e-6, or the quantiles decrease.
     """
     x, y = sample("first", first, 1), sample("second", second, 1)
     weights = probabilities("weights", weights)
@@ -94,18 +81,13 @@ def quantile_function_distance(first: ArrayLike, second: ArrayLike, weights: Arr
 
 
 def cell_quantiles(edges: ArrayLike, masses: ArrayLike, z: ArrayLike) -> Array:
-    """Quantiles at the levels Phi(z) of a law that is uniform within each cell.
-
-    Args:
-        edges: Edges of the cells, increasing, shape (k + 1,).
-        masses: Probability of each cell, >= 0 with sum 1 to within 1e-6, shape (k,).
-        z: Levels, any shape.
+    """Quantiles at the levels Phi(z), any shape, of a law that is uniform within each cell.
 
     Returns:
-        Quantiles, shape of `z`. The upper half is read from the upper tail's own sum, so that it keeps its digits.
+        Quantiles, of masses (k,) of cells with edges (k + 1,); the upper half keeps the digits of the upper tail.
 
     Raises:
-        ValueError: If the shapes do not fit or the masses do not sum to 1.
+        ValueError: If the shapes do not fit or the masses do not sum to 1 to within 1e-6.
     """
     edges, masses, z = finite("edges", edges), probabilities("masses", masses), finite("z", z)
     if edges.shape != (len(masses) + 1,):
@@ -133,11 +115,6 @@ def bures_distance(
     Raises:
         ValueError: If the dimensions differ, or a covariance is asymmetric or has an eigenvalue below 0, by more than
             1e-8 of its largest entry.
-
-    Example:
-        >>> wide = [[1.0, 0.0], [0.0, 4.0]]
-        >>> round(float(bures_distance([0.0, 0.0], wide, [3.0, 0.0], [[1.0, 0.0], [0.0, 1.0]])) ** 2, 12)
-        10.0
     """
     root = covariance_root("first_covariance", first_covariance)
     other = covariance_root("second_covariance", second_covariance)
@@ -154,22 +131,18 @@ def bures_distance(
 
 
 def point_cloud_distance(first: ArrayLike, second: ArrayLike) -> float:
-    """W_2 of the empirical measures of two samples, exactly, by POT's network simplex; O(n^3) at worst.
+    """W_2 of the empirical measures of samples (n, d) and (m, d), exactly, by POT's network simplex; O(n^3) at worst.
 
     As an estimate of the distance of the laws it is biased upwards, by an amount that falls like n^(-1/d) for d > 4:
     see `debiased_distance`. Squared distances are of differences, and not |x|^2 - 2 x.y + |y|^2, whose rounding is as
     large as the points are far from the origin; and in the unit of the largest difference, so that none overflows.
 
     Returns:
-        W_2 >= 0 of samples of shapes (n, d) and (m, d), n and m >= 2.
+        W_2 >= 0.
 
     Raises:
         ValueError: If the dimensions differ, or two points are farther apart than float64 can say.
         RuntimeError: If the solver gives up; what it returns then is no distance.
-
-    Example:
-        >>> point_cloud_distance([[0.0, 0.0], [1.0, 0.0]], [[1.0, 2.0], [0.0, 2.0]])
-        2.0
     """
     x, y = sample("first", first, 2), sample("second", second, 2)
     if x.shape[1] != y.shape[1]:
@@ -192,13 +165,7 @@ def point_cloud_distance(first: ArrayLike, second: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class DebiasedDistance:
-    """A distance of laws estimated from samples.
-
-    Attributes:
-        value: The debiased estimate, 0 where the plain distance is below the floor.
-        plain: W_2 of the two samples, biased upwards.
-        floor: What W_2 of two samples of one law gives; below it nothing can be told.
-    """
+    """A distance estimated from samples: debiased, plain, and the floor, what two samples of one law are apart."""
 
     value: float
     plain: float
@@ -210,12 +177,11 @@ def debiased_distance(
 ) -> DebiasedDistance:
     """W_2 of two laws from two independent samples of each: (max(0, W^2(x, y) - (W^2(x, x') + W^2(y, y')) / 2))^(1/2).
 
-    The subtraction takes off what two samples of one law are apart; x, y, x', y' are of shape (n, d). The result is an
-    estimate, neither an upper nor a lower bound: use quantiles or closed forms to test tightness.
+    The subtraction takes off what two samples of one law are apart; all of shape (n, d). The result is an estimate,
+    neither an upper nor a lower bound: use quantiles or closed forms to test tightness.
 
     Returns:
-        The estimate, the plain distance and its floor. A RuntimeWarning says when the floor exceeds half of the plain
-        one.
+        The estimate, the plain distance and its floor; a RuntimeWarning says when that exceeds half of the plain one.
     """
     plain = point_cloud_distance(first, second)
     within = point_cloud_distance(first, first_again) ** 2 + point_cloud_distance(second, second_again) ** 2

@@ -9,13 +9,8 @@ from replications.wasserstein_bound.bound import WassersteinBound
 def excess(value: ArrayLike, bound: ArrayLike, floor: ArrayLike = 0.0) -> NDArray[np.float64]:
     """Excess of each value over its bound, relative to the value: max(0, value - floor - bound) / value.
 
-    Args:
-        value: Distances or divergences > 0, any shape: of one that is not positive the ratio would say nothing.
-        bound: Their bounds, in the same unit; may be 0 or inf.
-        floor: What the same numerical sampler gives for the exact score.
-
     Returns:
-        The excess, 0 where the bound holds, the broadcast shape.
+        The excess, of values > 0, bounds that may be 0 or inf, and what the same sampler gives for the exact score.
 
     Raises:
         ValueError: If a value is not positive.
@@ -33,13 +28,7 @@ def largest_excess(value: ArrayLike, bound: ArrayLike) -> float:
 
 
 def room(value: ArrayLike, bound: ArrayLike) -> float:
-    """Least room below a bound, relative to the bound: max(0, 1 - value / bound); 0 where a value exceeds it.
-
-    The control of a refutation: a case in which the refuted statement holds, so that the check can tell the two.
-
-    Returns:
-        The room, in [0, 1] for values >= 0 and bounds > 0.
-    """
+    """Least room below a bound, max(0, 1 - value / bound), in [0, 1]: the control of a refutation."""
     return max(0.0, float(np.min(1 - np.asarray(value) / np.asarray(bound))))
 
 

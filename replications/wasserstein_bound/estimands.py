@@ -1,9 +1,4 @@
-"""From runs to one number a seed, or to the errors of a check; `claims.yaml` names these functions.
-
-An estimand of an experiment that has not been run is empty. NaN marks a seed whose network diverged. A seed is a
-block of random cases, a draw of coupled pairs, or a network. Logarithms are natural unless a metric's name says
-otherwise. Experiments "learned" and "learned_2d" are those of superseded claims (results/…/superseded/).
-"""
+"""From runs to one number a seed (NaN: diverged), or to the errors of a check; empty where nothing has been run."""
 
 import math
 from collections.abc import Callable

@@ -1,10 +1,4 @@
-"""The bound against distances that are known exactly: every study behind claims.yaml.
-
-`studies/` has one module a study: its settings, what is measured, and which cases with which seeds; a profile runs
-those that it names. All but the networks is closed form or quadrature. A seed is a block of random cases, a draw of
-coupled pairs, or the initialisation and data order of a network. Learning rates of networks are tuned on seeds of
-their own, but for the source's point sets, which have the source's rate.
-"""
+"""The bound against distances that are known exactly: every study behind claims.yaml, a module each in `studies/`."""
 
 from typing import Annotated, Self
 

@@ -14,24 +14,13 @@ from replications.wasserstein_bound.score_network import noise_level
 
 
 def finite_data_score(data: Tensor, x: Tensor, log_snr: Tensor) -> Tensor:
-    """Evaluate ∇ log p_t.
-
-    Args:
-        data: x_i, shape (n, d), float64: the exponent is a small difference of large squares.
-        x: Points, shape (B, d), float64.
-        log_snr: ℓ = log(α²/σ²), shape ().
+    """Evaluate ∇ log p_t at points x, (B, d), of data x_i, (n, d), at ℓ = log(α²/σ²), (); all float64.
 
     Returns:
         The score, shape (B, d).
 
     Raises:
-        ValueError: If `data` is empty or not float64.
-
-    Example:
-        >>> one = torch.tensor([[2.0]], dtype=torch.float64)  # N(α 2, σ²) with α² = σ² = ½
-        >>> x = torch.tensor([[2**0.5 + 1]], dtype=torch.float64)
-        >>> round(finite_data_score(one, x, torch.tensor(0.0, dtype=torch.float64)).item(), 6)
-        -2.0
+        ValueError: If `data` is empty or not float64: the exponent is a small difference of large squares.
     """
     if len(data) == 0 or data.dtype != torch.float64:
         message = f"data has shape {tuple(data.shape)} and type {data.dtype}; give at least one point, in float64"

@@ -35,11 +35,7 @@ from replications.wasserstein_bound.schedule import VariancePreserving
 def forward_moments(
     schedule: VariancePreserving, t: ArrayLike, mean: ArrayLike, variance: ArrayLike
 ) -> tuple[Array, Array]:
-    """Mean and variance of p_t: alpha m_0 and alpha^2 v_0 + 1 - alpha^2.
-
-    Returns:
-        Both of shape (..., n), for n times; m_0 and v_0 > 0 are numbers or of shape (...).
-    """
+    """Mean alpha m_0 and variance alpha^2 v_0 + 1 - alpha^2 of p_t, (..., n), of numbers m_0 and v_0 > 0 or (...)."""
     alpha = schedule.alpha(t)
     mean, variance = finite("mean", mean)[..., None], positive("variance", variance)[..., None]
     return alpha * mean, alpha**2 * variance + schedule.noise_variance(t)
@@ -52,13 +48,7 @@ def exact_affine_score(mean_t: ArrayLike, variance_t: ArrayLike) -> tuple[Array,
 
 
 def affine_score_error(mean_t: ArrayLike, variance_t: ArrayLike, slope: ArrayLike, intercept: ArrayLike) -> Array:
-    """Error e of an affine score: e^2 = v (1 / v + k)^2 + (k mu + c)^2.
-
-    With x = mu + z the error is -(1 / v + k) z - (k mu + c), whose two parts are uncorrelated.
-
-    Returns:
-        e, shape (..., n) like mu, v > 0, k and c.
-    """
+    """Error e of an affine score, (..., n) like mu, v > 0, k and c: e^2 = v (1 / v + k)^2 + (k mu + c)^2."""
     mean_t, variance_t = finite("mean_t", mean_t), positive("variance_t", variance_t)
     slope, intercept = finite("slope", slope), finite("intercept", intercept)
     return np.hypot(np.sqrt(variance_t) * (1 / variance_t + slope), slope * mean_t + intercept)
@@ -77,26 +67,11 @@ def reverse_moments(
     """Mean and variance of q at the first time of the grid, for an affine score, by the formulas of the module.
 
     The integrals are trapezoidal sums on the grid, as in `bound`, so that an equality between W_2 and its bound holds
-    to rounding on any grid; both depend on the grid by O(n^-2).
-
-    Args:
-        schedule: Gives beta.
-        t: Times, shape (n,), increasing.
-        slope: k of the model's score k x + c, shape (..., n).
-        intercept: c, shape (..., n).
-        prior_mean: Mean of q_T, a number or shape (...).
-        prior_variance: Variance of q_T, > 0, a number or shape (...).
-        eta: sigma / g >= 0, a number or shape (...).
+    to rounding on any grid; both depend on the grid by O(n^-2). `slope` k and `intercept` c are of shape (..., n), the
+    moments of q_T and eta >= 0 numbers or of shape (...).
 
     Returns:
         Mean and variance, both of shape (...).
-
-    Example:
-        >>> from replications.wasserstein_bound.schedule import constant_rate
-        >>> t = np.linspace(0, 1, 101)
-        >>> mean, variance = reverse_moments(constant_rate(), t, -1.0, 0.3, prior_mean=0, prior_variance=1, eta=0)
-        >>> round(float(mean), 6), round(float(variance), 6)  # half of beta T times the shift of the score
-        (0.15, 1.0)
     """
     t = grid_of_times(t)
     slope, intercept = on_grid("slope", slope, t), on_grid("intercept", intercept, t)
@@ -151,16 +126,10 @@ def constant_shift_distance(schedule: VariancePreserving, variance: float, shift
     The samples are shifted by c int w I dt. With u = log(alpha / sqrt(v)) the integral is
         int w I dt = (1 + eta^2) v_0^((1 + eta^2)/2) int exp(eta^2 u) (1 - (v_0 - 1) exp(2 u))^(-1/2) du,
     from u at T to u at 0, elementary for eta = 1 (an arcsine; in alpha an artanh) and for eta = 0 (a logarithm, which
-    diverges like log(1 / alpha_T) with the horizon), and done by adaptive quadrature. A closed form through 2F1 exists
-    for eta > 0, but it cancels as eta -> 0.
+    diverges like log(1 / alpha_T) with the horizon), and done by adaptive quadrature.
 
     Returns:
         |c| int_0^T w I dt, for v_0 > 0 and eta >= 0.
-
-    Example:
-        >>> from replications.wasserstein_bound.schedule import VariancePreserving
-        >>> [round(constant_shift_distance(VariancePreserving(), 0.25, 0.3, eta), 5) for eta in (1.0, 0.0)]
-        [0.22712, 0.7969]
     """
     positive("variance", variance)
     finite("shift", shift)
@@ -179,12 +148,7 @@ def constant_shift_distance(schedule: VariancePreserving, variance: float, shift
 
 @dataclass(frozen=True)
 class MatrixScore:
-    """A score affine in x, s(x, t) = K(t) x + c(t), on the times of a grid.
-
-    Attributes:
-        matrices: K, shape (..., n, d, d); need not be symmetric: a part that rotates belongs to no density.
-        intercepts: c, shape (..., n, d).
-    """
+    """A score s = K(t) x + c(t) on the times of a grid: K (..., n, d, d), symmetric or not, and c (..., n, d)."""
 
     matrices: Array
     intercepts: Array
@@ -231,11 +195,7 @@ def matrix_exact_score(means_t: Array, covariances_t: Array) -> MatrixScore:
 
 
 def matrix_score_error(means_t: Array, covariances_t: Array, score: MatrixScore) -> Array:
-    """Error e of an affine score: e^2 = tr((S^-1 + K) S (S^-1 + K)^T) + |K mu + c|^2.
-
-    Returns:
-        e, shape (..., n), for mu of shape (..., n, d) and S of shape (..., n, d, d), symmetric positive definite.
-    """
+    """Error e of an affine score, (..., n): e^2 = tr((S^-1 + K) S (S^-1 + K)^T) + |K mu + c|^2, S definite."""
     matrix = definite_covariance("covariances_t", covariances_t)
     difference = np.linalg.inv(matrix) + score.matrices
     spread = np.einsum("...ij,...jk,...ik->...", difference, matrix, difference)
@@ -261,18 +221,10 @@ def matrix_reverse_moments(
     """Mean and covariance of q at the first time, for an affine score, by Runge-Kutta of order 4 on their equations.
 
     In tau = T - t, with A = beta / 2 + w K: m' = A m + w c and C' = A C + C A^T + sigma^2. A step spans two intervals
-    of the grid, whose middle node serves the inner stages.
-
-    Args:
-        schedule: Gives beta.
-        t: Times, shape (n,), increasing, n odd, as `time_grid` gives them: the step is taken in the index, by dt / di.
-        score: The model on these times.
-        prior_mean: Mean of q_T, shape (..., d).
-        prior_covariance: Covariance of q_T, shape (..., d, d).
-        eta: sigma / g >= 0.
+    of the grid, whose middle node serves the inner stages; it is taken in the index, by dt / di.
 
     Returns:
-        Shapes (..., d) and (..., d, d).
+        Shapes (..., d) and (..., d, d), as the moments of q_T have, for n odd times as `time_grid` gives them.
 
     Raises:
         ValueError: If n is even or not that of the score.

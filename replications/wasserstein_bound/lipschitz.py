@@ -99,13 +99,7 @@ Interval = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class SlopeCertificate:
-    """An enclosure of sup_x s'(x).
-
-    Attributes:
-        upper: Certified: s'(x) <= upper on the whole line.
-        attained: The largest s'(x) that was evaluated, so that attained <= sup s' <= upper.
-        point: Where it was evaluated.
-    """
+    """An enclosure, attained <= sup s' <= upper on the whole line, and the point where `attained` was evaluated."""
 
     upper: float
     attained: float
@@ -204,14 +198,7 @@ def certified_score_slope(
         The enclosure.
 
     Raises:
-        ValueError: If a layer is of another kind, shapes do not fit, there is more than one output, or a weight is
-        NaN.
-
-    Example:
-        >>> layer = nn.Linear(1, 1).double()
-        >>> certificate = certified_score_slope(layer, [1.0], [0.0], factor=-2.0, linear=1.0)
-        >>> abs(certificate.upper - (1 - 2 * layer.weight.item())) < 1e-9
-        True
+        ValueError: If a layer is of another kind, shapes do not fit, there are several outputs, or a weight is NaN.
     """
     layers = list(network) if isinstance(network, nn.Sequential) else [network]
     for layer in layers:
@@ -272,14 +259,7 @@ def _first_cells(interval: tuple[float, float], num_cells: int) -> Interval:
 
 @dataclass(frozen=True)
 class SlopeEstimate:
-    """The largest slope that was found: a lower bound of L_s.
-
-    Attributes:
-        value: Largest eigenvalue of the symmetric part of the Jacobian, over probes and ascents.
-        probe_value: The same over the probes alone; the difference tells how much is to be feared between them.
-        point: Where the largest one lies, shape (d,).
-        at_edge: Whether that is at the edge of the probes' box, so that the supremum may lie outside.
-    """
+    """The largest slope found, a lower bound of L_s; that of the probes; where; whether at the edge of the box."""
 
     value: float
     probe_value: float
@@ -292,14 +272,9 @@ def estimated_score_slope(
 ) -> SlopeEstimate:
     """Estimate from below of L_s, the supremum of the largest eigenvalue of (J + J^T) / 2, J the score's Jacobian.
 
-    Evaluated at the probes; then gradient ascent from the best of them, within the box that the probes span, with
-    steps that double when they succeed and halve when they fail.
-
-    Args:
-        score: Differentiable score at one time, (n, d) -> (n, d), each row from the same row; in float64.
-        probes: Points, shape (n, d): samples of p_t and q_t and of a wide box.
-        num_ascents: How many of the best probes to start from.
-        num_steps: Steps of each ascent.
+    Evaluated at the probes, (n, d), samples of p_t and q_t and of a wide box; then gradient ascent from the best of
+    them, within the box that they span, with steps that double when they succeed and halve when they fail. The score,
+    (n, d) -> (n, d), is differentiable, each row from the same row, in float64.
 
     Returns:
         The estimate; a RuntimeWarning says when it lies at the edge of the box.

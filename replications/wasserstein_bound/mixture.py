@@ -23,17 +23,7 @@ NUM_BISECTIONS = 100
 
 @dataclass(frozen=True)
 class SymmetricMixture:
-    """The noised mixture.
-
-    Attributes:
-        schedule: Gives alpha.
-        mean: mu >= 0, half the distance of the clusters, in units of x.
-        variance: s^2 > 0 of each cluster.
-
-    Example:
-        >>> round(float(SymmetricMixture(VariancePreserving(), 1.0, 0.1).score_slope(0.0)), 6)
-        90.0
-    """
+    """The noised mixture: `mean` mu >= 0 is half the distance of the clusters, `variance` s^2 > 0 that of each."""
 
     schedule: VariancePreserving
     mean: float
@@ -98,14 +88,7 @@ class SymmetricMixture:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Error added to a score, coordinate by coordinate: delta(x) = shift + amplitude sin(frequency x).
-
-    Attributes:
-        shift: c, in units of a score, 1 / x.
-        amplitude: a, in units of a score.
-        frequency: k, in radians per unit of x.
-
-    """
+    """Error added to a score, coordinate by coordinate: delta(x) = shift + amplitude sin(frequency x), in 1 / x."""
 
     shift: float = 0.0
     amplitude: float = 0.0
@@ -118,10 +101,7 @@ class Perturbation:
 
     @property
     def slope(self) -> float:
-        """Supremum of the derivative, abs(a k); added to L_s it gives a constant of the perturbed score.
-
-        The sum of the suprema: exact at frequency > 0 and amplitude > 0 for the mixture, where both lie at x = 0.
-        """
+        """Supremum of the derivative, abs(a k); added to L_s a constant of the perturbed score, exact for a k > 0."""
         return abs(self.amplitude * self.frequency)
 
     def __call__(self, x: ArrayLike) -> Array:

@@ -24,11 +24,7 @@ QUADRANT, SQUARE = (0.1 * np.arange(first, 10) for first in (0, -9))
 
 @dataclass(frozen=True)
 class Clusters:
-    """Clusters around (±centre, ±centre) of standard deviation 0.0125, noised by each of the ten steps.
-
-    Attributes:
-        centre: Half the distance of two neighbours; 0 for one cluster.
-    """
+    """Clusters around (±centre, ±centre) of standard deviation 0.0125, noised by each step; centre 0: one cluster."""
 
     centre: float = 0.5
 

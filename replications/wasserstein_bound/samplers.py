@@ -35,13 +35,8 @@ def _evaluated(score: Score, x: Array, t: float) -> Array:
 def probability_flow(schedule: VariancePreserving, score: Score, start: ArrayLike, t: ArrayLike) -> Array:
     """Points at the first time, carried from T by the ODE x' = -beta (x + s(x, t)) / 2; Runge-Kutta of order 4.
 
-    On the line the map is increasing: given quantiles of q_T it returns those of q_0, exactly but for the steps.
-
-    Args:
-        schedule: Gives beta.
-        score: The model.
-        start: Points at the last time, any shape, for example (n,) quantiles or (n, d) points.
-        t: Times, shape (k,), increasing; a step for each interval, `time_grid(schedule, 1501)` is ample.
+    On the line the map is increasing: given quantiles of q_T it returns those of q_0, exactly but for the steps, one
+    for each interval of t, (k,); `time_grid(schedule, 1501)` is ample.
 
     Returns:
         Points at the first time, shape of `start`.
@@ -70,19 +65,12 @@ def _bernoulli(z: Array) -> Array:
 def reverse_masses(
     schedule: VariancePreserving, score: Score, edges: ArrayLike, masses: ArrayLike, t: ArrayLike, *, eta: float = 1.0
 ) -> Array:
-    """Law of the reverse SDE at the first time, on cells of the line, from that at T.
+    """Law of the reverse SDE at the first time, on equal cells of the line, from that at T; eta > 0.
 
     Solves the Fokker-Planck equation dq/dtau = -((beta x / 2 + w s) q)' + sigma^2 / 2 q'' with the fluxes of
     Scharfetter and Gummel and implicit Euler steps: the masses stay positive and keep their sum, no mass crosses the
-    outer edges. The error is O(cell width^2) + O(step); measure the floor by running the exact score.
-
-    Args:
-        schedule: Gives beta.
-        score: The model.
-        edges: Edges of equal cells, shape (k + 1,); wide enough for all of q, for example [-9, 9] in 1600 cells.
-        masses: Probability of each cell under q_T, shape (k,).
-        t: Times, shape (n,), increasing; a step for each interval, for example `time_grid(schedule, 2501)`.
-        eta: sigma / g > 0; for 0 there is `probability_flow`.
+    outer edges. The error is O(cell width^2) + O(step); measure the floor by running the exact score. `edges`,
+    (k + 1,), are wide enough for all of q, for example [-9, 9] in 1600 cells.
 
     Returns:
         Probability of each cell at the first time, shape (k,).
@@ -127,8 +115,6 @@ def euler_maruyama(
 
     x <- x + h (beta x / 2 + w s(x, t)) + (eta^2 beta h)^(1/2) xi, coefficients at the late end of the step.
 
-    Arguments are those of `probability_flow`; eta = sigma / g >= 0, and `rng` is the source of the noise.
-
     Returns:
         Points at the first time, shape of `start`.
     """
@@ -144,14 +130,10 @@ def euler_maruyama(
 
 @dataclass(frozen=True)
 class CoupledPaths:
-    """Two reverse processes driven by the same noise, seen at the times of the grid.
+    """Two reverse processes driven by the same noise, seen at the k times of the grid, and the points at the first.
 
-    Attributes:
-        distance: R(t) = (E |x - y|^2)^(1/2), shape (k,).
-        slope: E[(x - y).(s(x) - s(y))] / E |x - y|^2, shape (k,); where x = y it is that of the next earlier time.
-        score_error: Estimate of e(t) from the points x, shape (k,).
-        true_points: x at the first time, shape of the start.
-        model_points: y at the first time, shape of the start.
+    `distance` is R = (E |x - y|^2)^(1/2), `slope` E[(x - y).(s(x) - s(y))] / E |x - y|^2 (where x = y that of the next
+    earlier time), `score_error` an estimate of e from the points x.
     """
 
     distance: Array
@@ -174,22 +156,10 @@ def coupled_paths(
 ) -> CoupledPaths:
     """Synchronous coupling: x with the true score and y with the model's, driven by the same noise.
 
-    Steps S2 to S5 of the derivation: the noise cancels in x - y. With l(t) = `slope` in place of the supremum L_s the
-    derivation's inequality is -dR/dt <= (l_-f + w l) R + w e, where only Cauchy-Schwarz is lossy; hence
-    R(0) <= wasserstein_upper_bound(t, score_slope=paths.slope, score_error=e, ...) for the same eta. It bounds W_2 by
-    the paths' own behaviour: it explains the slack of L_s, it does not predict. Euler-Maruyama, so that both sides
-    carry an error of O(step), and a sampling error of O(n^(-1/2)).
-
-    Args:
-        schedule: Gives beta.
-        true_score: grad log p_t.
-        model_score: s.
-        true_start: x_T, points of p_T, shape (n, d) or (n,).
-        model_start: y_T, points of q_T, same shape, coupled optimally: the same points when q_T = p_T, sorted on the
-            line.
-        t: Times, shape (k,), increasing; a step for each interval.
-        eta: sigma / g >= 0.
-        rng: Source of the noise.
+    Steps S2 to S5 of the derivation: the noise cancels in x - y. With l(t) = `slope` in place of the supremum L_s,
+    R(0) <= wasserstein_upper_bound(t, score_slope=paths.slope, score_error=e, ...) for the same eta: it explains the
+    slack of L_s, it does not predict. Euler-Maruyama: errors of O(step), and of O(n^(-1/2)) by sampling. The starts,
+    points of p_T and q_T, (n, d) or (n,), are coupled optimally: the same points when q_T = p_T, sorted on the line.
 
     Returns:
         R, l and e at the times of the grid, and the final points.

@@ -15,19 +15,7 @@ from replications.wasserstein_bound.arguments import Array, finite, nonnegative,
 
 @dataclass(frozen=True)
 class VariancePreserving:
-    """Rate that grows linearly: beta(t) = beta_min + (beta_max - beta_min) t. Times may have any shape.
-
-    `beta_max` is the rate at t = 1, whatever the horizon, so that shortening the horizon leaves the slope alone.
-
-    Attributes:
-        beta_min: beta(0) > 0, per unit time.
-        beta_max: beta(1); beta must stay positive up to the horizon.
-        horizon: T > 0, where sampling starts.
-
-    Example:
-        >>> round(float(VariancePreserving().alpha(1.0)), 5)
-        0.00657
-    """
+    """Rate beta(t) = beta_min + (beta_max - beta_min) t, positive up to the horizon T > 0; times have any shape."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -73,15 +61,10 @@ def constant_rate(rate: float = 1.0, horizon: float = 1.0) -> VariancePreserving
 
 
 def time_grid(schedule: VariancePreserving, num_points: int, start: float = 0.0) -> Array:
-    """Times from `start` to T, dense near the start where scores change fast: t = start + (T - start) u^2.
-
-    Args:
-        schedule: Gives T.
-        num_points: n >= 2; u is uniform on [0, 1].
-        start: First time, in [0, T); > 0 where the score is singular at 0.
+    """Times from `start` to T, dense near the start where scores change fast: t = start + (T - start) u^2, u uniform.
 
     Returns:
-        Times, shape (n,), increasing.
+        Times, shape (num_points,), increasing.
 
     Raises:
         ValueError: If there are fewer than two points or `start` lies outside [0, T).

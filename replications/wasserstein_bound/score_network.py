@@ -24,17 +24,8 @@ NoisePrediction = Callable[[Tensor], Tensor]
 class ScoreNetwork(nn.Module):
     """Multi-layer perceptron ε_θ(x, ℓ) with SiLU: smooth, so its derivative in x exists everywhere.
 
-    Weights are drawn from torch's global generator, in float32; `.double()` makes it a float64 network.
-
-    Args:
-        dimension: d, at least 1.
-        width: Units of a hidden layer, at least 1.
-        depth: Hidden layers, at least 1.
-
-    Example:
-        >>> network = ScoreNetwork(dimension=2, width=8, depth=2)
-        >>> network(torch.zeros(5, 3)).shape
-        torch.Size([5, 2])
+    Weights are drawn from torch's global generator, in float32; `.double()` makes it a float64 network. Dimension d,
+    width of a hidden layer and number of hidden layers are at least 1.
     """
 
     def __init__(self, *, dimension: int, width: int, depth: int) -> None:
@@ -58,12 +49,7 @@ class SpectralScoreNetwork(ScoreNetwork):
     """A score network whose hidden matrices are divided by their spectral norms (Miyato et al. 2018).
 
     Each hidden layer has the Lipschitz constant 1 or less, and SiLU at most 1.1, so that ε_θ has at most 1.1^depth ‖W‖
-    in (x, ℓ / 4), W the last matrix, which alone sets the scale. With W normalised too the noise, which is x for large
-    t, is out of reach: SiLU's slope is one half on average. The authors' class has factors of its own for the scale.
-    The norm is that of one power iteration per training step, so these hold up to its error; in evaluation mode the
-    network is a fixed function.
-
-    Arguments are those of `ScoreNetwork`.
+    in (x, ℓ / 4), W the last matrix, which alone sets the scale: up to the error of one power iteration a step.
     """
 
     def __init__(self, *, dimension: int, width: int, depth: int) -> None:
@@ -91,14 +77,5 @@ def joined(x: Tensor, log_snr: Tensor) -> Tensor:
 
 
 def score(network: NoisePrediction, x: Tensor, log_snr: Tensor) -> Tensor:
-    """Evaluate s = −ε_θ / σ, ε_θ from `joined` inputs; x of shape (*B, d), ℓ of a shape that broadcasts to B.
-
-    Returns:
-        The score, shape (*B, d), in units of 1 / x.
-
-    Example:
-        >>> exact = lambda inputs: inputs[..., :-1] / 2 ** 0.5  # for data N(0, 1) at ℓ = 0, where σ² = ½
-        >>> round(score(exact, torch.tensor([[3.0]]), torch.tensor(0.0)).item(), 5)
-        -3.0
-    """
+    """Return s = −ε_θ / σ, (*B, d), in units of 1 / x; ε_θ from `joined` inputs, ℓ of a shape that broadcasts to B."""
     return -network(joined(x, log_snr)) / noise_level(log_snr)[..., None]

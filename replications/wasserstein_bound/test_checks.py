@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from replications.wasserstein_bound import affine_cases
-from replications.wasserstein_bound.affine_cases import random_affine_cases
 from replications.wasserstein_bound.checks import CHECKS
 from replications.wasserstein_bound.errors import excess, largest_excess, room
-
-
-@pytest.mark.parametrize("name", ["step_s2_noise_cancels", "theorem_t7_kl", "conditional_gap"])
-def test_checks_are_deterministic(name) -> None:
-    assert CHECKS[name]() == CHECKS[name]()
 
 
 def test_a_bound_with_half_of_the_growth_rate_fails_the_theorems(monkeypatch) -> None:
@@ -50,7 +44,6 @@ def test_a_refutation_has_a_case_in_which_the_statement_holds(name) -> None:
     assert 0.1 < found.control_error <= 1
 
 
-def test_random_cases_differ_with_the_seed_and_hold_both_priors() -> None:
-    first, second = random_affine_cases(0, 20, 11), random_affine_cases(1, 20, 11)
-    assert (first.mean != second.mean).all()
-    assert 0 < (first.prior_variance == 1).sum() < 20
+@pytest.mark.parametrize("name", ["step_s2_noise_cancels", "theorem_t7_kl", "conditional_gap"])
+def test_checks_are_deterministic(name) -> None:
+    assert CHECKS[name]() == CHECKS[name]()

@@ -39,34 +39,18 @@ def test_the_quantile_distance_is_pots_also_for_unequal_sizes(x, y) -> None:
     assert quantile_distance(x, y) >= wasserstein_distance(x, y) * (1 - 1e-9) - 1e-12  # W_1 <= W_2
 
 
-@given(samples, values)
-@settings(deadline=None)
-def test_a_translation_is_as_far_as_it_goes_and_order_does_not_matter(x, shift) -> None:
-    assert quantile_distance(x, (x + shift)[::-1]) == pytest.approx(abs(shift), abs=1e-12)
-
-
 def test_levels_integrate_the_quantiles_of_gaussians_exactly_where_the_midpoint_rule_cuts_the_tails() -> None:
     z, weights = normal_levels(201)
     assert quantile_function_distance(2 * z + 1, z, weights) == pytest.approx(np.sqrt(2), rel=1e-12)
     assert weights.sum() == pytest.approx(1, rel=1e-15)
 
 
-def test_weights_that_sum_to_one_within_float32_are_those_of_float64() -> None:
-    z, weights = normal_levels(201)
-    single = weights.astype(np.float32)
-    assert abs(float(single.astype(np.float64).sum()) - 1) > 1e-9
-    assert quantile_function_distance(2 * z + 1, z, single) == pytest.approx(np.sqrt(2), rel=1e-6)
-    assert quantile_function_distance(z + 1, z, single) == pytest.approx(1, rel=1e-15)
-
-
 def test_quantiles_of_cells_are_those_of_the_law_down_to_the_tails() -> None:
     edges = np.linspace(-9, 9, 3601)
     centres = (edges[1:] + edges[:-1]) / 2
-    masses = np.exp(-(centres**2) / 2)
+    masses = np.exp(-((centres - 0.5) ** 2) / 2)  # not symmetric: the lower tail is not the upper one
     z = np.array([-4.0, -1.0, 0.0, 2.0, 4.0])
-    quantiles = cell_quantiles(edges, masses / masses.sum(), z)
-    np.testing.assert_allclose(quantiles, z, atol=1e-4)
-    np.testing.assert_allclose(quantiles[[0, 4]], [-4, 4], atol=1e-4)
+    np.testing.assert_allclose(cell_quantiles(edges, masses / masses.sum(), z), z + 0.5, atol=1e-4)
 
 
 # --- Gaussians -------------------------------------------------------------------------------------------------
@@ -80,23 +64,6 @@ def test_bures_is_pots_and_symmetric(seed, d) -> None:
     expected = ot.gaussian.bures_wasserstein_distance(first[0], second[0], first[1], second[1])
     assert float(bures_distance(*first, *second)) == pytest.approx(float(expected), rel=1e-7)
     assert float(bures_distance(*second, *first)) == pytest.approx(float(expected), rel=1e-7)
-
-
-@given(st.integers(0, 1000), st.floats(-3, 3))
-@settings(max_examples=30, deadline=None)
-def test_bures_of_a_translation_is_its_length_and_a_rotation_changes_nothing(seed, angle) -> None:
-    cov, other, shift = _covariance(seed, 2), _covariance(seed + 7, 2), np.array([3.0, 4.0])
-    assert float(bures_distance(np.zeros(2), cov, shift, cov)) == pytest.approx(5, rel=1e-14)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    turned = bures_distance(np.zeros(2), turn @ cov @ turn.T, turn @ shift, turn @ other @ turn.T)
-    assert float(turned) == pytest.approx(float(bures_distance(np.zeros(2), cov, shift, other)), rel=1e-10)
-
-
-def test_bures_keeps_its_digits_for_close_covariances_where_the_trace_formula_does_not() -> None:
-    cov = np.diag([1.0, 2.0])
-    assert float(bures_distance(np.zeros(2), cov, np.zeros(2), cov * (1 + 2e-10))) == pytest.approx(
-        1e-10 * np.sqrt(3), rel=1e-4
-    )
 
 
 def test_bures_takes_covariances_of_any_rank() -> None:
@@ -118,13 +85,6 @@ def test_an_eigenvalue_below_zero_counts_as_zero_up_to_the_tolerance_and_is_refu
     assert least(-2e-15) == least(-9e-9) == pytest.approx(1, rel=1e-14)
     with pytest.raises(ValueError, match="eigenvalue -2e-08: pass a matrix without negative eigenvalues"):
         least(-2e-8)
-
-
-def test_bures_runs_over_a_batch() -> None:
-    batch = np.stack([_covariance(i, 3) for i in range(4)])
-    distances = bures_distance(np.zeros((4, 3)), batch, np.ones((4, 3)), batch[::-1])
-    assert distances.shape == (4,)
-    np.testing.assert_allclose(distances, distances[::-1], rtol=1e-9)
 
 
 # --- Point clouds ----------------------------------------------------------------------------------------------

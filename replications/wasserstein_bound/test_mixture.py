@@ -33,11 +33,6 @@ def test_no_slope_of_the_score_exceeds_l_s_which_is_attained_at_zero(mixture, t)
     assert float(mixture.score(h, t) - mixture.score(-h, t)) / (2 * h) == pytest.approx(supremum, rel=1e-6, abs=1e-6)
 
 
-def test_the_density_integrates_to_one() -> None:
-    mixture = SymmetricMixture(SCHEDULE, 1.0, 0.1)
-    assert quad(lambda x: float(np.exp(mixture.log_density(x, 0.0))), -6, 6, points=[-1, 1])[0] == pytest.approx(1)
-
-
 @given(mixtures, times)
 @settings(max_examples=30, deadline=None)
 def test_quantiles_are_odd_increasing_and_have_the_moments_of_the_mixture(mixture, t) -> None:
@@ -74,12 +69,3 @@ def test_the_error_of_a_perturbation_is_its_root_mean_square(mixture, t, shift, 
     assert float(perturbation.error(mixture, t)) ** 2 == pytest.approx(squared, rel=1e-9, abs=1e-12)
     x = np.linspace(-3, 3, 1001)
     assert np.abs(np.diff(perturbation(x)) / np.diff(x)).max() <= perturbation.slope + 1e-9
-
-
-def test_products_act_coordinate_by_coordinate_and_draws_have_four_clusters() -> None:
-    mixture = SymmetricMixture(SCHEDULE, 1.0, 0.01)
-    points = mixture.draw(np.random.default_rng(0), (4000, 2))
-    corners, counts = np.unique(np.sign(points), axis=0, return_counts=True)
-    assert len(corners) == 4
-    assert counts.min() > 900
-    np.testing.assert_array_equal(mixture.score(points, 0.1)[:, 1], mixture.score(points[:, 1], 0.1))

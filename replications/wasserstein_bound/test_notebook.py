@@ -13,11 +13,6 @@ def test_the_schedule_is_the_sigmoid_of_ten_steps_and_keeps_most_of_the_signal()
     assert SIGNAL[-1] > 0.94
 
 
-def test_grids_are_the_notebook_s_and_one_of_its_spacing_over_all_clusters() -> None:
-    np.testing.assert_allclose(QUADRANT, np.linspace(0, 0.9, 10), atol=1e-15)
-    np.testing.assert_allclose(SQUARE, np.linspace(-0.9, 0.9, 19), atol=1e-15)
-
-
 def test_growth_and_intercept_of_a_constant_are_sums_by_hand_and_a_large_one_does_not_overflow() -> None:
     growth, intercept = log_growth_and_intercept(np.full(10, 3.0))
     log_i = 3.5 * np.cumsum(BETA)
@@ -26,16 +21,6 @@ def test_growth_and_intercept_of_a_constant_are_sums_by_hand_and_a_large_one_doe
     growth, intercept = log_growth_and_intercept(np.full(10, 1e6))
     assert np.isfinite(intercept)
     assert intercept == pytest.approx(growth + 0.5 * np.log(2 * BETA[-1]), rel=1e-9)
-
-
-def test_the_score_is_the_gradient_of_the_log_density() -> None:
-    data, x, step = Clusters(), np.array([-0.3, 0.01, 0.52]), 1e-6
-    m, v = (each[:, None] for each in data.moments)
-
-    def log_density(x):
-        return np.logaddexp(-((x - m) ** 2) / (2 * v), -((x + m) ** 2) / (2 * v))
-
-    np.testing.assert_allclose(data.score(x), (log_density(x + step) - log_density(x - step)) / (2 * step), rtol=1e-4)
 
 
 def test_a_grid_finds_the_constant_of_one_cluster_and_at_most_the_supremum_of_four() -> None:

@@ -42,12 +42,6 @@ def bound(eta: float, slope: np.ndarray | None = None, t: np.ndarray | None = No
     return float(wasserstein_upper_bound(t, **SCHEDULE.coefficients(t), **known, eta=eta).value)
 
 
-def test_the_flow_of_the_exact_score_returns_the_quantiles_of_the_data() -> None:
-    t = time_grid(SCHEDULE, 401)
-    end = probability_flow(SCHEDULE, MIXTURE.score, MIXTURE.quantiles(Z, 1.0), t)
-    assert quantile_function_distance(end, MIXTURE.quantiles(Z, 0.0), WEIGHTS) < 1e-9
-
-
 def test_the_flow_of_an_affine_score_is_the_closed_form() -> None:
     t = time_grid(SCHEDULE, 401)
     end = probability_flow(SCHEDULE, lambda x, _t: 0.5 - 1.5 * x, Z, t)
@@ -76,19 +70,6 @@ def test_the_law_of_the_sde_with_an_affine_score_has_the_moments_of_the_closed_f
     mean, variance = reverse_moments(SCHEDULE, t, -1.5, 0.5, prior_mean=0.0, prior_variance=1.0, eta=eta)
     assert end @ CENTRES == pytest.approx(float(mean), abs=2e-3)
     assert end @ CENTRES**2 - (end @ CENTRES) ** 2 == pytest.approx(float(variance), abs=2e-3)
-
-
-def test_the_bound_holds_for_both_samplers_of_a_mixture_and_fails_with_a_typical_slope() -> None:
-    data = MIXTURE.quantiles(Z, 0.0)
-    t = time_grid(SCHEDULE, 501)
-    flow = quantile_function_distance(probability_flow(SCHEDULE, model, MIXTURE.quantiles(Z, 1.0), t), data, WEIGHTS)
-    law = reverse_masses(SCHEDULE, model, EDGES, start_masses(), t)
-    diffusion = quantile_function_distance(cell_quantiles(EDGES, law, Z), data, WEIGHTS)
-    assert flow <= bound(0.0)
-    assert diffusion <= bound(1.0)
-    fine = time_grid(SCHEDULE, 8001)
-    typical = -1 / MIXTURE.moments(fine)[1]  # within a cluster, where all the mass is
-    assert flow > bound(0.0, typical)
 
 
 def test_the_steps_of_euler_and_maruyama_cost_what_the_bound_does_not_see() -> None:

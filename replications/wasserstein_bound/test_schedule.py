@@ -21,11 +21,6 @@ def test_noise_variance_keeps_its_digits_near_zero_where_one_minus_alpha_squared
     assert abs((1 - float(schedule.alpha(t)) ** 2) / (0.1 * t) - 1) > 0.01
 
 
-def test_shortening_the_horizon_leaves_the_rate_alone() -> None:
-    t = np.linspace(0, 0.3, 7)
-    np.testing.assert_array_equal(VariancePreserving(horizon=0.3).beta(t), VariancePreserving().beta(t))
-
-
 def test_the_grid_is_quadratic_and_ends_at_the_horizon() -> None:
     grid = time_grid(constant_rate(1.0, 4.0), 5)
     np.testing.assert_allclose(grid, [0, 0.25, 1, 2.25, 4])

@@ -46,21 +46,6 @@ def test_noised_data_has_the_moments_of_the_forward_kernel():
     assert x.var().item() == pytest.approx(0.8, rel=0.02)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_score_is_minus_the_predicted_noise_over_its_level(kind):
-    network = network_of(kind)
-    x, log_snr = points()
-    noise = network(torch.cat([x, log_snr[:, None]], dim=1))
-    torch.testing.assert_close(score(network, x, log_snr) * noise_level(log_snr)[:, None], -noise)
-
-
-def test_one_log_ratio_serves_a_grid_of_points():
-    network = network_of(ScoreNetwork)
-    x = points()[0].expand(3, 7, 2)
-    one, many = torch.tensor(1.5, dtype=torch.float64), torch.full((3, 7), 1.5, dtype=torch.float64)
-    torch.testing.assert_close(score(network, x, one), score(network, x, many))
-
-
 def test_spectral_norm_bounds_the_slope_and_the_plain_network_breaks_that_bound():
     ratios = {}
     for kind in KINDS:
@@ -80,22 +65,3 @@ def test_spectral_norm_bounds_the_slope_and_the_plain_network_breaks_that_bound(
         bound = 1.1**3 * torch.linalg.matrix_norm(network.layers[-1].weight, ord=2)
         ratios[kind] = (torch.linalg.matrix_norm(jacobian, ord=2).max() / bound).item()
     assert ratios[SpectralScoreNetwork] <= 1 < ratios[ScoreNetwork]
-
-
-def test_training_the_noise_prediction_learns_the_score_of_a_gaussian():
-    # For N(0, v) data the best noise prediction is σ x / (α² v + σ²), which gives the exact score.
-    network, v = network_of(ScoreNetwork, 1), 0.25
-    generator = torch.Generator().manual_seed(2)
-    adam = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(400):
-        log_snr = 8 * torch.rand(256, generator=generator, dtype=torch.float64) - 4
-        x_0, noise = (torch.randn(256, 1, generator=generator, dtype=torch.float64) for _ in range(2))
-        x = noised(v**0.5 * x_0, log_snr, noise)
-        loss = (network(torch.cat([x, log_snr[:, None]], dim=1)) - noise).square().mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-    log_snr = torch.zeros((), dtype=torch.float64)
-    x = torch.linspace(-1, 1, 21, dtype=torch.float64)[:, None]
-    exact = -x / (0.5 * v + 0.5)
-    assert (score(network, x, log_snr) - exact).abs().max() < 0.2

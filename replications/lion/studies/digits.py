@@ -1,9 +1,4 @@
-"""Handwritten digits by a small perceptron, what the batch sweep and the ablation train: cheap at every batch size.
-
-The images are those of scikit-learn (8 × 8 pixels, UCI's optical recognition of handwritten digits). Each training
-image stands in the data nine times, shifted by up to one pixel: without this the perceptron learns them by heart
-within the fixed number of samples, and the loss is then that of over-confidence, least for who learns least.
-"""
+"""Handwritten digits at nine shifts each by a small perceptron: what the batch sweep and the ablation train."""
 
 import functools
 import math

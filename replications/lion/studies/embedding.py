@@ -1,9 +1,4 @@
-"""Rows of rare tokens in the embedding, under optimizers and remedies, at one and the same total decay (C8r, C9, X21).
-
-A small GPT with a vocabulary so large that many tokens come a few times only. Every arm decays every matrix by
-the same factor over a run, q^T = (1 - η λ)^T with η λ T given: λ follows from the learning rate, so that the wall
-at 1/λ and the reach of an update, η T, stand in one proportion everywhere.
-"""
+"""Rows of rare tokens in the embedding, under optimizers and remedies, at one total decay q^T (C8r, C9, X21)."""
 
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence

@@ -1,9 +1,4 @@
-"""AdamW's and Lion's updates side by side along one training run, from the same gradients.
-
-The optimizer of the run moves the weights; Lion's update is computed beside it and moves nothing. The ratio of the
-two displacements, on the gradients of a real task, takes the place of the constant that holds for Gaussian noise
-(derivation step 8).
-"""
+"""AdamW's and Lion's updates side by side along one training run, from the same gradients; Lion's move nothing."""
 
 import math
 from collections.abc import Iterator

@@ -1,9 +1,4 @@
-"""Training a small GPT with one of the heads, and what is read off its curve.
-
-The numbers that describe a curve were fixed with the claims: mean training loss over all steps (area), over the first
-40 (early area) and over the last quarter (late area); the first step at which the mean of the last 10 losses lies half
-a nat below the entropy of the token frequencies.
-"""
+"""Training a small GPT with one of the heads, and the numbers of its curve that were fixed with the claims."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,4 @@
-"""GPTs over a text that differ in their head.
-
-Dimension letters: B batch, T time (context), V vocabulary n, D width d.
-"""
+"""GPTs over a text that differ in their head; B batch, T time (context), V vocabulary n, D width d."""
 
 import math
 from collections.abc import Sequence

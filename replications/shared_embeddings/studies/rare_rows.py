@@ -1,7 +1,4 @@
-"""Where rows of rare tokens go under Lion, with and without a shared table: a bigram model over made-up text.
-
-The optimizer is the package lion-pytorch: a replication imports no other.
-"""
+"""Where rows of rare tokens go under Lion (of lion-pytorch), with and without a shared table, in a bigram model."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product

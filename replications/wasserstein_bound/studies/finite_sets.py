@@ -1,11 +1,4 @@
-"""The source's own setting: a perceptron on its four clusters and its moons, each a finite set of points in the plane.
-
-Networks are trained on the finite set, and its noised distribution is known (`finite_data`), so that e(t) is exact but
-for the choice of points. L_s is sought at points of p_t, between points of the data and in a wide box, and by ascent
-from the best. So L_s is estimated from below; the offset, which is positive, is left out; and B is estimated from
-below. W2 above this estimate refutes nothing, and W2 far below it shows that B is loose. W2 is that of point clouds,
-plain and less what two samples of one law are apart. The arm of a run is its data set.
-"""
+"""The source's own setting: a perceptron on its four clusters and its moons; L_s and B are estimated from below."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,9 +1,4 @@
-"""Random Gaussian data with random affine scores, on the line and in several dimensions, in closed form.
-
-A case on the line draws data N(m, v), a schedule, a prior, and a score that is wrong by a constant shift, by a scale,
-or by both with either of them swinging in time. Both samplers run each case, so that they are compared with the same
-score. A seed is a block of cases.
-"""
+"""Random Gaussian data with random affine scores, on the line and in several dimensions, in closed form."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated

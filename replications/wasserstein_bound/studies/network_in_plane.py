@@ -1,19 +1,4 @@
-"""Score networks in the plane, by several techniques that may tighten the bound: an illustration with estimates.
-
-Data are four clusters, the product of two symmetric mixtures. J is an integral against the exact p_t. L_s is sought
-among probes and by ascent from the best, hence estimated from below, and so is the bound made with it. W2 is that of
-point clouds from Euler and Maruyama's scheme, less what two samples of one law are apart; the exact score run in the
-same way gives the floor. Networks are measured in evaluation mode.
-
-Arms, all with AdamW, compared by seed (initialisation, data, probes, reference points and noise are shared):
-
-* `plain`: loss on the noise, times drawn uniformly, no decay;
-* `spectral_norm`: the same with `SpectralScoreNetwork`;
-* `weight_decay`: the same with the decay 0.01 of AdamW, which the authors' notebook has by default;
-* `likelihood_weight`: plain, but λ = g² by drawing ℓ uniformly.
-
-Each has the rate of least J from one range, in one race.
-"""
+"""Score networks in the plane, by several techniques that may tighten the bound; L_s, B estimated from below."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence

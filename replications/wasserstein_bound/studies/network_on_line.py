@@ -1,23 +1,4 @@
-"""Score networks on the line, with nothing estimated: loss, constants, bound and distances.
-
-Data are a symmetric mixture of two Gaussians, whose noised marginals and scores are known. Of a network:
-
-* e(t) and J = ½∫ β e² dt are integrals against the exact p_t on a grid (no denoising loss, no samples);
-* L_s(t) is certified on the whole line by interval arithmetic, at every time of a grid;
-* W2 compares quantile functions: the ODE carries those of N(0, 1), the SDE is its Fokker-Planck equation.
-
-Time steps and cells are outside the theorem; the floor, the W2 of the same samplers with the exact score from p_T,
-says what they add. Between the grid's times L_s is not certified.
-
-Each length of training is a run of its own, whose learning rate falls to zero at its end: a network in the middle of
-a longer run carries the noise of a high rate, and J falls most where the rate does. Arms, the same seeds throughout:
-
-* `annealed`: that;
-* `one_run`: the checkpoints of the longest run, only the last of which is annealed;
-* `longer`: every length times a number;
-* `lower_rate`: a part of the tuned rate;
-* `overlapping`: modes of larger variance.
-"""
+"""Score networks on the line, with nothing estimated: J against the exact p_t, certified L_s, W2 by quantiles."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial

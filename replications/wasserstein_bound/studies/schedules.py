@@ -1,7 +1,4 @@
-"""Against the horizon, the number of time steps and the rate: what the prior's error leaves, what time steps cost.
-
-And the counterexample of corrections 1 and 4 on data that the forward process leaves alone. All in closed form.
-"""
+"""What the prior's error leaves, what time steps cost, and the example of corrections 1 and 4, in closed form."""
 
 from collections.abc import Iterator, Sequence
 

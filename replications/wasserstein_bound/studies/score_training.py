@@ -1,12 +1,8 @@
-"""Denoising training of a score network, and the network as a score for the numerical samplers.
+"""Denoising training of a score network, and the network as a score for the numerical samplers; all in float64.
 
 The network predicts the noise in x_t. With ℓ(t) = log(α²/σ²), dℓ = −β/σ² dt, and the weight λ in the score's own loss
 ½∫ λ E‖∇ log p − s‖² dt, drawing ℓ uniformly is λ = g² = β exactly; drawing t uniformly is λ = σ², the plain loss on
-the noise. So the two weights differ in where the times are drawn, and in nothing else.
-
-Sampling starts at N(0, I) and stops at t_min: the statement is about p_{t_min} and q_{t_min}, so every integral
-starts there and W2 is that to p_{t_min}. Everything is float64. Learning rates are those of the least J at the end of
-the longest training, found in a race (`RatesToTry`): one range and as many trials for every arm.
+the noise. Sampling starts at N(0, I) and stops at t_min: the statement is about p_{t_min} and q_{t_min}.
 """
 
 import math

@@ -37,7 +37,7 @@ class Faults(StrictModel):
 
 def expected_next(values: Mapping[str, float | None] | None) -> str:
     """Say in which interval one more seed should land; nothing where the seeds cannot tell."""
-    interval = next_run(pd.Series({seed: value for seed, value in (values or {}).items()}, dtype=float))
+    interval = next_run(pd.Series(dict(values or {}), dtype=float))
     return f"[{interval[0]:.4g}, {interval[1]:.4g}]" if interval else ""
 
 
@@ -101,7 +101,7 @@ class BrokenOnPurpose(BookDirective):
         rows: list[Row] = []
         for fault in faults:
             if missing := [test for test in fault.tests if test not in record]:
-                message = f"{RECORD} has no outcome of {missing[0]}; run `make soak`"
+                message = f"{RECORD} has no outcome of {missing[0]}; run it with `-p tests.recorded`"
                 raise BookDataError(message)
             shown = [_outcome(test, record[test]) for test in fault.tests]
             rows.append([*([self.line(text)] for text in (fault.tried, fault.then, fault.now)), shown])
@@ -128,7 +128,7 @@ class Soak(BookDirective):
         ]
         headings = ["Test", "Passed", "Took", "When"]
         total = sum(outcome["seconds"] for outcome in soak.values()) / 60
-        said = f"Together {_count(len(rows), 'test')} took {total:.0f} minutes."
+        said = f"Together {_count(len(rows), 'test')} took {_count(round(total), 'minute')}."
         made = table(headings, rows, css_class="soak", widths=[54, 14, 10, 22])
         return [made, block(said, generated=True)]
 

@@ -135,8 +135,8 @@ def ready(folder: Path) -> Path:
     for name in ("python", "dvc", "jupyter-book"):
         write_program(folder / ".venv/bin" / name, "exit 1" if name != "python" else NOTES)
     (folder / ".dvc").mkdir()
-    inputs = ("requirements.lock", "requirements-torch.lock", "pyproject.toml", "tests/test_book.py", "results/runs.csv")
-    for name in (*inputs, ".venv/.ready"):
+    locks = ("requirements.lock", "requirements-torch.lock", "pyproject.toml")
+    for name in (*locks, "tests/test_book.py", "results/runs.csv", ".venv/.ready"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     (folder / ".gitignore").write_text("/book/_build\n/.venv\n/called\n", encoding="utf-8")

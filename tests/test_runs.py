@@ -662,6 +662,7 @@ def test_a_stage_killed_under_one_kernel_and_resumed_under_another_has_the_bytes
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert wait_until(lambda: not any(map(alive, pids(killed / "executed.log"))), timeout_s=30)
     (killed / "executed.log").unlink()
     tables = {}
     for folder, setting in ((tmp_path / "one", one), (tmp_path / "other", other), (killed, other)):

@@ -119,7 +119,7 @@ class Soak(BookDirective):
         soak = {test: outcome for test, outcome in read_json(path)["tests"].items() if outcome["soak"]}
         rows: list[Row] = [
             [
-                [block(nodes.literal("", test))],
+                [block(*_named(test))],
                 [paragraph(_cases(outcome))],
                 [paragraph(f"{outcome['seconds']:.0f} s")],
                 [paragraph(f"{outcome['on']}, commit {outcome['commit'][:SHORT_COMMIT]}")],
@@ -134,7 +134,13 @@ class Soak(BookDirective):
 
 
 def _outcome(test: str, outcome: Mapping[str, Any]) -> nodes.paragraph:
-    return block(nodes.literal("", test.replace("::", " ")), f": {_cases(outcome)}, {outcome['seconds']:.0f} s")
+    return block(*_named(test), f": {_cases(outcome)}, {outcome['seconds']:.0f} s")
+
+
+def _named(test: str) -> list[nodes.Node | str]:
+    """Write the name of a test as the sentence that it is, which a narrow page can break, and its file."""
+    file, _, name = test.partition("::")
+    return [f"{name.removeprefix('test_').replace('_', ' ')} (", nodes.literal("", file), ")"]
 
 
 def _cases(outcome: Mapping[str, Any]) -> str:

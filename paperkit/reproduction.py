@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from multiprocessing import Lock
 from pathlib import Path
+from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -23,6 +25,8 @@ from paperkit.stage import INTERRUPTED, RERUN, TIMING, TRAINING
 # A replication's own stages, with its name alone or as a key: lion, lion_timing, verdicts@lion, verdicts@lion_gpu.
 _OF = rf"(\w+@)?{{}}(_timing)?(_({'|'.join(ABOVE)}))?"
 PARAMS = {"experiment": TRAINING.params, "timing": TIMING.params}
+# The largest setting of ours is two million tokens. A width of 10**9 would fill the memory after hours of tuning.
+LARGEST_SETTING = 10**8
 
 
 def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bool:
@@ -38,9 +42,10 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
 
     Raises:
         ConfigError: If the replication has no stage, or a stage fails; its command has said why. Also where no worker
-            process could start.
+            process could start, or a setting is absurdly large.
     """
     _require_locks()
+    _require_sizes(root, name or "*")
     logging.getLogger("dvc").setLevel(logging.WARNING)
     logging.getLogger("dvc.stage.run").setLevel(logging.INFO)  # which stage runs, and its command
     if again:
@@ -79,7 +84,7 @@ def run_at(root: Path, name: str, profile: str) -> bool:
         Whether all of it ran to its end.
 
     Raises:
-        ConfigError: If the replication has no such profile, or no worker process could start.
+        ConfigError: If the replication has no such profile, no worker process could start, or a setting is absurd.
     """
     _require_locks()
     folder = root / "replications" / name
@@ -87,6 +92,7 @@ def run_at(root: Path, name: str, profile: str) -> bool:
     if not roles:
         message = f"replications/{name} has no profile {profile}: no block of that name in its {TRAINING.params}"
         raise ConfigError(message)
+    _require_sizes(root, name)
     results = results_name(name, profile)
     for role in roles:
         module = f"replications.{name}.{role}"
@@ -111,3 +117,22 @@ def _require_locks() -> None:
             "(of a container: --shm-size), and let this user write to it"
         )
         raise ConfigError(message) from error
+
+
+def _require_sizes(root: Path, name: str) -> None:
+    """Refuse a setting, but for seeds, that no machine could run, before anything does."""
+    for path in sorted(root.glob(f"replications/{name}/*.yaml")):
+        if path.name in PARAMS.values():
+            for key, number in _numbers(read_yaml(path), ""):
+                if abs(number) > LARGEST_SETTING and "seed" not in key:
+                    message = f"{path.relative_to(root)}: {key} is {number}, more than {LARGEST_SETTING:.0e}"
+                    raise ConfigError(message)
+
+
+def _numbers(content: Any, key: str) -> Iterator[tuple[str, int | float]]:
+    if isinstance(content, int | float):
+        yield key, content
+    elif isinstance(content, dict | list):
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        for part, value in parts:
+            yield from _numbers(value, f"{key}.{part}".removeprefix("."))

@@ -8,6 +8,9 @@ import pytest
 from paperkit import doctor
 from paperkit.doctor import (
     CACHE,
+    OF_ALL,
+    OF_REPLICATIONS,
+    OF_RESULTS,
     REMOTE,
     cache_problems,
     data_problems,
@@ -16,7 +19,9 @@ from paperkit.doctor import (
     remote_problems,
     stage_problems,
 )
+from paperkit.history import no_history
 from paperkit.provenance import file_md5, pinned_versions
+from tests.tiny_repository import commit, git
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,6 +99,41 @@ def test_a_stage_that_is_not_that_of_the_lock_is_named(tmp_path):
     (tmp_path / "code.py").write_text("")
     (problem,) = stage_problems(tmp_path, "")
     assert "toy is out of date (changed deps code.py modified): `make repro`" in problem
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """This repository as it is committed, with its history."""
+    if reason := no_history(ROOT):
+        pytest.skip(reason)
+    root = tmp_path_factory.mktemp("clone") / "repository"
+    git(ROOT, "clone", "--quiet", "--shared", ".", str(root))
+    for setting in ("user.name=A", "user.email=a@example.org"):
+        git(root, "config", *setting.split("="))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("rule", "of", "file", "old", "new", "told"),
+    [
+        ("shared files", "", "book/_toc.yml", "/sparsity", "/sparseness", "book/_toc.yml is not what the replicatio"),
+        ("history", "sparsity", "replications/sparsity/claims.yaml", "margin: ", "margin: 1", "changed or gone since"),
+        ("results", "sparsity", "results/sparsity/runs.csv", ",ok", ",diverged", "runs.csv is not what provenance.j"),
+        ("code", "sparsity", "replications/sparsity/experiment.py", "(", "(*(),", "experiment.py changed since prove"),
+        ("verdicts", "sparsity", "results/sparsity/verdicts.json", '"holds"', '"contradicted"', "first at claims["),
+    ],
+)
+def test_what_is_planted_in_a_clone_is_found_by_its_comparison(rule, of, file, old, new, told, clone):
+    comparison = (OF_ALL | OF_REPLICATIONS | OF_RESULTS)[rule]
+    assert comparison(clone, of) == []
+    head = git(clone, "rev-parse", "HEAD").strip()
+    text = (clone / file).read_text()
+    (clone / file).write_text(text.replace(old, new, 1))
+    commit(clone)
+    problems = comparison(clone, of)
+    git(clone, "reset", "--quiet", "--hard", head)
+    assert len(problems) == 1, problems
+    assert told in problems[0]
 
 
 def test_everything_is_asked_and_counted(tmp_path, monkeypatch):

@@ -151,6 +151,24 @@ def test_a_memory_that_holds_no_lock_is_named_before_a_stage_runs(error, toy, mo
         run_at(toy, "new", "gpu")
 
 
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ("cpu: {model: {width: 1000000000}}", "cpu.model.width is 1000000000"),
+        ("cpu: {steps: [2, 1000000000]}", "cpu.steps.1 is 1000000000"),
+        ("cpu: {seeds: [1000000000], lr: 1.0e+9}", "cpu.lr is 1000000000.0"),
+    ],
+)
+def test_an_absurd_size_but_for_a_seed_is_refused_by_name_before_a_stage_runs(params, named, toy):
+    (toy / "replications/toy").mkdir(parents=True)
+    (toy / "replications/toy/experiment.py").touch()
+    (toy / "replications/toy/params.yaml").write_text(params)
+    with pytest.raises(ConfigError, match=f"replications/toy/params.yaml: {named}"):
+        reproduce(toy)
+    with pytest.raises(ConfigError, match=named):
+        run_at(toy, "toy", "cpu")
+
+
 @pytest.mark.parametrize("command", [["pipeline"], ["check", "lion"], ["new", "ox", "--post", "1"]])
 def test_ctrl_c_ends_a_command_without_a_traceback(command, monkeypatch):
     def stop(*_):

@@ -18,7 +18,7 @@ from paperkit.config import read_yaml
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA = read_yaml(ROOT / "environment.yml")
-UNHASHED = "torch"  # its wheel differs by platform (CPU, CUDA): installed by version, beside the lock
+APART = "torch"  # its wheel differs by platform (CPU, CUDA): installed after the lock, from one with a hash a wheel
 PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([A-Za-z0-9.+!_-]+)")
 LOCKED = re.compile(rf"{PIN.pattern}(?: ; [^\\]+)?(?: --hash=sha256:[0-9a-f]{{64}})+")
 # Registries are named by their package managers' configuration, which differs from machine to machine.
@@ -64,7 +64,8 @@ def test_the_three_files_agree():
     project = pins(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["cluster"])
     lock = locked_pins((ROOT / "requirements.lock").read_text("utf-8"))
     assert pins(conda) == project
-    assert {name: lock.get(name) for name in project} == project | {UNHASHED: None}
+    assert {name: lock.get(name) for name in project} == project | {APART: None}
+    assert locked_pins((ROOT / "requirements-torch.lock").read_text("utf-8")) == {APART: project[APART]}
 
 
 def unlocked(names: set[str]) -> set[str]:
@@ -82,7 +83,7 @@ def unlocked(names: set[str]) -> set[str]:
 
 
 def test_the_lock_holds_all_that_it_and_torch_ask_for_since_it_is_installed_without_looking():
-    names = {*locked_pins((ROOT / "requirements.lock").read_text("utf-8")), UNHASHED}
+    names = {*locked_pins((ROOT / "requirements.lock").read_text("utf-8")), APART}
     assert unlocked(names) == set()
     assert unlocked(names - {"sympy"}) == {"torch: sympy"}
 

@@ -128,7 +128,8 @@ def ready(folder: Path) -> Path:
     for name in ("python", "dvc", "jupyter-book"):
         write_program(folder / ".venv/bin" / name, "exit 1" if name != "python" else NOTES)
     (folder / ".dvc").mkdir()
-    for name in ("requirements.lock", "pyproject.toml", "tests/test_book.py", "results/runs.csv", ".venv/.ready"):
+    locks = ("requirements.lock", "requirements-torch.lock", "pyproject.toml")
+    for name in (*locks, "tests/test_book.py", "results/runs.csv", ".venv/.ready"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     (folder / ".gitignore").write_text("/book/_build\n/.venv\n/called\n", encoding="utf-8")
@@ -174,11 +175,13 @@ def test_data_that_cannot_be_fetched_are_named_with_the_remedy(ready):
 
 
 def test_the_lock_is_installed_before_torch_so_that_all_that_torch_asks_for_has_a_hash(folder):
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in ("requirements.lock", "requirements-torch.lock", "pyproject.toml"):
         shutil.copyfile(ROOT / name, folder / name)
     making = ['[ "$2" = venv ] && mkdir -p .venv/bin && cp "$0" .venv/bin/python', NOTES]
     done = make(folder, "-o", "check-python", "setup", f"PYTHON={write_program(folder / 'python', *making)}")
     assert done.returncode == 0, done.stderr
-    _, lock, torch = (folder / "called").read_text().splitlines()
-    assert lock.endswith("--no-deps --require-hashes -r requirements.lock")
-    assert re.fullmatch(r"-m pip install .*torch==[\d.]+", torch)
+    _, lock, wheel, torch, of_torch = (folder / "called").read_text().splitlines()
+    assert lock.endswith("install --no-deps --require-hashes -r requirements.lock")
+    assert re.fullmatch(r"-m pip download --no-deps --dest .venv/torch torch==[\d.]+", wheel)
+    assert torch.endswith("--no-index --find-links .venv/torch --require-hashes -r requirements-torch.lock")
+    assert re.fullmatch(r"-m pip install torch==[\d.]+", of_torch)

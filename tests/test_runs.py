@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -538,9 +539,9 @@ if __name__ == "__main__":
 NUM_RUNS = 14
 
 
-def start_stage(folder: Path, *, by: Sequence[str] = (), **variables: str) -> subprocess.Popen:
+def start_stage(folder: Path, *, by: Sequence[str] = (), code: str = TOY_STAGE, **variables: str) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
-    (folder / "toy_stage.py").write_text(TOY_STAGE)
+    (folder / "toy_stage.py").write_text(code)
     (folder / "torch.py").write_text(TORCH)
     (folder / "params.yaml").write_text(f"smoke: {{seeds: {NUM_RUNS // 2}, pause_s: 0.2}}\n")
     (folder / "requirements.lock").write_text("numpy==1.0\n")
@@ -617,3 +618,31 @@ def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(tmp_path):
     assert "dvc has ended, and this stage with it" in (folder / "stderr").read_text()
     assert len(kept_files(folder)) < NUM_RUNS
     assert not (folder / "results/toy_stage/runs.csv").exists()
+
+
+# An inner product, whose last bits are those of the kernel that OpenBLAS chooses.
+PRODUCT = TOY_STAGE.replace("import random", "import numpy as np").replace(
+    'random.Random(f"{run.arm} {run.seed}").random()',
+    "float(np.subtract(*(np.random.default_rng(run.seed).normal(size=(2, 300)))) @ np.arange(300.0))",
+)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernels named are those of x86-64")
+def test_a_stage_killed_under_one_kernel_and_resumed_under_another_has_the_bytes_of_the_other(tmp_path):
+    one, other = ({"code": PRODUCT, "OPENBLAS_CORETYPE": kernel} for kernel in ("Haswell", "Prescott"))
+    killed = tmp_path / "killed"
+    process = start_stage(killed, **one)
+    try:
+        assert wait_until(lambda: len(kept_files(killed)) >= 3, timeout_s=120), (killed / "stderr").read_text()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert wait_until(lambda: not any(map(alive, pids(killed / "executed.log"))), timeout_s=30)
+    (killed / "executed.log").unlink()
+    tables = {}
+    for folder, setting in ((tmp_path / "one", one), (tmp_path / "other", other), (killed, other)):
+        tables[folder.name] = (results_of(folder, start_stage(folder, **setting)) / "runs.csv").read_bytes()
+    assert tables["one"] != tables["other"]  # else the kernels would not matter here
+    assert tables["killed"] == tables["other"]
+    assert len(executed(killed / "executed.log")) == NUM_RUNS  # what the first kernel had computed was not taken

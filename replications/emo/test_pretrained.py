@@ -220,6 +220,7 @@ def test_gpt2_of_the_hub_is_trained_and_writes_by_the_same_code(monkeypatch, tmp
 
 @pytest.mark.soak
 def test_smollm2_predicts_speeches_and_its_repair_helps(monkeypatch):
+    pytest.importorskip("gguf", reason="`make weights` has not been run")
     monkeypatch.undo()
     repair = {"corpus": "python_docs", "steps": 8, "lr": 1e-4}
     small = {**TASK, "model": "smollm2", "context": 64, "repair": repair, "validation_windows": 8, "test_windows": 8}

@@ -42,6 +42,7 @@ from results_in_text.records import (
     read_verdicts,
     target_of,
 )
+from results_in_text.reruns import RECEIPTS
 from results_in_text.yaml_files import (
     SCHEMAS,
     SEVERITIES,
@@ -352,7 +353,8 @@ def write_all_downloads(app: Sphinx, results: Path, out: Path) -> None:
     edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
     for folder in judged_folders(results):
         if not is_left_out(app, folder):
-            sources = [Path(root, folder) for root in (results, app.config.figures_root, app.config.replications_root)]
+            roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
+            sources = [Path(root, folder) for root in roots]
             citations, profile = read_citations(results, folder, edition), read_verdicts(results, folder).profile
             write_downloads(out / folder, citations, changes, profile=profile, sources=sources)
 

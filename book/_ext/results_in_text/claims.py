@@ -36,6 +36,7 @@ from results_in_text.records import (
     share,
     target_of,
 )
+from results_in_text.reruns import rerun_lines
 from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
 
@@ -358,7 +359,8 @@ class Rerun(OfReplication):
             "LaTeX macros with its numbers, and the values it had before.",
             *(f"`make {other} NAME={folder}` runs profile {other}, or says what it lacks." for other in others),
         )
-        return [*map(self.line, said), download_list(self.env, folder)]
+        again = rerun_lines(self, folder, records["provenance"])
+        return [*map(self.line, said), again, download_list(self.env, folder)]
 
 
 def download_list(env: BuildEnvironment, folder: str) -> nodes.bullet_list:

@@ -41,6 +41,7 @@ from results_in_text.records import (
     verdict_words,
     written_test,
 )
+from results_in_text.reruns import expected_next
 
 Page = tuple[str, dict[str, Any], str]
 
@@ -386,6 +387,7 @@ def _test(claim: str, place: str, test: Mapping[str, Any], behind: Mapping[str, 
         ),
         "written": written,
         "values": [(seed, "diverged" if value is None else f"{value:.6g}") for seed, value in values.items()],
+        "next": expected_next(behind.get("values")) if test["rule"] != "identity" else "",
         "identity": test["rule"] == "identity",
         "experiments": [
             (experiment, arms, _above(page), [(path.rsplit("/", 1)[1], _above(code_page(path))) for path in methods])

@@ -347,6 +347,12 @@ def as_test(claim: Record, variation: Mapping[str, Any]) -> dict[str, Any]:
     return {**variation, **{key: _varied(claim, variation)[key] for key in ("rule", "unit")}}
 
 
+def tests_and_variations(claim: Record) -> list[tuple[str, dict[str, Any]]]:
+    """List all that was measured of a claim, with its places in the file."""
+    varied = enumerate(claim.get("robustness", []))
+    return [*tests_of(claim), *((f"robustness[{place}]", as_test(claim, one)) for place, one in varied)]
+
+
 def _varied(claim: Record, variation: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(test for test in claim["tests"] if test["estimand"] == variation["of"])
 

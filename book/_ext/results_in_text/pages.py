@@ -67,15 +67,12 @@ class BookDirective(SphinxDirective):
         try:
             return self.make()
         except ResultsError as error:
-            raise self.error_here(error) from error
+            message = f"{self.get_location()}: directive {self.name}: {error}"
+            raise ExtensionError(message) from error
 
     def make(self) -> list[nodes.Node]:
         """Make what the page shows, and note the files as its dependencies."""
         raise NotImplementedError
-
-    def error_here(self, problem: object) -> ExtensionError:
-        """Say what is wrong, and where."""
-        return ExtensionError(f"{self.get_location()}: directive {self.name}: {problem}")
 
     @property
     def results(self) -> Path:

@@ -9,16 +9,9 @@ import sys
 
 import pytest
 import yaml
-from sphinx.errors import ExtensionError
-
-from paperkit.history import Commit, Dates
-from paperkit.written import measured_line, rounded
-from tests.built_book import BOOK, ROOT, PageReader, foreign, pages_of, source_pages
-from tests.tiny_book import CLAIMS, DRAWING, EXTENSION, claim, effect, identity, rows_of
-
-from results_in_text.claims import sentence  # isort: skip - tests.tiny_book makes it importable
-from results_in_text.citations import interval, number  # isort: skip
-from results_in_text.records import (  # isort: skip
+from results_in_text.citations import interval, number
+from results_in_text.claims import sentence
+from results_in_text.records import (
     VERDICT_CLASSES,
     anchor,
     claim_order,
@@ -29,9 +22,12 @@ from results_in_text.records import (  # isort: skip
     value_at,
     written_test,
 )
+from sphinx.errors import ExtensionError
 
-# docutils 0.21 warns of its own command-line options parser, which Sphinx 7 calls.
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+from paperkit.history import Commit, Dates
+from paperkit.written import measured_line, rounded
+from tests.built_book import BOOK, ROOT, PageReader, foreign, pages_of, source_pages
+from tests.tiny_book import CLAIMS, DRAWING, EXTENSION, claim, effect, identity, rows_of
 
 NATS = {"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
 RULE, RESULT = Commit("0f4db5e3e60b80", "2026-11-22"), Commit("3b3823528976ff", "2026-11-23")

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from results_in_text.yaml_files import misfits
 from sphinx.errors import ExtensionError
 
 from paperkit.pages import page_sources
@@ -10,9 +11,6 @@ from paperkit.pipeline import found_replications
 from tests.built_book import ROOT
 from tests.tiny_book import ABOUT, CLAIMS, DRAWING, SENTENCES, claim, effect, text_of
 
-from results_in_text.yaml_files import misfits  # isort: skip - tests.tiny_book makes it importable
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 PAGE, MARK = "replications/lion", "{given}`lion:C6 holds`"
 FINDING = "It is {result}`lion/verdicts:C6.tests[0].estimate` better."
 

@@ -4,21 +4,16 @@ import re
 import shutil
 
 import pytest
+from results_in_text.code_runner import CPU_LIMIT_S, run_cell
+from results_in_text.records import VERDICT_CLASSES, VERDICT_ORDER, BookDataError
+from results_in_text.search import SearchEnglishAndChinese
+from results_in_text.yaml_files import read_posts
 
 from paperkit.pages import page_sources
 from paperkit.pipeline import found_replications
 from tests.built_book import BOOK, ROOT
 from tests.tiny_book import CLAIMS, claim, identity, posts
 
-from results_in_text.search import SearchEnglishAndChinese  # isort: skip - found through tiny_book
-from results_in_text.records import BookDataError  # isort: skip
-from results_in_text.yaml_files import read_posts  # isort: skip
-from results_in_text.code_runner import CPU_LIMIT_S, run_cell  # isort: skip
-from results_in_text.records import VERDICT_CLASSES  # isort: skip
-from results_in_text.records import VERDICT_ORDER  # isort: skip
-
-# docutils 0.21 warns of its own command-line options parser, which Sphinx 7 calls.
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 BOARD, MAP = "```{verdict-board}\n```", "```{posts-map}\n```"
 
 

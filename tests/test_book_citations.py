@@ -15,16 +15,13 @@ from jsonschema import Draft202012Validator
 from pybtex.database import parse_string
 from pylatexenc.latex2text import LatexNodes2Text
 from pylatexenc.latexwalker import LatexWalker
+from results_in_text import citations, numbers_changed
+from results_in_text.records import BookDataError
+from results_in_text.yaml_files import SCHEMAS, misfits
 from sphinx.errors import ExtensionError
 
 from tests.built_book import ROOT, PageReader, needs_browser
 from tests.tiny_book import CLAIMS, DRAWING, FULL, claim, effect, identity, provenance
-
-from results_in_text import citations, numbers_changed  # isort: skip - tiny_book makes it importable
-from results_in_text.records import BookDataError  # isort: skip
-from results_in_text.yaml_files import SCHEMAS, misfits  # isort: skip
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 EDITION = citations.Edition("A Book & More", "People of 100 % care", "0.1.0", None)
 RECORD = provenance(commit="0123456789abcdef0123456789abcdef01234567")

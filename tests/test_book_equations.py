@@ -13,8 +13,6 @@ from paperkit.provenance import code_hash
 from tests.built_book import BOOK, ROOT, PageReader, source_pages
 from tests.tiny_book import TinyBook, claim, identity, provenance, text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
-
 RULE = "def step(weight, gradient):\n    return weight - 0.1 * gradient\n"
 # A check in the manner of replications/lion/checks.py, without torch; the rule stands in a module of its own.
 DERIVATION = """

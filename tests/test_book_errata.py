@@ -4,15 +4,12 @@ import re
 
 import pytest
 import yaml
+from results_in_text.records import BookDataError
+from results_in_text.yaml_files import SEVERITIES, misfits, read_checked_yaml, read_errata
 from sphinx.errors import ExtensionError
 
 from tests.built_book import ROOT, PageReader
 from tests.tiny_book import CLAIMS, claim, identity
-
-from results_in_text.records import BookDataError  # isort: skip
-from results_in_text.yaml_files import SEVERITIES, misfits, read_checked_yaml, read_errata  # isort: skip
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 LIST = "```{errata} lion\n```\n\n" + CLAIMS
 

@@ -15,8 +15,6 @@ from tests.built_book import BOOK, ROOT
 from tests.made_up_runs import made_up_row
 from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, FULL, SENTENCES, claim, effect, provenance, rows_of, text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
-
 PAGE, BELOW = "replications/lion", "replications/lion/derivation"
 OWN_CLAIMS = CLAIMS.replace(" lion", "")
 

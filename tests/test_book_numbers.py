@@ -6,15 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from results_in_text.code_runner import runs_behind
+from results_in_text.lint import measured_texts, result_like, typed_results
 from sphinx.errors import ExtensionError
 
 from tests.built_book import ROOT, PageReader, looked_up, needs_browser, pages_of, source_pages, written_text
 from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, DRAWING, claim, effect, identity, provenance
-
-from results_in_text.lint import measured_texts, result_like, typed_results  # isort: skip - tiny_book makes it importable
-from results_in_text.code_runner import runs_behind  # isort: skip
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 # --- what a role prints --------------------------------------------------------------------------------------
 

@@ -4,12 +4,9 @@ import json
 import re
 
 import pytest
+from results_in_text.provenance import Code
 
 from tests.tiny_book import CLAIMS, DRAWING, FULL, claim
-
-from results_in_text.provenance import Code  # isort: skip - tests.tiny_book makes it importable
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 ESTIMANDS = '''\
 """Numbers."""

@@ -4,16 +4,13 @@ import csv
 import re
 
 import pytest
+from results_in_text import citations
+from results_in_text.records import BookDataError
 from sphinx.errors import ExtensionError
 
 from tests.test_book_citations import CITE, RECORD, cited
 from tests.test_book_errata import entry
 from tests.tiny_book import CLAIMS, FULL, claim
-
-from results_in_text import citations  # isort: skip - tiny_book makes it importable
-from results_in_text.records import BookDataError  # isort: skip
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 TAGS = "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<img src='https://host.example/x.png'>"
 A_BLOCK = "\n\n<div onclick='alert(1)'>\nA\n</div>\n"

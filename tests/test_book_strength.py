@@ -3,17 +3,13 @@
 import re
 
 import pytest
+from results_in_text import citations
+from results_in_text.records import VERDICT_CLASSES, conclusion
+from results_in_text.yaml_files import SCHEMAS, misfits
 
 from tests.built_book import PageReader
 from tests.test_book_board import values_of
 from tests.tiny_book import CLAIMS, FULL, claim, effect, provenance, rows_of, text_of
-
-from results_in_text import citations  # isort: skip - tiny_book makes it importable
-from results_in_text.yaml_files import SCHEMAS, misfits  # isort: skip
-from results_in_text.records import VERDICT_CLASSES  # isort: skip
-from results_in_text.records import conclusion  # isort: skip
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 FRAGILE = [f"{word}, fragile" for word in ("holds", "holds, smaller", "contradicted", "no difference")]
 EDITION = citations.Edition("A Book", "People", "0.1.0", None)

@@ -4,6 +4,8 @@ import io
 import json
 import re
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -95,6 +97,14 @@ class TemplatesCompiledOnce(BuiltinTemplateLoader):
         self.environment.bytecode_cache = self.compiled
 
 
+@contextmanager
+def one_sphinx():
+    """Undo what a Sphinx registers, and let docutils 0.21 warn of its own option parser, which Sphinx 7 calls."""
+    with docutils_namespace(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*OptionParser.*", DeprecationWarning)
+        yield
+
+
 class TinyBook:
     """A Sphinx project with the extension, a results folder and a figures folder."""
 
@@ -167,7 +177,7 @@ class TinyBook:
             toctree = "\n".join(["```{toctree}", *(name for name in pages if name != "index"), "```"])
             self.write_page("index", f"# Index\n\n{toctree if len(pages) > 1 else ''}\n\n{index}")
         left_out = [f"{name}.md" for name in pages if root not in ("index", name)]
-        with docutils_namespace():
+        with one_sphinx():
             self.sphinx(builder, processes, root_doc=root, exclude_patterns=left_out).build()
         written = {"html": f"{root}.html", "text": f"{root}.txt", "latex": "projectnamenotset.tex"}
         return (self.output / written[builder]).read_text()
@@ -175,8 +185,10 @@ class TinyBook:
     def refusals(self, texts, name="index"):
         """Read one page with each text, as builds do that stop before they write; return what each stops with."""
         said = []
-        with docutils_namespace():
+        self.write_page(name, "")
+        with one_sphinx():
             app = self.sphinx("dummy")
+            app.env.find_files(app.config, app.builder)
             for text in texts:
                 self.write_page(name, f"# Page\n\n{text}\n")
                 app.emit("env-purge-doc", app.env, name)

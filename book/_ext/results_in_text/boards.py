@@ -30,7 +30,7 @@ from results_in_text.nodes import (
     verdict_badge,
 )
 from results_in_text.numbers_changed import Change, read_changes
-from results_in_text.pages import BookDirective, depend_on, is_left_out, replication_of
+from results_in_text.pages import BookDirective, depend_on, is_left_out, is_made, replication_of
 from results_in_text.records import Verdicts, is_primary, page_of, target_of
 from results_in_text.yaml_files import SCHEMAS, Erratum, Evidence, Posts
 
@@ -326,6 +326,10 @@ def write_all_downloads(app: Sphinx, results: Path, out: Path) -> None:
     for folder in records.judged_folders(results):
         if not is_left_out(app, folder):
             sources = [Path(root, folder) for root in (results, app.config.figures_root, app.config.replications_root)]
+            files = [path for source in sources for path in (source, *source.glob("*"))]
+            records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
+            if is_made(app, out / folder / "table.tex", *files, *records_of_all):
+                continue
             cited = citations.read_citations(results, folder, edition)
             profile = records.read_verdicts(results, folder).profile
             citations.write_downloads(out / folder, cited, changes, profile=profile, sources=sources)

@@ -134,8 +134,10 @@ def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: 
     if problems := [problem for of_page in notes(env, PROBLEMS).values() for problem in of_page]:
         message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
         raise ExtensionError(message)
-    # A page that counts is written again, since the one that is counted may have changed.
-    return list(notes(env, COUNTS))
+    # A page that counts is written again where what it counts has changed.
+    now, before = dict(notes(env, EQUATIONS)), getattr(env, "counted", None)
+    env.counted = now  # pyright: ignore[reportAttributeAccessIssue]
+    return list(notes(env, COUNTS)) if now != before else []
 
 
 def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:  # noqa: ARG001 - an event
@@ -168,6 +170,14 @@ def find_outdated(app: Sphinx, env: BuildEnvironment, *_: set[str]) -> set[str]:
     now = last, sorted(env.found_docs), sorted(str(path) for root in roots for path in root.glob("*/*.*"))
     before, env.files_there = getattr(env, "files_there", None), now  # pyright: ignore[reportAttributeAccessIssue]
     return env.found_docs if now != before else set()
+
+
+def is_made(app: Sphinx, made: Path, *sources: Path) -> bool:
+    """Tell whether a file is newer than all that it is made from, in a build that goes on from the one before."""
+    if app.fresh_env_used or not made.is_file():
+        return False
+    changes = [path.stat().st_mtime for path in (*sources, *Path(__file__).parent.iterdir()) if path.exists()]
+    return made.stat().st_mtime > max(changes)
 
 
 def unlink(app: Sphinx, doctree: nodes.document) -> None:

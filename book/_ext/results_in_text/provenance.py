@@ -27,7 +27,7 @@ from paperkit.written import has_numbers
 from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_runner import about_results
-from results_in_text.pages import is_left_out
+from results_in_text.pages import is_left_out, is_made
 from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_provenance
 
 Page = tuple[str, dict[str, Any], str]
@@ -180,8 +180,7 @@ def code_pages(app: Sphinx) -> Iterator[Page]:
     """Make a page for each file that is not older than its page."""
     repository = Path(app.config.replications_root).parent
     for path, folders in shown_code(app).items():
-        made, source = Path(app.outdir, code_page(path)), repository / path
-        if not app.fresh_env_used and made.is_file() and made.stat().st_mtime > source.stat().st_mtime:
+        if is_made(app, Path(app.outdir, code_page(path)), repository / path):
             continue
         root = "../" * (path.count("/") + 1)
         links = ", ".join(f'<a href="{root}provenance/{name}.html">{name}</a>' for name in folders)
@@ -220,7 +219,13 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
     # From the book's root to a page of provenance; no address stays none.
     templates.filters["above"] = lambda address: f"../{address}" if address else ""
     template, shown = templates.get_template(_TEMPLATE), shown_code(app)
+    root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
     for name in _folders(app):
+        code = [repository / path for path, folders in shown.items() if name in folders]
+        if is_made(
+            app, Path(app.outdir, f"provenance/{name}.html"), repository / "dvc.lock", *(root / name).iterdir(), *code
+        ):
+            continue
         try:
             body = template.render(provenance_content(app, name, shown))
         except ResultsError as error:

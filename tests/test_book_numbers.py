@@ -3,10 +3,9 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
-from results_in_text.code_runner import runs_behind
+from results_in_text.code_runner import about_results
 from results_in_text.lint import measured_texts, result_like, typed_results
 from sphinx.errors import ExtensionError
 
@@ -318,11 +317,10 @@ def test_every_link_to_code_leads_to_a_place_in_a_highlighted_file(html_folder):
     assert '<span class="k">def</span>' in method.read_text()
 
 
-def test_the_runs_behind_a_claim_give_its_number(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    behind = runs_behind("lion")
+def test_the_runs_behind_a_claim_give_its_number(html_folder):
+    behind = about_results(ROOT / "results", ROOT, "lion")["behind"]
     for claims in ("verdicts", "timing_verdicts"):
-        for judged in json.loads(Path(f"results/lion/{claims}.json").read_text())["claims"]:
+        for judged in json.loads((ROOT / f"results/lion/{claims}.json").read_text())["claims"]:
             for place, test in enumerate(judged["tests"]):
                 found = behind[f"{judged['id']}.tests[{place}]"]
                 assert found["rows"], judged["id"]

@@ -27,9 +27,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paperkit.claims.declarations import load_estimands, read_claims
-from paperkit.claims.verdicts import tables_of
-from paperkit.completeness import problems, recomputation_problems, results_problems
 from paperkit.profiles import replication_and_profile
 from paperkit.provenance import code_hash, import_closure, module_file
 from paperkit.results import ResultsError, replace_text
@@ -152,6 +149,9 @@ def checks(name: str, *wanted: str) -> dict[str, dict[str, float]]:
 
 def results(folder: str) -> dict[str, Any]:
     """Judge a folder of results again; say what is wrong with it, and which runs stand behind its claims."""
+    # Loaded where it is asked for: for the other questions it would take longer than their answers.
+    from paperkit.completeness import problems, recomputation_problems, results_problems
+
     rules = results_problems, recomputation_problems
     found = [problem for rule in rules for problem in problems(rule, Path.cwd(), folder)]
     return {"problems": found, "behind": {} if found else runs_behind(folder)}
@@ -159,6 +159,9 @@ def results(folder: str) -> dict[str, Any]:
 
 def runs_behind(folder: str) -> dict[str, dict[str, Any]]:
     """Look behind every test of a folder of results, by claim and place of the test, such as C6.tests[0]."""
+    from paperkit.claims.declarations import load_estimands, read_claims
+    from paperkit.claims.verdicts import tables_of
+
     name, _ = replication_and_profile(folder)
     claims = read_claims(Path(f"replications/{name}/claims.yaml"))
     estimands = load_estimands(f"replications.{name}.estimands", claims)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
-from paperkit.answers import Record
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
 from paperkit.written import has_numbers, line_of, measured_line, rounded, spec_for
 
+Record = dict[str, Any]  # of a claim in verdicts.json
 Facts = list[tuple[str, str]]
 
 # What fell stands first: in this order the board is sorted by verdict.

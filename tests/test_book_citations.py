@@ -55,24 +55,20 @@ def test_escaped_text_reads_back_as_it_was_and_is_sound_latex(text):
     assert plain(latex).translate(SAME) == text.translate(SAME)
 
 
-@pytest.mark.parametrize(
-    ("text", "latex"),
-    [
-        ("50 % of a_b & #1 ~ ^", r"50 \% of a\_b \& \#1 {\textasciitilde} {\textasciicircum}"),
-        ("{x} \\ $5", r"\ensuremath{\lbrace}x\ensuremath{\rbrace} {\textbackslash} \$5"),
-        ("ħ ű Ŧ é", r"\ensuremath{\hbar} \H{u} Ŧ \'e"),
-        ("β₁² ≤ η", r"\ensuremath{\beta}\ensuremath{_1}{\texttwosuperior} \ensuremath{\leq} \ensuremath{\eta}"),
-        ("a $p_1 < 5\\%$ `x_y` *is* **not**", r"a $p_1 < 5\%$ \texttt{x\_y} \emph{is} \textbf{not}"),
-        ("see {ref}`step 3 <lion-3>` of {cite:t}`su2023`", "see step 3 of su2023"),
-        ("2 * 3 * 4", "2 * 3 * 4"),
-        ("科学空间", "科学空间"),
-    ],
-)
-def test_inline_text_keeps_maths_and_loses_nothing_else(text, latex):
-    assert citations.latex(text) == latex
+IN_LATEX = [
+    ("50 % of a_b & #1 ~ ^", r"50 \% of a\_b \& \#1 {\textasciitilde} {\textasciicircum}"),
+    ("{x} \\ $5", r"\ensuremath{\lbrace}x\ensuremath{\rbrace} {\textbackslash} \$5"),
+    ("ħ ű Ŧ é", r"\ensuremath{\hbar} \H{u} Ŧ \'e"),
+    ("β₁² ≤ η", r"\ensuremath{\beta}\ensuremath{_1}{\texttwosuperior} \ensuremath{\leq} \ensuremath{\eta}"),
+    ("a $p_1 < 5\\%$ `x_y` *is* **not**", r"a $p_1 < 5\%$ \texttt{x\_y} \emph{is} \textbf{not}"),
+    ("see {ref}`step 3 <lion-3>` of {cite:t}`su2023`", "see step 3 of su2023"),
+    ("2 * 3 * 4", "2 * 3 * 4"),
+    ("科学空间", "科学空间"),
+]
 
 
-def test_what_is_no_number_is_refused():
+def test_inline_text_keeps_maths_and_loses_nothing_else_and_what_is_no_number_is_refused():
+    assert [(text, citations.latex(text)) for text, _ in IN_LATEX] == IN_LATEX
     with pytest.raises(ValueError, match="'nan' is no number"):
         citations.number("nan")
 
@@ -169,10 +165,9 @@ def test_a_name_that_does_not_exist_is_an_error_in_tex():
     assert text.startswith("ERROR No valu of lion/C6")
     assert "ERROR" not in typeset(f"{missing}{citations.macro_file([cited()])} \\replicated{{lion/C6}}{{value}}")
 
-
-def test_the_names_of_macros_hold_nothing_that_a_package_makes_active():
-    for name in citations.macro_values(cited(claim(tests=[effect(), identity()]))):
-        assert re.fullmatch(r"[A-Za-z0-9/-]+", name)
+    # Nothing in a name is made active by a package.
+    names = citations.macro_values(cited(claim(tests=[effect(), identity()])))
+    assert all(re.fullmatch(r"[A-Za-z0-9/-]+", name) for name in names)
 
 
 # --- the pages, on a tiny project ----------------------------------------------------------------------------
@@ -208,7 +203,7 @@ def change(old=None, new=None, claim="lion/C6", date="2026-11-24", why="another 
 CITE = "```{citations}\n```"
 
 
-def test_the_page_of_citations_shows_every_claim_with_entry_macros_and_link(book):
+def test_the_page_of_citations_shows_every_claim_with_entry_macros_and_links_that_lead_to_files(book):
     html = book.build(CITE)
     assert 'id="cite-lion-c6"' in html
     assert 'href="replications/lion.html#claim-lion-c6"' in html
@@ -216,6 +211,13 @@ def test_the_page_of_citations_shows_every_claim_with_entry_macros_and_link(book
     assert [text.split("{")[0] for text in code] == ["@misc", r"\providecommand*"]
     assert "<summary" in html
     assert "Until" not in html
+    downloads = book.output / "downloads"
+    for page in (book.output / "index.html", book.output / "replications/lion.html"):
+        links = [page.parent / link for link in PageReader(page).links if "downloads/" in link]
+        assert links
+        assert [link for link in links if not link.resolve().is_file()] == []
+    shown = {path.relative_to(downloads).as_posix() for path in downloads.rglob("*.*")}
+    assert {"lion/figures/a.svg", "lion/verdicts.json", "lion/provenance.json", "schemas/claims.schema.json"} <= shown
 
 
 def test_an_old_value_can_be_found_with_its_commits_and_the_reason(book):
@@ -228,28 +230,19 @@ def test_an_old_value_can_be_found_with_its_commits_and_the_reason(book):
     assert record["claims"][0]["earlier"][0]["old"] == old
 
 
-def test_every_link_to_a_download_leads_to_a_file(book):
+def test_downloads_and_provenance_follow_the_results_and_stay_while_those_do(book):
     book.build(CITE)
-    for page in ("index", "replications/lion"):
-        path = (book.output / page).with_suffix(".html")
-        links = [link for link in PageReader(path).links if "downloads/" in link]
-        assert links
-        for link in links:
-            assert (path.parent / link).resolve().is_file(), link
-    shown = {
-        path.relative_to(book.output / "downloads").as_posix() for path in (book.output / "downloads").rglob("*.*")
-    }
-    assert {"lion/figures/a.svg", "lion/verdicts.json", "lion/provenance.json", "schemas/claims.schema.json"} <= shown
-
-
-def test_downloads_follow_the_results_and_a_book_without_links_has_none(book):
-    book.build(CITE)
+    made = [book.output / name for name in ("downloads/lion/table.tex", "provenance/lion.html")]
+    before = [path.stat().st_mtime_ns for path in made]
+    book.build(f"{CITE}\n\nAnother text.")
+    assert [path.stat().st_mtime_ns for path in made] == before
     book.write_verdicts([claim(verdict="contradicted", tests=[FULL])])
     (book.figures / "lion" / "a.svg").unlink()
     book.build()
     folder = book.output / "downloads" / "lion"
     assert json.loads((folder / "claims.json").read_text())["claims"][0]["verdict"] == "contradicted"
     assert not (folder / "figures" / "a.svg").exists()
+    assert "C6: contradicted" in (book.output / "provenance/lion.html").read_text()
 
 
 def test_a_book_that_links_to_no_download_needs_none(tiny):
@@ -297,16 +290,13 @@ def test_a_claim_that_its_schema_refuses_stops_the_build(book):
 # --- schemas -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.name)
-def test_schemas_are_schemas_and_name_themselves(path):
-    schema = json.loads(path.read_text())
-    Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == path.name
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.glob("results/*/*verdicts.json")), ids=lambda path: path.name)
-def test_every_file_of_verdicts_fits_its_schema(path):
-    assert misfits(json.loads(path.read_text()), "verdicts.schema.json") == []
+def test_schemas_are_schemas_and_every_file_of_verdicts_fits_its_own():
+    for path in SCHEMAS.glob("*.json"):
+        schema = json.loads(path.read_text())
+        Draft202012Validator.check_schema(schema)
+        assert schema["$id"] == path.name
+    for path in ROOT.glob("results/*/*verdicts.json"):
+        assert misfits(json.loads(path.read_text()), "verdicts.schema.json") == [], path
 
 
 @pytest.mark.parametrize(

@@ -111,12 +111,12 @@ def test_whatever_cannot_be_printed_stops_the_build_and_says_where(tiny):
 
 
 def test_the_command_line_build_fails_too(tiny):
-    tiny.build("{result}`lion/verdicts:C6.tests[0].n`")
+    tiny.write_page("index", "# Index\n\n{result}`lion/verdicts:C6.tests[0].m`\n")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", tiny.source, tiny.output]
     environment = {**os.environ, "PYTHONPATH": str(EXTENSION.parent)}
-    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
-    tiny.write_page("index", "# Index\n\n{result}`lion/verdicts:C6.tests[0].m`\n")
-    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode != 0
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "index.md:3: role result" in done.stderr
 
 
 def test_a_badge_shows_the_verdict_in_words_and_marks_what_is_exploratory_or_has_not_been_run(tiny):

@@ -25,7 +25,7 @@ def book(tiny):
     return tiny
 
 
-def test_a_tag_in_a_statement_or_in_an_erratum_is_shown_and_does_not_run(book):
+def test_a_tag_in_a_statement_is_shown_and_does_not_run(book):
     errata = [entry(id=f"E{n}", effect=f"It is {t}", evidence=[{"reading": f"A {t}"}]) for n, t in enumerate(TAGS, 1)]
     path = book.replications / "lion/errata.yaml"
     path.write_text(f"schema: 1\nerrata: {[*errata, entry(id='E9', effect=f'It is {A_BLOCK}')]}\n")

@@ -134,10 +134,8 @@ def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: 
     if problems := [problem for of_page in notes(env, PROBLEMS).values() for problem in of_page]:
         message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
         raise ExtensionError(message)
-    # A page that counts is written again where what it counts has changed.
-    now, before = dict(notes(env, EQUATIONS)), getattr(env, "counted", None)
-    env.counted = now  # pyright: ignore[reportAttributeAccessIssue]
-    return list(notes(env, COUNTS)) if now != before else []
+    # A page that counts is written again, since the one that is counted may have changed.
+    return list(notes(env, COUNTS))
 
 
 def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:  # noqa: ARG001 - an event

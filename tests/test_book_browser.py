@@ -11,10 +11,9 @@ from typing import NamedTuple
 import axe_playwright_python
 import pytest
 from PIL import Image
+from results_in_text.records import VERDICT_CLASSES
 
 from tests.built_book import BOOK, THEMES, WIDTHS, needs_browser, pages_of
-
-from results_in_text.records import VERDICT_CLASSES  # isort: skip - found through conftest
 
 pytestmark = needs_browser
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()

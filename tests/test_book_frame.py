@@ -13,9 +13,7 @@ from paperkit.results import read_json, read_runs, write_runs
 from paperkit.runs import Run
 from tests.built_book import BOOK, ROOT
 from tests.made_up_runs import made_up_row
-from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, FULL, SENTENCES, claim, effect, provenance
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, FULL, SENTENCES, claim, effect, provenance, rows_of, text_of
 
 PAGE, BELOW = "replications/lion", "replications/lion/derivation"
 OWN_CLAIMS = CLAIMS.replace(" lion", "")
@@ -28,17 +26,9 @@ def book(tiny):
     (tiny.replications / "lion" / "params.yaml").write_text(
         "smoke:\n  steps: 2\n\ncpu:\n  # Few.\n  steps: 9\n\ngpu: {}\n"
     )
-    (tiny.source.parent / "CITATION.cff").write_text("title: A\nversion: 0.1.0\nauthors: [{name: Some}]\n")
-    (tiny.source.parent / "numbers_changed.yaml").write_text(
-        "schema: 1\ncomplete_since: aaaaaaaaaa\nnumbers_changed: []\n"
-    )
     both = {"C6": SENTENCES, "C8": SENTENCES | {"claim": "Rows drift"}}
     tiny.write_about("lion", posts=[1], question="What does lion do?", claims=both)
     return tiny
-
-
-def text_of(html):
-    return " ".join(re.sub("<[^>]+>", " ", html).split())
 
 
 def built(book, page, name=PAGE):
@@ -143,11 +133,6 @@ def scaled(book):
         rows.append(made_up_row(Run("noise", "lion", 0, {"batch": 9}), "none", 0, "drift", 1.0))
         write_runs(book.results / folder / "runs.csv", rows)
     return book
-
-
-def rows_of(html, table):
-    found = re.search(rf"<table[^>]*{table}.*?</table>", html, re.DOTALL)[0]
-    return [text_of(row) for row in re.findall("<tr.*?</tr>", found, re.DOTALL)[1:]]
 
 
 def test_a_page_shows_the_claims_of_every_profile_and_each_verdict_beside_the_others(scaled):

@@ -4,12 +4,9 @@ import json
 import re
 
 import pytest
+from results_in_text.provenance import Code
 
-from tests.tiny_book import CLAIMS, FULL, claim
-
-from results_in_text.provenance import Code  # isort: skip - tests.tiny_book makes it importable
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+from tests.tiny_book import CLAIMS, DRAWING, FULL, claim
 
 ESTIMANDS = '''\
 """Numbers."""
@@ -53,7 +50,7 @@ def book(tiny):
     for name, text in texts.items():
         (folder / f"{name}.py").write_text(text)
     (folder / "claims.yaml").write_text(CLAIMS_FILE)
-    tiny.write_figure("lion/curves.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+    tiny.write_figure("lion/curves.svg", DRAWING)
     tiny.write_figure("lion/curves.csv", "panel,x,y\n1,2,3\n")
     return tiny
 
@@ -133,10 +130,6 @@ def test_each_section_is_in_the_index_by_itself_and_stays_there(book):
 
 def test_what_is_there_to_be_copied_is_not_in_the_index(book):
     book.write_verdicts([claim(tests=[FULL])])
-    (book.source.parent / "CITATION.cff").write_text("title: A\nversion: 0.1.0\nauthors: [{name: Some}]\n")
-    (book.source.parent / "numbers_changed.yaml").write_text(
-        "schema: 1\ncomplete_since: aaaaaaaaaa\nnumbers_changed: []\n"
-    )
     book.write_page("replications/lion", "# Lion\n\n" + CLAIMS)
     html = book.build("```{citations}\n```")
     assert "csname" in html

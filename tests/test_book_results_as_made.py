@@ -1,16 +1,13 @@
 """The book prints results only as their runs give them, and survives damage of what it keeps."""
 
 import pytest
+from results_in_text import code_runner
 from sphinx.errors import ExtensionError
 
 from paperkit.claims.verdicts import write_verdicts
 from paperkit.provenance import file_md5
 from paperkit.results import write_costs, write_json, write_runs
 from tests.tiny_book import CLAIMS, TinyBook, provenance
-
-from results_in_text import code_runner  # isort: skip - tests.tiny_book makes it importable
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
 
 CLAIM = """\
 schema: 1

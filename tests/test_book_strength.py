@@ -3,20 +3,15 @@
 import re
 
 import pytest
+from results_in_text import citations
+from results_in_text.records import VERDICT_CLASSES, conclusion
+from results_in_text.yaml_files import SCHEMAS, misfits
 
 from tests.built_book import PageReader
 from tests.test_book_board import values_of
-from tests.tiny_book import CLAIMS, claim, effect, provenance
-
-from results_in_text import citations  # isort: skip - tiny_book makes it importable
-from results_in_text.yaml_files import SCHEMAS, misfits  # isort: skip
-from results_in_text.records import VERDICT_CLASSES  # isort: skip
-from results_in_text.records import conclusion  # isort: skip
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")
+from tests.tiny_book import CLAIMS, FULL, claim, effect, provenance, rows_of, text_of
 
 FRAGILE = [f"{word}, fragile" for word in ("holds", "holds, smaller", "contradicted", "no difference")]
-FULL = effect(bound=0, low90=0.12, high90=0.28, seeds=list(range(8)))
 EDITION = citations.Edition("A Book", "People", "0.1.0", None)
 BOARD, ANSWERS = "```{verdict-board}\n```", "```{answers}\n```"
 
@@ -30,10 +25,6 @@ def variation(name="horizon × 4", *, flips=False, **changes):
 UNREAD = variation("long", flips=None, n=0, estimate=None, low=None, high=None, why="It has not been run.")
 TWO = variation("pair", flips=None, n=2, estimate=-0.5, low=-3.1, high=2.1, why="It has two seeds.")
 TURNED = variation("other estimator", flips=True, estimate=0.02, low=-0.08, high=0.12, why="It is below the margin.")
-
-
-def text_of(html):
-    return " ".join(re.sub("<[^>]+>", " ", html).split())
 
 
 def with_flip(**flip):
@@ -53,21 +44,17 @@ def test_fragile_words_are_shown_wherever_words_are(tiny):
     assert PageReader(tiny.output / "replications" / "lion.html").badges == FRAGILE
 
 
-@pytest.mark.parametrize("word", FRAGILE)
-def test_fragile_words_are_cited_and_exported(word):
-    content = claim(verdict=word, tests=[FULL])
-    cited = citations.Citation("lion", content, provenance(), EDITION)
-    assert f"Verdict: {word}." in citations.bibtex(cited)
-    assert citations.macro_values(cited)["lion/C6/verdict"] == word
-    assert f"& {word} &" in citations.latex_table([cited])
-    assert f'"{word}"' in citations.claims_csv([cited])
-    assert misfits(citations.claims_record([cited], [], "cpu"), "claims.schema.json") == []
-
-
-@pytest.mark.parametrize("word", ["corrected, fragile", "inconclusive, fragile", "fragile"])
-def test_other_words_are_not_fragile(word):
-    assert word not in VERDICT_CLASSES
-    assert misfits(verdicts(claim(verdict=word, tests=[FULL])), "verdicts.schema.json")
+def test_fragile_words_are_cited_and_exported_and_other_words_are_not_fragile():
+    for word in FRAGILE:
+        cited = citations.Citation("lion", claim(verdict=word, tests=[FULL]), provenance(), EDITION)
+        assert f"Verdict: {word}." in citations.bibtex(cited)
+        assert citations.macro_values(cited)["lion/C6/verdict"] == word
+        assert f"& {word} &" in citations.latex_table([cited])
+        assert f'"{word}"' in citations.claims_csv([cited])
+        assert misfits(citations.claims_record([cited], [], "cpu"), "claims.schema.json") == []
+    for word in ("corrected, fragile", "inconclusive, fragile", "fragile"):
+        assert word not in VERDICT_CLASSES
+        assert misfits(verdicts(claim(verdict=word, tests=[FULL])), "verdicts.schema.json")
 
 
 def verdicts(content, profile="cpu"):
@@ -119,10 +106,8 @@ def test_a_claim_that_declares_variations_has_a_table_of_what_each_does_to_its_w
     variations = [variation(), TURNED, TWO, UNREAD]
     tiny.write_verdicts([claim(verdict="holds, fragile", robustness=variations), claim("C7")])
     html = tiny.build(CLAIMS)
-    (table,) = re.findall(r'<table[^>]*class="variations.*?</table>', html, re.DOTALL)
-    rows = [text_of(row) for row in re.findall("<tr.*?</tr>", table, re.DOTALL)]
-    assert rows == [
-        "Variation The word Measured Why",
+    assert "Variation The word Measured Why" in text_of(html)
+    assert rows_of(html, "variations") == [
         "horizon × 4 stands 0.15 [0.05, 0.25] nats, n = 5 It lies above 0 .",
         "other estimator flips 0.02 [-0.08, 0.12] nats, n = 5 It is below the margin.",
         "pair too few seeds -0.5 [-3.1, 2.1] nats, n = 2 It has two seeds.",
@@ -167,24 +152,21 @@ def test_without_variations_nothing_is_said_of_them(tiny):
     assert "Underpowered" not in html
 
 
-@pytest.mark.parametrize(
-    ("variations", "line"),
-    [
-        ([variation("a"), variation("b", estimate=0.3)], "The word stands under 2 of 2 variations; b moves it most."),
-        ([TWO], "No variation decides."),
-        ([UNREAD, variation("a", flips=None)], "No variation decides; a moves it most."),
-        (
-            [variation("a"), variation("b", of="steps", estimate=50)],
-            "The word stands under 2 of 2 variations; a and b move it most.",
-        ),
-    ],
-)
-def test_the_table_ends_with_the_share_and_with_what_moves_the_estimate_most(variations, line):
+LINES = [
+    ([variation("a"), variation("b", estimate=0.3)], "The word stands under 2 of 2 variations; b moves it most."),
+    ([TWO], "No variation decides."),
+    ([UNREAD, variation("a", flips=None)], "No variation decides; a moves it most."),
+    (
+        [variation("a"), variation("b", of="steps", estimate=50)],
+        "The word stands under 2 of 2 variations; a and b move it most.",
+    ),
+]
+
+
+def test_the_table_ends_with_the_share_and_with_what_moves_the_estimate_most():
     tests = [effect(), effect(estimand="steps", unit="steps", estimate=90)]
-    assert conclusion(claim(tests=tests, robustness=variations)) == line
-
-
-def test_a_claim_without_an_estimate_is_moved_by_nothing():
+    for variations, line in LINES:
+        assert conclusion(claim(tests=tests, robustness=variations)) == line
     unrun = effect(n=0, estimate=None, low=None, high=None)
     assert conclusion(claim(tests=[unrun], robustness=[variation(flips=None)])) == "No variation decides."
 
@@ -192,30 +174,29 @@ def test_a_claim_without_an_estimate_is_moved_by_nothing():
 # --- flip distance -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("test", "line"),
-    [
-        (
-            with_flip(),
-            "No single seed turns the word; it falls at a margin of 0.199 nats (declared: 0.1).",
-        ),
-        (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 turns the word."),
-        (
-            with_flip(without=[3, 5], threshold="bound", value=0.11) | {"bound": 0.0, "margin": None},
-            "Leaving out one of the seeds 3, 5 turns the word; it falls at a bound of 0.110 nats (declared: 0).",
-        ),
-        (
-            with_flip(threshold="bound", value=0.11) | {"rule": "within", "bound": None, "range": [-1.5, 0.5]},
-            "No single seed turns the word; it falls at a bound of 0.110 nats (declared: -1.5 to 0.5).",
-        ),
-    ],
-)
-def test_beside_n_stands_how_little_would_turn_the_word(tiny, test, line):
-    tiny.write_verdicts([claim(tests=[test])])
+FLIPS = [
+    (
+        with_flip(),
+        "No single seed turns the word; it falls at a margin of 0.199 nats (declared: 0.1).",
+    ),
+    (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 turns the word."),
+    (
+        with_flip(without=[3, 5], threshold="bound", value=0.11) | {"bound": 0.0, "margin": None},
+        "Leaving out one of the seeds 3, 5 turns the word; it falls at a bound of 0.110 nats (declared: 0).",
+    ),
+    (
+        with_flip(threshold="bound", value=0.11) | {"rule": "within", "bound": None, "range": [-1.5, 0.5]},
+        "No single seed turns the word; it falls at a bound of 0.110 nats (declared: -1.5 to 0.5).",
+    ),
+]
+
+
+def test_beside_n_stands_how_little_would_turn_the_word(tiny):
+    tiny.write_verdicts([claim(f"C{place}", tests=[test]) for place, (test, _) in enumerate(FLIPS)])
     html = tiny.build(CLAIMS)
-    assert f"n = 8 {line}" in text_of(html)
-    live = "lion/verdicts:C6.tests[0].flip.value"
-    assert (live in html) == (test["flip"]["value"] is not None)
+    for place, ((test, line), row) in enumerate(zip(FLIPS, rows_of(html), strict=True)):
+        assert f"n = 8 {line}" in row
+        assert (f"lion/verdicts:C{place}.tests[0].flip.value" in html) == (test["flip"]["value"] is not None)
 
 
 # --- power and successors ------------------------------------------------------------------------------------

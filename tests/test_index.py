@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from results_in_text.yaml_files import misfits
 
-from tests import tiny_book  # noqa: F401  # puts the book's extension on the path
-
-from paperkit.index import INDEX, index_json  # isort: skip
-from paperkit.results import read_json  # isort: skip
-from results_in_text.yaml_files import misfits  # isort: skip
+from paperkit.index import INDEX, index_json
+from paperkit.results import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 LONGEST = 6_000  # words of a replication's main page; more belongs to its derivation
 PAGES = sorted((ROOT / "book").glob("*.md")) + sorted((ROOT / "book/replications").rglob("*.md"))
@@ -61,55 +59,48 @@ def glossary() -> set[str]:
     return set(re.findall(r"^(\S.*)$", content[1], re.MULTILINE))
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_text_for_readers_has_no_words_of_the_workshop(path):
-    assert workshop_words(path.read_text()) == []
+def test_texts_for_readers_have_no_words_of_the_workshop():
+    found = {str(path.relative_to(ROOT)): workshop_words(path.read_text()) for path in TEXTS}
+    assert {path: words for path, words in found.items() if words} == {}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "book/replications").glob("*.md")), ids=lambda path: path.stem)
-def test_a_main_page_can_be_read_in_one_sitting(path):
-    assert len(path.read_text().split()) <= LONGEST
+def test_a_main_page_can_be_read_in_one_sitting():
+    lengths = {path.stem: len(path.read_text().split()) for path in ROOT.glob("book/replications/*.md")}
+    assert {name: words for name, words in lengths.items() if words > LONGEST} == {}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_term_is_in_the_glossary(path):
-    assert terms_of(path.read_text()) - glossary() == set()
+def test_the_glossary_has_every_term_and_nothing_else():
+    assert set().union(*(terms_of(path.read_text()) for path in PAGES)) == glossary()
 
 
-def test_every_entry_of_the_glossary_is_used():
-    used = set().union(*(terms_of(path.read_text()) for path in PAGES))
-    assert glossary() - used == set()
+def test_steps_are_numbered_without_gaps():
+    for path in ROOT.glob("book/replications/*/derivation.md"):
+        numbers = [int(number) for number in re.findall(r"^## Step (\d+)", path.read_text(), re.MULTILINE)]
+        assert numbers == list(range(1, len(numbers) + 1)), path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "book/replications").glob("*/derivation.md")), ids=str)
-def test_steps_are_numbered_without_gaps(path):
-    numbers = [int(number) for number in re.findall(r"^## Step (\d+)", path.read_text(), re.MULTILINE)]
-    assert numbers == list(range(1, len(numbers) + 1))
+FOUND = [
+    ("As the brief of this page has it.", ["1: brief"]),
+    ("A brief remark, and a postcard of a prototypical housewife.", []),
+    ("Not run\non one card.", ["2: card"]),
+    ("as is the custom of the house", ["1: house"]),
+    ("The prototype had more.", ["1: prototype"]),
+    ("The ledger says so.", ["1: ledger"]),
+    ("A temperature mends it.", ["1: mend"]),
+    ("It stands in for the model.", ["1: stands in for"]),
+    ("The table stands in a figure.", []),
+    ("each its strongest self", ["1: strongest self"]),
+    ("The inner product, and a slip", ["1: slip"]),
+    ("the peer of the theorem", ["1: peer"]),
+    ("**A second derivation.**", ["1: second derivation"]),
+    ("Our own claim: ours; by a run.", ["1: our own claim: ours"]),
+    ("Whoever needs it", ["1: whoever"]),
+    ("no knob of its own", ["1: knob"]),
+    ("su2023lion doubts it", ["1: a key in prose"]),
+    ("{cite:t}`su2023lion` doubts it, source: {bib: su2023lion}", []),
+    ("```{run-cell}\nledger = 1\n```\nIt mends.", ["4: mend"]),
+]
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("As the brief of this page has it.", ["1: brief"]),
-        ("A brief remark, and a postcard of a prototypical housewife.", []),
-        ("Not run\non one card.", ["2: card"]),
-        ("as is the custom of the house", ["1: house"]),
-        ("The prototype had more.", ["1: prototype"]),
-        ("The ledger says so.", ["1: ledger"]),
-        ("A temperature mends it.", ["1: mend"]),
-        ("It stands in for the model.", ["1: stands in for"]),
-        ("The table stands in a figure.", []),
-        ("each its strongest self", ["1: strongest self"]),
-        ("The inner product, and a slip", ["1: slip"]),
-        ("the peer of the theorem", ["1: peer"]),
-        ("**A second derivation.**", ["1: second derivation"]),
-        ("Our own claim: ours; by a run.", ["1: our own claim: ours"]),
-        ("Whoever needs it", ["1: whoever"]),
-        ("no knob of its own", ["1: knob"]),
-        ("su2023lion doubts it", ["1: a key in prose"]),
-        ("{cite:t}`su2023lion` doubts it, source: {bib: su2023lion}", []),
-        ("```{run-cell}\nledger = 1\n```\nIt mends.", ["4: mend"]),
-    ],
-)
-def test_words_of_the_workshop_are_found(text, found):
-    assert workshop_words(text) == found
+def test_words_of_the_workshop_are_found():
+    assert [(text, workshop_words(text)) for text, _ in FOUND] == FOUND

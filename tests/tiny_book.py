@@ -2,7 +2,10 @@
 
 import io
 import json
+import re
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -94,6 +97,14 @@ class TemplatesCompiledOnce(BuiltinTemplateLoader):
         self.environment.bytecode_cache = self.compiled
 
 
+@contextmanager
+def one_sphinx():
+    """Undo what a Sphinx registers, and let docutils 0.21 warn of its own option parser, which Sphinx 7 calls."""
+    with docutils_namespace(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*OptionParser.*", DeprecationWarning)
+        yield
+
+
 class TinyBook:
     """A Sphinx project with the extension, a results folder and a figures folder."""
 
@@ -112,10 +123,16 @@ class TinyBook:
             "myst_enable_extensions = ['colon_fence', 'dollarmath']\nbibtex_bibfiles = ['references.bib']\n"
             "numfig = True\n"
         )
+        (folder / "CITATION.cff").write_text("title: A Book\nversion: 0.1.0\nauthors: [{name: Some}]\n")
+        self.write_changes()
         self.write_verdicts([claim()])
         self.write_posts(posts())
         for number, name in enumerate(("lion", "emo", "odd"), start=1):
             self.write_about(name, posts=[number], question=f"What does {name} do?")
+
+    def write_changes(self, *changes):
+        content = {"schema": 1, "complete_since": "a" * 10, "numbers_changed": changes}
+        (self.source.parent / "numbers_changed.yaml").write_text(json.dumps(content))
 
     def write_posts(self, content):
         (self.source / "posts.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
@@ -146,22 +163,61 @@ class TinyBook:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
+    def sphinx(self, builder="html", processes=1, **settings):
+        settings = {"nitpicky": True, "template_bridge": f"{__name__}.TemplatesCompiledOnce", **settings}
+        return Sphinx(
+            self.source, self.source, self.output, self.output / ".doctrees", builder, settings,
+            status=None, warning=io.StringIO(), warningiserror=True, parallel=processes,
+        )  # fmt: skip
+
     def build(self, index=None, root="index", *, builder="html", processes=1):
         """Build incrementally, with warnings as errors; return the HTML of the root (with another, of it alone)."""
         pages = sorted(path.relative_to(self.source).with_suffix("").as_posix() for path in self.source.rglob("*.md"))
         if index is not None:
             toctree = "\n".join(["```{toctree}", *(name for name in pages if name != "index"), "```"])
             self.write_page("index", f"# Index\n\n{toctree if len(pages) > 1 else ''}\n\n{index}")
-        settings = {"nitpicky": True, "template_bridge": f"{__name__}.TemplatesCompiledOnce", "root_doc": root}
-        settings["exclude_patterns"] = [f"{name}.md" for name in pages if root not in ("index", name)]
-        with docutils_namespace():
-            Sphinx(
-                self.source, self.source, self.output, self.output / ".doctrees", builder, settings,
-                status=None, warning=io.StringIO(), warningiserror=True, parallel=processes,
-            ).build()  # fmt: skip
+        left_out = [f"{name}.md" for name in pages if root not in ("index", name)]
+        with one_sphinx():
+            self.sphinx(builder, processes, root_doc=root, exclude_patterns=left_out).build()
         written = {"html": f"{root}.html", "text": f"{root}.txt", "latex": "projectnamenotset.tex"}
         return (self.output / written[builder]).read_text()
 
+    def refusals(self, texts, name="index"):
+        """Read one page with each text, as builds do that stop before they write; return what each stops with."""
+        said = []
+        self.write_page(name, "")
+        with one_sphinx():
+            app = self.sphinx("dummy")
+            app.env.find_files(app.config, app.builder)
+            for text in texts:
+                self.write_page(name, f"# Page\n\n{text}\n")
+                app.emit("env-purge-doc", app.env, name)
+                app.env.clear_doc(name)
+                app.env.temp_data.clear()
+                try:
+                    app.builder.read_doc(name)
+                    app.emit("env-updated", app.env)
+                    said.append("")
+                except Exception as error:
+                    said.append(str(error))
+        return said
 
+    def not_refused(self, cases, name="index"):
+        """Name the cases, a text and a pattern each, whose text does not stop a build with what the pattern says."""
+        said = self.refusals([text for text, _ in cases], name)
+        return [(*case, one) for case, one in zip(cases, said, strict=True) if not re.search(case[1], one)]
+
+
+def text_of(html):
+    return " ".join(re.sub("<[^>]+>", " ", html).split())
+
+
+def rows_of(html, table=""):
+    """The rows of a table of this class, without its head."""
+    found = re.search(rf"<table[^>]*{table}.*?</table>", html, re.DOTALL)[0]
+    return [text_of(row) for row in re.findall("<tr.*?</tr>", found, re.DOTALL)[1:]]
+
+
+DRAWING = "<svg xmlns='http://www.w3.org/2000/svg'/>"
 BIBLIOGRAPHY = "\n\n```{bibliography}\n```\n"
 CLAIMS = "```{claims} lion\n```" + BIBLIOGRAPHY

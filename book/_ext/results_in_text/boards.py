@@ -15,44 +15,25 @@ from sphinx.errors import ExtensionError
 from paperkit.answers import Record, answer_of, primary_records, title_of
 from paperkit.profiles import COMMITTED
 from paperkit.written import measured_line
-from results_in_text.citations import (
-    LOOK_UP,
-    OFFERED,
-    Citation,
-    Edition,
-    bibtex,
-    macros,
-    read_citations,
-    read_edition,
-    write_downloads,
-)
+from results_in_text import citations, records, yaml_files
+from results_in_text.citations import Citation
 from results_in_text.claims import WANTS_DOWNLOADS, deciding_number, download_links
-from results_in_text.nodes import Row, always_seen, block, facet_paragraph, folded, paragraph, table, verdict_badge
+from results_in_text.nodes import (
+    Row,
+    always_seen,
+    block,
+    bullets,
+    facet_paragraph,
+    folded,
+    paragraph,
+    table,
+    verdict_badge,
+)
 from results_in_text.numbers_changed import Change, read_changes
-from results_in_text.pages import BookDirective, depend_on, is_left_out, replication_of
-from results_in_text.records import (
-    VERDICT_ORDER,
-    BookDataError,
-    Verdicts,
-    claim_order,
-    is_primary,
-    judged_folders,
-    measured_lines,
-    page_of,
-    read_verdicts,
-    target_of,
-)
+from results_in_text.pages import BookDirective, depend_on, is_left_out, is_made, replication_of
+from results_in_text.records import Verdicts, is_primary, page_of, target_of
 from results_in_text.reruns import RECEIPTS
-from results_in_text.yaml_files import (
-    SCHEMAS,
-    SEVERITIES,
-    Erratum,
-    Evidence,
-    Posts,
-    names_with_errata,
-    read_errata,
-    read_posts,
-)
+from results_in_text.yaml_files import SCHEMAS, Erratum, Evidence, Posts
 
 _FIRST_FIGURE = re.compile(r"\{result-figure\} (\S+)\n:alt: (.+)")
 _STATES = ["done", "in work", "next", "later", "nothing to run"]
@@ -64,16 +45,15 @@ class _OverAllReplications(BookDirective):
     def _posts(self) -> Posts:
         path = Path(self.env.srcdir, "posts.yaml")
         depend_on(self.env, path, *self.replications.glob("*/about.yaml"))
-        return read_posts(path, self.results, self.replications)
+        return yaml_files.read_posts(path, self.results, self.replications)
 
     def _verdicts(self) -> dict[str, Verdicts]:
-        folders = judged_folders(self.results)
+        folders = records.judged_folders(self.results)
         if not folders:
-            message = f"no verdicts below {self.results}; `dvc repro` makes them"
-            raise BookDataError(message)
+            records.stop(f"no verdicts below {self.results}; `dvc repro` makes them")
         pages = Path(self.env.srcdir).glob("replications/*.md")
         depend_on(self.env, *pages, *self.results.glob("*/*verdicts.json"))
-        return {folder: read_verdicts(self.results, folder) for folder in folders}
+        return {folder: records.read_verdicts(self.results, folder) for folder in folders}
 
     def _title(self, folder: str) -> list[nodes.Node]:
         # In its words, which the contents of this page would not look up.
@@ -85,35 +65,37 @@ class _OverAllReplications(BookDirective):
         return self.inline(f"{{ref}}`{claim['id']} <{target_of(folder, claim['id'])}>`")
 
 
-class Answers(_OverAllReplications):
+class Answers(_OverAllReplications, name="answers"):
     """Directive `answers`: of each replication its question, answer, first figure, first primary claim and scale."""
 
     def make(self) -> list[nodes.Node]:
         """Count the verdicts, and make a section for each replication that has some on disk."""
         posts, every = self._posts(), self._verdicts()
         cards = [self._card(posts, name, verdicts) for name, verdicts in every.items() if page_of(name) == name]
-        return [self._tally(every, len(cards)), *cards]
-
-    def _tally(self, every: Mapping[str, Verdicts], replications: int) -> nodes.paragraph:
-        """Count the verdicts of the primary claims, at every scale at which one was judged."""
+        # At every scale at which one was judged.
         primary = [claim for verdicts in every.values() for claim in verdicts.claims.values() if is_primary(claim)]
         examples = {claim["verdict"]: claim for claim in reversed(primary)}
         words = Counter(claim["verdict"] for claim in primary)
         counted: list[nodes.Node | str] = []
-        for word in sorted(words, key=VERDICT_ORDER.index, reverse=True):
+        for word in sorted(words, key=records.VERDICT_ORDER.index, reverse=True):
             counted += [f" {words[word]} ", verdict_badge(examples[word])]
-        said = f"{replications} replications so far, {len(primary)} verdicts on primary claims:"
-        return block(said, *counted, css="tally")
+        said = f"{len(cards)} replications so far, {len(primary)} verdicts on primary claims:"
+        return [block(said, *counted, css="tally"), *cards]
 
     def _card(self, posts: Posts, name: str, verdicts: Verdicts) -> nodes.section:
         about = posts.about(name)
         example = self._example(name, primary_records(about, verdicts.claims))
+        own = [
+            text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()
+        ]
+        source = f" **The source:** {about['scale']['text'].rstrip('.')}." if "scale" in about else ""
+        scale = f"**Scale here:** {'; '.join(own)}.{source}"
         return nodes.section(
             "",
             nodes.title("", "", *self._title(name)),
             self.line(about["question"], "question"),
             self.line(answer_of(self.replications.parent, name), "answer"),
-            nodes.container("", *example, self.line(_scale(about), "scale"), classes=["evidence"]),
+            nodes.container("", *example, self.line(scale, "scale"), classes=["evidence"]),
             *self._figure(name),
             ids=[nodes.make_id(f"answer-{name}")],
             classes=["answer-card"],
@@ -140,14 +122,7 @@ class Answers(_OverAllReplications):
         return [nodes.image(uri=uri, alt=found[2], classes=["result-figure", "dark-light"])]
 
 
-def _scale(about: Mapping[str, Any]) -> str:
-    """Say at which scale we ran, and at which the source did."""
-    own = [text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()]
-    source = f" **The source:** {about['scale']['text'].rstrip('.')}." if "scale" in about else ""
-    return f"**Scale here:** {'; '.join(own)}.{source}"
-
-
-class VerdictBoard(_OverAllReplications):
+class VerdictBoard(_OverAllReplications, name="verdict-board"):
     """Directive `verdict-board`: one row for each claim of every replication; a script sorts and filters it."""
 
     def make(self) -> list[nodes.Node]:
@@ -163,9 +138,14 @@ class VerdictBoard(_OverAllReplications):
         return [table(headings, rows, css_class="board", widths=[16, 40, 22, 22])]
 
     def _row(self, posts: Posts, name: str, profile: str, claim: Record) -> Row:
-        badge, word, kind, order = verdict_badge(claim), claim["verdict"], claim["kind"], claim_order(claim["id"])
+        badge, word, kind, order = (
+            verdict_badge(claim),
+            claim["verdict"],
+            claim["kind"],
+            records.claim_order(claim["id"]),
+        )
         shown_kind = "primary" if is_primary(claim) else kind
-        place = f"{VERDICT_ORDER.index(word):02}{order}"
+        place = f"{records.VERDICT_ORDER.index(word):02}{order}"
         more = len(claim["tests"]) - 1
         scale = block(posts.about(name)["here"][profile], css="scale")
         return [
@@ -184,7 +164,7 @@ class VerdictBoard(_OverAllReplications):
         ]
 
 
-class PostsMap(_OverAllReplications):
+class PostsMap(_OverAllReplications, name="posts-map"):
     """Directive `posts-map`: all posts with their state, their topic, and the replication where there is one."""
 
     def make(self) -> list[nodes.Node]:
@@ -198,27 +178,25 @@ class PostsMap(_OverAllReplications):
         state, name = post["state"], post.get("replication")
         shown = nodes.inline(state, state, classes=["state", f"state-{state.replace(' ', '-')}"])
         place = [facet_paragraph("state", state, shown, order=f"{_STATES.index(state)}{post['date']}")]
+        if f"replications/{name}" in self.env.found_docs:
+            place.append(self.line(f"{{doc}}`{name.replace('_', ' ')} </replications/{name}>`"))
+        elif name:
+            place.append(block(nodes.literal(name, name)))
         address = f"https://kexue.fm/archives/{post['archive']}"
         title = nodes.reference("", post["title"], refuri=address, internal=False)
         chinese = nodes.inline("", post["chinese"], classes=["chinese"])
         return [
-            place if name is None else [*place, block(*self._replication(name))],
+            place,
             [block(title), block(nodes.inline("", post["date"], classes=["date"]), " ", chinese)],
             [facet_paragraph("topic", posts.topics[post["topic"]])],
             [facet_paragraph("kind", kind) for kind in post["kinds"]] or [block("nothing: an essay")],
         ]
 
-    def _replication(self, name: str) -> list[nodes.Node]:
-        """Link to the replication's page where there is one, else name it."""
-        if f"replications/{name}" in self.env.found_docs:
-            return self.inline(f"{{doc}}`{name.replace('_', ' ')} </replications/{name}>`")
-        return [nodes.literal(name, name)]
-
 
 # --- errors in the sources -------------------------------------------------------------------------------------
 
 
-class ErrataList(BookDirective):
+class ErrataList(BookDirective, name="errata"):
     """Directive `errata`: those of the replication named, or of the page's; on any other page all by source."""
 
     optional_arguments: ClassVar[int] = 1
@@ -227,9 +205,9 @@ class ErrataList(BookDirective):
         """Make one block an erratum; on a page for all one section a source."""
         bibliography = self.env.get_domain("cite").bibdata.data.entries
         own = self.arguments[0] if self.arguments else replication_of(self.env.docname)
-        known = names_with_errata(self.replications, self.results)
+        known = yaml_files.names_with_errata(self.replications, self.results)
         names = known if own is None else [own] * bool(self.arguments or own in known)
-        read = (read_errata(self.replications, self.results, name, set(bibliography)) for name in names)
+        read = (yaml_files.read_errata(self.replications, self.results, name, set(bibliography)) for name in names)
         errata = [one for of_name in read for one in of_name]
         for name in names:
             verdicts = (self.results / name).glob("*verdicts.json")
@@ -244,36 +222,32 @@ class ErrataList(BookDirective):
     def _section(self, key: str, title: str, errata: Sequence[Erratum]) -> nodes.section:
         """Make the section of one source, the gravest errors first."""
         found = [erratum for erratum in errata if erratum.content["source"]["bib"] == key]
-        found.sort(key=lambda erratum: SEVERITIES.index(erratum.content["severity"]))
+        found.sort(key=lambda erratum: yaml_files.SEVERITIES.index(erratum.content["severity"]))
         heading, target = nodes.title("", str(Text.from_latex(title))), nodes.make_id(f"errata-of-{key}")
         blocks = [self._block(erratum, at_home=False) for erratum in found]
         return nodes.section("", heading, self.line(f"{{cite:t}}`{key}`"), *blocks, ids=[target], names=[target])
 
     def _block(self, erratum: Erratum, *, at_home: bool) -> nodes.container:
         entry, target = erratum.content, target_of(erratum.replication, erratum.content["id"], "erratum")
+        source, severity, name = entry["source"], entry["severity"], f"{erratum.replication}/{entry['id']}"
         if at_home:
             self.note_target(target, entry["id"])
-        evidence = [self._evidence(erratum.replication, one) for one in erratum.evidence]
         try:
             written, right, effect = map(self.parse_text_to_nodes, (entry["written"], entry["right"], entry["effect"]))
         except ExtensionError as error:
             message = f"{self.replications / erratum.replication / 'errata.yaml'}, {entry['id']}: {error}"
             raise ExtensionError(message) from error
+        evidence = [self._evidence(erratum.replication, one) for one in erratum.evidence]
         fields = {"Written": written, "Right": right, "Evidence": evidence, "Effect": effect}
         shown = [
             nodes.field("", nodes.field_name("", name), nodes.field_body("", *body)) for name, body in fields.items()
         ]
-        heading = self._heading(erratum, target, at_home=at_home)
-        return nodes.container("", heading, nodes.field_list("", *shown), ids=[target], classes=["erratum"])
-
-    def _heading(self, erratum: Erratum, target: str, *, at_home: bool) -> nodes.paragraph:
-        entry = erratum.content
-        source, severity, name = entry["source"], entry["severity"], f"{erratum.replication}/{entry['id']}"
         number = [nodes.Text(name)] if at_home else self.inline(f"{{ref}}`{name} <{target}>`")
         badge = nodes.inline(severity, severity, classes=["severity", f"severity-{severity}"])
         citation = f"{{cite:t}}`{source['bib']}`, {source['where']}" if at_home else source["where"]
         place = self.inline(citation + (". Not read in the original." if source["unverified"] else ""))
-        return block(nodes.strong("", "", *number), " ", badge, " ", *place)
+        heading = block(nodes.strong("", "", *number), " ", badge, " ", *place)
+        return nodes.container("", heading, nodes.field_list("", *shown), ids=[target], classes=["erratum"])
 
     def _evidence(self, name: str, evidence: Evidence) -> nodes.Node:
         if evidence.claim is None:
@@ -287,83 +261,77 @@ class ErrataList(BookDirective):
 # --- citations -------------------------------------------------------------------------------------------------
 
 
-class Citations(BookDirective):
+class Citations(BookDirective, name="citations"):
     """Directive `citations`: a section for each folder of results, and in it how to cite each of its claims."""
 
     def make(self) -> list[nodes.Node]:
         """Make the list."""
         edition, changes = _edition(self.config), read_changes(Path(self.config.numbers_changed))
-        cited = [read_citations(self.results, folder, edition) for folder in judged_folders(self.results)]
-        records = map(Path, (self.config.citation_file, self.config.numbers_changed))
-        depend_on(self.env, *records, *self.results.glob("*/*.json"))
+        folders = records.judged_folders(self.results)
+        cited = [citations.read_citations(self.results, folder, edition) for folder in folders]
+        files = map(Path, (self.config.citation_file, self.config.numbers_changed))
+        depend_on(self.env, *files, *self.results.glob("*/*.json"))
         self.env.metadata[self.env.docname][WANTS_DOWNLOADS] = "yes"
         schemas = download_links(self.env, "schemas", [path.name for path in sorted(SCHEMAS.glob("*.json"))])
-        return [block("Schemas: ", *schemas), *(self._section(citations, changes) for citations in cited)]
+        return [block("Schemas: ", *schemas), *(self._section(of_folder, changes) for of_folder in cited)]
 
-    def _section(self, citations: Sequence[Citation], changes: Sequence[Change]) -> nodes.section:
-        folder = citations[0].folder
+    def _section(self, of_folder: Sequence[Citation], changes: Sequence[Change]) -> nodes.section:
+        folder = of_folder[0].folder
         target = nodes.make_id(f"cite-{folder}")
         self.note_target(target, folder)
-        page = self.inline(f"{{doc}}`/{citations[0].page}`")
-        lead = block(*page, ". ", "Files: ", *download_links(self.env, folder, list(OFFERED)))
-        claims = [self._claim(citation, changes) for citation in citations]
+        page = self.inline(f"{{doc}}`/{of_folder[0].page}`")
+        lead = block(*page, ". ", "Files: ", *download_links(self.env, folder, list(citations.OFFERED)))
+        claims = [self._claim(citation, changes) for citation in of_folder]
         return nodes.section("", nodes.title("", folder), lead, *claims, ids=[target], names=[target])
 
     def _claim(self, citation: Citation, changes: Sequence[Change]) -> folded:
-        target = target_of(citation.folder, citation.claim["id"], "cite")
+        claim, target = citation.claim, target_of(citation.folder, citation.claim["id"], "cite")
         self.note_target(target, citation.id)
-        statement, badge = self.inline(citation.claim["statement"]), verdict_badge(citation.claim)
+        statement, badge = self.inline(claim["statement"]), verdict_badge(claim)
         line = always_seen("", "", nodes.strong("", citation.id), nodes.Text(" "), badge, nodes.Text(" "), *statement)
         row = self.inline(f"{{ref}}`{citation.id} <{citation.anchor}>`")
-        measured = "; ".join(measured_lines(citation.claim["tests"]))
+        measured = "; ".join(records.measured_lines(claim["tests"]))
         version = f" at version {citation.edition.version}, commit {citation.commit}: {measured}"
-        earlier = [change for change in changes if change["claim"] == citation.id]
+        # What it said before, the newest first.
+        earlier = [
+            f"Until {change['date']}: {'; '.join(change['old']['measured'])}, {change['old']['verdict']}, commit "
+            f"{change['old']['commit']} (files in {change['old']['kept_in']}). Changed: {change['why']}."
+            for change in reversed(changes)
+            if change["claim"] == citation.id
+        ]
+        to_be_copied = {
+            "bibtex": citations.bibtex(citation),
+            "latex": f"{citations.LOOK_UP}\n{citations.macros(citation)}",
+        }
         return folded(
             "",
             line,
             block(*row, version, ids=[target]),
-            *([_earlier_values(earlier)] if earlier else []),
-            _code(bibtex(citation), "bibtex"),
-            _code(f"{LOOK_UP}\n{macros(citation)}", "latex"),
+            *([bullets(*map(block, earlier))] if earlier else []),
+            # Without colours: of hundreds of entries they were half of the page's bytes.
+            *(
+                nodes.literal_block(text, text, language="text", classes=[f"highlight-{language}"], to_be_copied=True)
+                for language, text in to_be_copied.items()
+            ),
             classes=["citation-of-claim"],
         )
 
 
-def _edition(config: Any) -> Edition:
-    return read_edition(Path(config.citation_file), config.html_baseurl)
-
-
-def _earlier_values(changes: Sequence[Change]) -> nodes.bullet_list:
-    """List what a claim said before, the newest first."""
-    items = [
-        f"Until {change['date']}: {'; '.join(change['old']['measured'])}, {change['old']['verdict']}, commit "
-        f"{change['old']['commit']} (files in {change['old']['kept_in']}). Changed: {change['why']}."
-        for change in reversed(changes)
-    ]
-    return nodes.bullet_list("", *[nodes.list_item("", block(item)) for item in items])
-
-
-def _code(text: str, language: str) -> nodes.literal_block:
-    # Without colours: of hundreds of entries they were half of the page's bytes.
-    return nodes.literal_block(text, text, language="text", classes=[f"highlight-{language}"], to_be_copied=True)
+def _edition(config: Any) -> citations.Edition:
+    return citations.read_edition(Path(config.citation_file), config.html_baseurl)
 
 
 def write_all_downloads(app: Sphinx, results: Path, out: Path) -> None:
     """Write downloads/ beside the pages of a built HTML book."""
     edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
-    for folder in judged_folders(results):
+    for folder in records.judged_folders(results):
         if not is_left_out(app, folder):
             roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
             sources = [Path(root, folder) for root in roots]
-            citations, profile = read_citations(results, folder, edition), read_verdicts(results, folder).profile
-            write_downloads(out / folder, citations, changes, profile=profile, sources=sources)
-
-
-def setup(app: Sphinx) -> None:
-    """Register the directives."""
-    directives = {
-        "answers": Answers, "verdict-board": VerdictBoard, "posts-map": PostsMap, "errata": ErrataList,
-        "citations": Citations,
-    }  # fmt: skip
-    for name, directive in directives.items():
-        app.add_directive(name, directive)
+            files = [path for source in sources for path in (source, *source.glob("*"))]
+            records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
+            if is_made(app, out / folder / "table.tex", *files, *records_of_all):
+                continue
+            cited = citations.read_citations(results, folder, edition)
+            profile = records.read_verdicts(results, folder).profile
+            citations.write_downloads(out / folder, cited, changes, profile=profile, sources=sources)

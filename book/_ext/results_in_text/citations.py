@@ -1,35 +1,26 @@
 """How a claim is cited (BibTeX, LaTeX macros with its numbers), and the files below downloads/ for readers to fetch.
 
 There is one folder for each folder of results, and names do not change. `OFFERED` says what each file holds; results,
-errata.yaml and figures are copied as they are.
+errata.yaml and figures are copied as they are. What is written for TeX can be read by any engine.
 """
 
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pylatexenc import latexencode
+from pylatexenc.latexencode import UnicodeToLatexConversionRule as Rule
+
 from paperkit.config import ConfigError, read_yaml
 from paperkit.written import rounded
-from results_in_text.latex_text import escaped, interval, latex, number
+from results_in_text import records
 from results_in_text.numbers_changed import Change
-from results_in_text.records import (
-    BookDataError,
-    claim_address,
-    commit_text,
-    estimand_names,
-    measured_lines,
-    page_of,
-    provenance_file,
-    read_provenance,
-    read_verdicts,
-    split_address,
-    target_of,
-    tests_of,
-)
+from results_in_text.records import estimand_names, measured_lines, stop, tests_of
 from results_in_text.yaml_files import misfits, refuse
 
 OFFERED = {
@@ -48,6 +39,10 @@ _OF_TEST = (
     "estimand", "rule", "bound", "margin", "estimate", "low", "high", "low90", "high90", "n", "unit", "p", "p_holm",
     "max_error", "tolerance", "control_error",
 )  # fmt: skip
+_OF_MACROS = [
+    ("value", "estimate"), ("value", "max_error"), ("low", "low"), ("high", "high"), ("tolerance", "tolerance"),
+    ("control", "control_error"),
+]  # fmt: skip
 _TABLE = r"""{lead} Needs \usepackage{{booktabs,longtable,array}}.
 \begin{{longtable}}{{@{{}}l>{{\raggedright}}p{{0.42\linewidth}}>{{\raggedright}}p{{0.14\linewidth}}>{{\raggedright\arraybackslash}}p{{0.28\linewidth}}@{{}}}}
 \toprule
@@ -58,6 +53,47 @@ claim & statement & verdict & measured \\
 \bottomrule
 \end{{longtable}}
 """
+# BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those that have no
+# command stay as they are, like Chinese: files are UTF-8.
+_OWN = {
+    "{": r"\ensuremath{\lbrace}",
+    "}": r"\ensuremath{\rbrace}",
+    "ħ": r"\ensuremath{\hbar}",
+    "Ű": r"\H{U}",
+    "ű": r"\H{u}",
+}
+_OWN |= {letter: letter for letter in "ĦĸĿŀŉŦŧ"}
+_ENCODER = latexencode.UnicodeToLatexEncoder(
+    conversion_rules=[
+        Rule(latexencode.RULE_DICT, {ord(letter): text for letter, text in _OWN.items()}),
+        # What TeX would join to a dash or a quotation mark; a straight quote is written as two apostrophes.
+        Rule(latexencode.RULE_REGEX, [(re.compile(r"([-'])(?=\1)|'(?=\")|[?!`](?=`)"), r"\g<0>{}")]),
+        "defaults",
+    ],
+    unknown_char_policy="keep",
+    unknown_char_warning=False,
+    replacement_latex_protection="braces",
+)
+_PART = re.compile(
+    r"\$(?P<maths>[^$]+)\$"
+    r"|\{[\w:.-]+\}`(?P<role>[^`]+)`"
+    r"|`(?P<code>[^`]+)`"
+    r"|\*\*(?P<strong>[^*\s](?:[^*]*[^*\s])?)\*\*"
+    r"|\*(?P<emphasis>[^*\s](?:[^*]*[^*\s])?)\*"
+)
+# Commands that mathematics may hold on its way into a paper: names of signs, and what builds formulas. Others could
+# read a file or change what later commands mean (\input, \def, \csname).
+_SIGNS = re.findall(r"\\([A-Za-z]+)", " ".join(latexencode.get_builtin_uni2latex_dict().values()))
+_BUILDS = """
+    arg bar big Big bigl Bigl bigr Bigr binom bm cos cosh det dfrac dim dots exp frac ge hat inf ker ldots le left lim
+    ln log lvert lVert mathcal mathfrak mathrm max middle min mod ne operatorname overbrace overline overset pmod Pr
+    qquad right rvert rVert sin sinh sup tan tanh text textbf textit textrm tfrac tilde to underbrace underline
+    underset vec widehat widetilde
+"""
+_SAFE = {*_SIGNS, *re.findall(r"\w+", _BUILDS)}
+_UNSAFE = re.compile(r"\^\^|(?<!\\)[%#]|\\([A-Za-z]+)")
+_COMMANDS = {"code": "texttt", "strong": "textbf", "emphasis": "emph"}
+_NUMBER = re.compile(r"(?P<mantissa>-?\d+(?:\.\d+)?)(?:e(?P<exponent>[+-]?\d+))?")
 
 
 class Edition(NamedTuple):
@@ -86,17 +122,17 @@ class Citation(NamedTuple):
     @property
     def page(self) -> str:
         """The page with the claim's row, relative to the book's root and without suffix."""
-        return f"replications/{page_of(self.folder)}"
+        return f"replications/{records.page_of(self.folder)}"
 
     @property
     def anchor(self) -> str:
         """The anchor of the claim's row on its page."""
-        return target_of(self.folder, self.claim["id"])
+        return records.target_of(self.folder, self.claim["id"])
 
     @property
     def commit(self) -> str:
         """The commit of the code that ran, abbreviated; with a note where it ran with uncommitted changes."""
-        return commit_text(self.provenance)
+        return records.commit_text(self.provenance)
 
     @property
     def verdict(self) -> str:
@@ -118,17 +154,19 @@ def read_edition(path: Path, address: str | None) -> Edition:
         version, doi = str(content["version"]), content.get("doi", "")
         return Edition(content["title"], " and ".join(names), version, address or None, doi)
     except ConfigError as error:
-        raise BookDataError(str(error)) from error
+        stop(str(error), error)
     except KeyError as error:
-        message = f"{path} has no {error}; a citation needs title, authors (a name each) and version"
-        raise BookDataError(message) from error
+        stop(f"{path} has no {error}; a citation needs title, authors (a name each) and version", error)
 
 
 def read_citations(results: Path, folder: str, edition: Edition) -> list[Citation]:
     """Read all that can be cited of one folder of results; clock readings bear the commit of their own run."""
-    claims = read_verdicts(results, folder).claims.values()
-    files = [provenance_file(results, split_address(claim_address(folder, claim))[0]) for claim in claims]
-    return [Citation(folder, claim, read_provenance(file), edition) for claim, file in zip(claims, files, strict=True)]
+    cited = []
+    for claim in records.read_verdicts(results, folder).claims.values():
+        file, _ = records.split_address(records.claim_address(folder, claim))
+        record = records.read_provenance(records.provenance_file(results, file))
+        cited.append(Citation(folder, claim, record, edition))
+    return cited
 
 
 def bibtex(citation: Citation) -> str:
@@ -184,25 +222,68 @@ def macro_values(citation: Citation) -> dict[str, str]:
     }
     for test in tests:
         prefix = name if len(tests) == 1 else f"{name}/{test['estimand'].replace('_', '-')}"
-        values |= {f"{prefix}/{field}": value for field, value in _fields(test).items()}
+        text = rounded(test)
+        fields = {"n": text["n"]} if "n" in text else {}
+        fields |= {field: number(text[key]) for field, key in _OF_MACROS if key in text}
+        if "estimate" in text:
+            fields["interval"] = interval(text["low"], text["high"])
+        if test["unit"]:
+            fields["unit"] = escaped(test["unit"])
+        values |= {f"{prefix}/{field}": value for field, value in fields.items()}
     return values
-
-
-def _fields(test: dict[str, Any]) -> dict[str, str]:
-    text = rounded(test)
-    keys = {"value": "estimate", "low": "low", "high": "high"} if "estimate" in text else {}
-    if "max_error" in text:
-        keys = {"value": "max_error", "tolerance": "tolerance", "control": "control_error"}
-    fields = {"n": text["n"]} if "n" in text else {}
-    fields |= {field: number(text[key]) for field, key in keys.items()}
-    if "estimate" in text:
-        fields["interval"] = interval(text["low"], text["high"])
-    return fields | ({"unit": escaped(test["unit"])} if test["unit"] else {})
 
 
 def _on_one_line(comment: str) -> str:
     """Keep what follows a percent sign from leaving its line, whatever its parts hold."""
     return " ".join(comment.split())
+
+
+# --- text for TeX ---------------------------------------------------------------------------------------------
+
+
+def escaped(text: str) -> str:
+    """Write plain text, in which nothing is markup, in LaTeX: ASCII, apart from letters that have no such form."""
+    return _ENCODER.unicode_to_latex(text)
+
+
+def latex(text: str) -> str:
+    """Write a page's inline text in LaTeX: maths stays, code and emphasis become commands, a role its text."""
+    pieces, end = [], 0
+    for match in _PART.finditer(text):
+        pieces += [escaped(text[end : match.start()]), _marked_up(match)]
+        end = match.end()
+    return " ".join("".join([*pieces, escaped(text[end:])]).split())
+
+
+def number(text: str) -> str:
+    """Write a printed number so that its minus is a minus and its exponent an exponent, in text and in maths."""
+    return f"\\ensuremath{{{_digits(text)}}}"
+
+
+def interval(low: str, high: str) -> str:
+    """Write an interval for text and for maths; its comma is braced, since packages make it active."""
+    return f"\\ensuremath{{[{_digits(low)}{{,}}\\,{_digits(high)}]}}"
+
+
+def _digits(text: str) -> str:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        stop(f"{text!r} is no number")
+    power = f"\\times 10^{{{int(match['exponent'])}}}" if match["exponent"] else ""
+    return f"{match['mantissa']}{power}"
+
+
+def _marked_up(match: re.Match[str]) -> str:
+    kind = match.lastgroup or ""
+    text = match[kind]
+    if kind == "role":
+        return escaped(re.sub(r"\s*<[^<>]*>$", "", text))  # {ref}`text <label>` shows its text
+    if kind != "maths":
+        return f"\\{_COMMANDS[kind]}{{{escaped(text)}}}"
+    for found in _UNSAFE.finditer(text):
+        if found[1] not in _SAFE:
+            stop(f"{found[0]} in ${text}$ is no sign or formula that goes into LaTeX; write it in other words")
+    return f"${text}$"
 
 
 # --- files to fetch --------------------------------------------------------------------------------------------
@@ -214,13 +295,14 @@ def write_downloads(
     """Write all files of one folder of results; what lies in `sources` is copied as it is."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "figures").mkdir(parents=True)
-    for path in (path for source in sources for path in _data_files(source)):
-        shutil.copyfile(path, folder / ("figures" if path.suffix == ".svg" else ".") / path.name)
+    for path in (path for source in sources for path in sorted(source.glob("*"))):
+        # The numbers of a figure are fetched below it.
+        is_data = path.suffix in (".csv", ".json", ".yaml") and not path.with_suffix(".svg").exists()
+        if is_data or path.suffix == ".svg":
+            shutil.copyfile(path, folder / ("figures" if path.suffix == ".svg" else ".") / path.name)
     record = claims_record(citations, changes, profile)
-    refuse(
-        f"claims of {citations[0].folder} do not fit book/schemas/claims.schema.json:",
-        misfits(record, "claims.schema.json"),
-    )
+    what = f"claims of {citations[0].folder} do not fit book/schemas/claims.schema.json:"
+    refuse(what, misfits(record, "claims.schema.json"))
     texts = {
         "claims.json": json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "claims.csv": claims_csv(citations),
@@ -230,12 +312,6 @@ def write_downloads(
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def _data_files(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".csv", ".json", ".yaml", ".svg"))
-    # The numbers of a figure are fetched below it.
-    return [path for path in files if path.suffix == ".svg" or not path.with_suffix(".svg").exists()]
 
 
 def claims_record(citations: Sequence[Citation], changes: Sequence[Change], profile: str) -> dict[str, Any]:
@@ -271,13 +347,12 @@ def claims_csv(citations: Sequence[Citation]) -> str:
         corrected = {"of": "correction", "statement": claim.get("correction", {}).get("statement")}
         for place, test in tests_of(claim):
             cells = row | (corrected if place.startswith("correction") else {}) | test
-            writer.writerow({key: _cell(value) for key, value in cells.items()})
+            # Spreadsheets take a text that begins so for a formula; numbers stay.
+            formulas = {
+                key for key, value in cells.items() if isinstance(value, str) and value[:1] in tuple("=+-@\t\r")
+            }
+            writer.writerow({key: f"'{value}" if key in formulas else value for key, value in cells.items()})
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Keep a text from being a formula, as spreadsheets take what begins so; numbers stay."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def macro_file(citations: Sequence[Citation]) -> str:
@@ -291,19 +366,14 @@ def macro_file(citations: Sequence[Citation]) -> str:
 
 def latex_table(citations: Sequence[Citation]) -> str:
     """Return the table of verdicts as LaTeX: a longtable, one row a claim, each test on a line of the last column."""
-    edition = citations[0].edition
-    cells = [
-        (escaped(one.id), latex(one.claim["statement"]), escaped(one.standing), _measured_cell(one))
-        for one in citations
-    ]
-    rows = "\n".join(" & ".join(row) + r" \\" for row in cells)
-    return _TABLE.format(lead=_on_one_line(f"% {edition.title}, version {edition.version}."), rows=rows)
-
-
-def _measured_cell(citation: Citation) -> str:
-    tests = citation.claim["tests"]
-    cells = (escaped(name) + _measured(test) for name, test in zip(estimand_names(tests), tests, strict=True))
-    return r" \newline ".join(cells)
+    edition, rows = citations[0].edition, []
+    for one in citations:
+        tests = one.claim["tests"]
+        lines = (escaped(name) + _measured(test) for name, test in zip(estimand_names(tests), tests, strict=True))
+        cells = escaped(one.id), latex(one.claim["statement"]), escaped(one.standing), r" \newline ".join(lines)
+        rows.append(" & ".join(cells) + r" \\")
+    lead = _on_one_line(f"% {edition.title}, version {edition.version}.")
+    return _TABLE.format(lead=lead, rows="\n".join(rows))
 
 
 def _measured(test: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
@@ -16,26 +15,11 @@ from paperkit.answers import Record, primary_records, sentence_for
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
 from paperkit.written import has_numbers, measured_line
+from results_in_text import records
 from results_in_text.citations import OFFERED
-from results_in_text.nodes import Row, always_seen, block, folded, paragraph, table, verdict_badge
+from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
 from results_in_text.pages import BookDirective, OfReplication, depend_on
-from results_in_text.records import (
-    BookDataError,
-    Verdicts,
-    as_test,
-    claim_address,
-    conclusion,
-    estimand_names,
-    is_primary,
-    outcome,
-    page_of,
-    read_all_verdicts,
-    read_provenance,
-    read_verdicts,
-    seeds_left_out,
-    share,
-    target_of,
-)
+from results_in_text.records import Verdicts, claim_address, is_primary, page_of, read_provenance, target_of
 from results_in_text.reruns import rerun_lines
 from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
@@ -44,7 +28,7 @@ WANTS_DOWNLOADS = "links to downloads"
 _LOGGER = logging.getLogger(__name__)
 
 
-class ClaimsTable(OfReplication):
+class ClaimsTable(OfReplication, name="claims"):
     """Directive `claims`: all claims of a replication at each of its profiles, or of the folder of results named.
 
     Primary ones come first, superseded ones last. Each row is a target, `claim-<name>-<id>` in small letters, so that
@@ -55,13 +39,16 @@ class ClaimsTable(OfReplication):
     def make(self) -> list[nodes.Node]:
         """Make the tables."""
         name = self.folder
-        self.every = read_all_verdicts(self.results, page_of(name))
+        self.every = records.read_all_verdicts(self.results, page_of(name))
         depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
-        shown = {name: read_verdicts(self.results, name)} if self.arguments else self.every
+        shown = {name: records.read_verdicts(self.results, name)} if self.arguments else self.every
         return [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
 
     def _of_folder(self, name: str, verdicts: Verdicts) -> list[nodes.Node]:
-        claims = sorted(verdicts.claims.values(), key=_rank)
+        def rank(claim: Record) -> tuple[bool, bool, bool]:
+            return "superseded_by" in claim, claim["exploratory"], not is_primary(claim)
+
+        claims = sorted(verdicts.claims.values(), key=rank)
         varied = any("robustness" in claim for claim in claims)
         groups = groupby(claims, key=lambda claim: varied and is_primary(claim))
         tables = [node for _, group in groups for node in self._tables(name, list(group))]
@@ -86,7 +73,7 @@ class ClaimsTable(OfReplication):
             successor = claim["superseded_by"]
             cell.append(self.line(f"judged again as {{ref}}`{successor} <{target_of(name, successor)}>`"))
         if "robustness" in claim:
-            cell.append(self.line(f"{{ref}}`{share(claim)} <{target_of(name, claim['id'], 'strength')}>`"))
+            cell.append(self.line(f"{{ref}}`{records.share(claim)} <{target_of(name, claim['id'], 'strength')}>`"))
         if "cite" in self.env.found_docs:
             cite = target_of(name, claim["id"], "cite")
             cell.append(self.line(f"{{ref}}`cite {name}/{claim['id']} <{cite}>`"))
@@ -96,12 +83,22 @@ class ClaimsTable(OfReplication):
         said = [self.line(claim["statement"])]
         if "correction" in claim:
             said.append(block(nodes.strong("", "Corrected: "), *self.inline(claim["correction"]["statement"])))
-        said += [self.line(source_text(claim["source"])), *map(paragraph, reported_lines(claim["reported"]))]
+        said.append(self.line(source_text(claim["source"])))
+        reported, sentences = claim["reported"] or {"value": None, "unverified": False}, []
+        if reported["value"] is not None:
+            parts = filter(None, (str(reported["value"]), reported["unit"]))
+            sentences.append(f"Reported: {' '.join(parts)}.")
+        if reported["unverified"]:
+            sentences.append("Not read in the original.")
+        if sentences:
+            said.append(paragraph(" ".join(sentences)))
         return [*said, *rule_dates(self.env, page_of(name), claim["id"])]
 
     def _measured(self, name: str, claim: Record) -> list[nodes.Node]:
         paragraphs = []
-        for place, (test, words) in enumerate(zip(claim["tests"], estimand_names(claim["tests"]), strict=True)):
+        for place, (test, words) in enumerate(
+            zip(claim["tests"], records.estimand_names(claim["tests"]), strict=True)
+        ):
             address = f"{claim_address(name, claim)}.tests[{place}]"
             paragraphs.append(block(words, _numbers(self.env, address, test)))
             if "flip" in test:
@@ -110,7 +107,7 @@ class ClaimsTable(OfReplication):
 
     def _flip_distance(self, address: str, test: Mapping[str, Any]) -> nodes.paragraph:
         flip = test["flip"]
-        parts: list[nodes.Node | str] = [seeds_left_out(flip)]
+        parts: list[nodes.Node | str] = [records.seeds_left_out(flip)]
         if flip["value"] is not None:
             value = live_value(self.env, f"{address}.flip.value")
             declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
@@ -131,19 +128,15 @@ class ClaimsTable(OfReplication):
         rows: list[Row] = [
             [
                 [self.line(variation["name"])],
-                [paragraph(outcome(variation))],
-                [block(_numbers(self.env, f"{address}.robustness[{place}]", as_test(claim, variation)))],
+                [paragraph(records.outcome(variation))],
+                [block(_numbers(self.env, f"{address}.robustness[{place}]", records.as_test(claim, variation)))],
                 [paragraph(variation["why"])],
             ]
             for place, variation in enumerate(claim["robustness"])
         ]
         headings = ["Variation", "The word", "Measured", "Why"]
         varied = table(headings, rows, css_class="variations", widths=[26, 12, 28, 34])
-        return [heading, varied, block(*self.inline(conclusion(claim)), generated=True)]
-
-
-def _rank(claim: Record) -> tuple[bool, bool, bool]:
-    return "superseded_by" in claim, claim["exploratory"], not is_primary(claim)
+        return [heading, varied, block(*self.inline(records.conclusion(claim)), generated=True)]
 
 
 def verdicts_by_profile(
@@ -165,16 +158,6 @@ def source_text(source: Mapping[str, Any] | None) -> str:
     return f"{{cite:t}}`{source['bib']}`, {source['where']}" if source["bib"] else f"Our own claim: {source['where']}"
 
 
-def reported_lines(reported: Mapping[str, Any] | None) -> list[str]:
-    """Say in one line what the source reports; in none where there is neither a number nor a reservation."""
-    if not reported:
-        return []
-    number = " ".join(str(part) for part in (reported["value"], reported["unit"]) if part is not None)
-    sentences = [f"Reported: {number}."] if reported["value"] is not None else []
-    sentences += ["Not read in the original."] if reported["unverified"] else []
-    return [" ".join(sentences)] if sentences else []
-
-
 def deciding_number(
     directive: BookDirective, folder: str, words: Mapping[str, str], record: Record
 ) -> list[nodes.Node]:
@@ -193,35 +176,31 @@ def _numbers(env: BuildEnvironment, address: str, test: Mapping[str, Any]) -> no
 
 def rule_dates(env: BuildEnvironment, name: str, claim_id: str) -> list[nodes.Node]:
     """Make the line of a claim, from git; nothing where there is no history, which the build says once a page."""
-    kept = f"rule dates of {name}"
+    kept, repository = f"rule dates of {name}", Path(env.config.replications_root).parent
     if kept not in env.temp_data:
-        env.temp_data[kept] = _dates(Path(env.config.replications_root).parent, name)
+        reason = no_history(repository)
+        env.temp_data[kept] = {} if reason else read_history(repository, name).dates
+        if reason:
+            _LOGGER.info("%s: the pages do not say when rules were committed: %s", name, reason)
     dates = env.temp_data[kept].get(claim_id)
     return [block(sentence(dates), css="rule-dates")] if dates else []
 
 
 def sentence(dates: Dates) -> str:
     """Say which came first, the rule or its result, and why the rule was amended where it was."""
-    first = f"first result {_when(dates.result, 'on ')}" if dates.result else "no result yet"
-    amended = map("Amended: {}".format, dates.amended)
-    return " ".join([f"Rule {_when(dates.rule, 'committed on ')}, {first}.", *amended])
 
+    def after(words: str, commit: Commit) -> str:
+        return f"{words}{commit}" if commit.hash else f"{commit}"
 
-def _when(commit: Commit, before: str) -> str:
-    return f"{before if commit.hash else ''}{commit}"
-
-
-def _dates(repository: Path, name: str) -> dict[str, Dates]:
-    if reason := no_history(repository):
-        _LOGGER.info("%s: the pages do not say when rules were committed: %s", name, reason)
-        return {}
-    return read_history(repository, name).dates
+    first = f"first result {after('on ', dates.result)}" if dates.result else "no result yet"
+    rule = after("committed on ", dates.rule)
+    return " ".join([f"Rule {rule}, {first}.", *(f"Amended: {why}" for why in dates.amended)])
 
 
 # --- the other parts of a replication's page ---------------------------------------------------------------------
 
 
-class Headline(OfReplication):
+class Headline(OfReplication, name="headline"):
     """Directive `headline`: each primary claim, its verdict, what that means, and what other words would have meant.
 
     The sentences are those of about.yaml.
@@ -230,12 +209,10 @@ class Headline(OfReplication):
     def make(self) -> list[nodes.Node]:
         """Make the table."""
         about = self.replications / page_of(self.folder) / "about.yaml"
-        every = read_all_verdicts(self.results, page_of(self.folder))
-        records = read_verdicts(self.results, self.folder).claims
-        rows = [
-            self._row(every, words, record)
-            for words, record in primary_records(read_checked_yaml(about, "about.schema.json"), records)
-        ]
+        every = records.read_all_verdicts(self.results, page_of(self.folder))
+        claims = records.read_verdicts(self.results, self.folder).claims
+        primary = primary_records(read_checked_yaml(about, "about.schema.json"), claims)
+        rows = [self._row(every, words, record) for words, record in primary]
         depend_on(self.env, about, *(file for of in every.values() for file in of.files))
         if not rows:
             return [block("No claim is primary.")]
@@ -256,27 +233,25 @@ class Headline(OfReplication):
         measured = [block(*deciding_number(self, self.folder, words, record), generated=True)]
         if more := len(record["tests"]) - 1:
             measured.append(block("and ", *self.inline(f"{{ref}}`{more} more <{target}>`"), generated=True))
-        others = {word: text for word, text in words.items() if word not in ("claim", "number") and text not in found}
-        return [[claim, *verdicts_by_profile(self, every, record), *outcomes, *self._elsewhere(others)], measured]
-
-    def _elsewhere(self, others: Mapping[str, str]) -> list[nodes.Node]:
-        """Say what the page would have said with other intervals."""
-        line = always_seen("", "", nodes.Text("Had the interval ended elsewhere"))
-        items = [
-            nodes.list_item("", block(nodes.strong("", word), ": ", *self.inline(said)))
-            for word, said in others.items()
+        # What the page would have said with other intervals.
+        elsewhere = [
+            block(nodes.strong("", word), ": ", *self.inline(said))
+            for word, said in words.items()
+            if word not in ("claim", "number") and said not in found
         ]
-        return [folded("", line, nodes.bullet_list("", *items), classes=["elsewhere"])] if items else []
+        line = always_seen("", "", nodes.Text("Had the interval ended elsewhere"))
+        others = [folded("", line, bullets(*elsewhere), classes=["elsewhere"])] if elsewhere else []
+        return [[claim, *verdicts_by_profile(self, every, record), *outcomes, *others], measured]
 
 
-class Scale(OfReplication):
+class Scale(OfReplication, name="scale"):
     """Directive `scale`: on what and at which size each profile of a replication ran, beside the source's scale."""
 
     def make(self) -> list[nodes.Node]:
         """Make a row for each profile with results, then say what about.yaml says of the source's scale."""
         about = self.replications / self.folder / "about.yaml"
-        every = read_all_verdicts(self.results, self.folder)
-        rows = [_scale_of(self.results / folder, verdicts) for folder, verdicts in every.items()]
+        every = records.read_all_verdicts(self.results, self.folder)
+        rows = [self._row(self.results / folder, verdicts) for folder, verdicts in every.items()]
         source = read_checked_yaml(about, "about.schema.json").get("scale")
         files = ("verdicts.json", "provenance.json", "runs.csv")
         depend_on(self.env, about, *(self.results / folder / file for folder in every for file in files))
@@ -287,35 +262,30 @@ class Scale(OfReplication):
         said = f"The source: {source['text'].rstrip('.')} ({source_text(source)})."
         return [made, block(*self.inline(said), generated=True)]
 
+    def _row(self, folder: Path, verdicts: Verdicts) -> Row:
+        record, runs = read_provenance(folder / "provenance.json"), read_runs(folder / "runs.csv")
+        sizes = ("batch", "context", "steps")
+        configs = [config for config in map(json.loads, runs["config"].unique()) if config.keys() >= {*sizes}]
+        # Of the primary claims; where none was judged at this scale, of all.
+        claims = list(filter(is_primary, verdicts.claims.values())) or verdicts.claims.values()
+        seeds = sorted({test["n"] for claim in claims for test in claim["tests"] if test.get("n")})
 
-def _scale_of(folder: Path, verdicts: Verdicts) -> Row:
-    record, runs = read_provenance(folder / "provenance.json"), read_runs(folder / "runs.csv")
-    sizes = ("batch", "context", "steps")
-    configs = [config for config in map(json.loads, runs["config"].unique()) if config.keys() >= {*sizes}]
-    tokens = [config["batch"] * config["context"] * config["steps"] for config in configs]
-    parameters = runs.loc[runs["metric"] == "parameters", "value"].dropna()
-    # Of the primary claims; where none was judged at this scale, of all.
-    claims = list(filter(is_primary, verdicts.claims.values())) or verdicts.claims.values()
-    seeds = sorted({test["n"] for claim in claims for test in claim["tests"] if test.get("n")})
-    cells = [
-        verdicts.profile,
-        (record.get("device") or {"name": record["machine_class"]})["name"],
-        _largest(parameters.tolist(), "parameters"),
-        _largest(runs["step"].tolist(), "steps"),
-        _largest(tokens),
-        " to ".join(map(str, dict.fromkeys([*seeds[:1], *seeds[-1:]]))) or "–",
-        f"{record['wall_s'] / 3600:.2g}",
-    ]
-    return [[block(cell)] for cell in cells]
+        def largest(values: Sequence[float], unit: str = "") -> str:
+            return f"{max(values):,.0f} {unit}".strip() if max(values, default=0) else "–"
 
-
-def _largest(values: Sequence[float], unit: str = "") -> str:
-    """Write the largest number; a dash where nothing has one."""
-    largest = max(values, default=0)
-    return f"{largest:,.0f} {unit}".strip() if largest else "–"
+        cells = [
+            verdicts.profile,
+            (record.get("device") or {"name": record["machine_class"]})["name"],
+            largest(runs.loc[runs["metric"] == "parameters", "value"].dropna().tolist(), "parameters"),
+            largest(runs["step"].tolist(), "steps"),
+            largest([config["batch"] * config["context"] * config["steps"] for config in configs]),
+            " to ".join(map(str, dict.fromkeys([*seeds[:1], *seeds[-1:]]))) or "–",
+            f"{record['wall_s'] / 3600:.2g}",
+        ]
+        return [[block(cell)] for cell in cells]
 
 
-class Params(OfReplication):
+class Params(OfReplication, name="params"):
     """Directive `params`: all settings of the profile whose results the page shows, as params.yaml has them."""
 
     def make(self) -> list[nodes.Node]:
@@ -325,33 +295,32 @@ class Params(OfReplication):
         depend_on(self.env, path)
         found = re.search(rf"^{profile}:.*\n(?:(?=[\s#]).*\n)*", path.read_text(encoding="utf-8"), re.MULTILINE)
         if found is None:
-            message = f"{path} has no block {profile}"
-            raise BookDataError(message)
+            records.stop(f"{path} has no block {profile}")
         text = found[0].rstrip()
         return [nodes.literal_block(text, text, language="yaml")]
 
 
-class Rerun(OfReplication):
+class Rerun(OfReplication, name="rerun"):
     """Directive `rerun`: how to run a replication again, what its results were run with, citing, files to fetch."""
 
     def make(self) -> list[nodes.Node]:
         """Say it, with live numbers of the records of its stages."""
         folder = self.folder
-        records = {
+        stages = {
             path.stem: read_provenance(path) for path in sorted((self.results / folder).glob("*provenance.json"))
         }
-        if "provenance" not in records or not (self.results / folder / "verdicts.json").is_file():
-            message = f"no results {folder!r}; `dvc repro` makes them"
-            raise BookDataError(message)
+        if "provenance" not in stages or not (self.results / folder / "verdicts.json").is_file():
+            records.stop(f"no results {folder!r}; `dvc repro` makes them")
 
         def live(address: str) -> str:
             return f"{{result}}`{folder}/{address}`"
 
-        stages = " ".join(record["stage"] for record in records.values())
-        took = [f"`{record['stage']}` took {live(f'{stem}:wall_s | .0f')} seconds" for stem, record in records.items()]
-        others = [of.profile for other, of in read_all_verdicts(self.results, folder).items() if other != folder]
+        names = " ".join(record["stage"] for record in stages.values())
+        took = [f"`{record['stage']}` took {live(f'{stem}:wall_s | .0f')} seconds" for stem, record in stages.items()]
+        every = records.read_all_verdicts(self.results, folder)
+        others = [of.profile for other, of in every.items() if other != folder]
         said = (
-            f"`dvc repro {stages}` runs this replication alone, `make repro` everything. The results on this page are "
+            f"`dvc repro {names}` runs this replication alone, `make repro` everything. The results on this page are "
             f"of profile {live('provenance:profile')}, from the code at commit {live('provenance:commit | .10s')}; "
             f"with {live('provenance:workers')} processes on a machine of class {live('provenance:machine_class')}, "
             f"{' and '.join(took)}.",
@@ -359,20 +328,21 @@ class Rerun(OfReplication):
             "LaTeX macros with its numbers, and the values it had before.",
             *(f"`make {other} NAME={folder}` runs profile {other}, or says what it lacks." for other in others),
         )
-        again = rerun_lines(self, folder, records["provenance"])
-        return [*map(self.line, said), again, download_list(self.env, folder)]
+        again = rerun_lines(self, folder, stages["provenance"])
+        return [*map(self.line, said), again, self._downloads()]
 
-
-def download_list(env: BuildEnvironment, folder: str) -> nodes.bullet_list:
-    """List the files of one folder of results, and note that the page being read links to downloads."""
-    results, figures = (Path(root, folder) for root in (env.config.results_root, env.config.figures_root))
-    env.metadata[env.docname][WANTS_DOWNLOADS] = "yes"
-    raw = [path.name for path in sorted(results.glob("*")) if path.suffix in (".csv", ".json")]
-    drawn = [f"figures/{path.name}" for path in sorted(figures.glob("*.svg"))]
-    items = [block(download_link(env, folder, name), f": {text}") for name, text in OFFERED.items()]
-    lists = {"Results: ": raw, "Figures: ": drawn}
-    items += [block(what, *download_links(env, folder, names)) for what, names in lists.items() if names]
-    return nodes.bullet_list("", *[nodes.list_item("", item) for item in items], classes=["downloads"])
+    def _downloads(self) -> nodes.bullet_list:
+        """List the files of the folder of results, and note that the page links to downloads."""
+        env, folder = self.env, self.folder
+        env.metadata[env.docname][WANTS_DOWNLOADS] = "yes"
+        figures = sorted(Path(self.config.figures_root, folder).glob("*.svg"))
+        raw = [path.name for path in sorted((self.results / folder).glob("*")) if path.suffix in (".csv", ".json")]
+        lists = {"Results: ": raw, "Figures: ": [f"figures/{path.name}" for path in figures]}
+        return bullets(
+            *(block(download_link(env, folder, name), f": {text}") for name, text in OFFERED.items()),
+            *(block(what, *download_links(env, folder, names)) for what, names in lists.items() if names),
+            classes=["downloads"],
+        )
 
 
 def download_link(env: BuildEnvironment, folder: str, name: str) -> nodes.reference:
@@ -385,10 +355,3 @@ def download_link(env: BuildEnvironment, folder: str, name: str) -> nodes.refere
 def download_links(env: BuildEnvironment, folder: str, names: Sequence[str]) -> list[nodes.Node]:
     """Link to several files, with commas between them."""
     return [part for name in names for part in (nodes.Text(", "), download_link(env, folder, name))][1:]
-
-
-def setup(app: Sphinx) -> None:
-    """Register the directives."""
-    directives = {"claims": ClaimsTable, "headline": Headline, "scale": Scale, "params": Params, "rerun": Rerun}
-    for name, directive in directives.items():
-        app.add_directive(name, directive)

@@ -27,13 +27,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paperkit.claims.declarations import load_estimands, read_claims
-from paperkit.claims.verdicts import tables_of
-from paperkit.completeness import problems, recomputation_problems, results_problems
 from paperkit.profiles import replication_and_profile
 from paperkit.provenance import code_hash, import_closure, module_file
 from paperkit.results import ResultsError, replace_text
 from paperkit.runs import INSTRUCTION_SET
+from results_in_text.records import stop
 
 Estimand = Callable[[pd.DataFrame], Any]
 
@@ -103,32 +101,25 @@ def about_derivation(repository: Path, name: str) -> dict[str, Any]:
     """Say what checks a derivation has, what they say of themselves, and the hashes of the code behind them."""
     folder = repository / "replications" / name
     if not (folder / "checks.py").is_file():
-        message = f"{folder / 'checks.py'} is missing; a check stands there, in CHECKS"
-        raise ResultsError(message)
+        stop(f"{folder / 'checks.py'} is missing; a check stands there, in CHECKS")
     return kept_answer(repository, "derivation", name, depends=[*folder.rglob("*.py"), *_PAPERKIT.glob("**/*.py")])
 
 
 def run_cell(code: str, repository: Path) -> str:
     """Run Python as a reader runs it; failing, warning, printing nothing and taking too long are refused."""
     if not code.strip():
-        message = "there is nothing to run; write a few lines that import the replication and print something"
-        raise ResultsError(message)
+        stop("there is nothing to run; write a few lines that import the replication and print something")
+    run = {"timeout": _CELL_LIMIT_S, "cpu_limit": CPU_LIMIT_S, "PYTHONHASHSEED": "0", "PYTHONPATH": "."}
     try:
-        done = _python(
-            repository, "-c", code, timeout=_CELL_LIMIT_S, cpu_limit=CPU_LIMIT_S, PYTHONHASHSEED="0", PYTHONPATH="."
-        )
+        done = _python(repository, "-c", code, **run)
     except subprocess.TimeoutExpired as error:
-        message = f"it took more than {_CELL_LIMIT_S} s; a cell is to take 5"
-        raise ResultsError(message) from error
+        stop(f"it took more than {_CELL_LIMIT_S} s; a cell is to take 5", error)
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        message = f"it took {CPU_LIMIT_S} s of processor time; a cell is to take 5, so do less"
-        raise ResultsError(message)
+        stop(f"it took {CPU_LIMIT_S} s of processor time; a cell is to take 5, so do less")
     if done.returncode or done.stderr.strip():
-        message = f"it failed or warned, in {repository}:\n{done.stderr.strip()[-2000:]}"
-        raise ResultsError(message)
+        stop(f"it failed or warned, in {repository}:\n{done.stderr.strip()[-2000:]}")
     if not done.stdout.strip():
-        message = "it printed nothing; a reader sees only what is printed"
-        raise ResultsError(message)
+        stop("it printed nothing; a reader sees only what is printed")
     return done.stdout.rstrip()
 
 
@@ -158,6 +149,9 @@ def checks(name: str, *wanted: str) -> dict[str, dict[str, float]]:
 
 def results(folder: str) -> dict[str, Any]:
     """Judge a folder of results again; say what is wrong with it, and which runs stand behind its claims."""
+    # Loaded where it is asked for: for the other questions it would take longer than their answers.
+    from paperkit.completeness import problems, recomputation_problems, results_problems
+
     rules = results_problems, recomputation_problems
     found = [problem for rule in rules for problem in problems(rule, Path.cwd(), folder)]
     return {"problems": found, "behind": {} if found else runs_behind(folder)}
@@ -165,6 +159,9 @@ def results(folder: str) -> dict[str, Any]:
 
 def runs_behind(folder: str) -> dict[str, dict[str, Any]]:
     """Look behind every test of a folder of results, by claim and place of the test, such as C6.tests[0]."""
+    from paperkit.claims.declarations import load_estimands, read_claims
+    from paperkit.claims.verdicts import tables_of
+
     name, _ = replication_and_profile(folder)
     claims = read_claims(Path(f"replications/{name}/claims.yaml"))
     estimands = load_estimands(f"replications.{name}.estimands", claims)

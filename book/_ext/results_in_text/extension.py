@@ -6,7 +6,6 @@ directives show them; here is what concerns a build as a whole.
 
 import os
 import re
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from html import escape
@@ -24,17 +23,18 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from paperkit.results import ResultsError
-from results_in_text import boards, claims, equations, lint, pages, provenance, reruns, roles, search
+from results_in_text import equations, lint, pages, provenance, reruns, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
 from results_in_text.code_runner import about_results, run_cell
 from results_in_text.nodes import block, figure_files
 from results_in_text.pages import BookDirective, depend_on, is_left_out
 from results_in_text.provenance import Code, downloads_are_written
-from results_in_text.records import judged_folders, page_of
+from results_in_text.records import judged_folders, page_of, stop
+from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS
 
-_PARTS = (boards, book_nodes, claims, equations, lint, pages, provenance, reruns, roles, search)
+_PARTS = (book_nodes, equations, lint, pages, provenance, reruns, search)
 _PATHS = {
     "results_root": "../results",
     "figures_root": "../figures",
@@ -96,11 +96,10 @@ def refuse_what_was_not_made(app: Sphinx) -> None:
 # --- cells and figures -------------------------------------------------------------------------------------------
 
 
-class RunCell(BookDirective):
+class RunCell(BookDirective, name="run-cell"):
     """Directive `run-cell`: content is Python that imports a replication and prints something."""
 
     has_content = True
-    option_spec: ClassVar[dict] = {}
 
     def make(self) -> list[nodes.Node]:
         """Show the cell and what it prints; it depends on the code it imports and the results it opens."""
@@ -129,7 +128,7 @@ def run_ahead(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     pool.shutdown(wait=False)
 
 
-class ResultFigure(Figure, BookDirective):
+class ResultFigure(BookDirective, Figure, name="result-figure"):
     """Directive `result-figure`: argument `name/file.svg` below the figures root, content the caption.
 
     Its label follows from the path: lion/loss_curves.svg is figure-lion-loss-curves.
@@ -137,32 +136,25 @@ class ResultFigure(Figure, BookDirective):
 
     option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
 
-    def run(self) -> list[nodes.Node]:
+    def make(self) -> list[nodes.Node]:
         """Make the figure."""
-        path = Path(self.config.figures_root, self.arguments[0])
+        path, page = Path(self.config.figures_root, self.arguments[0]), self.env.doc2path(self.env.docname)
         if not path.is_file():
-            message = f"figure {path} is missing; `dvc repro` draws it"
-            raise self.error_here(message)
+            stop(f"figure {path} is missing; `dvc repro` draws it")
         if "alt" not in self.options or not self.content:
-            message = f"figure {self.arguments[0]} needs :alt: and a caption"
-            raise self.error_here(message)
+            stop(f"figure {self.arguments[0]} needs :alt: and a caption")
         self.options["name"] = nodes.make_id(f"figure-{self.arguments[0].removesuffix('.svg')}")
         # Sphinx itself copies the file, notes it as a dependency of the page, and links what has a width to the file.
-        self.arguments[0] = self._from_page(path)
+        self.arguments[0] = os.path.relpath(path, Path(page).parent).replace(os.sep, "/")
         self.options |= {"class": ["result-figure", "dark-light"], "width": _FIGURE_WIDTH}
-        figure, *others = super().run()
-        numbers = path.with_suffix(".csv")
-        script = Code(self.replications.parent, page_of(path.parent.name)).figure(path.name)
-        figure += figure_files(script=script, numbers=self._download(numbers) if numbers.is_file() else "")
+        figure, *others = Figure.run(self)
+        script, numbers = Code(self.replications.parent, page_of(path.parent.name)).figure(path.name), ""
+        if path.with_suffix(".csv").is_file():
+            file, _ = self.env.relfn2path(self.arguments[0].removesuffix(".svg") + ".csv")
+            self.env.note_dependency(file)
+            numbers = self.env.dlfiles.add_file(self.env.docname, file)
+        figure += figure_files(script=script, numbers=numbers)
         return [figure, *others]
-
-    def _from_page(self, path: Path) -> str:
-        return os.path.relpath(path, Path(self.env.doc2path(self.env.docname)).parent).replace(os.sep, "/")
-
-    def _download(self, path: Path) -> str:
-        file, _ = self.env.relfn2path(self._from_page(path))
-        self.env.note_dependency(file)
-        return self.env.dlfiles.add_file(self.env.docname, file)
 
 
 # --- what programs and screen readers read -----------------------------------------------------------------------
@@ -194,9 +186,15 @@ def share_contents(
 
 def finish_page(app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Mend what leaves out readers with a keyboard or a screen reader, and write title and description (OpenGraph)."""
-    context["body"] = _repaired(context.get("body", ""))
+
+    def repaired(html: str) -> str:
+        for found, wanted in _REPAIRS.items():
+            html = html.replace(found, wanted)
+        return html
+
+    context["body"] = repaired(context.get("body", ""))
     if contents := context.get("generate_toctree_html"):
-        context["generate_toctree_html"] = lambda *names, **options: _repaired(str(contents(*names, **options)))
+        context["generate_toctree_html"] = lambda *names, **options: repaired(str(contents(*names, **options)))
     if doctree is None:
         return
     description = app.env.metadata[pagename].get("description", "")
@@ -209,19 +207,16 @@ def finish_page(app: Sphinx, pagename: str, _: str, context: dict[str, Any], doc
     context["metatags"] = "\n".join([context.get("metatags", ""), *tags])
 
 
-def _repaired(html: str) -> str:
-    for found, wanted in _REPAIRS.items():
-        html = html.replace(found, wanted)
-    return html
-
-
 def write_files(app: Sphinx, exception: Exception | None) -> None:
     """Write downloads/ if a page links there, llms.txt, and where the book has an address the sitemap."""
     while _RUNNING:  # cells of pages that a build which stops has not come to
         _RUNNING.popitem()[1].cancel()
     if exception or app.builder.format != "html":
         return
-    downloads = Path(app.outdir, "downloads")
+    downloads, pages_there = Path(app.outdir, "downloads"), sorted(app.env.found_docs)
+    said = {page: app.env.metadata[page]["description"] for page in pages_there}
+    lines = [f"# {app.config.html_title}", "", f"> {said[app.config.root_doc]}", "", "## Pages", ""]
+    lines += [f"- [{_title(app, page)}]({_address(app, page)}): {words}" for page, words in said.items()]
     if downloads_are_written(app):
         try:
             write_all_downloads(app, Path(app.config.results_root), downloads)
@@ -229,22 +224,14 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
             message = f"downloads: {error}"
             raise ExtensionError(message) from error
         copytree(SCHEMAS, downloads / "schemas", dirs_exist_ok=True)
-    Path(app.outdir, "llms.txt").write_text("\n".join([*_lines_of_llms(app), ""]), encoding="utf-8")
+        folders = [file.parent.name for file in sorted(downloads.glob("*/claims.json"))]
+        lines += ["", "## All claims, verdicts, intervals and seeds", ""]
+        lines += [f"- [{folder}](downloads/{folder}/claims.json)" for folder in folders]
+    Path(app.outdir, "llms.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
     if app.config.html_baseurl:
-        found = sorted(app.env.found_docs)
-        addresses = "".join(f"<url><loc>{escape(_address(app, page))}</loc></url>\n" for page in found)
+        addresses = "".join(f"<url><loc>{escape(_address(app, page))}</loc></url>\n" for page in pages_there)
         text = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{addresses}</urlset>\n'
         Path(app.outdir, "sitemap.xml").write_text(text, encoding="utf-8")
-
-
-def _lines_of_llms(app: Sphinx) -> Iterator[str]:
-    said = {page: app.env.metadata[page]["description"] for page in sorted(app.env.found_docs)}
-    yield from [f"# {app.config.html_title}", "", f"> {said[app.config.root_doc]}", "", "## Pages", ""]
-    yield from (f"- [{_title(app, page)}]({_address(app, page)}): {words}" for page, words in said.items())
-    if downloads_are_written(app):
-        yield from ["", "## All claims, verdicts, intervals and seeds", ""]
-        for file in sorted(Path(app.outdir, "downloads").glob("*/claims.json")):
-            yield f"- [{file.parent.name}](downloads/{file.parent.name}/claims.json)"
 
 
 def _title(app: Sphinx, page: str) -> str:
@@ -267,8 +254,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", share_contents, priority=400)  # before the theme takes the contents
     app.connect("html-page-context", finish_page, priority=900)  # after the theme has made them
     app.connect("build-finished", write_files)
-    app.add_directive("run-cell", RunCell)
-    app.add_directive("result-figure", ResultFigure)
+    for name, directive in BookDirective.named.items():
+        app.add_directive(name, directive)
+    for name, role in BookRole.named.items():
+        app.add_role(name, role())
     for part in _PARTS:
         part.setup(app)
-    return {"version": "1", "env_version": 4, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 5, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -64,16 +64,15 @@ _ID = re.compile(r"(?<![\w-])[CX]\d+[a-z]?r?(?![\w-])")
 def result_like(text: str) -> list[str]:
     """Find the numbers of a plain text that could be results, with sign and unit."""
     text = _LEVEL.sub(lambda match: "_" * len(match[0]), text)
-    return [" ".join(match[0].split()) for match in _NUMBER.finditer(text) if _is_result_like(text, match)]
-
-
-def _is_result_like(text: str, match: re.Match[str]) -> bool:
-    before = text[: match.start()]
-    if _PLACE.search(before) and not match["unit"]:
-        return False
-    counted = _COUNT.search(before) is not None
-    decimal = "." in match["digits"]
-    return bool(decimal or match["exponent"] or match["unit"] or match["sign"] or counted)
+    found = []
+    for match in _NUMBER.finditer(text):
+        before = text[: match.start()]
+        is_more = (
+            "." in match["digits"] or match["exponent"] or match["unit"] or match["sign"] or _COUNT.search(before)
+        )
+        if is_more and (match["unit"] or not _PLACE.search(before)):
+            found.append(" ".join(match[0].split()))
+    return found
 
 
 def _disguised(node: nodes.Node) -> str:
@@ -150,30 +149,26 @@ def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
         return
     for node, text in seen_texts(doctree):
         for number in result_like(text):
-            note_problem(env, line_of(node), _complaint(number, text, node))
-    measured = measured_texts(Path(app.config.results_root), replication_of(env.docname) or "")
-    for node in doctree.findall(_may_hide_a_result):
-        for sentence in typed_results(node.astext(), measured):
-            problem = f"{sentence}, typed by hand: write it with {{result}} (if it is a coincidence, give more digits)"
+            said = " ".join(text.split())
+            place = said.find(number)
+            typed = f"typed number {number!r}", f"(… {said[max(0, place - 30) : place + len(number) + 30]} …):"
+            if isinstance(node, nodes.image | nodes.title):
+                what = "a heading" if isinstance(node, nodes.title) else "the description of an image"
+                problem = f"{typed[0]} in {what} {typed[1]} say it in words, or move it to the text"
+            else:
+                problem = (
+                    f"{' '.join(typed)} {{result}}`name/file:path` if we measured it, {{reported}}`{number} <key, "
+                    f"where>` if a source did, {{constant}}`{number}` if it belongs to the text"
+                )
             note_problem(env, line_of(node), problem)
-
-
-def _may_hide_a_result(node: nodes.Node) -> bool:
-    constant = isinstance(node, nodes.inline) and "constant" in node["classes"]
-    return constant or isinstance(node, nodes.math | nodes.math_block)
-
-
-def _complaint(number: str, text: str, node: nodes.Node) -> str:
-    text = " ".join(text.split())
-    place = text.find(number)
-    around = text[max(0, place - 30) : place + len(number) + 30]
-    if isinstance(node, nodes.image | nodes.title):
-        what = "a heading" if isinstance(node, nodes.title) else "the description of an image"
-        return f"typed number {number!r} in {what} (… {around} …): say it in words, or move it to the text"
-    return (
-        f"typed number {number!r} (… {around} …): {{result}}`name/file:path` if we measured it, "
-        f"{{reported}}`{number} <key, where>` if a source did, {{constant}}`{number}` if it belongs to the text"
-    )
+    measured = measured_texts(Path(app.config.results_root), replication_of(env.docname) or "")
+    for node in doctree.findall(nodes.Element):
+        if isinstance(node, nodes.math | nodes.math_block) or "constant" in node.get("classes", []):
+            for sentence in typed_results(node.astext(), measured):
+                problem = (
+                    f"{sentence}, typed by hand: write it with {{result}} (if it is a coincidence, give more digits)"
+                )
+                note_problem(env, line_of(node), problem)
 
 
 # --- findings --------------------------------------------------------------------------------------------------
@@ -181,9 +176,8 @@ def _complaint(number: str, text: str, node: nodes.Node) -> str:
 
 def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
     """Note every finding that names a claim without its verdict, and take the marks out of the page."""
-    name = replication_of(app.env.docname)
+    name, results = replication_of(app.env.docname), Path(app.config.results_root)
     if name and is_result_page(app.env) and app.env.docname.endswith(f"/{name}"):
-        results = Path(app.config.results_root)
         for finding in _findings(doctree):
             said = {verdict for mark in finding.findall(given) for verdict in mark["verdicts"]}
             ids = {claim for _, claim in said}
@@ -194,9 +188,8 @@ def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
             )
             words = {(of, claim): _word(results, of, claim) for of, claim in named}
             if wanted := "; ".join(f"{of}:{claim} {word}" for (of, claim), word in words.items() if word):
-                note_problem(
-                    app.env, line_of(finding), f"this line states an outcome: end it with {{given}}`{wanted}`"
-                )
+                problem = f"this line states an outcome: end it with {{given}}`{wanted}`"
+                note_problem(app.env, line_of(finding), problem)
     for mark in list(doctree.findall(given)):
         mark.parent.remove(mark)
 

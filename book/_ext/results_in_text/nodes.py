@@ -12,10 +12,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
-from sphinx.writers.latex import LaTeXTranslator
 
 from paperkit.answers import Record
-from results_in_text.records import VERDICT_CLASSES, BookDataError, Facts, verdict_words
+from results_in_text.records import VERDICT_CLASSES, Facts, stop, verdict_words
 
 Row = list[list[nodes.Node]]
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
@@ -61,47 +60,38 @@ def give_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # n
         doctree += result_cards(cards={f"card-{number}": facts for number, facts in enumerate(cards, start=1)})
 
 
-def _element(node: result_value) -> str:
-    """Name the element of a live number: a link may not stand in a link."""
+def _tag_of(node: nodes.Node) -> str:
+    """Name the HTML element of a node; a link may not stand in a link."""
+    if not isinstance(node, result_value):
+        return {folded: "details", always_seen: "summary"}.get(type(node), "span")
     parent = node.parent
     while parent is not None and not isinstance(parent, nodes.reference):
         parent = parent.parent
     return "a" if parent is None else "span"
 
 
-def visit_result_value(translator: HTML5Translator, node: result_value) -> None:
-    """Open the link to the provenance."""
-    described = {"data-address": node["address"], "data-format": node["spec"], "aria-describedby": node["card"]}
-    element = _element(node)
-    if element == "a":
-        target = translator.builder.get_relative_uri(translator.builder.current_docname, node["page"])
-        described["href"] = f"{target}#{node['anchor']}"
-    translator.body.append(translator.starttag(node, element, "", CLASS="result", **described))
+def _open(translator: HTML5Translator, node: nodes.Element) -> None:
+    """Open the element: a number as a link to its provenance, a facet with all that it says as data."""
+    tag, described = _tag_of(node), {}
+    if isinstance(node, result_value):
+        described = {"data-address": node["address"], "data-format": node["spec"], "CLASS": "result"}
+        if tag == "a":
+            target = translator.builder.get_relative_uri(translator.builder.current_docname, node["page"])
+            described["href"] = f"{target}#{node['anchor']}"
+    elif isinstance(node, quoted_value):
+        described = {"tabindex": "0", "CLASS": "reported"}
+    elif isinstance(node, facet):
+        described = {f"data-{key}": node[key] for key in ("facet", "value", "order")}
+    if "card" in node:
+        described["aria-describedby"] = node["card"]
+    translator.body.append(translator.starttag(node, tag, "", **described))
 
 
-def depart_result_value(translator: HTML5Translator, node: result_value) -> None:
-    """Close what was opened."""
-    translator.body.append(f"</{_element(node)}>")
+def _close(translator: HTML5Translator, node: nodes.Element) -> None:
+    translator.body.append(f"</{_tag_of(node)}>" + "\n" * isinstance(node, folded | always_seen))
 
 
-def visit_quoted_value(translator: HTML5Translator, node: quoted_value) -> None:
-    """Open the span, which can be focused for its card."""
-    described = {"tabindex": "0", "aria-describedby": node["card"]}
-    translator.body.append(translator.starttag(node, "span", "", CLASS="reported", **described))
-
-
-def visit_facet(translator: HTML5Translator, node: facet) -> None:
-    """Open the span, with the facet's name, its value and the sort key as data."""
-    data = {f"data-{key}": node[key] for key in ("facet", "value", "order")}
-    translator.body.append(translator.starttag(node, "span", "", **data))
-
-
-def depart_span(translator: HTML5Translator, node: nodes.inline) -> None:  # noqa: ARG001 - docutils calls it so
-    """Close a span."""
-    translator.body.append("</span>")
-
-
-def visit_result_cards(translator: HTML5Translator, node: result_cards) -> None:
+def _write_cards(translator: HTML5Translator, node: result_cards) -> None:
     """Write the cards, hidden."""
     write = translator.body.append
     write('<div class="result-cards">\n')
@@ -114,57 +104,32 @@ def visit_result_cards(translator: HTML5Translator, node: result_cards) -> None:
     raise nodes.SkipNode
 
 
-def visit_figure_files(translator: HTML5Translator, node: figure_files) -> None:
+def _write_files(translator: HTML5Translator, node: figure_files) -> None:
     """Write the line: where the figure's script, numbers and drawing are."""
-    builder, here = translator.builder, translator.builder.current_docname
-    # The image stands before the line: its address is already that of the file as copied.
-    links = {"SVG": next(iter(node.parent.findall(nodes.image)))["uri"]}
-    if node["numbers"]:
-        links = {"numbers (CSV)": posixpath.join(builder.dlpath, node["numbers"]), **links}
-    if node["script"]:
-        links = {"script": f"{'../' * here.count('/')}{node['script']}", **links}
-    line = " · ".join(f'<a href="{href}">{text}</a>' for text, href in links.items())
+    builder = translator.builder
+    links = {
+        "script": node["script"] and f"{'../' * builder.current_docname.count('/')}{node['script']}",
+        "numbers (CSV)": node["numbers"] and posixpath.join(builder.dlpath, node["numbers"]),
+        # The image stands before the line: its address is already that of the file as copied.
+        "SVG": next(iter(node.parent.findall(nodes.image)))["uri"],
+    }
+    line = " · ".join(f'<a href="{href}">{text}</a>' for text, href in links.items() if href)
     translator.body.append(f'<p class="figure-files">{line}</p>\n')
     raise nodes.SkipNode
 
 
-def visit_folded(translator: HTML5Translator, node: folded | always_seen) -> None:
-    """Open the HTML element of a folded block or of its line."""
-    translator.body.append(translator.starttag(node, _FOLDED[type(node)], ""))
-
-
-def depart_folded(translator: HTML5Translator, node: folded | always_seen) -> None:
-    """Close it."""
-    translator.body.append(f"</{_FOLDED[type(node)]}>\n")
-
-
-def end_line(translator: LaTeXTranslator, node: always_seen) -> None:  # noqa: ARG001 - docutils calls it so
-    """End the line that stands above what HTML folds."""
-    translator.body.append("\n\n")
-
-
-def pass_through(translator: Any, node: nodes.Node) -> None:
-    """Write nothing of its own: builders other than HTML show only the text."""
-
-
-_FOLDED = {folded: "details", always_seen: "summary"}
-_PASS = (pass_through, pass_through)
-_HTML = {
-    result_value: (visit_result_value, depart_result_value),
-    quoted_value: (visit_quoted_value, depart_span),
-    facet: (visit_facet, depart_span),
-    result_cards: (visit_result_cards, pass_through),
-    figure_files: (visit_figure_files, pass_through),
-    folded: (visit_folded, depart_folded),
-    always_seen: (visit_folded, depart_folded),
-}
-
-
 def setup(app: Sphinx) -> None:
     """Register the nodes with every writer, and the cards with the page's end."""
-    for node, visitors in _HTML.items():
-        latex = (pass_through, end_line) if node is always_seen else _PASS
-        app.add_node(node, html=visitors, latex=latex, text=_PASS)
+
+    def nothing(*_: Any) -> None: ...
+
+    def end_line(translator: Any, _: nodes.Node) -> None:
+        translator.body.append("\n\n")  # above what HTML folds
+
+    elements = dict.fromkeys((result_value, quoted_value, facet, folded, always_seen), (_open, _close))
+    for node, html in {**elements, result_cards: (_write_cards, None), figure_files: (_write_files, None)}.items():
+        latex = end_line if node is always_seen else nothing
+        app.add_node(node, html=html, latex=(nothing, latex), text=(nothing, nothing))
     # After 500, when references to other pages have their texts.
     app.connect("doctree-resolved", give_cards, priority=600)
 
@@ -177,8 +142,7 @@ def verdict_badge(claim: Record) -> nodes.inline:
     verdict = claim["verdict"]
     if verdict not in VERDICT_CLASSES:
         known = ", ".join(word for word in VERDICT_CLASSES if word)
-        message = f"claim {claim['id']} has the verdict {verdict!r}; allowed: {known}, or null"
-        raise BookDataError(message)
+        stop(f"claim {claim['id']} has the verdict {verdict!r}; allowed: {known}, or null")
     classes = ["verdict", f"verdict-{VERDICT_CLASSES[verdict]}", *["verdict-exploratory"] * claim["exploratory"]]
     text = verdict_words(claim)
     return nodes.inline(text, text, classes=classes)
@@ -205,12 +169,16 @@ def paragraph(text: str) -> nodes.paragraph:
 
 def table(headings: list[str], rows: list[Row], *, css_class: str, widths: list[int]) -> nodes.table:
     """Make a table; the linter leaves alone what is generated."""
-    group = nodes.tgroup(cols=len(headings))
-    group += [nodes.colspec(colwidth=width) for width in widths]
-    group += nodes.thead("", _table_row([[paragraph(heading)] for heading in headings]))
-    group += nodes.tbody("", *map(_table_row, rows))
+
+    def row(cells: Row) -> nodes.row:
+        return nodes.row("", *[nodes.entry("", *cell) for cell in cells])
+
+    columns = [nodes.colspec(colwidth=width) for width in widths]
+    head = nodes.thead("", row([[paragraph(heading)] for heading in headings]))
+    group = nodes.tgroup("", *columns, head, nodes.tbody("", *map(row, rows)), cols=len(headings))
     return nodes.table("", group, classes=[css_class, "colwidths-given"], generated=True)
 
 
-def _table_row(cells: Row) -> nodes.row:
-    return nodes.row("", *[nodes.entry("", *cell) for cell in cells])
+def bullets(*items: nodes.Node, **attributes: Any) -> nodes.bullet_list:
+    """Make a list of paragraphs."""
+    return nodes.bullet_list("", *[nodes.list_item("", item) for item in items], **attributes)

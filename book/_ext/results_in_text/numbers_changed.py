@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from paperkit.config import _UniqueKeyLoader
-from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines
+from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines, stop
 from results_in_text.yaml_files import read_checked_yaml
 
 ROOT = Path(__file__).parents[3]
@@ -43,18 +43,15 @@ def read_changes(path: Path) -> list[Change]:
         claim, old = change["claim"], _printed(change["old"])
         before = moved_to.get(claim, old)
         if before != old:
-            message = f"{path}: {claim} had moved to {before}, and its next entry begins at {old}"
-            raise BookDataError(message)
+            stop(f"{path}: {claim} had moved to {before}, and its next entry begins at {old}")
         moved_to[claim] = _printed(change["new"])
     return changes
 
 
 def states_on_disk(results: Path) -> dict[str, State]:
     """Return what every claim, by id such as lion/C6, says now: commit of the code, verdict and measured lines."""
-    files = {
-        path.relative_to(results).as_posix(): path.read_text(encoding="utf-8") for path in results.glob("*/*.json")
-    }
-    return _states(files)
+    texts = ((path.relative_to(results).as_posix(), path.read_text("utf-8")) for path in results.glob("*/*.json"))
+    return _states(dict(texts))
 
 
 def states_in(commit: str, repository: Path = ROOT) -> dict[str, State]:
@@ -73,7 +70,9 @@ def moved(
     return [
         {"claim": claim, **frame, "old": {**state, "kept_in": kept_in[:SHORT_COMMIT]}, "new": new[claim]}
         for claim, state in old.items()
-        if claim in new and not _unrun(state) and _printed(state) != _printed(new[claim])
+        if claim in new
+        and not all(line.endswith("not run") for line in state["measured"])
+        and _printed(state) != _printed(new[claim])
     ]
 
 
@@ -92,8 +91,7 @@ def with_changes(changelog: str, changes: Sequence[Change]) -> str:
     before, begin, rest = changelog.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        message = f"CHANGELOG.md lacks the marks {BEGIN} and {END}; put both under the heading Numbers changed"
-        raise BookDataError(message)
+        stop(f"CHANGELOG.md lacks the marks {BEGIN} and {END}; put both under the heading Numbers changed")
     return "\n".join([f"{before}{BEGIN}", *changelog_lines(changes), "", f"{END}{after}"])
 
 
@@ -118,20 +116,14 @@ def _printed(state: State) -> str:
     return f"{'; '.join(state['measured'])} ({state['verdict']})"
 
 
-def _unrun(state: State) -> bool:
-    return all(line.endswith("not run") for line in state["measured"])
-
-
 def _git(repository: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=True)
     except FileNotFoundError as error:
-        message = "git is not there, and old results are in its history; install it"
-        raise BookDataError(message) from error
+        stop("git is not there, and old results are in its history; install it", error)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip()
-        message = f"git {' '.join(arguments)}: {said}; name a commit of this repository, with its history"
-        raise BookDataError(message) from error
+        said = f"git {' '.join(arguments)}: {error.stderr.strip()}"
+        stop(f"{said}; name a commit of this repository, with its history", error)
     return done.stdout
 
 
@@ -154,16 +146,14 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
 def _record_moves(root: Path, record: Path, since: str, why: str) -> None:
     """Add an entry for each claim that moved since a commit, or leave the file as it was if it would not be sound."""
     if not why:
-        message = "WHY is missing: say in one sentence why the results moved"
-        raise BookDataError(message)
+        stop("WHY is missing: say in one sentence why the results moved")
     read_changes(record)
     commit = _git(root, "rev-parse", "--verify", f"{since}^{{commit}}").strip()
     today = datetime.datetime.now(datetime.UTC).date()
     old, new = states_in(commit, root), states_on_disk(root / "results")
     changes = moved(old, new, kept_in=commit, why=why, date=today)
     if not changes:
-        message = f"no claim prints anything else than in {since}"
-        raise BookDataError(message)
+        stop(f"no claim prints anything else than in {since}")
     before = record.read_text(encoding="utf-8")
     added = yaml.dump(changes, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     record.write_text(f"{before.rstrip()}\n{added}", encoding="utf-8")

@@ -6,6 +6,7 @@ A book whose root is a replication's page holds its pages alone, as `paperkit.pa
 import fnmatch
 import re
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,10 +20,10 @@ from sphinx.util.docutils import SphinxDirective
 from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
-from results_in_text.records import page_of
+from results_in_text.records import page_of, stop
 
 # A build that stopped at the first problem would show an author one typed number at a time.
-PROBLEMS, EQUATIONS, DESCRIBED, COUNTS = "problems", "equations", "described checks", "counts of equations"
+KINDS = PROBLEMS, EQUATIONS, DESCRIBED, COUNTS = "problems", "equations", "described checks", "counts of equations"
 
 
 def replication_of(docname: str) -> str | None:
@@ -49,22 +50,29 @@ def line_of(node: nodes.Node | None) -> int | None:
 
 
 class BookDirective(SphinxDirective):
-    """A directive that prints what files hold: `make` does, and what is wrong with them stops the build."""
+    """A directive that prints what files hold: `make` does, and what is wrong with them stops the build.
+
+    A class that gives its `name` is registered: `class Scale(OfReplication, name="scale")`.
+    """
+
+    named: ClassVar[dict[str, type["BookDirective"]]] = {}
+
+    def __init_subclass__(cls, *, name: str = "") -> None:
+        """Note the class under its name."""
+        if name:
+            BookDirective.named[name] = cls
 
     def run(self) -> list[nodes.Node]:
         """Say with what is wrong where it was asked for."""
         try:
             return self.make()
         except ResultsError as error:
-            raise self.error_here(error) from error
+            message = f"{self.get_location()}: directive {self.name}: {error}"
+            raise ExtensionError(message) from error
 
     def make(self) -> list[nodes.Node]:
         """Make what the page shows, and note the files as its dependencies."""
         raise NotImplementedError
-
-    def error_here(self, problem: object) -> ExtensionError:
-        """Say what is wrong, and where."""
-        return ExtensionError(f"{self.get_location()}: directive {self.name}: {problem}")
 
     @property
     def results(self) -> Path:
@@ -98,10 +106,7 @@ class OfReplication(BookDirective):
     def folder(self) -> str:
         """The folder below results/."""
         folder = self.arguments[0] if self.arguments else replication_of(self.env.docname)
-        if folder is None:
-            message = "this is no replication's page, so name a folder of results"
-            raise self.error_here(message)
-        return folder
+        return folder or stop("this is no replication's page, so name a folder of results")
 
 
 # --- notes -----------------------------------------------------------------------------------------------------
@@ -109,7 +114,9 @@ class OfReplication(BookDirective):
 
 def notes(env: BuildEnvironment, kind: str) -> dict[str, list[Any]]:
     """Return the notes of one kind (`PROBLEMS`, `EQUATIONS`, `DESCRIBED` or `COUNTS`) by page."""
-    return _all_notes(env).setdefault(kind, {})
+    if not hasattr(env, "page_notes"):
+        env.page_notes = defaultdict(dict)  # pyright: ignore[reportAttributeAccessIssue]
+    return env.page_notes[kind]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def note(env: BuildEnvironment, kind: str, content: Any) -> None:
@@ -124,8 +131,7 @@ def note_problem(env: BuildEnvironment, line: int | None, sentence: str) -> None
 
 def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: ARG001 - an event
     """Stop the build if a page has problems, before the environment is kept: the next build reads the page again."""
-    problems = [problem for of_page in notes(env, PROBLEMS).values() for problem in of_page]
-    if problems:
+    if problems := [problem for of_page in notes(env, PROBLEMS).values() for problem in of_page]:
         message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
         raise ExtensionError(message)
     # A page that counts is written again, since the one that is counted may have changed.
@@ -134,20 +140,14 @@ def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: 
 
 def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:  # noqa: ARG001 - an event
     """Forget what was noted of a page that is about to be read again, or is gone."""
-    for of_kind in _all_notes(env).values():
-        of_kind.pop(docname, None)
+    for kind in KINDS:
+        notes(env, kind).pop(docname, None)
 
 
 def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: BuildEnvironment) -> None:  # noqa: ARG001 - an event
     """Take over what another reading process noted."""
-    for kind, of_kind in _all_notes(other).items():
-        notes(env, kind).update({page: found for page, found in of_kind.items() if page in docnames})
-
-
-def _all_notes(env: BuildEnvironment) -> dict[str, dict[str, list[Any]]]:
-    if not hasattr(env, "page_notes"):
-        env.page_notes = {}  # pyright: ignore[reportAttributeAccessIssue]
-    return env.page_notes  # pyright: ignore[reportAttributeAccessIssue]
+    for kind in KINDS:
+        notes(env, kind).update({page: found for page, found in notes(other, kind).items() if page in docnames})
 
 
 # --- when a page is read again -----------------------------------------------------------------------------------
@@ -168,6 +168,14 @@ def find_outdated(app: Sphinx, env: BuildEnvironment, *_: set[str]) -> set[str]:
     now = last, sorted(env.found_docs), sorted(str(path) for root in roots for path in root.glob("*/*.*"))
     before, env.files_there = getattr(env, "files_there", None), now  # pyright: ignore[reportAttributeAccessIssue]
     return env.found_docs if now != before else set()
+
+
+def is_made(app: Sphinx, made: Path, *sources: Path) -> bool:
+    """Tell whether a file is newer than all that it is made from, in a build that goes on from the one before."""
+    if app.fresh_env_used or not made.is_file():
+        return False
+    changes = [path.stat().st_mtime for path in (*sources, *Path(__file__).parent.iterdir()) if path.exists()]
+    return made.stat().st_mtime > max(changes)
 
 
 def unlink(app: Sphinx, doctree: nodes.document) -> None:

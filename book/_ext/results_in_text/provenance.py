@@ -8,8 +8,8 @@ results stands for (an estimand, an experiment, a figure) is found by reading th
 import ast
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, cached_property
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,12 @@ from sphinx.errors import ExtensionError
 from paperkit.history import decoded
 from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
+from paperkit.written import has_numbers
+from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_runner import about_results
-from results_in_text.pages import is_left_out
-from results_in_text.records import (
-    SHORT_COMMIT,
-    anchor,
-    as_test,
-    commit_text,
-    current_hash,
-    judged_folders,
-    page_of,
-    read_provenance,
-    read_verdicts,
-    target_of,
-    tests_of,
-    verdict_words,
-    written_test,
-)
+from results_in_text.pages import is_left_out, is_made
+from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_provenance
 from results_in_text.reruns import expected_next
 
 Page = tuple[str, dict[str, Any], str]
@@ -62,9 +50,12 @@ class CodeFile:
     @cached_property
     def definitions(self) -> dict[str, tuple[int, int]]:
         """First line and the one after the last, by name."""
-        if self.path.endswith(".py"):
-            return {name: _lines(node) for name, node in self._nodes}
         found = {}
+        if self.path.endswith(".py"):
+            for name, node in self._nodes:
+                decorators = (decorator.lineno for decorator in getattr(node, "decorator_list", []))
+                found[name] = min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1
+            return found
         for block in _OF_YAML.finditer(self.text):
             first = self.text.count("\n", 0, block.start()) + 1
             found[block[1]] = first, first + block[0].count("\n")
@@ -121,17 +112,15 @@ class Code:
         paths = [folder / "estimands.py", *sorted(folder.glob("checks*.py")), *sorted(folder.glob("studies/*.py"))]
         paths += [folder / "experiment.py", folder / "timing.py", folder / "figures.py", folder / "claims.yaml"]
         paths += sorted(folder.glob("*.py"))
-        self.name = name
-        self.files = [
-            CodeFile(repository, path.relative_to(repository).as_posix())
+        self.files = {
+            path.relative_to(folder).as_posix(): CodeFile(repository, path.relative_to(repository).as_posix())
             for path in dict.fromkeys(paths)
             if path.is_file() and not path.name.startswith(("test_", "__init__"))
-        ]
+        }
 
     def estimand(self, name: str, claim: str) -> str:
         """Name the place of an estimand or check: its function, else what names it, else its claim."""
-        found = self._place(("estimands", "checks"), name)
-        return found or self._page("claims.yaml", claim.lower())
+        return self._place(("estimands", "checks"), name) or self._page("claims.yaml", claim.lower())
 
     def experiment(self, name: str) -> tuple[str, list[str]]:
         """Name the place where an experiment is made, and the files of the methods that it runs."""
@@ -147,18 +136,17 @@ class Code:
 
     def _methods(self, file: CodeFile) -> list[str]:
         """Follow imports within the replication to what is neither a study nor a check."""
-        known, reached = {one.path: one for one in self.files}, {file.path: file}
+        known, reached = {one.path: one for one in self.files.values()}, {file.path: file}
         while new := {path for one in reached.values() for path in one.imports if path in known} - reached.keys():
             reached |= {path: known[path] for path in new}
         others = ("studies", "experiment", "timing", "checks", "estimands")
-        return sorted(path for path in reached if not path.split("/")[2].startswith(others))
+        return sorted(reached.keys() - {one.path for one in self._of(others)})
 
     def _page(self, file: str, anchor: str = "") -> str:
-        path = f"replications/{self.name}/{file}"
-        return code_page(path, anchor) if any(one.path == path for one in self.files) else ""
+        return code_page(self.files[file].path, anchor) if file in self.files else ""
 
     def _of(self, kinds: tuple[str, ...]) -> list[CodeFile]:
-        return [file for file in self.files if file.path.split("/")[2].startswith(kinds)]
+        return [file for name, file in self.files.items() if name.startswith(kinds)]
 
     def _place(self, kinds: tuple[str, ...], name: str) -> str:
         files = self._of(kinds)
@@ -172,14 +160,18 @@ def code_page(path: str, anchor: str = "") -> str:
     return f"code/{path}.html" + (f"#{anchor}" if anchor else "")
 
 
+def _folders(app: Sphinx) -> list[str]:
+    return [name for name in records.judged_folders(Path(app.config.results_root)) if not is_left_out(app, name)]
+
+
 def shown_code(app: Sphinx) -> dict[str, list[str]]:
     """Name the files that have a page, and for each the folders of results that it made; data are not code."""
     results, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
     shown: dict[str, list[str]] = {}
-    for folder in (folder for folder in judged_folders(results) if not is_left_out(app, folder)):
-        records = [read_provenance(path) for path in sorted((results / folder).glob("*provenance.json"))]
-        own = [file.path for file in Code(repository, page_of(folder)).files]
-        for path in dict.fromkeys([*own, *(path for record in records for path in record["deps"])]):
+    for folder in _folders(app):
+        made_with = [read_provenance(path)["deps"] for path in sorted((results / folder).glob("*provenance.json"))]
+        own = [file.path for file in Code(repository, page_of(folder)).files.values()]
+        for path in dict.fromkeys([*own, *(path for deps in made_with for path in deps)]):
             if not path.startswith("data/") and (repository / path).is_file():
                 shown.setdefault(path, []).append(folder)
     return shown
@@ -189,8 +181,7 @@ def code_pages(app: Sphinx) -> Iterator[Page]:
     """Make a page for each file that is not older than its page."""
     repository = Path(app.config.replications_root).parent
     for path, folders in shown_code(app).items():
-        made, source = Path(app.outdir, code_page(path)), repository / path
-        if not app.fresh_env_used and made.is_file() and made.stat().st_mtime > source.stat().st_mtime:
+        if is_made(app, Path(app.outdir, code_page(path)), repository / path):
             continue
         root = "../" * (path.count("/") + 1)
         links = ", ".join(f'<a href="{root}provenance/{name}.html">{name}</a>' for name in folders)
@@ -207,20 +198,11 @@ def highlighted(app: Sphinx, file: CodeFile) -> str:
     head, start, first = lines[0].partition("<pre>")
     lines[0] = first
     for name, (begin, _) in file.definitions.items():
-        lines[begin - 1] = f'<span class="definition" id="{_anchor(file, name)}">{lines[begin - 1]}'
+        place = name if language == "python" else name.lower()
+        lines[begin - 1] = f'<span class="definition" id="{place}">{lines[begin - 1]}'
     for _, end in file.definitions.values():  # after all have begun: one ends where the next begins
         lines[end - 1] = f"</span>{lines[end - 1]}"
     return f'<div class="highlight-{language} notranslate">{head}{start}' + "\n".join(lines) + "</div>"
-
-
-def _anchor(file: CodeFile, name: str) -> str:
-    return name if file.path.endswith(".py") else name.lower()
-
-
-def _lines(node: ast.stmt) -> tuple[int, int]:
-    decorators: Iterable[ast.expr] = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
-    return first, (node.end_lineno or node.lineno) + 1
 
 
 # --- provenance ------------------------------------------------------------------------------------------------
@@ -232,46 +214,45 @@ _TEMPLATE = "provenance_page.html"
 
 def provenance_pages(app: Sphinx) -> Iterator[Page]:
     """Make one page for each folder of results with verdicts."""
-    root = Path(app.config.results_root)
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    for name in (name for name in judged_folders(root) if not is_left_out(app, name)):
+    loader = FileSystemLoader(Path(__file__).parent)
+    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    templates.globals |= {"anchor": anchor, "code_page": code_page, "has_numbers": has_numbers, "records": records}
+    templates.globals["expected_next"] = expected_next
+    # From the book's root to a page of provenance; no address stays none.
+    templates.filters["above"] = lambda address: f"../{address}" if address else ""
+    template, shown = templates.get_template(_TEMPLATE), shown_code(app)
+    root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
+    for name in _folders(app):
+        code = [repository / path for path, folders in shown.items() if name in folders]
+        if is_made(
+            app, Path(app.outdir, f"provenance/{name}.html"), repository / "dvc.lock", *(root / name).iterdir(), *code
+        ):
+            continue
         try:
-            content = provenance_content(app, name)
+            body = template.render(provenance_content(app, name, shown))
         except ResultsError as error:
             message = f"provenance page of {name}: {error}"
             raise ExtensionError(message) from error
-        body = templates.get_template(_TEMPLATE).render(content)
         yield f"provenance/{name}", {"title": f"Provenance of {name}", "body": body}, "page.html"
 
 
-def provenance_content(app: Sphinx, name: str) -> dict[str, Any]:
+def provenance_content(app: Sphinx, name: str, shown: Mapping[str, Any]) -> dict[str, Any]:
     """Collect what the page of a replication says."""
-    root = Path(app.config.results_root)
-    repository = Path(app.config.replications_root).parent
+    root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
     # The first record must be there; that of clock readings only where there are some.
     files = [files for files in _STAGES if files is _STAGES[0] or (root / name / f"{files[0]}.json").is_file()]
-    stages = [_stage(app, root / name, repository, *of_stage) for of_stage in files]
-    claims, page = read_verdicts(root, name).claims.values(), page_of(name)
-    behind = about_results(root, repository, name)["behind"]
-    code = Code(repository, page)
+    stages = [_stage(root / name, repository, *of_stage) for of_stage in files]
     return {
         "name": name,
-        "code": f"replications/{page}/estimands.py",
-        "page": f"../replications/{page}.html",
+        "page_name": page_of(name),
         "stages": stages,
-        "stage_of": {claim["kind"]: stages[-1 if claim["kind"] == "timing" else 0] for claim in claims},
-        "data": {stage["id"]: [dep for dep in stage["deps"] if dep["path"].startswith("data/")] for stage in stages},
+        "shown": shown,
+        "code_url": app.config.code_url,
         "downloads": f"../downloads/{name}/" if downloads_are_written(app) else "",
-        "claims": [_claim(name, claim, behind, code) for claim in claims],
-        "recompute": f"python -m paperkit.claims {name}",
+        "claims": records.read_verdicts(root, name).claims.values(),
+        "behind": about_results(root, repository, name)["behind"],
+        "code": Code(repository, page_of(name)),
     }
-
-
-def code_link(template: str, commit: str, path: str) -> str:
-    """Say where a file of a commit can be read; the template is `code_url`, empty where no host is known."""
-    return template.format(commit=commit, path=path)
 
 
 def runs_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -291,116 +272,47 @@ def runs_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return summary
 
 
-def _stage(app: Sphinx, folder: Path, repository: Path, stem: str, table: str, params: str) -> dict[str, Any]:
+def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -> dict[str, Any]:
     record = read_provenance(folder / f"{stem}.json")
-    commit, shown = record["commit"] or "", shown_code(app)
-    deps = [
-        {
-            "path": path,
-            "hash": digest,
-            "now": _comparison(current_hash(repository, path, record["profile"]), digest),
-            "page": _above(code_page(path)) if path in shown else "",
-            "show": f"git show {commit[:SHORT_COMMIT]}:{path}" if commit and not path.startswith("data/") else "",
-            "link": code_link(app.config.code_url, commit, path) if commit else "",
-        }
-        for path, digest in sorted(record["deps"].items())
-    ]
-    tables = [folder / file for file in (table, table.replace("runs", "trials")) if (folder / file).is_file()]
+    now = {path: records.current_hash(repository, path, record["profile"]) for path in record["deps"]}
+    files = [folder / file for file in dict.fromkeys([table, table.replace("runs", "trials")])]
+    lock = repository / "dvc.lock"
+    # Parameters from dvc.lock, which holds those of the run, not those of today's file.
+    locked = _stages(lock).get(record["stage"], {}).get("params", {}) if lock.is_file() else {}
     return {
         "id": anchor("stage", stem),
         "record": record,
-        "commit": commit_text(record),
-        "show": f"git show --stat {commit[:SHORT_COMMIT]}" if commit else "",
-        "deps": deps,
-        "params": _params(repository, record, params),
+        "commit": records.commit_text(record),
+        "short": (record["commit"] or "")[:SHORT_COMMIT],
+        "deps": sorted(record["deps"].items()),
+        "data": [(path, digest) for path, digest in sorted(record["deps"].items()) if path.startswith("data/")],
+        "now": {
+            path: "not here" if now[path] is None else "the same" if now[path] == digest else "changed since"
+            for path, digest in record["deps"].items()
+        },
+        "params": {
+            path: yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+            for path, content in locked.items()
+            if path.endswith(params)
+        },
         "table": table,
-        "tables": [_table(path, repository) for path in dict.fromkeys(tables)],
+        "tables": [
+            {
+                "path": os.path.relpath(path, repository),
+                "rows": path.read_text(encoding="utf-8").count("\n") - 1,
+                "md5": file_md5(path),
+            }
+            for path in files
+            if path.is_file()
+        ],
         "summary": runs_summary(read_runs(folder / table)) if (folder / table).is_file() else [],
         "versions": record.get("versions", {}),
     }
 
 
-def _comparison(now: str | None, then: str) -> str:
-    if now is None:
-        return "not here"
-    return "the same" if now == then else "changed since"
-
-
-def _table(path: Path, repository: Path) -> dict[str, Any]:
-    lines = path.read_text(encoding="utf-8").count("\n") - 1
-    return {"path": os.path.relpath(path, repository), "rows": lines, "md5": file_md5(path)}
-
-
-def _params(repository: Path, record: Mapping[str, Any], file: str) -> dict[str, str]:
-    """Take the parameters from dvc.lock, which holds those of the run, not those of today's file."""
-    lock = repository / "dvc.lock"
-    stages = _stages(lock, lock.stat().st_mtime_ns) if lock.is_file() else {}
-    params = stages.get(record["stage"], {}).get("params", {})
-    return {
-        path: yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
-        for path, content in params.items()
-        if path.endswith(file)
-    }
-
-
-@cache
-def _stages(lock: Path, _changes_with: int) -> dict[str, Any]:
+@records.once_a_file
+def _stages(lock: Path) -> dict[str, Any]:
     return decoded(lock.read_bytes())["stages"]
-
-
-def _claim(name: str, claim: dict[str, Any], behind: Mapping[str, Any], code: Code) -> dict[str, Any]:
-    varied = enumerate(claim.get("robustness", []))
-    places = [
-        *tests_of(claim),
-        *((f"robustness[{number}]", as_test(claim, variation)) for number, variation in varied),
-    ]
-    return {
-        "id": claim["id"],
-        "target": target_of(name, claim["id"]),
-        "kind": claim["kind"],
-        "verdict": verdict_words(claim),
-        "tests": [
-            _test(claim["id"], place, test, behind.get(f"{claim['id']}.{place}", {}), code) for place, test in places
-        ],
-    }
-
-
-def _test(claim: str, place: str, test: Mapping[str, Any], behind: Mapping[str, Any], code: Code) -> dict[str, Any]:
-    try:
-        written = written_test(test)
-    except ResultsError:
-        written = "not run"
-    rule = {
-        key: test[key]
-        for key in ("bound", "margin", "interval", "tolerance", "p", "p_holm")
-        if test.get(key) is not None
-    }
-    values = behind.get("values") or {}
-    return {
-        "anchor": anchor(claim, place),
-        "address": f"{claim}.{place}",
-        "estimand": test["estimand"],
-        "code": _above(code.estimand(test["estimand"], claim)),
-        "rule": test["rule"],
-        "settings": ", ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in rule.items()
-        ),
-        "written": written,
-        "values": [(seed, "diverged" if value is None else f"{value:.6g}") for seed, value in values.items()],
-        "next": expected_next(behind.get("values")) if test["rule"] != "identity" else "",
-        "identity": test["rule"] == "identity",
-        "experiments": [
-            (experiment, arms, _above(page), [(path.rsplit("/", 1)[1], _above(code_page(path))) for path in methods])
-            for experiment, arms in behind.get("arms", {}).items()
-            for page, methods in [code.experiment(experiment)]
-        ],
-        "rows": behind.get("rows", 0),
-    }
-
-
-def _above(address: str) -> str:
-    """Write an address from the book's root as it is seen from a page of provenance; none stays none."""
-    return f"../{address}" if address else ""
 
 
 def _ranges(seeds: list[int]) -> str:

@@ -7,18 +7,18 @@ An address is `name/file:path`: a JSON file below the results root without its s
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
-from paperkit.answers import Record
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
 from paperkit.written import has_numbers, line_of, measured_line, rounded, spec_for
 
+Record = dict[str, Any]  # of a claim in verdicts.json
 Facts = list[tuple[str, str]]
 
 # What fell stands first: in this order the board is sorted by verdict.
@@ -32,7 +32,6 @@ SHORT_COMMIT = 10
 MIN_SEEDS_OF_A_VARIATION = 3  # with fewer it is shown and decides nothing
 _ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
 _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
-_STEP = re.compile(r"([\w-]+)|\[(\d+)\]")
 _NEEDED = ("stage", "command", "profile", "commit", "dirty", "started", "machine_class", "deps")
 _TEST = re.compile(
     r"(?P<claim>\w+)\.(?P<place>(?:(?:correction\.)?tests|robustness)\[\d+\])(?:\.(?P<key>flip\.value|\w+))?"
@@ -45,76 +44,72 @@ class BookDataError(ResultsError):
     """What a page prints is missing, malformed or contradicts another file; the message says what to do."""
 
 
+def stop(message: str, cause: Exception | None = None) -> NoReturn:
+    """Say what is wrong with what a page prints."""
+    raise BookDataError(message) from cause
+
+
 # --- files and addresses ---------------------------------------------------------------------------------------
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file once for as long as it stays; nobody changes what is returned."""
-    return _decoded(path, path.stat().st_mtime_ns) if path.is_file() else results.read_json(path)
+def once_a_file(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Call a function of a path once for as long as the file stays; nobody changes what it returns."""
+    known: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+    @wraps(function)
+    def kept(path: Path, *others: Any) -> Any:
+        state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+        before, answer = known.get((path, *others), (None, None))
+        if state is None or before != state:
+            answer = function(path, *others)
+            known[path, *others] = state, answer
+        return answer
+
+    return kept
 
 
-@cache
-def _decoded(path: Path, _changes_with: int) -> Any:
-    return results.read_json(path)
+read_json = once_a_file(results.read_json)
 
 
 def split_address(address: str) -> tuple[str, str]:
     """Split `name/file:path` into its file and its path."""
     match = _ADDRESS.fullmatch(address.strip())
     if match is None:
-        message = f"{address!r} is not an address; write name/file:path, such as lion/verdicts:C6.verdict"
-        raise BookDataError(message)
+        stop(f"{address!r} is not an address; write name/file:path, such as lion/verdicts:C6.verdict")
     return match["file"], match["path"]
 
 
 def value_at(content: Any, path: str) -> Any:
     """Return what a path names in a decoded file; never None."""
     if _PATH.fullmatch(path) is None:
-        message = f"{path!r} is not a path; write keys with dots and [i], such as C6.tests[0].estimate"
-        raise BookDataError(message)
+        stop(f"{path!r} is not a path; write keys with dots and [i], such as C6.tests[0].estimate")
     value = content
-    for number, match in enumerate(_STEP.finditer(path)):
-        step = match[0] if match[1] else int(match[2])
-        claim = _claim_with_id(content, step) if number == 0 else None
-        value = claim if claim is not None else _child(value, step, path)
+    if isinstance(content, dict) and isinstance(content.get("claims"), list):
+        value = content | {claim["id"]: claim for claim in content["claims"]}
+    for key, place in re.findall(r"([\w-]+)|\[(\d+)\]", path):
+        step = key or int(place)
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError) as error:
+            shown = str(list(value) if isinstance(value, dict) else value)[:200]
+            stop(f"{path!r} names nothing: no {step!r} in {shown}", error)
     if value is None:
-        message = f"{path!r} is null: there is no number to print; remove it from the page or run its stage"
-        raise BookDataError(message)
+        stop(f"{path!r} is null: there is no number to print; remove it from the page or run its stage")
     return value
-
-
-def _claim_with_id(content: Any, key: str | int) -> Record | None:
-    claims = content.get("claims") if isinstance(content, dict) else None
-    return next((claim for claim in claims if claim["id"] == key), None) if isinstance(claims, list) else None
-
-
-def _child(value: Any, step: str | int, path: str) -> Any:
-    there: dict[Any, Any] = (
-        value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
-    )
-    if step in there:
-        return there[step]
-    shown = str(list(value) if isinstance(value, dict) else value)[:200]
-    message = f"{path!r} names nothing: no {step!r} in {shown}"
-    raise BookDataError(message)
 
 
 def formatted(value: Any, spec: str | None) -> str:
     """Write a number or text as the page shows it; a float needs a format, or the page would show 17 digits."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        message = f"{value!r} is not one number or text; let the path go on to one"
-        raise BookDataError(message)
+        stop(f"{value!r} is not one number or text; let the path go on to one")
     if isinstance(value, float) and not math.isfinite(value):
-        message = f"the file holds {value!r}, which is no result; rerun its stage"
-        raise BookDataError(message)
+        stop(f"the file holds {value!r}, which is no result; rerun its stage")
     if spec is None and isinstance(value, float):
-        message = f"the float {value!r} has no format; add one after a bar, such as `| .3f`"
-        raise BookDataError(message)
+        stop(f"the float {value!r} has no format; add one after a bar, such as `| .3f`")
     try:
         return format(value, spec or "")
     except ValueError as error:
-        message = f"format {spec!r} does not fit {value!r} ({error}); use a Python format such as .3f or .1e"
-        raise BookDataError(message) from error
+        stop(f"format {spec!r} does not fit {value!r} ({error}); use a Python format such as .3f or .1e", error)
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------
@@ -157,8 +152,7 @@ def claim_with_id(root: Path, folder: str, claim_id: str) -> Record:
     """Find one claim."""
     claims = read_verdicts(root, folder).claims
     if claim_id not in claims:
-        message = f"no claim {claim_id!r} in {root / folder}; there are {', '.join(claims)}"
-        raise BookDataError(message)
+        stop(f"no claim {claim_id!r} in {root / folder}; there are {', '.join(claims)}")
     return claims[claim_id]
 
 
@@ -205,17 +199,16 @@ def is_primary(claim: Record) -> bool:
 
 def verdict_words(claim: Record) -> str:
     """Say the verdict of a claim, and what would be misread without a word of its own."""
+    has_run = [
+        test["max_error"] is not None if test["rule"] == "identity" else test["n"] > 0 for test in claim["tests"]
+    ]
     notes = {
         # Else its "inconclusive" would read as a result.
-        "not yet run": not any(map(_has_run, claim["tests"])),
+        "not yet run": not any(has_run),
         "exploratory": claim["exploratory"],
         "superseded": "superseded_by" in claim,
     }
     return ", ".join([claim["verdict"] or "no verdict", *[note for note, applies in notes.items() if applies]])
-
-
-def _has_run(test: Mapping[str, Any]) -> bool:
-    return test["max_error"] is not None if test["rule"] == "identity" else test["n"] > 0
 
 
 # --- records of stages -----------------------------------------------------------------------------------------
@@ -231,8 +224,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     """Read the record of a stage, with at least the keys that a page shows."""
     record = read_json(path)
     if lacking := [key for key in _NEEDED if key not in record]:
-        message = f"{path} lacks {', '.join(lacking)}; rerun its stage, which writes it"
-        raise BookDataError(message)
+        stop(f"{path} lacks {', '.join(lacking)}; rerun its stage, which writes it")
     return record
 
 
@@ -248,38 +240,25 @@ def code_of(record: Mapping[str, Any]) -> dict[str, str]:
     return {path: digest for path, digest in sorted(record["deps"].items()) if not path.startswith("data/")}
 
 
+_hash_of = once_a_file(content_hash)
+
+
 def current_hash(repository: Path, path: str, profile: str) -> str | None:
     """Hash a dependency as it is now, as the provenance does; None if it is not there (data are not in git)."""
-    file = repository / path
-    return _hash_of(file, profile, file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+    return _hash_of(repository / path, profile) if (repository / path).is_file() else None
 
 
-@cache
-def _hash_of(file: Path, profile: str, *_changes_with: int) -> str:
-    """Hash a file once for as long as it stays: each of a derivation's checks asks for all the files behind it."""
-    return content_hash(file, profile)
-
-
+@once_a_file
 def stage_facts(path: Path) -> Facts:
     """Say where a result comes from, shortly; the facts are the same objects for all numbers of a stage."""
-    return _stage_facts(path, path.stat().st_mtime_ns) if path.is_file() else _stage_facts(path, 0)
-
-
-@cache
-def _stage_facts(path: Path, _changes_with: int) -> Facts:
     record = read_provenance(path)
     code = code_of(record)
     together = hashlib.md5("".join(f"{path} {digest}\n" for path, digest in code.items()).encode()).hexdigest()
-    data = {path: digest for path, digest in sorted(record["deps"].items()) if path not in code}
-    inputs = [f"{path} md5 {digest[:8]}" for path, digest in data.items()]
+    inputs = [f"{path} md5 {digest[:8]}" for path, digest in sorted(record["deps"].items()) if path not in code]
+    inputs.append(f"{len(code)} files of code and parameters, hash of their list {together[:8]}")
     return [
-        ("profile", record["profile"]),
-        ("stage", record["stage"]),
-        ("command", record["command"]),
-        (
-            "inputs",
-            "; ".join([*inputs, f"{len(code)} files of code and parameters, hash of their list {together[:8]}"]),
-        ),
+        *((key, record[key]) for key in ("profile", "stage", "command")),
+        ("inputs", "; ".join(inputs)),
         ("commit", commit_text(record)),
         ("date", record["started"][:10]),
         ("machine", record["machine_class"]),
@@ -294,9 +273,9 @@ class WrittenValue(NamedTuple):
 
     text: str
     file: str  # the JSON file without suffix, below the results root
-    claim: str  # id of the claim it belongs to; empty for a value that belongs to none
-    place: str  # of its test: tests[0], correction.tests[0], or robustness[0] for a variation; empty outside a test
-    test: Mapping[str, Any]  # the test's record; empty outside a test
+    claim: str = ""  # id of the claim it belongs to; empty for a value that belongs to none
+    place: str = ""  # of its test: tests[0], correction.tests[0], or robustness[0] for a variation
+    test: Mapping[str, Any] = {}  # the test's record; empty outside a test
 
 
 def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
@@ -307,30 +286,28 @@ def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
     value = value_at(content, path)
     match = _TEST.fullmatch(path)
     if match is None:
-        return WrittenValue(formatted(value, spec), file, "", "", {})
-    test = value_at(content, f"{match['claim']}.{match['place']}")
+        return WrittenValue(formatted(value, spec), file)
+    test, key = value_at(content, f"{match['claim']}.{match['place']}"), match["key"]
     if match["place"].startswith("robustness"):
         test = as_test(value_at(content, match["claim"]), test)
-    text = written_test(test, spec) if match["key"] is None else _written_key(test, match["key"], value, spec)
+    if key is None:
+        text = written_test(test, spec)
+    elif spec is not None or not isinstance(value, float):
+        text = formatted(value, spec)
+    else:
+        default = spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
+        number = rounded(test).get(key) or formatted(value, default)
+        text = " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
     return WrittenValue(text, file, match["claim"], match["place"], test)
 
 
 def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
     """Write a whole test: estimate, 95 % interval, unit and number of seeds; errors and tolerance of an identity."""
     if not has_numbers(test):
-        message = f"{test['estimand']}: {measured_line(test)}; there is no number to print"
-        raise BookDataError(message)
+        stop(f"{test['estimand']}: {measured_line(test)}; there is no number to print")
     plain = spec is None or test["rule"] == "identity"
     formats = {} if plain else {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
     return line_of(test, rounded(test) | formats)
-
-
-def _written_key(test: Mapping[str, Any], key: str, value: Any, spec: str | None) -> str:
-    if spec is not None or not isinstance(value, float):
-        return formatted(value, spec)
-    default = spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
-    number = rounded(test).get(key) or formatted(value, default)
-    return " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
 
 
 def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -370,6 +347,16 @@ def as_test(claim: Record, variation: Mapping[str, Any]) -> dict[str, Any]:
     return {**variation, **{key: _varied(claim, variation)[key] for key in ("rule", "unit")}}
 
 
+def tests_and_variations(claim: Record) -> list[tuple[str, dict[str, Any]]]:
+    """List all that was measured of a claim, with its places in the file."""
+    varied = enumerate(claim.get("robustness", []))
+    return [*tests_of(claim), *((f"robustness[{place}]", as_test(claim, one)) for place, one in varied)]
+
+
+def _varied(claim: Record, variation: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(test for test in claim["tests"] if test["estimand"] == variation["of"])
+
+
 def outcome(variation: Mapping[str, Any]) -> str:
     """Say what a variation does to the word; why it is undecided the column beside it says."""
     if variation["flips"] is not None:
@@ -394,7 +381,14 @@ def conclusion(claim: Record) -> str:
     silent = sum(variation["flips"] is None for variation in claim["robustness"])
     if counted.startswith("stands") and silent:
         text += f" ({silent} more decided nothing)"
-    if movers := _movers(claim):
+    # Among variations with enough seeds; one for each unit, since nats and steps do not compare.
+    most: dict[str, tuple[float, str]] = {}
+    for variation in claim["robustness"]:
+        test = _varied(claim, variation)
+        if variation["n"] >= MIN_SEEDS_OF_A_VARIATION and None not in (variation["estimate"], test["estimate"]):
+            move = (abs(variation["estimate"] - test["estimate"]), variation["name"])
+            most[test["unit"]] = max(most.get(test["unit"], move), move)
+    if movers := [name for _, name in most.values()]:
         text += f"; {' and '.join(movers)} {'moves' if len(movers) == 1 else 'move'} it most"
     return f"{text}."
 
@@ -406,19 +400,3 @@ def seeds_left_out(flip: Mapping[str, Any]) -> str:
         return "No single seed turns the word"
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"one of the seeds {', '.join(map(str, seeds))}"
     return f"Leaving out {which} turns the word"
-
-
-def _varied(claim: Record, variation: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(test for test in claim["tests"] if test["estimand"] == variation["of"])
-
-
-def _movers(claim: Record) -> list[str]:
-    """Name the variation that moves the estimate most, among those with enough seeds."""
-    # One for each unit, since nats and steps do not compare.
-    most: dict[str, tuple[float, str]] = {}
-    for variation in claim["robustness"]:
-        test = _varied(claim, variation)
-        if variation["n"] >= MIN_SEEDS_OF_A_VARIATION and None not in (variation["estimate"], test["estimate"]):
-            move = (abs(variation["estimate"] - test["estimate"]), variation["name"])
-            most[test["unit"]] = max(most.get(test["unit"], move), move)
-    return [name for _, name in most.values()]

@@ -2,29 +2,18 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from docutils import nodes
-from pybtex.database import Entry
-from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxRole
 
 from paperkit.answers import changed_words, given_verdicts
 from paperkit.results import ResultsError
+from results_in_text import records
 from results_in_text.nodes import quoted_value, result_value, verdict_badge
 from results_in_text.pages import depend_on, note_problem
-from results_in_text.records import (
-    BookDataError,
-    anchor,
-    claim_with_id,
-    provenance_file,
-    split_address,
-    stage_facts,
-    value_facts,
-    written_value,
-)
 
 # text <key, where>: the form of a link, since a bar would end the cell of a table.
 _QUOTED = re.compile(r"(.+?)\s*<\s*([^<>,\s]+)\s*(?:,\s*([^<>]+?)\s*)?>")
@@ -34,21 +23,30 @@ def live_value(env: BuildEnvironment, address: str, spec: str | None = None) -> 
     """Make the node of a number that comes from results/, and note its files as dependencies of the page."""
     # Without a format it is rounded as its interval implies, and has its unit.
     root = Path(env.config.results_root)
-    value = written_value(root, address, spec)
-    source = provenance_file(root, value.file)
+    value = records.written_value(root, address, spec)
+    source = records.provenance_file(root, value.file)
     # Estimate and ends of one interval share a card.
     shown = f"{value.file}:{value.claim}.{value.place}" if value.test else address
-    facts = [("address", shown), *value_facts(value), *stage_facts(source)]
+    facts = [("address", shown), *records.value_facts(value), *records.stage_facts(source)]
     depend_on(env, root / f"{value.file}.json", source)
-    place = anchor(value.claim, value.place) if value.test else anchor("stage", source.stem)
+    place = records.anchor(value.claim, value.place) if value.test else records.anchor("stage", source.stem)
     page = f"provenance/{value.file.partition('/')[0]}"
     return result_value("", value.text, address=address, spec=spec or "", page=page, anchor=place, facts=facts)
 
 
 class BookRole(SphinxRole):
-    """A role that prints what files hold; what is wrong with them stops the build."""
+    """A role that prints what files hold; what is wrong with them stops the build.
 
+    A class that gives its `name` is registered, as directives are.
+    """
+
+    named: ClassVar[dict[str, type["BookRole"]]] = {}
     messages: list[nodes.system_message]
+
+    def __init_subclass__(cls, *, name: str = "") -> None:
+        """Note the class under its name."""
+        if name:
+            BookRole.named[name] = cls
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Say with what is wrong where it was asked for."""
@@ -70,7 +68,7 @@ class BookRole(SphinxRole):
         return content
 
 
-class ResultRole(BookRole):
+class ResultRole(BookRole, name="result"):
     """Role `result`: `name/file:path | format` becomes the formatted value."""
 
     def make(self) -> nodes.Node:
@@ -79,19 +77,19 @@ class ResultRole(BookRole):
         return live_value(self.env, address, spec or None)
 
 
-class VerdictRole(BookRole):
+class VerdictRole(BookRole, name="verdict"):
     """Role `verdict`: `name:claim` becomes the badge of the claim's verdict."""
 
     def make(self) -> nodes.Node:
         """Read the verdict."""
-        (name, claim_id), results = split_address(self.text), Path(self.config.results_root)
-        badge = verdict_badge(claim_with_id(results, name, claim_id))
+        (name, claim_id), results = records.split_address(self.text), Path(self.config.results_root)
+        badge = verdict_badge(records.claim_with_id(results, name, claim_id))
         badge["judged"] = (name, claim_id)
         depend_on(self.env, *(results / name).glob("*verdicts.json"))
         return badge
 
 
-class ReportedRole(BookRole):
+class ReportedRole(BookRole, name="reported"):
     """Role `reported`: `text <key, where>` is a number that a source reports and we did not measure."""
 
     def make(self) -> nodes.Node:
@@ -100,22 +98,16 @@ class ReportedRole(BookRole):
         text, key, where = match.groups() if match else (self.text, "", "")
         entries = self.env.get_domain("cite").data["bibdata"].data.entries
         if key not in entries:
-            message = (
-                f"{key!r} is not in the bibliography; write the number, then the source's key and the place, such as "
-                "{reported}`77.44 % <chen2023lion, Table 2>`"
-            )
-            raise BookDataError(message)
-        facts = [("reported by", _authors(entries[key])), ("key", key), ("place", where), ("measured here", "no")]
+            form = "write the number, then the source's key and the place, such as "
+            records.stop(f"{key!r} is not in the bibliography; {form}{{reported}}`77.44 % <chen2023lion, Table 2>`")
+        names = [" ".join(person.last_names) for person in entries[key].persons.get("author", [])]
+        who = names[0] if len(names) == 1 else f"{names[0]} et al." if names else key
+        by = " ".join(filter(None, [who, entries[key].fields.get("year")]))
+        facts = [("reported by", by), ("key", key), ("place", where), ("measured here", "no")]
         return quoted_value("", "", *self.inline(text), facts=[fact for fact in facts if fact[1]])
 
 
-def _authors(entry: Entry) -> str:
-    names = [" ".join(person.last_names) for person in entry.persons.get("author", [])]
-    who = names[0] if len(names) == 1 else f"{names[0]} et al." if names else entry.key
-    return " ".join(filter(None, [who, entry.fields.get("year")]))
-
-
-class ConstantRole(BookRole):
+class ConstantRole(BookRole, name="constant"):
     """Role `constant`: a number that belongs to the text, such as a setting or the value of a formula."""
 
     def make(self) -> nodes.Node:
@@ -127,7 +119,7 @@ class given(nodes.inline):  # named like the role
     """Verdicts (attribute `verdicts`) for which the block around it was written; nobody sees it."""
 
 
-class GivenRole(BookRole):
+class GivenRole(BookRole, name="given"):
     """Role `given`: verdicts such as `lion:C6 contradicted; lion:C4 holds`, after what was written for them."""
 
     def make(self) -> nodes.Node:
@@ -139,13 +131,3 @@ class GivenRole(BookRole):
         for folder, _ in verdicts:
             depend_on(self.env, *(results / folder).glob("*verdicts.json"))
         return given(verdicts=verdicts)
-
-
-def setup(app: Sphinx) -> None:
-    """Register the roles."""
-    roles: dict[str, Any] = {
-        "result": ResultRole, "verdict": VerdictRole, "reported": ReportedRole, "constant": ConstantRole,
-        "given": GivenRole,
-    }  # fmt: skip
-    for name, role in roles.items():
-        app.add_role(name, role())

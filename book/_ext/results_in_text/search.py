@@ -49,14 +49,11 @@ class SearchEnglishAndChinese(SearchEnglish):
 
     def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx calls it so
         """Cut a text into English words, and all pieces of up to three characters of each stretch of Chinese."""
-        return [part for piece in _PIECES.findall(input) for part in _parts(piece)]
-
-
-def _parts(piece: str) -> list[str]:
-    if not re.match(f"[{_CHINESE}]", piece):
-        return [piece]
-    lengths = range(1, _LONGEST + 1)
-    return [piece[start : start + length] for length in lengths for start in range(len(piece) - length + 1)]
+        parts = []
+        for piece in _PIECES.findall(input):
+            lengths = range(1, _LONGEST + 1) if re.match(f"[{_CHINESE}]", piece) else [len(piece)]
+            parts += [piece[place : place + length] for length in lengths for place in range(len(piece) - length + 1)]
+        return parts
 
 
 class BuilderWithSections(StandaloneHTMLBuilder):
@@ -100,14 +97,10 @@ def _texts(node: nodes.Element, *, whole: bool) -> Iterator[str]:
     for child in node.children:
         if isinstance(child, nodes.Text):
             yield child.astext()
-        elif isinstance(child, nodes.Element) and not _is_left_out(child, whole=whole):
+        elif isinstance(child, nodes.section):
+            yield from _texts(child, whole=True) if whole else ()
+        elif isinstance(child, nodes.Element) and not (isinstance(child, nodes.Invisible) or "to_be_copied" in child):
             yield from _texts(child, whole=whole)
-
-
-def _is_left_out(node: nodes.Element, *, whole: bool) -> bool:
-    if isinstance(node, nodes.section):
-        return not whole
-    return isinstance(node, nodes.Invisible) or bool(node.get("to_be_copied"))
 
 
 def setup(app: Sphinx) -> None:

@@ -2,44 +2,31 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 from referencing import Registry, Resource
 
 from paperkit.config import ConfigError, read_yaml
 from paperkit.results import ResultsError
-from results_in_text.records import (
-    BookDataError,
-    Verdicts,
-    claim_with_id,
-    identities,
-    judged_folders,
-    page_of,
-    read_verdicts,
-)
+from results_in_text import records
+from results_in_text.records import once_a_file, stop
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 SEVERITIES = ("conclusion", "statement", "wording")  # the gravest first; the schema says what they mean
 _UNDECIDED = ("inconclusive", "not tested at this scale", None)
 
 
+@once_a_file
 def read_checked_yaml(path: Path, schema: str) -> Any:
     """Read a YAML file once for as long as it stays, and check it against its schema; every misfit is named."""
-    return _checked(path, schema, path.stat().st_mtime_ns if path.is_file() else 0)
-
-
-@cache
-def _checked(path: Path, schema: str, _changes_with: int) -> Any:
     try:
         content = read_yaml(path)
     except ConfigError as error:
-        message = f"{error} (its form is book/schemas/{schema})"
-        raise BookDataError(message) from error
+        stop(f"{error} (its form is book/schemas/{schema})", error)
     refuse(f"{path} does not fit book/schemas/{schema}:", misfits(content, schema))
     return content
 
@@ -47,34 +34,27 @@ def _checked(path: Path, schema: str, _changes_with: int) -> Any:
 def refuse(what: str, problems: Collection[str]) -> None:
     """Name all problems at once, if there are some."""
     if problems:
-        raise BookDataError("\n  ".join([what, *problems]))
+        stop("\n  ".join([what, *problems]))
 
 
 def misfits(content: Any, schema: str) -> list[str]:
     """Say where decoded content does not fit a schema: one line a misfit, with its place."""
-    errors = sorted(_validator(schema).iter_errors(content), key=lambda error: list(map(str, error.path)))
-    return [_line(error) for error in errors]
+    lines = []
+    for error in sorted(_validator(schema).iter_errors(content), key=lambda error: list(map(str, error.path))):
+        said = error.message if len(error.message) < 300 else f"{error.message[:200]} … {error.message[-90:]}"
+        lines.append(f"{'.'.join(map(str, error.absolute_path)) or 'the file'}: {said}")
+    return lines
 
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
-    checker = Draft202012Validator.FORMAT_CHECKER
-    return Draft202012Validator(_schema(schema), registry=Registry(retrieve=_resource), format_checker=checker)
+    # A schema that another one names lies beside it and nowhere else.
+    registry: Registry[Any] = Registry(retrieve=lambda uri: Resource.from_contents(_schema(Path(uri).name)))
+    return Draft202012Validator(_schema(schema), registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def _schema(name: str) -> Any:
     return json.loads((SCHEMAS / name).read_text(encoding="utf-8"))
-
-
-def _resource(uri: str) -> Resource[Any]:
-    """Find a schema that another one names, beside it and nowhere else."""
-    return Resource.from_contents(_schema(Path(uri).name))
-
-
-def _line(error: ValidationError) -> str:
-    place = ".".join(map(str, error.absolute_path)) or "the file"
-    message = error.message if len(error.message) < 300 else f"{error.message[:200]} … {error.message[-90:]}"
-    return f"{place}: {message}"
 
 
 # --- posts -----------------------------------------------------------------------------------------------------
@@ -94,12 +74,9 @@ class Posts(NamedTuple):
 
     def about(self, folder: str) -> dict[str, Any]:
         """Return what about.yaml says of the replication of a folder of results."""
-        name = page_of(folder)
+        name = records.page_of(folder)
         if name not in self.replications:
-            message = (
-                f"replications/{name}/about.yaml is missing; it names the posts and the question of results/{folder}"
-            )
-            raise BookDataError(message)
+            stop(f"replications/{name}/about.yaml is missing; it names the posts and the question of results/{folder}")
         return self.replications[name]
 
 
@@ -108,7 +85,7 @@ def read_posts(path: Path, results: Path, replications: Path) -> Posts:
     content = read_checked_yaml(path, "posts.schema.json")
     files = sorted(replications.glob("*/about.yaml"))
     about = {file.parent.name: read_checked_yaml(file, "about.schema.json") for file in files}
-    refuse(f"{path} is wrong:", [*_contradictions(content), *_untaken(content, about)])
+    refuse(f"{path} is wrong:", list(_contradictions(content, about)))
     taken = {number: name for name, entry in about.items() for number in entry["posts"]}
     posts = [{"state": "later"} | post for post in content["posts"]]
     for post in posts:
@@ -118,33 +95,25 @@ def read_posts(path: Path, results: Path, replications: Path) -> Posts:
     return Posts(content["topics"], about, posts)
 
 
-def _contradictions(content: dict[str, Any]) -> list[str]:
-    """Say where posts.yaml contradicts itself."""
+def _contradictions(content: dict[str, Any], about: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Say where posts.yaml contradicts itself, and which post a replication names that is not there or another's."""
     numbers = Counter(post["archive"] for post in content["posts"])
-    problems = [f"post {number} is given twice" for number, count in numbers.items() if count > 1]
+    yield from (f"post {number} is given twice" for number, count in numbers.items() if count > 1)
     for post in content["posts"]:
         number, state = post["archive"], post.get("state")
         if post["topic"] not in content["topics"]:
-            problems.append(f"post {number}: no topic {post['topic']!r}; there are {', '.join(content['topics'])}")
+            yield f"post {number}: no topic {post['topic']!r}; there are {', '.join(content['topics'])}"
         if (state == "in work") != ("replication" in post):
-            problems.append(f"post {number} is {state!r}: name a replication for 'in work', and for no other")
+            yield f"post {number} is {state!r}: name a replication for 'in work', and for no other"
         if (state == "nothing to run") != (not post["kinds"]):
-            problems.append(f"post {number}: `kinds` is empty exactly where there is nothing to run")
-    return problems
-
-
-def _untaken(content: dict[str, Any], about: dict[str, dict[str, Any]]) -> list[str]:
-    """Say which post that a replication names is not there, or is another replication's too."""
-    known = {post["archive"] for post in content["posts"]}
-    names: dict[int, list[str]] = {}
-    for name, entry in about.items():
-        for number in entry["posts"]:
-            names.setdefault(number, []).append(name)
-    files = {number: f"replications/{of[0]}/about.yaml" for number, of in names.items() if number not in known}
-    return [
-        *(f"{file} names post {number}; add it to the list" for number, file in files.items()),
-        *(f"post {n} is named by {' and '.join(of)}; leave it to one" for n, of in names.items() if len(of) > 1),
-    ]
+            yield f"post {number}: `kinds` is empty exactly where there is nothing to run"
+    named: dict[int, str] = {}
+    for name, number in ((name, number) for name, entry in about.items() for number in entry["posts"]):
+        if number not in numbers:
+            yield f"replications/{name}/about.yaml names post {number}; add it to the list"
+        if number in named:
+            yield f"post {number} is named by {named[number]} and {name}; leave it to one"
+        named[number] = name
 
 
 # --- errors found in the sources ---------------------------------------------------------------------------------
@@ -171,68 +140,59 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
     path = replications / name / "errata.yaml"
     entries = read_checked_yaml(path, "errata.schema.json")["errata"]
     try:
-        verdicts = read_verdicts(results, name)
+        claims = records.read_verdicts(results, name).claims
     except ResultsError as error:
-        message = f"{path}: {error}"
-        raise BookDataError(message) from error
+        stop(f"{path}: {error}", error)
     repeated = [entry for entry, count in Counter(entry["id"] for entry in entries).items() if count > 1]
-    problems = [f"id {entry} is given twice; an id is never reused" for entry in repeated]
-    errata = []
+    problems, errata = [f"id {entry} is given twice; an id is never reused" for entry in repeated], []
     for entry in entries:
         try:
             errata.append(Erratum(name, entry, _evidence(entry, results, name, bib_keys)))
         except ResultsError as error:
             problems.append(f"{entry['id']}: {error}")
-    refuse(f"{path}:", problems or _corrected_without_erratum(verdicts, errata))
+    named = {one.claim["id"] for erratum in errata for one in erratum.evidence if one.claim}
+    silent = [
+        f"claim {claim_id} has the verdict corrected and is the evidence of no entry; add one"
+        for claim_id, claim in claims.items()
+        if claim["verdict"] == "corrected" and claim_id not in named
+    ]
+    refuse(f"{path}:", problems or silent)
     return errata
 
 
 def names_with_errata(replications: Path, results: Path) -> list[str]:
     """List the replications that have an errata.yaml, or a corrected claim, so that they must have one."""
-    written = {path.parent.name for path in replications.glob("*/errata.yaml")}
-    judged = (name for name in judged_folders(results) if (replications / name).is_dir())
-    return sorted(written | {name for name in judged if _corrected(read_verdicts(results, name))})
+    names = {path.parent.name for path in replications.glob("*/errata.yaml")}
+    for name in (name for name in records.judged_folders(results) if (replications / name).is_dir()):
+        if any(claim["verdict"] == "corrected" for claim in records.read_verdicts(results, name).claims.values()):
+            names.add(name)
+    return sorted(names)
 
 
 def _evidence(entry: dict[str, Any], results: Path, name: str, bib_keys: Collection[str]) -> list[Evidence]:
     bib = entry["source"]["bib"]
     if bib not in bib_keys:
-        message = f"source.bib {bib!r} is not in the bibliography; add it to references.bib, or mend the key"
-        raise BookDataError(message)
+        stop(f"source.bib {bib!r} is not in the bibliography; add it to references.bib, or mend the key")
     items = [part for item in entry["evidence"] for part in item.items()]
     evidence = [Evidence(kind, text, _claim_behind(kind, text, results, name)) for kind, text in items]
     undecided = [one for one in evidence if one.claim and one.claim["verdict"] in _UNDECIDED]
     if len(undecided) == len(evidence):
         words = ", ".join(f"{one.text} {one.claim['verdict'] or 'no verdict'}" for one in undecided if one.claim)
-        message = (
+        stop(
             f"its evidence is undecided ({words}), so nothing shows the error; name other evidence, or drop the entry"
         )
-        raise BookDataError(message)
     return evidence
 
 
 def _claim_behind(kind: str, text: str, results: Path, name: str) -> dict[str, Any] | None:
     if kind == "claim":
-        return claim_with_id(results, name, text)
+        return records.claim_with_id(results, name, text)
     if kind != "check":
         return None
-    claims = read_verdicts(results, name).claims
-    checks = identities(claims)
-    if text not in checks:
-        message = f"no executed check {text!r} in {results / name}; there are {', '.join(checks) or 'none'}"
-        raise BookDataError(message)
+    claims = records.read_verdicts(results, name).claims
     # Of several claims the last: one that is corrected by a check names it after the one that it tests.
-    return [claim for claim in claims.values() if text in identities({claim["id"]: claim})][-1]
-
-
-def _corrected(verdicts: Verdicts) -> list[str]:
-    return [key for key, claim in verdicts.claims.items() if claim["verdict"] == "corrected"]
-
-
-def _corrected_without_erratum(verdicts: Verdicts, errata: list[Erratum]) -> list[str]:
-    named = {one.claim["id"] for erratum in errata for one in erratum.evidence if one.claim}
-    return [
-        f"claim {claim_id} has the verdict corrected and is the evidence of no entry; add one"
-        for claim_id in _corrected(verdicts)
-        if claim_id not in named
-    ]
+    behind = [claim for claim in claims.values() if text in records.identities({claim["id"]: claim})]
+    if not behind:
+        known = ", ".join(records.identities(claims)) or "none"
+        stop(f"no executed check {text!r} in {results / name}; there are {known}")
+    return behind[-1]

@@ -139,7 +139,8 @@ class Answers(_OverAllReplications):
         if found is None:
             return []
         uri = os.path.relpath(Path(self.config.figures_root, found[1]), self.env.srcdir).replace(os.sep, "/")
-        return [nodes.image(uri=uri, alt=found[2], classes=["result-figure", "dark-light"])]
+        # What has a width, Sphinx links to the file.
+        return [nodes.image(uri=uri, alt=found[2], width="100%", classes=["result-figure", "dark-light"])]
 
 
 def _scale(about: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from paperkit.results import ResultsError
-from results_in_text import boards, claims, equations, lint, pages, provenance, roles, search
+from results_in_text import boards, claims, equations, latex_book, lint, notebooks, pages, provenance, roles, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
 from results_in_text.code_runner import about_results, run_cell
@@ -34,7 +34,7 @@ from results_in_text.provenance import Code, downloads_are_written
 from results_in_text.records import judged_folders, page_of
 from results_in_text.yaml_files import SCHEMAS
 
-_PARTS = (boards, book_nodes, claims, equations, lint, pages, provenance, roles, search)
+_PARTS = (boards, book_nodes, claims, equations, latex_book, lint, notebooks, pages, provenance, roles, search)
 _PATHS = {
     "results_root": "../results",
     "figures_root": "../figures",

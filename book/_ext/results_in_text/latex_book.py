@@ -1,0 +1,57 @@
+"""The book through LaTeX (`make pdf`): its figures are SVG, which LaTeX does not read, so Chromium prints each as PDF."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from playwright.sync_api import sync_playwright
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms.images import ImageConverter
+
+_SIZE = re.compile(r'width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')  # as matplotlib writes it
+_BARE = "<style>@page { margin: 0 } body { margin: 0 } svg { display: block }</style>"
+_OPEN: dict[str, Any] = {}
+
+
+class FigureAsPdf(ImageConverter):
+    """Make the PDF of a figure where there is a Chromium; else Sphinx says that the builder cannot show it."""
+
+    conversion_rules: ClassVar[list[tuple[str, str]]] = [("image/svg+xml", "application/pdf")]
+
+    def is_available(self) -> bool:
+        """Look for a browser."""
+        return _browser() is not None
+
+    def convert(self, _from: Any, _to: Any) -> bool:
+        """Print one figure on a sheet of its own size."""
+        drawing = Path(_from).read_text(encoding="utf-8")
+        size = _SIZE.search(drawing)
+        if size is None:
+            return False
+        if not _OPEN:
+            _OPEN["playwright"] = sync_playwright().start()
+            _OPEN["browser"] = _OPEN["playwright"].chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
+        page = _OPEN["browser"].new_page()
+        page.set_content(_BARE + drawing.partition("?>")[2])
+        inches = {side: f"{float(points) / 72}in" for side, points in size.groupdict().items()}
+        page.pdf(path=str(_to), page_ranges="1", **inches)
+        page.close()
+        return True
+
+
+def _browser() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def close(app: Sphinx, exception: Exception | None) -> None:  # noqa: ARG001 - an event
+    """End the browser."""
+    if _OPEN:
+        _OPEN.pop("browser").close()
+        _OPEN.pop("playwright").stop()
+
+
+def setup(app: Sphinx) -> None:
+    """Register the converter, which works for builders that cannot show SVG."""
+    app.add_post_transform(FigureAsPdf)
+    app.connect("build-finished", close)

@@ -21,7 +21,7 @@ class FigureAsPdf(ImageConverter):
 
     def is_available(self) -> bool:
         """Look for a browser."""
-        return _browser() is not None
+        return shutil.which("chromium") is not None
 
     def convert(self, _from: Any, _to: Any) -> bool:
         """Print one figure on a sheet of its own size."""
@@ -31,17 +31,13 @@ class FigureAsPdf(ImageConverter):
             return False
         if not _OPEN:
             _OPEN["playwright"] = sync_playwright().start()
-            _OPEN["browser"] = _OPEN["playwright"].chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
+            _OPEN["browser"] = _OPEN["playwright"].chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = _OPEN["browser"].new_page()
         page.set_content(_BARE + drawing.partition("?>")[2])
         inches = {side: f"{float(points) / 72}in" for side, points in size.groupdict().items()}
         page.pdf(path=str(_to), page_ranges="1", **inches)
         page.close()
         return True
-
-
-def _browser() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def close(app: Sphinx, exception: Exception | None) -> None:  # noqa: ARG001 - an event

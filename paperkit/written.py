@@ -24,7 +24,8 @@ def margin_note(record: Mapping[str, Any]) -> str:
         return ""
     if test["margin"] is None or abs(test["estimate"] - test["bound"]) >= test["margin"]:
         return ""
-    return f"Against the claim, but by less than the margin of {test['margin']:g} {test['unit']} that was fixed beforehand."
+    margin = f"{test['margin']:g} {test['unit']}"
+    return f"Against the claim, but by less than the margin of {margin} that was fixed beforehand."
 
 
 def line_of(test: Mapping[str, Any], numbers: Mapping[str, str]) -> str:

@@ -10,7 +10,8 @@ from tests.built_book import BOOK, needs_browser
 from tests.tiny_book import BIBLIOGRAPHY
 
 pytestmark = [needs_browser, pytest.mark.filterwarnings("ignore:.*OptionParser.*:DeprecationWarning")]
-DRAWING = '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt"><path d="M0 0h9"/></svg>'
+SIZE = 'xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt"'
+DRAWING = f'<?xml version="1.0"?>\n<svg {SIZE}><path d="M0 0h9"/></svg>'
 PAGE = """It is {result}`lion/verdicts:C6.tests[0]` better: {verdict}`lion:C6`.
 
 ```{headline} lion

@@ -1,4 +1,4 @@
-"""The book through LaTeX (`make pdf`): its figures are SVG, which LaTeX does not read, so Chromium prints each as PDF."""
+"""The book through LaTeX (`make pdf`), which does not read SVG: Chromium prints each figure as PDF."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms.images import ImageConverter
 
-_SIZE = re.compile(r'width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')  # as matplotlib writes it
+_SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')  # as matplotlib writes it
 _BARE = "<style>@page { margin: 0 } body { margin: 0 } svg { display: block }</style>"
 _OPEN: dict[str, Any] = {}
 
@@ -31,11 +31,12 @@ class FigureAsPdf(ImageConverter):
             return False
         if not _OPEN:
             _OPEN["playwright"] = sync_playwright().start()
-            _OPEN["browser"] = _OPEN["playwright"].chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            chromium = _OPEN["playwright"].chromium
+            _OPEN["browser"] = chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = _OPEN["browser"].new_page()
         page.set_content(_BARE + drawing.partition("?>")[2])
-        inches = {side: f"{float(points) / 72}in" for side, points in size.groupdict().items()}
-        page.pdf(path=str(_to), page_ranges="1", **inches)
+        width, height = (f"{float(points) / 72}in" for points in size.groups())
+        page.pdf(path=str(_to), page_ranges="1", width=width, height=height)
         page.close()
         return True
 

@@ -21,7 +21,7 @@ def offer_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     cells = [new_markdown_cell(_HOW.format(page=app.env.titles[docname].astext()), id="page")]
     for number, node in enumerate(shown, start=1):
         code, printed = (found.astext() for found in node.findall(nodes.literal_block))
-        section = node.parent.next_node(nodes.title)
+        section = next(node.parent.findall(nodes.title))
         output = new_output("stream", name="stdout", text=f"{printed}\n")
         cells += [
             new_markdown_cell(f"## {section.astext()}", id=f"section-{number}"),

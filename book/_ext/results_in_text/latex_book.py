@@ -3,7 +3,7 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from playwright.sync_api import sync_playwright
 from sphinx.application import Sphinx
@@ -17,7 +17,7 @@ _OPEN: dict[str, Any] = {}
 class FigureAsPdf(ImageConverter):
     """Make the PDF of a figure where there is a Chromium; else Sphinx says that the builder cannot show it."""
 
-    conversion_rules: ClassVar[list[tuple[str, str]]] = [("image/svg+xml", "application/pdf")]
+    conversion_rules = [("image/svg+xml", "application/pdf")]  # noqa: RUF012 - as Sphinx declares it
 
     def is_available(self) -> bool:
         """Look for a browser."""

@@ -36,6 +36,4 @@ def peak_over_limit_mib(runs: pd.DataFrame) -> pd.Series:
 
 def batch_variance_ratio(runs: pd.DataFrame) -> pd.Series:
     """Variance of the mean of aligned batches of half a round: the post's order over a uniform one of its seed."""
-    laws = (of_arm(runs, "chunks_20", law, "batch_variance_ratio") for law in ("rounds", "proportional"))
-    post, uniform = laws
-    return post / uniform
+    return _ratio(runs, "rounds", "proportional", "chunks_20", "batch_variance_ratio")

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from paperkit.runs import Measurement, Run, Runner, execute
 from paperkit.stage import StageConfig, Tables, main
-from replications.bounded_shuffle.merge import merged_order, proportional, rounds
+from replications.bounded_shuffle.merge import LAWS, merged_order, rounds
 from replications.bounded_shuffle.shuffle import order_by_keys, shuffle_lines
 
 WINDOWS = 20  # of the output, in which lines of the last chunk are counted
@@ -46,8 +46,7 @@ def measure(run: Run) -> Iterator[Measurement]:
     if run.arm == "ours":
         order = ours(total, run.seed, run.config["bucket"])
     else:
-        by_law = {"rounds": rounds, "proportional": proportional}
-        law = rounds(sizes, rng, rejection=True) if run.arm == "rejection" else by_law[run.arm](sizes, rng)
+        law = rounds(sizes, rng, rejection=True) if run.arm == "rejection" else LAWS[run.arm](sizes, rng)
         order = merged_order(law, sizes, rng)
     chunk, places = order // n, np.arange(total)
     yield Measurement("none", 0, "position_correlation", float(np.corrcoef(order, places)[0, 1]))
@@ -71,8 +70,7 @@ def measure_four_lines(run: Run) -> Iterator[Measurement]:
         if run.arm == "ours":
             found.append(order_by_keys(rng.bit_generator.random_raw(4), rng))
         else:
-            law = {"rounds": rounds, "proportional": proportional}[run.arm]
-            found.append(merged_order(law([2, 2], rng), [2, 2], rng))
+            found.append(merged_order(LAWS[run.arm]([2, 2], rng), [2, 2], rng))
     share = Counter(tuple(order.tolist()) for order in found)
     for step, order in enumerate(permutations(range(4))):
         yield Measurement("none", step, "order_share", share[order] / len(found))
@@ -85,13 +83,11 @@ def run(config: Config, runner: Runner) -> Tables:
         for chunks in (m, *config.other_chunks):
             size = m * n // chunks
             equal = {"chunks": chunks, "chunk": size, "last": size}
-            grid += [Run(f"chunks_{chunks}", law, seed, equal) for law in ("rounds", "proportional")]
+            grid += [Run(f"chunks_{chunks}", law, seed, equal) for law in LAWS]
             grid.append(Run(f"chunks_{chunks}", "ours", seed, {**equal, "bucket": config.bucket}))
         short = {"chunks": m, "chunk": n, "last": n // 2, "bucket": config.bucket}
         grid += [Run("short_last", law, seed, short) for law in ("rounds", "rejection", "ours")]
-    four = [
-        Run("four_lines", law, config.seeds[0], {"times": config.times}) for law in ("rounds", "proportional", "ours")
-    ]
+    four = [Run("four_lines", law, config.seeds[0], {"times": config.times}) for law in (*LAWS, "ours")]
     return Tables([*execute(runner, measure, grid), *execute(runner, measure_four_lines, four)])
 
 

@@ -5,7 +5,7 @@ A law yields blocks of labels: from which chunk the next lines of the output com
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -56,6 +56,9 @@ def proportional(sizes: Sequence[int], rng: np.random.Generator) -> Iterator[Lab
         yield rng.permutation(np.repeat(np.arange(len(left)), counts))
 
 
+LAWS = {"rounds": rounds, "proportional": proportional}
+
+
 def merged_order(labels: Iterable[Labels], sizes: Sequence[int], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return for each place of the output its line in the input, shape (lines,), without a file."""
     starts = np.cumsum([0, *sizes[:-1]])
@@ -73,20 +76,19 @@ def merge_lines(source: Path, target: Path, *, lines: int, seed: int, law: str) 
         target: File to write.
         lines: Of a chunk (the post's n).
         seed: Of all that is random.
-        law: "rounds" (the post's) or "proportional".
+        law: One of `LAWS`; "rounds" is the post's.
     """
     rng = np.random.default_rng(seed)
     with TemporaryDirectory(dir=target.parent) as folder, ExitStack() as stack, target.open("wb") as output:
         sizes = []
         with source.open("rb") as file:
-            for number in count():
-                if not (some := list(islice(file, lines))):
-                    break
+            while some := list(islice(file, lines)):
+                name = str(len(sizes))
                 sizes.append(len(some))
                 shuffled = [some[place] for place in rng.permutation(len(some)).tolist()]
-                Path(folder, str(number)).write_bytes(b"".join(shuffled))
+                Path(folder, name).write_bytes(b"".join(shuffled))
         files = [stack.enter_context(Path(folder, str(number)).open("rb")) for number in range(len(sizes))]
-        for labels in {"rounds": rounds, "proportional": proportional}[law](sizes, rng):
+        for labels in LAWS[law](sizes, rng):
             counts = np.bincount(labels, minlength=len(files)).tolist()
             taken = list(chain.from_iterable(islice(file, n) for file, n in zip(files, counts, strict=True)))
             places = np.empty_like(labels)

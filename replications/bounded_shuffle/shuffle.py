@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, islice
@@ -73,27 +73,24 @@ class Bucket:
 
 
 def order_by_keys(keys: Keys, ties: np.random.Generator) -> NDArray[np.intp]:
-    """Sort by random keys; lines of equal keys are put in random order, so that ties do no harm.
+    """Return for each place the line that takes it: uniform over all orders (steps 6 and 7 of the derivation).
 
     Args:
         keys: Independent and uniform, shape (lines,).
-        ties: Decides between equal keys, and is not touched where there are none.
-
-    Returns:
-        For each place the line that takes it: uniform over all orders (step 6 and 7 of the derivation).
+        ties: Puts lines of equal keys in random order, and is not touched where there are none.
     """
     order = np.argsort(keys)
     ranked = keys[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(keys) else np.array([], int)
-    for group in np.flatnonzero(np.diff(np.r_[starts, len(keys)]) > 1):
-        of = slice(starts[group], starts[group + 1] if group + 1 < len(starts) else None)
-        order[of] = ties.permutation(np.sort(order[of]))  # the sort is not stable
+    edges = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1], True])
+    for group in np.flatnonzero(np.diff(edges) > 1):
+        tied = slice(*edges[group : group + 2])
+        order[tied] = ties.permutation(np.sort(order[tied]))  # the sort is not stable
     return order
 
 
 def shuffle_lines(
     sources: Sequence[Path], target: Path, *, memory: int = 256 << 20, seed: int | None = None, header: int = 0,
-    lines_per_file: int | None = None, temporary: Path | None = None, bucket: int = 32 << 20, progress: bool = False,
+    lines_per_file: int | None = None, temporary: Path | None = None, bucket: int = 8 << 20, progress: bool = False,
 ) -> Shuffled:  # fmt: skip
     """Shuffle the lines of all sources together; target may be one of them.
 
@@ -268,39 +265,26 @@ def _write(
 ) -> tuple[list[Path], int, int]:
     """Write one file, or numbered ones of `limit` lines; return them, and how many lines and bytes they hold."""
     paths: list[Path] = []
-    lines, size, most = 0, 0, limit or sys.maxsize
-    with ExitStack() as stack:
-
-        def fresh() -> BinaryIO:
-            stack.close()  # the file before this one is complete
-            paths.append(folder / (f"{target.stem}-{len(paths):05d}{target.suffix}" if limit else target.name))
-            file = stack.enter_context(_safe(paths[-1], target))
+    lines = size = 0
+    rest = filter(None, ordered)
+    some = next(rest, [])
+    while some or not paths:
+        paths.append(folder / (f"{target.stem}-{len(paths):05d}{target.suffix}" if limit else target.name))
+        with paths[-1].open("wb") as file:
             file.write(head)
-            return file
-
-        file, room = fresh(), most
-        for some in ordered:
-            begin = 0
-            while begin < len(some):
-                if not room:
-                    file, room = fresh(), most
-                piece = some[begin : begin + room]
+            room = limit or sys.maxsize
+            while some and room:
+                piece, some = some[:room], some[room:]
                 body = b"".join(piece)
                 file.write(body)
                 bar.update(len(body))
-                lines, size, room, begin = lines + len(piece), size + len(body), room - len(piece), begin + len(piece)
+                lines, size, room = lines + len(piece), size + len(body), room - len(piece)
+                some = some or next(rest, [])
+            file.flush()
+            os.fsync(file.fileno())  # only what is on the disk may take another's place
+        if target.exists():
+            shutil.copymode(target, paths[-1])
     return paths, lines, size
-
-
-@contextmanager
-def _safe(path: Path, target: Path) -> Iterator[BinaryIO]:
-    """Open a file that is on the disk when it is closed; only then may it take another's place."""
-    with path.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    if target.exists():
-        shutil.copymode(target, path)
 
 
 def _bytes(text: str) -> int:
@@ -310,14 +294,7 @@ def _bytes(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Args:
-        arguments: Command line; None for the process's own.
-
-    Raises:
-        SystemExit: If the files cannot be shuffled; the message says why. No output exists then.
-    """
+    """Run the command; where the files cannot be shuffled, it says why, and no output exists."""
     parser = argparse.ArgumentParser(prog="shuffle", description="Shuffle lines of files larger than memory.")
     add = parser.add_argument
     add("sources", nargs="+", type=Path, metavar="IN", help="files, or pipes, that are shuffled together")
@@ -327,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--header", type=int, default=0, metavar="LINES", help="lines at the start of each IN that stay at the start")
     add("--lines", type=int, help="write numbered outputs OUT-00000, ... of so many lines")
     add("--temporary", type=Path, metavar="FOLDER", help="for buckets, as large as all IN; default: where OUT is")
-    add("--bucket", type=_bytes, default=32 << 20, help="memory for lines sorted at once; default 32M, more is slower")
+    add("--bucket", type=_bytes, default=8 << 20, help="memory for lines sorted at once; default 8M, more is slower")
     given = parser.parse_args(arguments)
     for name in ("SIGTERM", "SIGHUP"):  # so that folders are removed; exit statuses as shells have them
         signal.signal(getattr(signal, name), lambda number, _: sys.exit(128 + number))

@@ -1,9 +1,11 @@
 """The derivation as checks that run: each computes both sides of an equation, and again with one ingredient wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from itertools import product
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import t as student
 
@@ -11,22 +13,23 @@ from paperkit.checks import Check, by_name
 from replications.fourier_density import density
 from replications.fourier_density.density import (
     ClippedMap,
+    Complexes,
+    Floats,
     FourierDensity,
+    LineMap,
     TanhMap,
     correlation,
     objective,
     powers,
     roughness,
+    series,
     spectral_factor,
 )
 from replications.fourier_density.mixture import Mixture
 from replications.fourier_density.targets import targets
 
-__all__ = ["CHECKS"]
-
-Complexes = NDArray[np.complex128]
 X = np.linspace(-1, 1, 801)[:-1]  # on which the midpoint rule is exact for series of degree below 800
-MAPS = (TanhMap(1.3, 0.2), ClippedMap(2.0, 0.3, -0.4))
+MAPS = (TanhMap(1.3, 0.2), ClippedMap(2.0, -0.4, softness=0.3))
 
 
 def _coefficients(seed: int = 0) -> Iterator[Complexes]:
@@ -36,31 +39,32 @@ def _coefficients(seed: int = 0) -> Iterator[Complexes]:
         yield rng.normal(size=degree + 1) + 1j * rng.normal(size=degree + 1)
 
 
-def _series(c: Complexes) -> NDArray[np.float64]:
-    """Return c_0 + 2 Re sum c_n exp(i pi n x) on X."""
-    return c[0].real + 2 * (c[1:] @ powers(X, len(c) - 1)[1:]).real
-
-
 def _lowered(b: Complexes, least: float) -> Complexes:
     """Return the series of |A|², lowered until its minimum is this share of what its mean was."""
-    c, fine = correlation(b), np.linspace(-1, 1, 100_000, endpoint=False)
-    c[0] += least * c[0] - (c[0].real + 2 * (c[1:] @ powers(fine, len(c) - 1)[1:]).real).min()
+    c = correlation(b)
+    c[0] += least * c[0] - series(c, np.linspace(-1, 1, 100_000, endpoint=False)).min()
     return c
 
 
-def _worst(errors: object) -> Check:
-    """Return the largest error and the largest control error of a list of pairs."""
-    return Check(*np.max(np.asarray(errors, dtype=float), axis=0).tolist())
+def over(cases: Callable[[], Iterable[Any]]) -> Callable[[Callable[..., Sequence[float]]], Callable[[], Check]]:
+    """Make a check of a function that gives error and control error of one case: the largest of each."""
+
+    def decorate(errors: Callable[..., Sequence[float]]) -> Callable[[], Check]:
+        @wraps(errors)
+        def check() -> Check:
+            return Check(*np.max([errors(case) for case in cases()], axis=0).tolist())
+
+        return check
+
+    return decorate
 
 
-def step_1_square() -> Check:
+@over(_coefficients)
+def step_1_square(b: Complexes) -> list[float]:
     """The series of (12) is |A|², five degrees. Control: without the conjugate, c_n = sum a_k a_{k+n}."""
-    errors = []
-    for b in _coefficients():
-        square, n = abs(b @ powers(X, len(b) - 1)) ** 2, len(b)
-        wrong = np.array([np.conj(b[: n - lag]) @ np.conj(b[lag:]) for lag in range(n)])
-        errors.append([abs(_series(c) - square).max() / square.mean() for c in (correlation(b), wrong)])
-    return _worst(errors)
+    square, n = abs(b @ powers(X, len(b) - 1)) ** 2, len(b)
+    wrong = np.array([np.conj(b[: n - lag]) @ np.conj(b[lag:]) for lag in range(n)])
+    return [abs(series(c, X) - square).max() / square.mean() for c in (correlation(b), wrong)]
 
 
 def step_2_fejer_riesz() -> Check:
@@ -73,31 +77,25 @@ def step_2_fejer_riesz() -> Check:
     return Check(max(errors), float(abs(correlation(spectral_factor(negative)) - negative).max()))
 
 
-def step_2_touching_zero() -> Check:
+@over(lambda: _coefficients(2))
+def step_2_touching_zero(b: Complexes) -> list[float]:
     """The same where the series touches zero. Control: coefficients conjugated, which turns x over."""
-    errors = []
-    for b in _coefficients(2):
-        c = _lowered(b, 0.0)
-        found = density.from_series(c).coefficients
-        errors.append([abs(correlation(one) - c).max() / c[0].real for one in (found, np.conj(found))])
-    return _worst(errors)
+    c = _lowered(b, 0.0)
+    found = density.from_series(c).coefficients
+    return [abs(correlation(one) - c).max() / c[0].real for one in (found, np.conj(found))]
 
 
-def step_3_real_and_normalised() -> Check:
+@over(_coefficients)
+def step_3_real_and_normalised(b: Complexes) -> list[float]:
     """(5), (8), (13), (14): series of p by quadrature are c_n / (2 c_0). Control: c_{-n} = c_n, not its conjugate."""
-    errors = []
-    for b in _coefficients():
-        c, n = correlation(b), len(b)
-        p = abs(b @ powers(X, n - 1)) ** 2 / (2 * c[0].real)
-        by_quadrature = np.array([np.mean(p * np.exp(-1j * np.pi * lag * X)) for lag in range(1 - n, n)])
-        errors.append([
-            abs(by_quadrature - np.concatenate([negative, c]) / (2 * c[0])).max()
-            for negative in (np.conj(c[:0:-1]), c[:0:-1])
-        ])
-    return _worst(errors)
+    c, n = correlation(b), len(b)
+    p = abs(b @ powers(X, n - 1)) ** 2 / (2 * c[0].real)
+    by_quadrature = np.array([np.mean(p * np.exp(-1j * np.pi * lag * X)) for lag in range(1 - n, n)])
+    whole = [np.concatenate([negative, c]) / (2 * c[0]) for negative in (np.conj(c[:0:-1]), c[:0:-1])]
+    return [abs(by_quadrature - each).max() for each in whole]
 
 
-def _distribution(b: Complexes) -> NDArray[np.float64]:
+def _distribution(b: Complexes) -> Floats:
     """Integrate p from -1 to each of X, by Gauss and Legendre on every cell."""
     nodes, weights = np.polynomial.legendre.leggauss(8)
     half = (X[1] - X[0]) / 2
@@ -106,47 +104,30 @@ def _distribution(b: Complexes) -> NDArray[np.float64]:
     return np.concatenate([[0], np.cumsum(half * p @ weights)])
 
 
-def _as_written(b: Complexes, x: NDArray[np.float64]) -> Complexes:
-    """Compute (17) as written."""
-    c, n = correlation(b), np.arange(1, len(b))
-    sums = (powers(x, len(n))[1:] - ((-1.0) ** n)[:, None]) / (1j * np.pi * n)[:, None]
-    return (x**2 - 1) / 2 + 0.5 * (c[1:] / c[0]) @ sums
-
-
-class _Identity:
-    """The map that leaves (-1, 1) as it is."""
-
-    def __call__(self, y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return y, np.zeros_like(y)
-
-
-def step_4_distribution() -> Check:
+@over(_coefficients)
+def step_4_distribution(b: Complexes) -> list[float]:
     """The corrected distribution function against quadrature. Control: the factor 1/2 of (17) before the sum."""
-    errors, ends = [], np.append(X, 1.0)
-    for b in _coefficients():
-        exact, ours = _distribution(b), FourierDensity(b, _Identity()).cdf(ends)  # pyright: ignore[reportArgumentType]
-        errors.append([abs(ours - exact).max(), abs((ours + (ends + 1) / 2) / 2 - exact).max()])
-    return _worst(errors)
+    ends, identity = np.append(X, 1.0), cast("LineMap", lambda y: (y, np.zeros_like(y)))
+    exact, ours = _distribution(b), FourierDensity(b, identity).cdf(ends)
+    return [abs(ours - exact).max(), abs((ours + (ends + 1) / 2) / 2 - exact).max()]
 
 
-def distribution_as_written() -> Check:
+@over(_coefficients)
+def distribution_as_written(b: Complexes) -> list[float]:
     """(17) as written against quadrature on [-1, 1]. Control: its real part, which is wrong too."""
-    errors = []
-    for b in _coefficients():
-        written, exact = _as_written(b, np.append(X, 1.0)), _distribution(b)
-        errors.append([abs(written - exact).max(), abs(written.real - exact).max()])
-    return _worst(errors)
+    x, c, n, exact = np.append(X, 1.0), correlation(b), np.arange(1, len(b)), _distribution(b)
+    sums = (powers(x, len(n))[1:] - ((-1.0) ** n)[:, None]) / (1j * np.pi * n)[:, None]
+    written = (x**2 - 1) / 2 + 0.5 * (c[1:] / c[0]) @ sums
+    return [abs(written - exact).max(), abs(written.real - exact).max()]
 
 
-def step_5_on_the_line() -> Check:
+@over(lambda: product(_coefficients(), MAPS))
+def step_5_on_the_line(case: tuple[Complexes, LineMap]) -> list[float]:
     """(15) integrates to 1 with both maps, by quadrature on the line. Control: without dx/dy."""
     y = np.sinh(np.linspace(-6, 6, 40_001))
-    middle, lengths, errors = (y[1:] + y[:-1]) / 2, np.diff(y), []
-    for b in _coefficients():
-        for line_map in MAPS:
-            logs, (_, slope) = FourierDensity(b, line_map).log_pdf(middle), line_map(middle)
-            errors.append([abs(np.exp(log) @ lengths - 1) for log in (logs, logs - slope)])
-    return _worst(errors)
+    middle, lengths = (y[1:] + y[:-1]) / 2, np.diff(y)
+    logs, (_, slope) = FourierDensity(*case).log_pdf(middle), case[1](middle)
+    return [abs(np.exp(log) @ lengths - 1) for log in (logs, logs - slope)]
 
 
 def step_5_far_out() -> Check:
@@ -158,7 +139,7 @@ def step_5_far_out() -> Check:
     return Check(max(errors), float(np.mean(1 - np.tanh(y) ** 2 == 0)))
 
 
-def _slope(law: float, log_pdf: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+def _slope(law: float, log_pdf: Callable[[Floats], Floats]) -> float:
     """Return what KL(t of `law` degrees, model) gains between 1e4 and 1e5, by log of the radius."""
     edges = np.exp(np.linspace(np.log(1e4), np.log(1e5), 20_001))
     y, lengths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
@@ -166,41 +147,35 @@ def _slope(law: float, log_pdf: Callable[[NDArray[np.float64]], NDArray[np.float
     return float(sum(parts) / np.log(10))
 
 
-def step_6_mixture_diverges() -> Check:
-    """Against t with two degrees a mixture's KL grows like log R over its largest variance. Control: three degrees."""
-    rng, errors = np.random.default_rng(3), []
+def _mixtures() -> Iterator[Mixture]:
+    rng = np.random.default_rng(3)
     for _ in range(5):
-        law = Mixture(rng.dirichlet(np.ones(4)), rng.normal(size=4), rng.uniform(0.5, 2, 4))
-        errors.append([abs(_slope(degrees, law.log_pdf) * law.variances.max() - 1) for degrees in (2, 3)])
-    return _worst(errors)
+        yield Mixture(rng.dirichlet(np.ones(4)), rng.normal(size=4), rng.uniform(0.5, 2, 4))
 
 
-def step_6_fourier_converges() -> Check:
+@over(_mixtures)
+def step_6_mixture_diverges(law: Mixture) -> list[float]:
+    """Against t with two degrees a mixture's KL grows like log R over its largest variance. Control: three degrees."""
+    return [abs(_slope(degrees, law.log_pdf) * law.variances.max() - 1) for degrees in (2, 3)]
+
+
+@over(lambda: product(_coefficients(4), MAPS))
+def step_6_fourier_converges(case: tuple[Complexes, LineMap]) -> list[float]:
     """That of the Fourier density does not grow. Control: against Cauchy's law, which has no mean."""
-    errors = [
-        [abs(_slope(degrees, FourierDensity(b, line_map).log_pdf)) for degrees in (2, 1)]
-        for b in _coefficients(4)
-        for line_map in MAPS
-    ]
-    return _worst(errors)
+    return [abs(_slope(degrees, FourierDensity(*case).log_pdf)) for degrees in (2, 1)]
 
 
-def step_7_penalty() -> Check:
+@over(_coefficients)
+def step_7_penalty(b: Complexes) -> list[float]:
     """(16) and R against quadrature of |f'|² and |p'|², and R alone when b is doubled. Control: so (16)."""
-    errors = []
-    for b in _coefficients():
-        c, n = correlation(b), np.arange(len(b))
-        slope = 2 * ((1j * np.pi * n * c) @ powers(X, len(b) - 1)).real
-        written = 4 * np.pi**2 * np.sum(n**2 * abs(c) ** 2)
-        quadrature = 2 * np.mean(slope**2)
-        doubled = 4 * np.pi**2 * np.sum(n**2 * abs(correlation(2 * b)) ** 2)
-        gaps = (
-            written / quadrature - 1,
-            roughness(b) / (quadrature / (4 * c[0].real ** 2)) - 1,
-            roughness(2 * b) / roughness(b) - 1,
-        )
-        errors.append([max(map(abs, gaps)), abs(doubled / written - 1)])
-    return _worst(errors)
+    c, n = correlation(b), np.arange(len(b))
+    slope = 2 * ((1j * np.pi * n * c) @ powers(X, len(b) - 1)).real
+    written = 4 * np.pi**2 * np.sum(n**2 * abs(c) ** 2)
+    quadrature = 2 * np.mean(slope**2)
+    doubled = 4 * np.pi**2 * np.sum(n**2 * abs(correlation(2 * b)) ** 2)
+    of_p = roughness(b) / (quadrature / (4 * c[0].real ** 2)) - 1
+    gaps = written / quadrature - 1, of_p, roughness(2 * b) / roughness(b) - 1
+    return [max(map(abs, gaps)), abs(doubled / written - 1)]
 
 
 def _smoothing(gamma: float, *, normalised: bool) -> float:
@@ -208,7 +183,7 @@ def _smoothing(gamma: float, *, normalised: bool) -> float:
     y, line_map, n = targets()["claw"].draw(2000, np.random.default_rng(0)), TanhMap(2.0), np.arange(14)
     start = density.start_of(13, line_map, 0)
 
-    def value(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def value(free: Floats) -> tuple[float, Floats]:
         """Give the objective of the source where `normalised` is off: gamma times (16) of f, not of p."""
         loss, gradient = objective(np.append(free, line_map.parameters), y, 13, line_map, gamma if normalised else 0.0)
         if normalised:
@@ -217,9 +192,8 @@ def _smoothing(gamma: float, *, normalised: bool) -> float:
         c = correlation(b)
         both = np.concatenate([np.conj(c[:0:-1]), c]) * np.arange(-13, 14) ** 2
         of_b = 8 * np.pi**2 * gamma * np.convolve(both, b)[13:27]
-        return loss + 4 * np.pi**2 * gamma * np.sum(n**2 * abs(c) ** 2), gradient[:-2] + np.append(
-            of_b.real, of_b.imag
-        )
+        loss += 4 * np.pi**2 * gamma * np.sum(n**2 * abs(c) ** 2)
+        return loss, gradient[:-2] + np.append(of_b.real, of_b.imag)
 
     options = {"maxiter": 3000, "maxfun": 6000, "ftol": 1e-12, "gtol": 1e-9, "maxcor": 50}
     found = minimize(value, start[:-2], method="L-BFGS-B", jac=True, options=options).x
@@ -254,24 +228,18 @@ def step_8_gradient() -> Check:
             sides = [[objective(at + sign * step, *rest)[0] for sign in (1, -1)] for step in small * np.eye(len(at))]
             differences = np.subtract(*np.transpose(sides)) / (2 * small)
             b, of_b = (one[: degree + 1] + 1j * one[degree + 1 : 2 * degree + 2] for one in (at, gradient))
-            c_0 = np.sum(abs(b) ** 2)
-            errors += [
-                abs(gradient - differences).max(),
-                abs(np.vdot(b, of_b)),
-                abs(np.vdot(b, of_b / 2 - b / c_0) + 1),
-            ]
-            wrong.append(abs(np.vdot(b, of_b / 2 - b / c_0)))
+            part = np.vdot(b, of_b / 2 - b / np.sum(abs(b) ** 2))  # -1, as the gradient has no part along b
+            errors += [abs(gradient - differences).max(), abs(np.vdot(b, of_b)), abs(part + 1)]
+            wrong.append(abs(part))
     return Check(float(max(errors)), float(min(wrong)))
 
 
-def step_9_sampling() -> Check:
+@over(lambda: [*_coefficients(), np.ones(7)])
+def step_9_sampling(b: Complexes) -> list[float]:
     """|A|² <= (N + 1) c_0, equal for equal b; uniform proposals pass with chance 1 / (N + 1). Control: N c_0."""
-    errors = []
-    for b in [*_coefficients(), np.ones(7)]:
-        square, c_0 = abs(b @ powers(X, len(b) - 1)) ** 2, np.sum(abs(b) ** 2)
-        passed = abs(np.mean(square / (len(b) * c_0)) - 1 / len(b))
-        errors.append([max(passed, square.max() / (len(b) * c_0) - 1), square.max() / ((len(b) - 1) * c_0) - 1])
-    return _worst(errors)
+    square, c_0 = abs(b @ powers(X, len(b) - 1)) ** 2, np.sum(abs(b) ** 2)
+    passed = abs(np.mean(square / (len(b) * c_0)) - 1 / len(b))
+    return [max(passed, square.max() / (len(b) * c_0) - 1), square.max() / ((len(b) - 1) * c_0) - 1]
 
 
 CHECKS = by_name(

@@ -6,39 +6,33 @@ of b drop out, and those of the map.
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-__all__ = [
-    "ClippedMap", "Fit", "FourierDensity", "LineMap", "TanhMap", "correlation", "fit", "from_series", "objective",
-    "powers", "roughness", "spectral_factor", "start_of",
-]  # fmt: skip
-
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
 BLOCK = 4096  # points evaluated together, so that they stay in the cache
 MAX_STEPS = 3000
+# Objectives are in nats of one point: ftol is relative to their value, gtol in nats for each unit of a coefficient.
+LBFGS = {"maxiter": MAX_STEPS, "maxfun": 2 * MAX_STEPS, "ftol": 1e-9, "gtol": 1e-7, "maxcor": 50}
 
 
 @dataclass(frozen=True)
-class TanhMap:
-    """x = tanh((y - offset) / scale), the source's map; q has tails exp(-2|y| / scale).
-
-    Attributes:
-        scale: Length, positive, in the unit of y.
-        offset: Point that is mapped to 0, in the unit of y.
-    """
+class _Map:
+    """What maps of the line onto (-1, 1) share: `offset` goes to 0; lengths are positive, in the unit of y."""
 
     scale: float
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a length that is not positive."""
-        _require_positive(self.scale)
+        lengths = [length for name, length in vars(self).items() if name != "offset"]
+        if not all(0 < length < np.inf for length in lengths):
+            message = f"the lengths of a map are {lengths}; they must be positive and finite"
+            raise ValueError(message)
 
     @property
     def parameters(self) -> Floats:
@@ -48,6 +42,11 @@ class TanhMap:
     def with_parameters(self, parameters: Floats) -> Self:
         """Return the map with other parameters."""
         return replace(self, offset=float(parameters[0]), scale=float(np.exp(parameters[1])))
+
+
+@dataclass(frozen=True)
+class TanhMap(_Map):
+    """x = tanh((y - offset) / scale), the source's map; q has tails exp(-2|y| / scale)."""
 
     def __call__(self, y: Floats) -> tuple[Floats, Floats]:
         """Return x(y) and log dx/dy, without overflow for any y: log sech² z = 2 (log 2 - |z| - log1p(e^(-2|z|)))."""
@@ -66,68 +65,43 @@ class TanhMap:
 
 
 @dataclass(frozen=True)
-class ClippedMap:
-    """x = softness (sp((u + w) / softness) - sp((u - w) / softness)) / w - 1, u = y - offset, sp = log(1 + exp).
+class ClippedMap(_Map):
+    """x = softness (sp((u + scale) / softness) - sp((u - scale) / softness)) / scale - 1, u = y - offset.
 
-    Linear within w = half_width of the offset, clipped softly beyond; q has tails exp(-|y| / softness).
-
-    Attributes:
-        half_width: Half the length that is mapped linearly, positive, in the unit of y.
-        softness: Length over which the map bends, positive, in the unit of y.
-        offset: Point that is mapped to 0, in the unit of y.
+    sp = log(1 + exp). Linear within `scale` of the offset, clipped softly beyond; q has tails exp(-|y| / softness).
+    The softness is not trained: the likelihood alone would take it to 0.
     """
 
-    half_width: float
-    softness: float
-    offset: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse a length that is not positive."""
-        _require_positive(self.half_width, self.softness)
-
-    @property
-    def parameters(self) -> Floats:
-        """What is trained: offset and log half_width. The likelihood alone would take the softness to 0."""
-        return np.array([self.offset, np.log(self.half_width)])
-
-    def with_parameters(self, parameters: Floats) -> Self:
-        """Return the map with other parameters."""
-        return replace(self, offset=float(parameters[0]), half_width=float(np.exp(parameters[1])))
+    softness: float = 1.0
 
     def _arguments(self, y: Floats) -> tuple[Floats, Floats, float]:
-        """Return both arguments of sp, and twice half_width over softness."""
-        u, bend = (y - self.offset) / self.softness, self.half_width / self.softness
+        """Return both arguments of sp, and twice scale over softness."""
+        u, bend = (y - self.offset) / self.softness, self.scale / self.softness
         return u + bend, u - bend, 2 * bend
 
     def __call__(self, y: Floats) -> tuple[Floats, Floats]:
         """Return x(y) and log dx/dy, without overflow for any y."""
         upper, lower, width = self._arguments(y)
-        x = self.softness / self.half_width * (np.logaddexp(0, upper) - np.logaddexp(0, lower)) - 1
-        log_slope = log_expit(upper) + log_expit(-lower) + np.log(-np.expm1(-width) / self.half_width)
+        x = self.softness / self.scale * (np.logaddexp(0, upper) - np.logaddexp(0, lower)) - 1
+        log_slope = log_expit(upper) + log_expit(-lower) + np.log(-np.expm1(-width) / self.scale)
         return np.clip(x, -1, 1), log_slope
 
     def inverse(self, x: Floats) -> Floats:
         """Return y(x) for x in (-1, 1)."""
-        left, right = ((1 + sign * x) * self.half_width / self.softness for sign in (1, -1))
+        left, right = ((1 + sign * x) * self.scale / self.softness for sign in (1, -1))
         bend = np.log(-np.expm1(-left)) - np.log(-np.expm1(-right))
-        return self.offset + self.half_width * x + self.softness * bend
+        return self.offset + self.scale * x + self.softness * bend
 
     def derivatives(self, y: Floats) -> tuple[Floats, Floats]:
         """Return the derivatives of x and of log dx/dy by each parameter, both (parameters, points)."""
         upper, lower, width = self._arguments(y)
         first, second = expit(upper), expit(lower)
-        of_x = [(second - first) / self.half_width, first + second - self(y)[0] - 1]
-        of_width = width / 2 * (1 - first + second) + width / np.expm1(min(width, 700)) - 1
-        return np.array(of_x), np.array([(first + second - 1) / self.softness, of_width])
+        of_x = [(second - first) / self.scale, first + second - self(y)[0] - 1]
+        of_scale = width / 2 * (1 - first + second) + width / np.expm1(min(width, 700)) - 1
+        return np.array(of_x), np.array([(first + second - 1) / self.softness, of_scale])
 
 
 LineMap = TanhMap | ClippedMap
-
-
-def _require_positive(*lengths: float) -> None:
-    if not all(0 < length < np.inf for length in lengths):
-        message = f"the lengths of a map are {lengths}; they must be positive and finite"
-        raise ValueError(message)
 
 
 def powers(x: Floats, degree: int) -> Complexes:
@@ -140,31 +114,18 @@ def powers(x: Floats, degree: int) -> Complexes:
 
 
 def correlation(coefficients: ArrayLike) -> Complexes:
-    """Return the series of |A|² from the coefficients of A, (12) of the source.
-
-    Args:
-        coefficients: b_0 … b_N.
-
-    Returns:
-        c_0 … c_N with c_n = sum_l b_{l+n} conj(b_l), so that |A(x)|² = c_0 + 2 Re sum_{n=1}^{N} c_n exp(i pi n x).
-
-    Example:
-        >>> correlation([1, 2]).real.tolist()
-        [5.0, 2.0]
-    """
+    """Return c_0 … c_N, c_n = sum_l b_{l+n} conj(b_l), (12) of the source: the series of |A|², see `series`."""
     b = np.asarray(coefficients, dtype=complex)
     return np.correlate(b, b, "full")[len(b) - 1 :]
 
 
+def series(c: Complexes, x: Floats) -> Floats:
+    """Return f(x) = c_0 + 2 Re sum_{n=1}^{N} c_n exp(i pi n x)."""
+    return c[0].real + 2 * (c[1:] @ powers(x, len(c) - 1)[1:]).real
+
+
 def roughness(coefficients: ArrayLike) -> float:
-    """Return the integral of |p'|² over [-1, 1]: (16) of the source, for the normalised density.
-
-    Args:
-        coefficients: b_0 … b_N.
-
-    Returns:
-        pi² sum_{n=1}^{N} n² |c_n / c_0|², at least 0.
-    """
+    """Return the integral of |p'|², pi² sum n² |c_n / c_0|²: (16) of the source, for the normalised density."""
     c = correlation(coefficients)
     return float(np.pi**2 * np.sum(np.arange(len(c)) ** 2 * abs(c / c[0]) ** 2))
 
@@ -244,18 +205,7 @@ class FourierDensity:
 def objective(
     parameters: Floats, y: Floats, degree: int, line_map: LineMap, gamma: float = 0.0
 ) -> tuple[float, Floats]:
-    """Return the penalised negative mean log-likelihood and its gradient.
-
-    Args:
-        parameters: Re b, Im b, then those of the map: (2 (N + 1) + 2,).
-        y: Data, shape (n,).
-        degree: N.
-        line_map: Map, whose parameters are replaced by those above.
-        gamma: Weight of `roughness`, at least 0.
-
-    Returns:
-        -mean log q(y) + gamma R(p), and its derivative by each parameter.
-    """
+    """Return -mean log q(y) + gamma R(p) and its gradient; parameters are Re b, Im b and those of the map."""
     real, imaginary, rest = np.split(parameters, [degree + 1, 2 * degree + 2])
     b, line_map, k = real + 1j * imaginary, line_map.with_parameters(rest), np.arange(degree + 1)
     x, log_slope = line_map(y)
@@ -275,17 +225,18 @@ def objective(
     return float(value), np.concatenate([2 * of_b.real, 2 * of_b.imag, of_map])
 
 
-class Fit(NamedTuple):
+Law = TypeVar("Law")
+
+
+class Fit(NamedTuple, Generic[Law]):
     """A fitted density, its objective, and whether the optimiser ended before its last step."""
 
-    density: FourierDensity
+    density: Law
     objective: float
     converged: bool
 
 
-def fit(
-    y: ArrayLike, degree: int, line_map: LineMap, *, gamma: float = 0.0, seed: int = 0, max_steps: int = MAX_STEPS
-) -> Fit:
+def fit(y: ArrayLike, degree: int, line_map: LineMap, *, gamma: float = 0.0, seed: int = 0) -> Fit[FourierDensity]:
     """Fit coefficients and map by L-BFGS from a random start.
 
     The matrix products are small: give BLAS one thread (OPENBLAS_NUM_THREADS=1), or threads wait for each other.
@@ -296,7 +247,6 @@ def fit(
         line_map: Where the map starts.
         gamma: Weight of the roughness of p, at least 0.
         seed: Of the random start.
-        max_steps: Most steps of L-BFGS.
 
     Returns:
         The density, coefficients of length 1.
@@ -312,12 +262,10 @@ def fit(
         message = f"degree is {degree}; it must be at least 1"
         raise ValueError(message)
     start = start_of(degree, line_map, seed)
-    # Its value is in nats of one point: ftol is relative to it, gtol in nats for each unit of a coefficient.
-    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "ftol": 1e-9, "gtol": 1e-7, "maxcor": 50}
-    found = minimize(objective, start, (data, degree, line_map, gamma), "L-BFGS-B", jac=True, options=options)
+    found = minimize(objective, start, (data, degree, line_map, gamma), "L-BFGS-B", jac=True, options=LBFGS)
     real, imaginary, rest = np.split(found.x, [degree + 1, 2 * degree + 2])
     b = (real + 1j * imaginary) / np.linalg.norm(found.x[: 2 * degree + 2])
-    return Fit(FourierDensity(b, line_map.with_parameters(rest)), float(found.fun), bool(found.nit < max_steps))
+    return Fit(FourierDensity(b, line_map.with_parameters(rest)), float(found.fun), bool(found.nit < MAX_STEPS))
 
 
 def start_of(degree: int, line_map: LineMap, seed: int) -> Floats:
@@ -327,11 +275,11 @@ def start_of(degree: int, line_map: LineMap, seed: int) -> Floats:
     return np.concatenate([b.ravel(), line_map.parameters])
 
 
-def from_series(series: ArrayLike, line_map: LineMap | None = None) -> FourierDensity:
+def from_series(coefficients: ArrayLike, line_map: LineMap | None = None) -> FourierDensity:
     """Return the density of a series that is nowhere negative (Fejér and Riesz).
 
     Args:
-        series: c_0 … c_N of f(x) = c_0 + 2 Re sum c_n exp(i pi n x); trailing zeros are allowed.
+        coefficients: c_0 … c_N of `series`; trailing zeros are allowed.
         line_map: Map of the density; None for tanh of scale 1.
 
     Returns:
@@ -340,9 +288,8 @@ def from_series(series: ArrayLike, line_map: LineMap | None = None) -> FourierDe
     Raises:
         ValueError: If f is below -1e-9 c_0 somewhere.
     """
-    c = np.asarray(series, dtype=complex)
-    x = np.linspace(-1, 1, 64 * len(c), endpoint=False)
-    f = c[0].real + 2 * (c[1:] @ powers(x, len(c) - 1)[1:]).real
+    c = np.asarray(coefficients, dtype=complex)
+    f = series(c, np.linspace(-1, 1, 64 * len(c), endpoint=False))
     if not c[0].real > 0 or f.min() < -1e-9 * c[0].real:
         message = f"the series falls to {f.min():g}, with a mean of {c[0].real:g}; a density is nowhere negative"
         raise ValueError(message)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from paperkit.config import StrictModel
@@ -16,13 +15,11 @@ from paperkit.runs import Measurement, Run, Runner, execute, seeds_of
 from paperkit.stage import StageConfig, Tables, main
 from paperkit.tuning import LogRange, Search, Space, Tuning, tune
 from replications.fourier_density import density, mixture
-from replications.fourier_density.density import ClippedMap, FourierDensity, TanhMap
-from replications.fourier_density.targets import TARGETS, divergence, mode_f1, targets
+from replications.fourier_density.density import ClippedMap, Fit, Floats, FourierDensity, TanhMap
+from replications.fourier_density.mixture import Mixture
+from replications.fourier_density.targets import PICTURE, TARGETS, divergence, mode_f1, targets
 
 SHARES = (1 / 3, 2 / 3, 1)  # of the budget, among which each arm chooses
-PICTURE = np.linspace(-0.1, 2.1, 50)  # where the density of the picture's seed is kept
-Floats = NDArray[np.float64]
-Fitted = density.Fit | mixture.MixtureFit
 Seeds = Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
@@ -56,32 +53,25 @@ class Config(StageConfig):
     variations: dict[str, Variation]
 
 
-def largest_degree(parameters: int) -> int:
-    """Return the largest N: 2 N coefficients, offset, width, softness (tanh has one parameter less)."""
-    return (parameters - 3) // 2
-
-
-def most_components(parameters: int) -> int:
-    """Return the largest K: K means, K variances, K - 1 weights."""
-    return (parameters + 1) // 3
+def is_fourier(arm: str) -> bool:
+    """Tell a Fourier density from a mixture, by the map in its name."""
+    return arm.endswith(("tanh", "linear"))
 
 
 def space_of(arm: str, parameters: int, boxes: Mapping[str, LogRange]) -> Space:
-    """Return what an arm may choose."""
+    """Return what an arm may choose.
+
+    N of a Fourier density with 2 N coefficients, offset, width, softness (tanh has one parameter less); K of a mixture
+    with K means, K variances, K - 1 weights.
+    """
     names = {"kde": ["bandwidth"], "tanh": ["scale", "gamma"], "linear": ["half_width", "softness", "gamma"]}
     space: dict[str, Any] = {name: boxes[name] for name in names.get(arm.split("_")[-1], ["floor"])}
     if arm.startswith("adam"):
         space["rate"] = boxes["rate"]
     if arm == "kde":
         return space
-    if is_fourier(arm):
-        return {"degree": [round(share * largest_degree(parameters)) for share in SHARES], **space}
-    return {"components": [round(share * most_components(parameters)) for share in SHARES], **space}
-
-
-def is_fourier(arm: str) -> bool:
-    """Tell a Fourier density from a mixture, by the map in its name."""
-    return arm.endswith(("tanh", "linear"))
+    size, most = ("degree", (parameters - 3) // 2) if is_fourier(arm) else ("components", (parameters + 1) // 3)
+    return {size: [round(share * most) for share in SHARES], **space}
 
 
 def run(config: Config, runner: Runner) -> Tables:
@@ -149,34 +139,34 @@ def measure(run: Run, split: str) -> Iterator[Measurement]:
             yield Measurement(split, step, "picture_density", float(value))
 
 
-def fit_arm(arm: str, y: Floats, task: Mapping[str, Any], seed: int) -> Fitted:
+def fit_arm(arm: str, y: Floats, task: Mapping[str, Any], seed: int) -> Fit[Mixture] | Fit[FourierDensity]:
     """Fit one arm once; lengths of the task are in standard deviations of y, bandwidths in Silverman's."""
     sd, centre = float(y.std()), float(y.mean())
-    if arm == "kde":
-        return mixture.MixtureFit(mixture.kernel_density(y, task["bandwidth"] * 0.9 * sd * len(y) ** -0.2), 0.0, True)
+    if arm == "kde":  # a mixture with a component on every point
+        width = task["bandwidth"] * 0.9 * sd * len(y) ** -0.2
+        return Fit(Mixture(np.full(len(y), 1 / len(y)), y, np.full(len(y), width**2)), 0.0, converged=True)
     if is_fourier(arm):
+        degree, gamma = task["degree"], task["gamma"]
         line = TanhMap(task["scale"] * sd, centre) if arm.endswith("tanh") else None
-        line = line or ClippedMap(task["half_width"] * sd, task["softness"] * sd, centre)
+        line = line or ClippedMap(task["half_width"] * sd, centre, task["softness"] * sd)
         if not arm.startswith("adam"):
-            return density.fit(y, task["degree"], line, gamma=task["gamma"], seed=seed)
+            return density.fit(y, degree, line, gamma=gamma, seed=seed)
 
         def of_batch(parameters: Floats, batch: Floats) -> tuple[float, Floats]:
-            return density.objective(parameters, batch, task["degree"], line, task["gamma"])
+            return density.objective(parameters, batch, degree, line, gamma)
 
-        found = adam(of_batch, density.start_of(task["degree"], line, seed), y, task, seed)
-        parts = np.split(found, [task["degree"] + 1, 2 * task["degree"] + 2])
-        fitted = FourierDensity(parts[0] + 1j * parts[1], line.with_parameters(parts[2]))
-        return density.Fit(fitted, of_batch(found, y)[0], converged=True)
+        found = adam(of_batch, density.start_of(degree, line, seed), y, task, seed)
+        real, imaginary, rest = np.split(found, [degree + 1, 2 * degree + 2])
+        fitted = FourierDensity(real + 1j * imaginary, line.with_parameters(rest))
+        return Fit(fitted, of_batch(found, y)[0], converged=True)
     floor, (method, start) = task["floor"] * sd**2, arm.split("_")
     begin = mixture.STARTS[start](y, task["components"], floor, seed)
     if method != "adam":
         return mixture.FITS[method](y, begin, floor)
-    found = adam(
-        lambda parameters, batch: mixture.objective(parameters, batch, floor),
-        mixture.parameters_of(begin, floor), y, task, seed,
-    )  # fmt: skip
+    begins = mixture.parameters_of(begin, floor)
+    found = adam(lambda parameters, batch: mixture.objective(parameters, batch, floor), begins, y, task, seed)
     law = mixture.of_parameters(found, floor)
-    return mixture.MixtureFit(law, -float(law.log_pdf(y).mean()), converged=True)
+    return Fit(law, -float(law.log_pdf(y).mean()), converged=True)
 
 
 Objective = Callable[[Floats, Floats], tuple[float, Floats]]

@@ -11,9 +11,8 @@ from paperkit.estimands import of_arm
 from paperkit.results import read_runs
 from paperkit.statistics import paired_interval
 from paperkit.style import COLOURS, NEUTRAL, drawing, folders
-from replications.fourier_density.targets import targets
+from replications.fourier_density.targets import PICTURE, targets
 
-PICTURE = np.linspace(-0.1, 2.1, 50)  # where experiment.py keeps the density of one seed; a test compares
 LABELS = {
     "fourier_linear": "Fourier, linear map",
     "fourier_tanh": "Fourier, tanh map",
@@ -92,9 +91,8 @@ def draw_capacity(runs: pd.DataFrame, path: Path) -> None:
     shown = "dots: one seed each; squares: means with 95 % intervals; 2N + 3 parameters; line: EM, 77 parameters"
     with drawing(path, question=question, shown=shown) as (_, (axes,)):
         for degree in degrees:
-            draw_seeds(
-                axes, degree, of_arm(runs, f"{start}{degree}", "fourier_linear", "kl_log").to_numpy(), COLOURS[0]
-            )
+            values = of_arm(runs, f"{start}{degree}", "fourier_linear", "kl_log").to_numpy()
+            draw_seeds(axes, degree, values, COLOURS[0])
         axes.axhline(float(of_arm(runs, "comb25", "em_kmeans", "kl_log", "test").mean()), color=NEUTRAL, linewidth=1)
         axes.set(xlabel="degree N", ylabel="log KL")
 

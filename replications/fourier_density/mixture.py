@@ -1,22 +1,18 @@
-"""Gaussian mixtures on the line, fitted by EM (scikit-learn) or L-BFGS from the same start, and a kernel density."""
+"""Gaussian mixtures on the line, fitted by EM (scikit-learn) or L-BFGS from the same start."""
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["FITS", "STARTS", "Mixture", "fit_em", "fit_gradient", "kernel_density", "objective"]
+from replications.fourier_density.density import LBFGS, MAX_STEPS, Fit, Floats
 
-Floats = NDArray[np.float64]
-MAX_STEPS = 3000
 BLOCK = 512  # points evaluated together
 
 
@@ -38,14 +34,6 @@ class Mixture:
         """Return the log-density: (points,)."""
         blocks = [y[start : start + BLOCK] for start in range(0, len(y), BLOCK)]
         return np.concatenate([logsumexp(self.log_parts(block), axis=0) for block in blocks])
-
-
-class MixtureFit(NamedTuple):
-    """A fitted mixture, its negative mean log-likelihood, and whether it converged."""
-
-    density: Mixture
-    objective: float
-    converged: bool
 
 
 def start_wide(y: Floats, components: int, floor: float, seed: int) -> Mixture:
@@ -74,7 +62,7 @@ STARTS: dict[str, Callable[[Floats, int, float, int], Mixture]] = {
 }  # fmt: skip
 
 
-def fit_em(y: Floats, start: Mixture, floor: float) -> MixtureFit:
+def fit_em(y: Floats, start: Mixture, floor: float) -> Fit[Mixture]:
     """Run EM until a step adds less than 1e-8 nats a point; the floor is added to every variance of a step."""
     model = GaussianMixture(
         len(start.means), tol=1e-8, max_iter=MAX_STEPS, reg_covar=floor, weights_init=start.weights,
@@ -85,7 +73,7 @@ def fit_em(y: Floats, start: Mixture, floor: float) -> MixtureFit:
         model.fit(y[:, None])
     weights, means, variances = (np.asarray(one) for one in (model.weights_, model.means_, model.covariances_))
     found = Mixture(weights, means[:, 0], variances[:, 0, 0])
-    return MixtureFit(found, -float(model.score(y[:, None])), bool(model.converged_))
+    return Fit(found, -float(model.score(y[:, None])), bool(model.converged_))
 
 
 def of_parameters(parameters: Floats, floor: float) -> Mixture:
@@ -95,16 +83,7 @@ def of_parameters(parameters: Floats, floor: float) -> Mixture:
 
 
 def objective(parameters: Floats, y: Floats, floor: float) -> tuple[float, Floats]:
-    """Return the negative mean log-likelihood of `of_parameters`, and its gradient.
-
-    Args:
-        parameters: Logits of the weights, means, log(variance - floor): (3 components,).
-        y: Data, shape (points,).
-        floor: Least variance, in the square of the unit of y.
-
-    Returns:
-        Value in nats, and its derivative by each parameter.
-    """
+    """Return the negative mean log-likelihood of `of_parameters`, in nats, and its gradient."""
     mixture = of_parameters(parameters, floor)
     parts = mixture.log_parts(y)
     largest = parts.max(axis=0)
@@ -126,19 +105,13 @@ def parameters_of(start: Mixture, floor: float) -> Floats:
     return np.concatenate([np.log(start.weights), start.means, np.log(above)])
 
 
-def fit_gradient(y: Floats, start: Mixture, floor: float) -> MixtureFit:
+def fit_gradient(y: Floats, start: Mixture, floor: float) -> Fit[Mixture]:
     """Run L-BFGS as `density.fit` does, from the start that EM gets; variances stay below the squared range of y."""
-    options = {"maxiter": MAX_STEPS, "maxfun": 2 * MAX_STEPS, "ftol": 1e-9, "gtol": 1e-7, "maxcor": 50}
     free = [(None, None)] * (2 * len(start.means))
     bounds = free + [(None, 2 * np.log(np.ptp(y)))] * len(start.means)
     begin = parameters_of(start, floor)
-    found = minimize(objective, begin, (y, floor), "L-BFGS-B", jac=True, bounds=bounds, options=options)
-    return MixtureFit(of_parameters(found.x, floor), float(found.fun), bool(found.nit < MAX_STEPS))
+    found = minimize(objective, begin, (y, floor), "L-BFGS-B", jac=True, bounds=bounds, options=LBFGS)
+    return Fit(of_parameters(found.x, floor), float(found.fun), bool(found.nit < MAX_STEPS))
 
 
 FITS = {"em": fit_em, "gradient": fit_gradient}
-
-
-def kernel_density(y: Floats, bandwidth: float) -> Mixture:
-    """Return the mixture that has a component on every point."""
-    return Mixture(np.full(len(y), 1 / len(y)), y, np.full(len(y), bandwidth**2))

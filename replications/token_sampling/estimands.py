@@ -1,8 +1,10 @@
 """What claims.yaml cannot say in a line: slopes over lengths, and ratios of speeds within a round."""
 
+from functools import partial
+
 import pandas as pd
 
-from paperkit.estimands import of_arm, slopes
+from paperkit.estimands import level, of_arm, slopes
 
 LONG_CHARACTERS = 50  # from which on a line is fitted
 
@@ -11,59 +13,24 @@ def _mass_slope(runs: pd.DataFrame, corpus: str, alpha: str) -> pd.Series:
     """Fit the logarithm of the mass of the 64 best against the length in characters."""
     rows = runs[(runs["experiment"] == f"mass_{corpus}") & (runs["metric"] == f"alpha_{alpha}_log_mass_nats")]
     rows = rows[rows["step"] >= LONG_CHARACTERS].set_index(["seed", "step"])
-    return slopes(rows.index.get_level_values("step").to_series(rows.index).astype(float), rows["value"])
+    return slopes(level(rows, "step").astype(float), rows["value"])
 
 
-def mass_slope_english(runs: pd.DataFrame) -> pd.Series:
-    """At alpha 0.1."""
-    return _mass_slope(runs, "english", "0_1")
+mass_slope_english = partial(_mass_slope, corpus="english", alpha="0_1")
+mass_slope_english_half = partial(_mass_slope, corpus="english", alpha="0_5")
+mass_slope_chinese = partial(_mass_slope, corpus="chinese", alpha="0_1")
 
 
-def mass_slope_english_half(runs: pd.DataFrame) -> pd.Series:
-    """At alpha 0.5."""
-    return _mass_slope(runs, "english", "0_5")
-
-
-def mass_slope_chinese(runs: pd.DataFrame) -> pd.Series:
-    """At alpha 0.1."""
-    return _mass_slope(runs, "chinese", "0_1")
-
-
-def _ratio(runs: pd.DataFrame, corpus: str, of: str, over: str) -> pd.Series:
+def _ratio(runs: pd.DataFrame, of: str, over: str, corpus: str = "english") -> pd.Series:
+    """Return the speed of one sampler over that of another in the same round; "one" takes all lines as one text."""
     speed = [of_arm(runs, f"speed_{corpus}", arm, "bytes_per_s") for arm in (of, over)]
     return speed[0] / speed[1]
 
 
-def sp_ffbs_ratio(runs: pd.DataFrame) -> pd.Series:
-    """SentencePiece: sampling over deterministic, English."""
-    return _ratio(runs, "english", "sp_ffbs", "sp_viterbi")
-
-
-def sp_nbest_ratio(runs: pd.DataFrame) -> pd.Series:
-    """SentencePiece: sampling from the 64 best over deterministic, English."""
-    return _ratio(runs, "english", "sp_nbest_64", "sp_viterbi")
-
-
-def online_ratio(runs: pd.DataFrame) -> pd.Series:
-    """The one-sweep rule over Viterbi, both ours, English as one text."""
-    return _ratio(runs, "english", "online_one", "viterbi_one")
-
-
-def online_over_sp_ffbs(runs: pd.DataFrame) -> pd.Series:
-    """The one-sweep rule, ours, over SentencePiece's sampling, English."""
-    return _ratio(runs, "english", "online_one", "sp_ffbs")
-
-
-def filter_over_sp_ffbs(runs: pd.DataFrame) -> pd.Series:
-    """Filtering and walking, ours, over SentencePiece's sampling, English."""
-    return _ratio(runs, "english", "filter_sample", "sp_ffbs")
-
-
-def filter_over_sp_ffbs_chinese(runs: pd.DataFrame) -> pd.Series:
-    """Filtering and walking, ours, over SentencePiece's sampling, Chinese."""
-    return _ratio(runs, "chinese", "filter_sample", "sp_ffbs")
-
-
-def filter_over_online(runs: pd.DataFrame) -> pd.Series:
-    """Filtering and walking over the one-sweep rule, both ours, English as one text."""
-    return _ratio(runs, "english", "filter_one", "online_one")
+sp_ffbs_ratio = partial(_ratio, of="sp_ffbs", over="sp_viterbi")
+sp_nbest_ratio = partial(_ratio, of="sp_nbest_64", over="sp_viterbi")
+online_ratio = partial(_ratio, of="online_one", over="viterbi_one")
+online_over_sp_ffbs = partial(_ratio, of="online_one", over="sp_ffbs")
+filter_over_sp_ffbs = partial(_ratio, of="filter_sample", over="sp_ffbs")
+filter_over_sp_ffbs_chinese = partial(_ratio, of="filter_sample", over="sp_ffbs", corpus="chinese")
+filter_over_online = partial(_ratio, of="filter_one", over="online_one")

@@ -6,6 +6,7 @@ that are segmented; arms of a seed share both.
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import sentencepiece
@@ -123,7 +124,7 @@ def _draws(run: Run, trained: Corpus) -> Named:
         excesses, chi_squares = [], []
         for number, window in enumerate(windows):
             target = gibbs(paths(lattice_of(window.encode(), trained.scores)), alpha)
-            counts = _draw(run.arm, window, trained, alpha, rng, config["draws"], run.seed + 1000 * number)
+            counts = draw_paths(run.arm, window, trained, alpha, rng, config["draws"], run.seed + 1000 * number)
             chances, total = np.array(list(target.values())), config["draws"]
             floor = np.abs(rng.multinomial(total, chances, MULTINOMIAL_SETS) / total - chances).sum(1).mean() / 2
             seen = np.array([counts.pop(path, 0) for path in target])
@@ -134,16 +135,21 @@ def _draws(run: Run, trained: Corpus) -> Named:
         yield 0, f"{tag(alpha)}_chi_square_excess", np.mean(chi_squares)
 
 
-def _draw(
+def draw_paths(
     arm: str, window: str, trained: Corpus, alpha: float, rng: np.random.Generator, draws: int, seed: int
 ) -> Counter[Path]:
+    """Draw segmentations of a window and count them, by our samplers or by SentencePiece's."""
     if arm != "sp_ffbs":
         sampler = sample_online if arm == "perfect" else sample
         drawn = sampler(window.encode(), trained.vocabulary, alpha, rng, draws)
         return Counter(tuple(one.ends.tolist()) for one in drawn)
+    # The generator belongs to a thread, and takes the seed only when the thread first draws (0.2.0). From 0.2.2 on it
+    # is salted in each process, and no seed gives the same draws twice; 0.2.1 crashes beside torch.
     sentencepiece.set_random_generator_seed(seed)
     how = {"enable_sampling": True, "alpha": alpha, "nbest_size": -1}
-    counted = Counter(tuple(trained.processor.encode(window, **how)) for _ in range(draws))
+    with ThreadPoolExecutor(1) as thread:
+        drawn = thread.submit(lambda: [tuple(trained.processor.encode(window, **how)) for _ in range(draws)])
+        counted = Counter(drawn.result())
     piece = trained.processor.id_to_piece
     return Counter({
         tuple(np.cumsum([len(piece(one).replace(SPACE, " ").encode()) for one in ids]).tolist()): count

@@ -148,20 +148,8 @@ def segment(text: bytes, vocabulary: Vocabulary) -> Segmentation:
 
 
 def segment_many(texts: Sequence[bytes], vocabulary: Vocabulary) -> tuple[Ints, NDArray[np.int64]]:
-    """Segment many texts as `segment` does, in one call.
-
-    Args:
-        texts: The texts.
-        vocabulary: Pieces and scores.
-
-    Returns:
-        Ids of all pieces, and n + 1 offsets: text k has ids[offsets[k]:offsets[k + 1]].
-
-    Raises:
-        TypeError: If a text is no bytes.
-        ValueError: If a text has no segmentation.
-    """
-    return _batch(_segment_kernel, texts, vocabulary, vocabulary._score)
+    """Segment many texts in one call, as `segment` does; text k has ids[offsets[k]:offsets[k + 1]]."""
+    return _batch(_sweep_kernel, texts, vocabulary, vocabulary._score, 1.0, None)
 
 
 def sample(
@@ -202,22 +190,7 @@ def sample(
 def sample_many(
     texts: Sequence[bytes], vocabulary: Vocabulary, alpha: float, rng: np.random.Generator, num_samples: int = 1
 ) -> tuple[Ints, NDArray[np.int64]]:
-    """Sample as `sample` does, many texts in one call.
-
-    Args:
-        texts: The texts.
-        vocabulary: Pieces and scores.
-        alpha: Inverse temperature, from 0.
-        rng: Source of uniform numbers.
-        num_samples: Samples of each text, which follow one another.
-
-    Returns:
-        Ids of all pieces, and one offset more than there are samples.
-
-    Raises:
-        TypeError: If a text is no bytes or rng no Generator.
-        ValueError: As `sample`.
-    """
+    """Sample many texts in one call, as `sample` does; the samples of a text follow one another."""
     _require_generator(rng)
     return _batch(_sample_kernel, texts, vocabulary, vocabulary._weights(alpha), rng, repeats=num_samples)
 
@@ -246,8 +219,8 @@ def sample_online(
     """
     _require_alpha(alpha)
     _require_generator(rng)
-    scores = vocabulary._score
-    ids, offsets = _batch(_online_kernel, [text], vocabulary, scores, float(alpha), rng, repeats=num_samples)
+    arguments = vocabulary._score, float(alpha), rng
+    ids, offsets = _batch(_sweep_kernel, [text], vocabulary, *arguments, repeats=num_samples)
     return [_path(one, vocabulary) for one in np.split(ids, offsets[1:-1])]
 
 
@@ -421,56 +394,34 @@ def _trace(back, end, piece_of, depth, ids, count):
 
 
 @njit(cache=True)
-def _segment_kernel(symbols, starts, children, piece_of, depth, ids, offsets, repeats, score):  # noqa: ARG001
+def _sweep_kernel(symbols, starts, children, piece_of, depth, ids, offsets, repeats, score, alpha, rng):
+    """Sweep from left to right: held[j] is the best score by Viterbi where rng is None, else log Z(j) by Su's rule."""
     longest = np.diff(starts).max() if len(starts) > 1 else 0
-    best, back, count = np.empty(longest + 1), np.empty(longest + 1, dtype=np.int32), 0
-    for number in range(len(starts) - 1):
-        text = symbols[starts[number] : starts[number + 1]]
-        best[: len(text) + 1] = -np.inf
-        best[0] = 0.0
-        for i in range(len(text)):
-            if best[i] == -np.inf:
-                continue
-            node = 0
-            for j in range(i, len(text)):
-                node = children[node, text[j]]
-                if node == 0:
-                    break
-                x = best[i] + score[node]
-                if x > best[j + 1]:
-                    best[j + 1], back[j + 1] = x, node
-        if best[len(text)] == -np.inf:
-            return number
-        count = _trace(back, len(text), piece_of, depth, ids, count)
-        offsets[number + 1] = count
-    return -1
-
-
-@njit(cache=True)
-def _online_kernel(symbols, starts, children, piece_of, depth, ids, offsets, repeats, score, alpha, rng):
-    longest = np.diff(starts).max() if len(starts) > 1 else 0
-    log_z, back, count = np.empty(longest + 1), np.empty(longest + 1, dtype=np.int32), 0
+    held, back, count = np.empty(longest + 1), np.empty(longest + 1, dtype=np.int32), 0
     for drawn in range((len(starts) - 1) * repeats):
         number = drawn // repeats
         text = symbols[starts[number] : starts[number + 1]]
-        log_z[: len(text) + 1] = -np.inf
-        log_z[0] = 0.0
+        held[: len(text) + 1] = -np.inf
+        held[0] = 0.0
         for i in range(len(text)):
-            if log_z[i] == -np.inf:
+            if held[i] == -np.inf:
                 continue
             node = 0
             for j in range(i, len(text)):
                 node = children[node, text[j]]
                 if node == 0:
                     break
-                if score[node] > -np.inf:
-                    x, z = log_z[i] + alpha * score[node], log_z[j + 1]
+                x, z = held[i] + alpha * score[node], held[j + 1]
+                if rng is None:
+                    if x > z:
+                        held[j + 1], back[j + 1] = x, node
+                elif score[node] > -np.inf:
                     # The two-argument formula gives NaN for (-inf, -inf); here x is finite.
                     z = max(x, z) + np.log1p(np.exp(-abs(x - z)))
                     if rng.random() < np.exp(x - z):
                         back[j + 1] = node
-                    log_z[j + 1] = z
-        if log_z[len(text)] == -np.inf:
+                    held[j + 1] = z
+        if held[len(text)] == -np.inf:
             return number
         count = _trace(back, len(text), piece_of, depth, ids, count)
         offsets[drawn + 1] = count

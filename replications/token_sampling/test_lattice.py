@@ -1,6 +1,9 @@
 """The lattice against enumeration, SentencePiece and tokenizers, and what it refuses."""
 
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from scipy.stats import chisquare
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 
+from replications.token_sampling.experiment import draw_paths
 from replications.token_sampling.lattice import (
     Vocabulary,
     alpha_for_inflation,
@@ -114,6 +118,14 @@ def test_the_best_and_the_64_best_are_those_of_sentencepiece(english):
             english.scores[english.processor.id_to_piece(one).replace(SPACE, " ").encode()] for one in peers[-1]
         )
         assert nbest(line.encode(), english.vocabulary, 64)[-1].score == pytest.approx(worst, abs=1e-3)
+
+
+def test_a_seed_gives_the_same_draws_of_sentencepiece_again_and_in_another_process(english):
+    drawn = partial(draw_paths, "sp_ffbs", english.windows(1, 20, 5)[0], english, 0.1, rng(), 50)
+    first, other, again = drawn(1), drawn(2), drawn(1)
+    assert first == again != other
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        assert process.submit(drawn, 1).result() == first
 
 
 def test_the_installed_tokenizers_follow_the_law_of_their_code_and_not_the_exact_one():

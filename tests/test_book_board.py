@@ -3,7 +3,6 @@
 import re
 import shutil
 
-import nbformat
 import pytest
 from sphinx.errors import ExtensionError
 
@@ -202,17 +201,6 @@ def test_a_cell_is_shown_with_what_it_printed_and_follows_the_code_and_results(t
     assert re.search(r"got 42\.5 \[7", tiny.build())
     tiny.write_result("lion/costs", [8])
     assert re.search(r"got 42\.5 \[8", tiny.build())
-
-
-def test_the_cells_of_a_page_are_a_notebook(tiny):
-    cell = "```{run-cell}\nprint(%d)\n```"
-    html = tiny.build(f"{cell % 1}\n\n## Later\n\n{cell % 2}")
-    (address,) = set(re.findall(r'href="([^"]+\.ipynb)"', html))
-    notebook = nbformat.read(tiny.output / address, as_version=4)
-    nbformat.validate(notebook)
-    code = [one for one in notebook.cells if one.cell_type == "code"]
-    assert [(one.source, one.outputs[0].text) for one in code] == [("print(1)", "1\n"), ("print(2)", "2\n")]
-    assert notebook.cells[3].source == "## Later"
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class Answers(_OverAllReplications):
         if not primary:
             return []
         (words, first), *others = primary
-        shown = [self._judged(name, words, first), block(*deciding_number(self, name, words, first))]
+        shown: list[nodes.Node] = [self._judged(name, words, first), block(*deciding_number(self, name, words, first))]
         items = [nodes.list_item("", self._judged(name, *one)) for one in others]
         lead = block("The other primary claims:", css="others")
         return [*shown, lead, nodes.bullet_list("", *items, classes=["others"])] if others else shown

@@ -13,7 +13,7 @@ DVC := python -m dvc --quiet
 PIP := PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip
 TORCH = $$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book changes test soak bench data \
+.PHONY: help check-python setup weights pull repro one rerun pretrained gpu paper new pipeline check book pdf check-tex changes test soak bench data \
   explain plan doctor verify accept clean
 
 help:  ## Show what each command does
@@ -98,6 +98,16 @@ book: pull  ## Build the book from the committed results
 	@python .venv/bin/jupyter-book build book --all -W -n --keep-going --quiet
 	@echo "$$($(BOOK_INPUTS))" > book/_build/inputs
 	@echo "Open book/_build/html/index.html"
+
+pdf: check-tex pull  ## Typeset the whole book as one PDF, where TeX and Chromium are installed
+	@echo "== Book: book/_build/latex"
+	@python .venv/bin/jupyter-book build book --all --builder pdflatex -W -n --keep-going --quiet
+	@echo "Open book/_build/latex/scientific_spaces_replications.pdf"
+
+check-tex:  ## Check that what make pdf needs is installed
+	@for program in xelatex latexmk chromium; do command -v $$program > /dev/null || { \
+	  echo "make pdf needs $$program, and: TeX Live with XeLaTeX and xeCJK, latexmk, Chromium. On Debian:" \
+	    "apt install texlive-xetex texlive-latex-extra texlive-lang-chinese latexmk chromium" >&2; exit 1; }; done
 
 explain: setup  ## Walk one verdict from its statement to the code behind it: make explain CLAIM=lion/C6 [AGAINST=FILE]
 	@python -m paperkit explain "$${CLAIM:?say which one: make explain CLAIM=lion/C6}" $${AGAINST:+--against "$$AGAINST"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from paperkit.answers import Record, answer_of, primary_records, read_about, read_records, title_of, word_of
 from paperkit.claims.rules import FRAGILE, Verdict
 from paperkit.profiles import PROFILES, results_name
-from paperkit.written import measured_line
+from paperkit.written import margin_note, measured_line
 
 BOARD = "book/board.svg"
 # Ink and ground of a badge, as in book/_static/verdicts.css.
@@ -52,7 +52,8 @@ def answers_table(root: Path, names: Sequence[str]) -> str:
 def _example(words: Mapping[str, str], record: Record) -> str:
     claim, number = words.get("claim", record["statement"]), words.get("number", "")
     measured = ": ".join(filter(None, [number, measured_line(record["tests"][0])]))
-    return f"*{claim}* ({record['id']}): **{word_of(record)}**. {measured[:1].upper()}{measured[1:]}"
+    said = f"*{claim}* ({record['id']}): **{word_of(record)}**. {measured[:1].upper()}{measured[1:]}"
+    return ". ".join(filter(None, [said, margin_note(record)]))
 
 
 def board_picture(root: Path, names: Sequence[str]) -> str:

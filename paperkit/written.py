@@ -17,6 +17,17 @@ def measured_line(test: Mapping[str, Any]) -> str:
     return f"no interval, n = {test['n']}" if test.get("n") else "not run"
 
 
+def margin_note(record: Mapping[str, Any]) -> str:
+    """Say that the number which contradicts a claim is smaller than the margin; nothing where it is not."""
+    test = record["tests"][0]
+    if not (record["verdict"] or "").startswith("contradicted") or test["rule"] not in ("greater", "less"):
+        return ""
+    if test["margin"] is None or abs(test["estimate"] - test["bound"]) >= test["margin"]:
+        return ""
+    margin = f"{test['margin']:g} {test['unit']}"
+    return f"Against the claim, but by less than the margin of {margin} that was fixed beforehand."
+
+
 def line_of(test: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
     """Write a test from its rounded numbers: estimate, interval, unit, seeds; of an identity errors and tolerance."""
     if test["rule"] == "identity":

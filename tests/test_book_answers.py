@@ -8,6 +8,7 @@ from sphinx.errors import ExtensionError
 
 from paperkit.pages import page_sources
 from paperkit.pipeline import found_replications
+from paperkit.written import margin_note
 from tests.built_book import ROOT
 from tests.tiny_book import ABOUT, CLAIMS, DRAWING, SENTENCES, claim, effect, text_of
 
@@ -126,7 +127,8 @@ def test_a_card_says_question_answer_claim_number_and_both_scales_and_shows_the_
     in_order = [
         "What does lion do? It is better than what there was before.",
         "It is better ( C6r ): holds Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8",
-        "The other primary claims: C1 contradicted",
+        "The other primary claims:",
+        r"It is \(x^2\) better ( C1 ): contradicted",
         "Scale here: a net of three weights; a larger net (profile pretrained); a large net (profile gpu); "
         "theirs (profile paper). The source: Twelve layers.",
     ]
@@ -135,6 +137,22 @@ def test_a_card_says_question_answer_claim_number_and_both_scales_and_shows_the_
     assert re.search(r'<img alt="One line\." class="result-figure dark-light" src="_images/a\.svg"', card)
     assert 'href="replications/lion.html"' in card
     assert "1 replications so far, 2 verdicts on primary claims: 1 holds 1 contradicted" in text_of(html)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes", "says"),
+    [
+        ("contradicted", {"estimate": -0.06}, True),
+        ("contradicted, fragile", {"estimate": 0.06, "rule": "less"}, True),
+        ("contradicted", {"estimate": -0.2}, False),
+        ("contradicted", {"estimate": -0.06, "margin": None}, False),
+        ("contradicted", {"estimate": -0.06, "rule": "equivalent"}, False),
+        ("holds, smaller", {"estimate": 0.06}, False),
+    ],
+)
+def test_a_contradiction_smaller_than_the_margin_says_so(verdict, changes, says):
+    note = "Against the claim, but by less than the margin of 0.1 nats that was fixed beforehand."
+    assert margin_note(claim(verdict=verdict, tests=[effect(**changes)])) == (note if says else "")
 
 
 def test_a_card_whose_verdicts_have_changed_stops_the_build_and_names_the_answer(book):

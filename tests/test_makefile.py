@@ -96,6 +96,13 @@ def test_set_up_checks_the_python_before_it_makes_anything(folder):
     assert not (folder / ".venv").exists()
 
 
+def test_a_pdf_without_tex_is_refused_in_a_line_that_says_what_to_install(folder):
+    done = make(folder, "pdf", "PATH=/nowhere")
+    assert done.returncode != 0
+    assert "make pdf needs xelatex" in done.stderr.splitlines()[0]
+    assert not (folder / ".venv").exists()
+
+
 @pytest.mark.parametrize("target", ["check", "one", "new"])
 def test_a_command_for_one_replication_asks_which(target, folder):
     (folder / "bin").mkdir()

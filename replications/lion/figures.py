@@ -18,6 +18,13 @@ from replications.lion.noise import gaussian_drift_ratio
 
 COLOUR = {"adamw": COLOURS[0], "lion": COLOURS[1]}
 NAME = {"adamw": "AdamW", "lion": "Lion"}
+EMBEDDED = {
+    **NAME,
+    "lion_adamw_embedding": "AdamW for the embedding alone",
+    "lion_half_swapped": "Lion, tied, half swap",
+    "lion_lazy_rows": "Lion, lazy rows",
+    "lion_tied": "Lion, tied",
+}
 # Derivation step 8: AdamW's learning rate over Lion's for equal drift under small, Gaussian-noisy gradients.
 GAUSSIAN_RATIO = round(gaussian_drift_ratio(LION_BETAS), 2)
 
@@ -105,10 +112,10 @@ def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
         gaps.append(longer["adamw"] - longer["lion"])
     question = "Which optimizer lowers the validation loss faster?"
     counts = " and ".join(str(gap.shape[1]) for gap in gaps)
-    shown = f"thin lines and points: one seed, n = {counts}; thick lines: means"
+    shown = f"points: one seed, n = {counts}; lines: means"
     with drawing(path, question=question, shown=shown, columns=3) as (_, (left, middle, right)):
         for arm, table in curves.items():
-            left.plot(table.index, table, color=COLOUR[arm], alpha=0.25, linewidth=0.7)
+            left.plot(table.index, table, "o", markersize=2, color=COLOUR[arm], alpha=0.4)
             left.plot(table.index, table.mean(axis=1), color=COLOUR[arm], linewidth=2, label=NAME[arm])
         left.axhline(target, color=NEUTRAL, linewidth=0.8, linestyle=":")
         left.set(xlabel="optimizer steps", ylabel="validation loss (nats a token)")
@@ -121,7 +128,7 @@ def draw_loss_curves(runs: pd.DataFrame, path: Path) -> None:
         middle.set_xticks(range(len(curves)), [NAME[arm] for arm in curves])
         middle.set(xlabel="optimizer", ylabel="steps to the dotted loss", xlim=(-0.6, 1.6), ylim=(0, steps[-1] * 1.05))
         for gap, colour in zip(gaps, COLOURS[2:], strict=False):
-            right.plot(gap.index, gap, color=colour, alpha=0.25, linewidth=0.7)
+            right.plot(gap.index, gap, "o", markersize=2, color=colour, alpha=0.4)
             right.plot(gap.index, gap.mean(axis=1), color=colour, linewidth=2, label=f"{gap.index[-1]} steps")
         right.axhline(0, color=NEUTRAL, linewidth=0.8)
         right.set(xlabel="optimizer steps", ylabel="AdamW − Lion (nats a token)", ylim=(-0.3, 0.05), xscale="log")
@@ -332,8 +339,8 @@ def draw_rows(runs: pd.DataFrame, path: Path) -> None:
     classes = ["0", "1_9", "10_29", "30_99", "100"]
     names = ["0", "1-9", "10-29", "30-99", "100+"]
     arms = sorted(rows["arm"].unique())
-    question = "Whose rows go to the wall?"
-    shown = f"means over n = {rows['seed'].nunique()} seeds; thin lines: one seed"
+    question = "Whose embedding rows drift to the bound of weight decay?"
+    shown = f"small points: one seed, n = {rows['seed'].nunique()}; lines: means"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, panels):
         for axes, matrix in zip(panels, ("embedding", "head"), strict=True):
             for number, arm in enumerate(arms):
@@ -344,8 +351,8 @@ def draw_rows(runs: pd.DataFrame, path: Path) -> None:
                 of_matrix = of_arm[of_arm["metric"].str.startswith(f"{matrix}_")]
                 named = of_matrix.pivot(index="seed", columns="metric", values="value")
                 sizes = named[[f"{matrix}_{label}_rms" for label in classes]] / reach.mean()
-                axes.plot(range(5), sizes.T, color=COLOURS[number], alpha=0.25, linewidth=0.7)
-                axes.plot(range(5), sizes.mean(), "o-", color=COLOURS[number], label=arm.replace("_", " "))
+                axes.plot(range(5), sizes.T, "o", markersize=2, color=COLOURS[number], alpha=0.4)
+                axes.plot(range(5), sizes.mean(), "s-", color=COLOURS[number], label=EMBEDDED[arm])
             axes.axhline(1, color="black", linewidth=0.8)
             axes.set_xticks(range(5), names)
             axes.set(xlabel="times the token came", title=f"{matrix} rows", yscale="log")

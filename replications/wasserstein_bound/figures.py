@@ -239,24 +239,30 @@ def draw_training(runs: pd.DataFrame, path: Path) -> None:
     table = trained(runs)
     question = "What happens to loss, constant, distance and bound as training gets longer?"
     seeds = table.index.get_level_values("seed").nunique()
-    shown = f"one point a training run with its rate annealed to zero, one line a seed, n = {seeds}"
+    shown = f"one point a training run with its rate annealed to zero, n = {seeds} seeds; lines: geometric means"
     with drawing(path, question=question, shown=shown, columns=3, height_in=3.6) as (_, (left, middle, right)):
-        for _, of_seed in table.groupby(level="seed"):
-            of_seed = of_seed.droplevel("seed")
-            left.plot(of_seed.index, of_seed["score_loss"], "o-", markersize=2, color=COLOURS[2], alpha=0.5)
-            middle.plot(of_seed.index, of_seed["slope_largest"], "o-", markersize=2, color=COLOURS[3], alpha=0.5)
-            for arm in ("sde", "ode"):
-                right.plot(of_seed.index, of_seed[f"distance_w2_{arm}"], color=COLOUR[arm], alpha=0.5)
-                right.plot(of_seed.index, 10 ** of_seed[f"log10_bound_w2_{arm}"], "--", color=COLOUR[arm], alpha=0.5)
+        _draw_seeds(left, table["score_loss"], COLOURS[2])
+        _draw_seeds(middle, table["slope_largest"], COLOURS[3])
         for arm in ("sde", "ode"):
-            right.plot([], [], color=COLOUR[arm], label=f"W₂ {NAME[arm]}")
-            right.plot([], [], "--", color=COLOUR[arm], label=f"B {NAME[arm]}")
+            _draw_seeds(right, table[f"distance_w2_{arm}"], COLOUR[arm], label=f"W₂ {NAME[arm]}")
+            _draw_seeds(right, 10 ** table[f"log10_bound_w2_{arm}"], COLOUR[arm], style="--", label=f"B {NAME[arm]}")
         left.set(yscale="log", ylabel="loss J (nats)")
         middle.set(yscale="symlog", ylabel="largest Lₛ(t) (x⁻²)")
         right.set(yscale="log", ylabel="W₂ and B (units of x)")
         right.legend(fontsize=7, loc="lower left")
         for axes in (left, middle, right):
             axes.set(xscale="log", xlabel="length of training (steps)")
+
+
+def _draw_seeds(axes: Axes, values: pd.Series, colour: str, *, style: str = "-", label: str | None = None) -> None:
+    """Draw one point a seed and the geometric mean over seeds; `values` are positive, by seed and one other level."""
+    means = _means(values)
+    axes.plot(values.index.get_level_values(1), values, "o", markersize=2, color=colour, alpha=0.4)
+    axes.plot(means.index, means, style, color=colour, label=label)
+
+
+def _means(values: pd.Series) -> pd.Series:
+    return np.exp(np.log(values).groupby(level=1).mean())
 
 
 def draw_ranking(runs: pd.DataFrame, path: Path) -> None:
@@ -277,25 +283,23 @@ def draw_ranking(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_against_loss(runs: pd.DataFrame, path: Path) -> None:
-    """Draw W2 and B against J over lengths of training, one line a seed, beside lines of slope one half."""
+    """Draw W2 and B against J over lengths of training, one point a run, beside lines of slope one half."""
     table = trained(runs)
     question = "Do distance and bound follow the root of the loss?"
     seeds = table.index.get_level_values("seed").nunique()
-    shown = f"one point a training run of its own, one line a seed, n = {seeds}; longer ones to the left"
+    shown = f"one point a training run, n = {seeds} seeds; lines: geometric means by length, longer ones to the left"
+    loss = table["score_loss"]
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, (left, right)):
-        for _, of_seed in table.groupby(level="seed"):
-            for arm in ("sde", "ode"):
-                bounds = 10 ** of_seed[f"log10_bound_w2_{arm}"]
-                for axes, values in ((left, of_seed[f"distance_w2_{arm}"]), (right, bounds)):
-                    axes.plot(of_seed["score_loss"], values, linewidth=0.7, alpha=0.25, color=COLOUR[arm])
-                    axes.plot(of_seed["score_loss"], values, "o", markersize=3, alpha=0.8, color=COLOUR[arm])
-        for axes, values in ((left, table["distance_w2_sde"]), (right, 10 ** table["log10_bound_w2_sde"])):
-            loss = np.array([table["score_loss"].min(), table["score_loss"].max()])
-            middle = np.exp(np.log(values).mean() - np.log(table["score_loss"]).mean() / 2)
-            axes.plot(loss, middle * np.sqrt(loss), color="black", linewidth=1, linestyle=":", label="slope ½")
-            axes.set(xscale="log", yscale="log", xlabel="loss J (nats)")
         for arm in ("sde", "ode"):
-            left.plot([], [], "o-", color=COLOUR[arm], label=NAME[arm])
+            bounds = 10 ** table[f"log10_bound_w2_{arm}"]
+            for axes, values in ((left, table[f"distance_w2_{arm}"]), (right, bounds)):
+                axes.plot(loss, values, "o", markersize=3, alpha=0.5, color=COLOUR[arm])
+                axes.plot(_means(loss), _means(values), color=COLOUR[arm], label=NAME[arm])
+        for axes, values in ((left, table["distance_w2_sde"]), (right, 10 ** table["log10_bound_w2_sde"])):
+            ends = np.array([loss.min(), loss.max()])
+            middle = np.exp(np.log(values).mean() - np.log(loss).mean() / 2)
+            axes.plot(ends, middle * np.sqrt(ends), color="black", linewidth=1, linestyle=":", label="slope ½")
+            axes.set(xscale="log", yscale="log", xlabel="loss J (nats)")
         left.set(ylabel="W₂ (units of x)")
         right.set(ylabel="bound B (units of x)")
         left.legend()
@@ -323,23 +327,21 @@ def draw_end_of_training(runs: pd.DataFrame, path: Path) -> None:
 
 
 def draw_integrand(runs: pd.DataFrame, path: Path) -> None:
-    """Draw L_s and the integrand w I e over t at the end of training, one line a seed."""
+    """Draw L_s and the integrand w I e over t at the end of training."""
     rows = runs[(runs["experiment"] == "trained") & runs["metric"].str.contains("_at_t_")]
     names = rows["metric"].str.split("_at_t_", expand=True).reindex(columns=[0, 1])
     rows = rows.assign(name=names[0], t=names[1].astype(float))
     table = rows.pivot(index=["seed", "t"], columns="name", values="value")
     question = "Which times make the bound of a trained network?"
-    shown = f"end of training, one line a seed, n = {table.index.get_level_values('seed').nunique()}"
+    shown = f"end of training; points: seeds, n = {table.index.get_level_values('seed').nunique()}; lines: means"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.4) as (_, (left, right)):
-        for number, (_, of_seed) in enumerate(table.groupby(level="seed")):
-            of_seed = of_seed.droplevel("seed")
-            label = None if number else "network"
-            left.plot(of_seed.index, of_seed["slope"], color=COLOURS[3], alpha=0.6, label=label)
-            if not number:
-                left.plot(of_seed.index, of_seed["exact_slope"], color="black", linewidth=1.5, label="exact score")
-            for arm in ("sde", "ode"):
-                label = None if number else NAME[arm]
-                right.plot(of_seed.index, of_seed[f"integrand_{arm}"], color=COLOUR[arm], alpha=0.6, label=label)
+        slopes = table["slope"].groupby(level="t").mean()
+        left.plot(table.index.get_level_values("t"), table["slope"], "o", markersize=3, color=COLOURS[3], alpha=0.5)
+        left.plot(slopes.index, slopes, color=COLOURS[3], label="network")
+        exact = table["exact_slope"].groupby(level="t").first()
+        left.plot(exact.index, exact, color="black", linewidth=1.5, label="exact score")
+        for arm in ("sde", "ode"):
+            _draw_seeds(right, table[f"integrand_{arm}"], COLOUR[arm], label=NAME[arm])
         left.set(xlabel="time t (T = 1)", ylabel="one-sided constant Lₛ(t) (x⁻²)", yscale="symlog")
         right.set(xlabel="time t (T = 1)", ylabel="integrand w I e (units of x)", yscale="log")
         left.legend()
@@ -390,15 +392,15 @@ def draw_finite_sets(runs: pd.DataFrame, path: Path) -> None:
     rows = runs[(runs["experiment"] == "finite_set") & (runs["status"] == "ok")]
     table = rows.pivot(index=["arm", "seed", "step"], columns="metric", values="value")
     question = "What happens to bound and distance on the source's points?"
-    shown = f"SDE; one line a seed, n = {rows['seed'].nunique()}; plain W₂ is biased upwards, B estimated from below"
+    seeds = rows["seed"].nunique()
+    shown = f"SDE, n = {seeds} seeds; W₂: geometric mean, plain, biased upwards; B: estimated from below"
     with drawing(path, question=question, shown=shown, columns=2, height_in=3.6) as (_, panels):
         for axes, (arm, title) in zip(panels, POINT_SETS.items(), strict=True):
-            for number, (_, of_seed) in enumerate(table.loc[arm].groupby(level="seed")):
-                of_seed = of_seed.droplevel("seed")
-                distance, bound = of_seed["plain_w2_sde"], 10 ** of_seed["log10_estimated_bound_w2_sde"]
-                labels = ("W₂", "B, estimate") if not number else (None, None)
-                axes.plot(of_seed.index, distance, "o-", markersize=2, color=COLOURS[0], alpha=0.6, label=labels[0])
-                axes.plot(of_seed.index, bound, "o--", markersize=2, color=COLOURS[1], alpha=0.6, label=labels[1])
+            _draw_seeds(axes, table.loc[arm]["plain_w2_sde"], COLOURS[0], label="W₂")
+            # The seeds' estimates are orders apart and cross: a mean would hide that.
+            bounds = 10 ** table.loc[arm]["log10_estimated_bound_w2_sde"].unstack("seed")
+            axes.plot(bounds.index, bounds, "o--", markersize=2, color=COLOURS[1], alpha=0.6)
+            axes.plot([], [], "o--", markersize=2, color=COLOURS[1], label="B, estimate, one line a seed")
             axes.set(xscale="log", yscale="log", xlabel="optimizer steps", ylabel="W₂ and B (units of x)", title=title)
             axes.legend()
 

@@ -102,15 +102,18 @@ class Answers(_OverAllReplications, name="answers"):
         )
 
     def _example(self, name: str, primary: Sequence[tuple[Mapping[str, str], Record]]) -> list[nodes.Node]:
-        """Show the first primary claim with its verdict and its number, and the words of the others."""
+        """Show the first primary claim with its verdict and its number, and the others with their verdicts."""
         if not primary:
             return []
         (words, first), *others = primary
-        said = self.inline(words.get("claim", first["statement"].rstrip(".")))
-        claim = block(*said, " (", *self._link(name, first), "): ", verdict_badge(first))
-        shown: list[nodes.Node] = [claim, block(*deciding_number(self, name, words, first))]
-        badges = [part for _, one in others for part in (" ", *self._link(name, one), " ", verdict_badge(one))]
-        return [*shown, block("The other primary claims:", *badges, css="others")] if others else shown
+        shown: list[nodes.Node] = [self._judged(name, words, first), block(*deciding_number(self, name, words, first))]
+        items = [nodes.list_item("", self._judged(name, *one)) for one in others]
+        lead = block("The other primary claims:", css="others")
+        return [*shown, lead, nodes.bullet_list("", *items, classes=["others"])] if others else shown
+
+    def _judged(self, name: str, words: Mapping[str, str], claim: Record) -> nodes.paragraph:
+        said = self.inline(words.get("claim", claim["statement"].rstrip(".")))
+        return block(*said, " (", *self._link(name, claim), "): ", verdict_badge(claim))
 
     def _figure(self, name: str) -> list[nodes.Node]:
         """Show the first figure of the page, with the page's description of it."""
@@ -119,7 +122,8 @@ class Answers(_OverAllReplications, name="answers"):
         if found is None:
             return []
         uri = os.path.relpath(Path(self.config.figures_root, found[1]), self.env.srcdir).replace(os.sep, "/")
-        return [nodes.image(uri=uri, alt=found[2], classes=["result-figure", "dark-light"])]
+        # What has a width, Sphinx links to the file.
+        return [nodes.image(uri=uri, alt=found[2], width="100%", classes=["result-figure", "dark-light"])]
 
 
 class VerdictBoard(_OverAllReplications, name="verdict-board"):

@@ -14,7 +14,7 @@ from sphinx.util import logging
 from paperkit.answers import Record, primary_records, sentence_for
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
-from paperkit.written import has_numbers, measured_line
+from paperkit.written import has_numbers, margin_note, measured_line
 from results_in_text import records
 from results_in_text.citations import OFFERED
 from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
@@ -164,7 +164,9 @@ def deciding_number(
     """Show the number of a claim's first test, after its name in about.yaml where it has one."""
     name = words.get("number", "")
     said = directive.inline(f"{name[:1].upper()}{name[1:]}: ") if name else []
-    return [*said, _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", record["tests"][0])]
+    number = _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", record["tests"][0])
+    note = margin_note(record)
+    return [*said, number, *([nodes.Text(f". {note}")] if note else [])]
 
 
 def _numbers(env: BuildEnvironment, address: str, test: Mapping[str, Any]) -> nodes.Node:

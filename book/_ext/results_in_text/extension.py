@@ -23,7 +23,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from paperkit.results import ResultsError
-from results_in_text import equations, lint, pages, provenance, reruns, search
+from results_in_text import equations, latex_book, lint, notebooks, pages, provenance, reruns, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
 from results_in_text.code_runner import about_results, run_cell
@@ -34,7 +34,7 @@ from results_in_text.records import judged_folders, page_of, stop
 from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS
 
-_PARTS = (book_nodes, equations, lint, pages, provenance, reruns, search)
+_PARTS = (book_nodes, equations, latex_book, lint, notebooks, pages, provenance, reruns, search)
 _PATHS = {
     "results_root": "../results",
     "figures_root": "../figures",

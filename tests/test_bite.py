@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 
 from paperkit.claims.declarations import Claim, load_estimands, read_claims
 from paperkit.claims.rules import (
+    AnyTest,
     EffectTest,
     EquivalenceTest,
     IdentityTest,
@@ -82,3 +84,22 @@ def test_every_test_of_a_claim_would_get_another_word_from_other_data(name, clai
             assert identity_bites(test, values), test.estimand
         elif not isinstance(test, ReportTest):
             assert bites(test, values), test.estimand
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"rule": "greater", "bound": -1e6, "margin": 0.1},
+        {"rule": "within", "low": -1e6, "high": 1e6},
+        {"rule": "equivalent", "bound": 0.4, "margin": 1e6},
+    ],
+)
+def test_a_rule_that_nothing_could_break_is_caught(rule):
+    test = TypeAdapter(AnyTest).validate_python({"estimand": "share", "unit": "share"} | rule)
+    assert not bites(test, pd.Series([0.41, 0.44, 0.4, 0.43, 0.42]))
+
+
+def test_an_identity_whose_judge_is_blind_is_caught(monkeypatch):
+    test = IdentityTest(estimand="algebra", rule="identity", tolerance=1e-12)
+    monkeypatch.setattr(IdentityTest, "judge", lambda *_: Verdict.HOLDS)
+    assert not identity_bites(test, pd.DataFrame({"max_error": [1e-15], "control_error": [0.5]}))

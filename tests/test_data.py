@@ -95,6 +95,13 @@ def test_no_near_duplicates_lie_in_two_splits(name):
     assert crossing(pairs, table.split) == 0
 
 
+def test_a_copied_passage_is_seen_as_a_leak():
+    table = table_of("zh_descriptions")
+    train, test = table[table.split == "train"].long.iloc[0], table[table.split == "test"].long.iloc[0]
+    leaked = table.assign(long=table.long.where(table.long != test, test + train[:60]))
+    assert crossing(near_duplicates(list(leaked.long), "characters").above(0.01), leaked.split)
+
+
 def test_the_poems_are_in_simplified_script():
     bodies = "".join(table_of("poems").body)
     assert not set("國無來時風見馬龍門長東") & set(bodies)

@@ -68,6 +68,15 @@ def test_the_three_files_agree():
     assert locked_pins((ROOT / "requirements-torch.lock").read_text("utf-8")) == {APART: project[APART]}
 
 
+def test_what_has_no_exact_version_and_in_the_lock_no_hash_is_refused():
+    lines = ("numpy==2.4.6", "numpy==2.4.6 --hash=md5:0", "--index-url x", "numpy>=2")
+    requirements = ("numpy", "numpy>=2", "numpy==2.*", "numpy @ git+ssh://x")
+    for read, refused in ((locked_pins, lines), (lambda line: pins([line]), requirements)):
+        for line in refused:
+            with pytest.raises(AssertionError, match="not pinned"):
+                read(line)
+
+
 def unlocked(names: set[str]) -> set[str]:
     """Name what these libraries ask for here, but for optional parts, and is none of them."""
     asked = {}
@@ -174,6 +183,8 @@ def test_a_trace_of_a_machine_is_found_and_what_is_none_left_alone(repository):
 
 
 def test_no_file_is_read_by_a_loader_that_runs_code():
+    planted = ("table.to_pickle{0}path)", "torch.load{0}path)", "np.load{0}path, allow_pickle={1})")
+    assert all(RUNS_CODE.search(call.format("(", "True")) for call in planted)
     assert [path for path, text in texts(ROOT) if path.endswith(".py") and RUNS_CODE.search(text)] == []
 
 

@@ -63,6 +63,12 @@ def test_help_is_what_make_alone_shows(folder):
     assert make(folder).stdout == make(folder, "help").stdout
 
 
+def test_a_target_without_a_sentence_is_found(folder):
+    with (folder / "Makefile").open("a", encoding="utf-8") as makefile:
+        makefile.write("\nsecret:\n\t@true\n")
+    assert undocumented(folder) == {"secret"}
+
+
 @pytest.mark.parametrize("name", ["python", "another python"])
 @pytest.mark.parametrize("version", [(3, 10, 0), (3, 12, 1), (4, 11, 0)])
 def test_a_python_of_another_version_is_refused_with_what_to_do(version, name, folder):

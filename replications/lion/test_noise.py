@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -147,6 +148,15 @@ def test_an_odd_number_of_blocks_changes_no_count(monkeypatch) -> None:
     lion, _ = noise.simulated_drifts("gaussian", 10.0, num_coordinates=10, num_steps=300)
     assert lion == 1.0
     np.testing.assert_array_equal(noise.simulated_mean_signs(10.0, [1, 2, 8], num_batches=1000), 1.0)
+
+
+def test_a_simulation_stays_below_200_megabytes() -> None:
+    tracemalloc.start()
+    try:
+        noise.simulated_drifts("sparse", 0.1)
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,11 @@ def assert_a_later_backward_pass_is_refused(make: Callable[..., torch.optim.Opti
 
 @every_implementation
 @single_and_double
-@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_parameters_equal_those_of_lion_pytorch_after_200_steps(options, dtype, weight_decay) -> None:
+@pytest.mark.parametrize(("weight_decay", "maximize"), [(0.0, False), (0.3, False), (0.3, True)])
+def test_parameters_equal_those_of_lion_pytorch_after_200_steps(options, dtype, weight_decay, maximize) -> None:
     shared = {"num_steps": 200, "dtype": dtype, "lr": 1e-3, "weight_decay": weight_decay, "betas": (0.9, 0.99)}
-    (ours, lion), (theirs, peer) = after_steps(Lion, **shared, **options), after_steps(LionPytorch, **shared)
+    ours, lion = after_steps(Lion, **shared, maximize=maximize, **options)
+    theirs, peer = after_steps(LionPytorch, **shared, scale=-1.0 if maximize else 1.0)  # it has no such option
     differing = sum(int((mine != its).sum()) for mine, its in zip(ours, theirs, strict=True))
     # Of 600,000 signs a few may fall within rounding of zero in float32, where the two round differently.
     assert differing <= {torch.float32: 3, torch.float64: 0}[dtype]
@@ -327,6 +328,16 @@ def test_nothing_beyond_the_tensor_is_written(options, size) -> None:
     assert torch.equal(memory, torch.nn.functional.pad(-torch.ones(size), (32, 32)))
 
 
+def test_one_group_may_mix_dtypes_and_layouts() -> None:
+    outcomes = []
+    for options in ({}, FOREACH, FOR_LOOP):
+        single, double = (torch.randn(5, 4, generator=generator(7), dtype=t) for t in (torch.float32, torch.float64))
+        params = [Parameter(each) for each in (single, double, double.clone().t(), single.to(torch.cfloat))]
+        take_steps(Lion(params, lr=1e-2, weight_decay=0.1, **options), 10)
+        outcomes.append(bits(params))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
 # --- Which implementation runs ---------------------------------------------------------------------------------
 
 
@@ -432,6 +443,19 @@ def test_the_kernel_compiles_where_no_cache_can_be_written(monkeypatch) -> None:
         warnings.simplefilter("error")
         outcome = bits_of(*after_steps(num_steps=3, **FUSED))
     assert outcome == bits_of(*after_steps(num_steps=3, **FOR_LOOP))
+
+
+PACKED_PRODUCT = {"x86_64": "mulps", "AMD64": "mulps", "aarch64": "fmul\tv", "arm64": "fmul\tv"}
+
+
+@pytest.mark.skipif(os.uname().machine not in PACKED_PRODUCT, reason="its name of a packed product is not known")
+def test_the_kernel_is_vectorised() -> None:
+    import numba
+
+    kernel_module._give_meaning_to_stand_ins()
+    kernel = numba.njit(kernel_module._lion_kernel)
+    kernel.compile(numba.void(numba.int64[:, ::1], numba.float32[::1]))
+    assert PACKED_PRODUCT[os.uname().machine] in "".join(kernel.inspect_asm().values())
 
 
 # --- In another process ----------------------------------------------------------------------------------------

@@ -214,6 +214,16 @@ def test_the_compiled_kernel_has_no_fused_multiply_add_and_keeps_subnormals(dtyp
     assert re.search(r"\bfma\b", assembly(dtype, enable_fp_fusion=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiled_kernel_loads_and_stores_16_bytes_at_once(dtype) -> None:
+    threads = 32 * module.COMPILER_OPTIONS["num_warps"]
+    accesses = module.BLOCK_ELEMENTS * dtype.itemsize // module.VECTOR_BYTES // threads  # of a thread to one array
+    aligned, unaligned = assembly(dtype), assembly(dtype, alignment=1)
+    for pattern, arrays in ((r"ld\.global\.v4\.b32", 3), (r"st\.global\.v4\.b32", 2)):
+        assert len(re.findall(pattern, aligned)) == arrays * accesses
+        assert not re.search(pattern, unaligned)
+
+
 # --- On a card -------------------------------------------------------------------------------------------------
 
 on_a_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

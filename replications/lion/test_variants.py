@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lion_pytorch.cautious_lion import Lion as LionPytorchCautious
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -203,6 +204,17 @@ def test_tiny_weights_of_low_precision_have_a_step_size(dtype, row_wise_rms) -> 
 
 
 # --- Cautious Lion ---------------------------------------------------------------------------------------------
+
+
+def test_cautious_lion_takes_the_steps_of_lion_pytorch_times_n_over_n_plus_one() -> None:
+    # lion-pytorch divides the mask by its mean, the paper by its sum plus 1 over d.
+    start, gradients, paths = float64_parameter().detach(), random_gradients(40, (6, 5)), []
+    for make in (CautiousLion, LionPytorchCautious):
+        param = Parameter(start.clone())
+        paths.append(torch.stack([start, *follow(make([param], lr=1.0), param, gradients)]).diff(dim=0))
+    survivors = (paths[1].abs() > 0.5).sum(dim=(1, 2), keepdim=True)
+    assert 100 < survivors.sum() < 1100  # of 1200
+    torch.testing.assert_close(paths[0], paths[1] * survivors / (survivors + 1), rtol=1e-12, atol=1e-12)
 
 
 # --- Lazy Lion -------------------------------------------------------------------------------------------------

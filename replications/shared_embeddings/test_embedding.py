@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file, save_model
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
@@ -104,6 +104,19 @@ def test_the_gradient_of_a_tied_table_is_the_sum_of_both_sides():
     both = untied.embedding.weight.grad + untied.head.weight.grad
     torch.testing.assert_close(tied.embedding.weight.grad, both, atol=1e-12, rtol=0)
     assert (tied.embedding.weight.grad - untied.head.weight.grad).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_gradients_are_right(name):
+    torch.manual_seed(0)
+    model, tokens = Bigram(name, n=5, d=6), torch.tensor([0, 3, 4])
+    parameters = dict(model.named_parameters())
+
+    def loss(*values):  # tied names are one parameter: functional_call hands the value to both
+        logits = torch.func.functional_call(model, dict(zip(parameters, values, strict=True)), (tokens,))
+        return embedding.token_cross_entropy(logits, torch.tensor([1, 2, 0]))
+
+    assert torch.autograd.gradcheck(loss, [p.detach().clone().requires_grad_() for p in parameters.values()])
 
 
 # --- The tie through copies, types, files --------------------------------------------------------------------------
@@ -219,6 +232,14 @@ def test_the_norm_is_that_of_torch_and_a_row_of_zeros_stays_one_with_a_finite_gr
         assert torch.equal(normal[0], torch.zeros(2))
         torch.testing.assert_close(normal[1], functional.rms_norm(rows[1], (2,), eps=eps))
         assert torch.isfinite(rows.grad).all()
+
+
+def test_safetensors_writes_the_shared_table_once_and_refuses_it_twice(tmp_path):
+    model = Bigram("tied", n=1000)
+    save_model(model, str(tmp_path / "model.safetensors"))
+    assert (tmp_path / "model.safetensors").stat().st_size < 1.1 * model.head.weight.nbytes
+    with pytest.raises(RuntimeError, match="share memory"):
+        save_file(model.state_dict(), str(tmp_path / "twice.safetensors"))
 
 
 def test_the_initial_spread_survives_the_making_of_the_head():

@@ -64,6 +64,13 @@ def test_the_same_run_gives_the_same_numbers_and_another_seed_others(arm):
     assert all(math.isfinite(each.value) for each in measured(arm))
 
 
+def test_half_precision_and_micro_batches_change_a_run_by_rounding_alone():
+    for changes in ({"precision": "bfloat16"}, {"micro_batch": 3}):
+        coarse = list(curves.measure_curve(curve_run("half_swap", **changes)))
+        assert coarse != measured("half_swap")
+        assert values(coarse) == pytest.approx(values(measured("half_swap")), rel=0.01)
+
+
 def test_arms_of_a_seed_share_batches_and_initial_numbers():
     windows = []
     for arm in curves.ARMS:

@@ -66,6 +66,11 @@ def test_bures_is_pots_and_symmetric(seed, d) -> None:
     assert float(bures_distance(*second, *first)) == pytest.approx(float(expected), rel=1e-7)
 
 
+def test_bures_keeps_its_digits_for_close_covariances_where_the_trace_formula_does_not() -> None:
+    cov, zero = np.diag([1.0, 2.0]), np.zeros(2)
+    assert float(bures_distance(zero, cov, zero, cov * (1 + 2e-10))) == pytest.approx(1e-10 * 3**0.5, rel=1e-4)
+
+
 def test_bures_takes_covariances_of_any_rank() -> None:
     # Of rank 2: eigvalsh and eigh round its least eigenvalue to different signs, so one saw no fault and one a NaN.
     singular = np.array([[5.0, -7, 7], [-7, 10, -9], [7, -9, 13]])

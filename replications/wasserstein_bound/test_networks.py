@@ -155,6 +155,11 @@ def test_the_averaged_slope_of_a_linear_score_is_its_slope():
         assert averaged[f"log10_averaged_bound_w2_{name}"] == pytest.approx(float(bound.log_value) / math.log(10))
 
 
+def test_training_lowers_the_loss_far_below_that_of_a_network_hardly_trained():
+    found = on_line(checkpoints=[22, 300], lr=0.03, width=16, batch=128)
+    assert values(found, 300)["score_loss"] < 0.5 * values(found, 22)["score_loss"]
+
+
 # --- In the plane ----------------------------------------------------------------------------------------------
 
 

@@ -67,10 +67,7 @@ def rerun_lines(directive: BookDirective, folder: str, record: Mapping[str, Any]
     """Make the line about receipts, with links to them."""
     repository = directive.replications.parent
     receipts = receipts_of(repository, folder, record)
-    # Their folders change when a receipt comes.
-    for path in (repository / RECEIPTS, repository / RECEIPTS / folder):
-        if path.is_dir():
-            directive.env.note_dependency(str(path))
+    # Not on their folder, which Sphinx would take for a file that is gone; `make book` reads all pages again.
     depend_on(directive.env, *(repository / RECEIPTS / folder / name for name in receipts))
     line = block(*directive.inline(reruns_text([*receipts.values()])), generated=True)
     up = "../" * directive.env.docname.count("/")

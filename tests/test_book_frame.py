@@ -39,7 +39,7 @@ def built(book, page, name=PAGE):
 
 def test_the_headline_shows_the_primary_claims_in_the_words_of_about_yaml(book):
     html = built(book, f"```{{headline}}\n```\n\n{OWN_CLAIMS}")
-    shown = [row.partition(" Had the interval ended elsewhere") for row in rows_of(html, "headline")]
+    shown = [row.partition(" What another verdict would have said") for row in rows_of(html, "headline")]
     rows = ["It is better ( C6 ) holds It is better.", "Rows drift ( C8 ) contradicted It is worse."]
     assert [row.replace(" .", ".") for row, *_ in shown] == rows
     assert shown[0][2].endswith("Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8")
@@ -50,7 +50,7 @@ def test_the_headline_shows_the_sentences_of_all_other_outcomes_and_stops_where_
     html = built(book, f"```{{headline}}\n```\n\n{OWN_CLAIMS}")
     (elsewhere, _) = re.findall(r'<details class="[^>]*elsewhere.*?</details>', html, re.DOTALL)
     others = "holds, smaller : It is hardly better. contradicted : It is worse. no difference : It is the same. "
-    assert text_of(elsewhere) == f"Had the interval ended elsewhere {others}inconclusive : It may be better."
+    assert text_of(elsewhere) == f"What another verdict would have said {others}inconclusive : It may be better."
     book.write_verdicts([claim("C6", "holds, fragile", tests=[FULL, FULL])])
     assert "and 1 more" in text_of(built(book, f"```{{headline}}\n```\n\n{OWN_CLAIMS}"))
     book.write_about(

@@ -78,7 +78,7 @@ class Answers(_OverAllReplications, name="answers"):
         words = Counter(claim["verdict"] for claim in primary)
         counted: list[nodes.Node | str] = []
         for word in sorted(words, key=records.VERDICT_ORDER.index, reverse=True):
-            counted += [f" {words[word]} ", verdict_badge(examples[word])]
+            counted += [f" {words[word]}\N{NO-BREAK SPACE}", verdict_badge(examples[word])]
         said = f"{len(cards)} replications so far, {len(primary)} verdicts on primary claims:"
         return [block(said, *counted, css="tally"), *cards]
 
@@ -113,7 +113,9 @@ class Answers(_OverAllReplications, name="answers"):
 
     def _judged(self, name: str, words: Mapping[str, str], claim: Record) -> nodes.paragraph:
         said = self.inline(words.get("claim", claim["statement"].rstrip(".")))
-        return block(*said, " (", *self._link(name, claim), "): ", verdict_badge(claim))
+        folder, judged = records.where_judged(self.results, name, claim)
+        profile = "" if folder == name else f" (profile {self._verdicts()[folder].profile})"
+        return block(*said, " (", *self._link(folder, judged), "): ", verdict_badge(judged), profile)
 
     def _figure(self, name: str) -> list[nodes.Node]:
         """Show the first figure of the page, with the page's description of it."""

@@ -12,6 +12,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 from paperkit.answers import Record, primary_records, sentence_for
+from paperkit.claims.rules import Verdict
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
 from paperkit.written import has_numbers, margin_note, measured_line
@@ -230,9 +231,11 @@ class Headline(OfReplication, name="headline"):
         said = f"{words.get('claim') or record['statement'].rstrip('.')} ({{ref}}`{record['id']} <{target}>`)"
         claim = block(*self.inline(said), generated="claim" not in words, css="claim")
         judged = [of.claims[record["id"]] for of in every.values() if record["id"] in of.claims]
-        found = dict.fromkeys(sentence_for(words, each) for each in judged)
+        tested = [each for each in judged if each["verdict"] != Verdict.NOT_TESTED] or judged
+        found = dict.fromkeys(sentence_for(words, each) for each in tested)
+        folder, deciding = records.where_judged(self.results, self.folder, record)
         outcomes = [self.line(each, "outcome") for each in found]
-        measured = [block(*deciding_number(self, self.folder, words, record), generated=True)]
+        measured = [block(*deciding_number(self, folder, words, deciding), generated=True)]
         if more := len(record["tests"]) - 1:
             measured.append(block("and ", *self.inline(f"{{ref}}`{more} more <{target}>`"), generated=True))
         # What the page would have said with other intervals.
@@ -241,7 +244,7 @@ class Headline(OfReplication, name="headline"):
             for word, said in words.items()
             if word not in ("claim", "number") and said not in found
         ]
-        line = always_seen("", "", nodes.Text("Had the interval ended elsewhere"))
+        line = always_seen("", "", nodes.Text("What another verdict would have said"))
         others = [folded("", line, bullets(*elsewhere), classes=["elsewhere"])] if elsewhere else []
         return [[claim, *verdicts_by_profile(self, every, record), *outcomes, *others], measured]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
+from paperkit.claims.rules import Verdict
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
@@ -146,6 +147,14 @@ def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
     folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)
     there = (folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file())
     return {folder: read_verdicts(root, folder) for folder in there}
+
+
+def where_judged(root: Path, folder: str, claim: Record) -> tuple[str, Record]:
+    """Take a claim from the profile that could test it, where the one of this folder could not."""
+    every = read_all_verdicts(root, page_of(folder)) if claim["verdict"] == Verdict.NOT_TESTED else {}
+    found = ((other, verdicts.claims.get(claim["id"])) for other, verdicts in every.items())
+    tested = ((other, one) for other, one in found if one and one["verdict"] != Verdict.NOT_TESTED)
+    return next(tested, (folder, claim))
 
 
 def claim_with_id(root: Path, folder: str, claim_id: str) -> Record:

@@ -94,7 +94,7 @@ def test_a_python_that_is_not_there_is_named(folder):
 
 
 def test_set_up_checks_the_python_before_it_makes_anything(folder):
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in ("requirements.lock", "requirements-torch.lock", "pyproject.toml"):
         shutil.copyfile(ROOT / name, folder / name)
     done = make(folder, "setup", f"PYTHON={interpreter(folder / 'python', (3, 14, 0))}")
     assert done.returncode != 0

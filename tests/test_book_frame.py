@@ -138,7 +138,7 @@ def scaled(book):
 def test_a_page_shows_the_claims_of_every_profile_and_each_verdict_beside_the_others(scaled):
     html = built(scaled, f"```{{headline}}\n```\n\n{OWN_CLAIMS}")
     both = "holds cpu contradicted gpu"
-    rows = [row.partition(" ) ")[2].partition(" Had ")[0] for row in rows_of(html, "headline")]
+    rows = [row.partition(" ) ")[2].partition(" What another ")[0] for row in rows_of(html, "headline")]
     assert rows == [f"{both} It is better. It is worse.", "contradicted It is worse."]
     (cpu,), (gpu,) = (
         re.findall(rf'<tr[^>]*>(?:(?!<tr).)*id="claim-{folder}-c6".*?</tr>', html, re.DOTALL)

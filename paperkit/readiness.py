@@ -24,10 +24,11 @@ from paperkit.pages import lone_page_problems
 from paperkit.pipeline import found_replications, has
 from paperkit.results import read_json, write_json
 
-# CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/),
-# beyond those of one that does next to nothing: the start of Python, torch, pytest and Sphinx.
-MAX_CPU_S = {"small": 8, "large": 40}
-STARTING_CPU_S = 16
+# CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/, a
+# middle one tunes what it compares), beyond those of one that does next to nothing: the start of Python, torch, pytest
+# and Sphinx; a stage of clock readings starts two programs more.
+MAX_CPU_S = {"small": 8, "middle": 20, "large": 40}
+STARTING_CPU_S, STARTING_TIMING_CPU_S = 16, 7
 
 
 def smoke_problems(root: Path, name: str) -> list[str]:
@@ -198,8 +199,11 @@ def _listed(cpu_s: Mapping[str, float]) -> str:
 def _cost_problems(root: Path, name: str, cpu_s: Mapping[str, float], report: str) -> list[str]:
     """Say which tests to take out of the suite where the replication's share of it is too long."""
     folder = root / "replications" / name
-    size = "large" if any((folder / part).is_dir() for part in ("studies", "tasks")) else "small"
-    share, most = sum(cpu_s.values()) - STARTING_CPU_S, MAX_CPU_S[size]
+    tunes = "paperkit.tuning" in (folder / "experiment.py").read_text(encoding="utf-8")
+    is_large = any((folder / part).is_dir() for part in ("studies", "tasks"))
+    size = "large" if is_large else "middle" if tunes else "small"
+    starting = STARTING_CPU_S + STARTING_TIMING_CPU_S * has(root, name, "timing")
+    share, most = sum(cpu_s.values()) - starting, MAX_CPU_S[size]
     if share <= most:
         return []
     slowest = re.findall(r"^([\d.]+s) (?:call|setup) +(.+)", report, flags=re.MULTILINE)

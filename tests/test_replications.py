@@ -505,7 +505,7 @@ def test_the_command_says_all_that_is_missing_at_once_and_shows_no_traceback(bro
 
 
 def test_a_test_that_fails_and_one_that_is_slow_are_named(broken, monkeypatch):
-    monkeypatch.setattr(readiness, "MAX_CPU_S", {"small": 0, "large": 40})
+    monkeypatch.setattr(readiness, "MAX_CPU_S", {"small": 0, "middle": 20, "large": 40})
     slow = "import time\n\ndef test_the_sum():\n    time.sleep(0.6)\n\ndef test_the_mean():\n    assert 1 == 2\n"
     write("replications/toy/test_mean.py", slow)(broken)
     suite = readiness._run_suite(broken, "toy")
@@ -513,11 +513,15 @@ def test_a_test_that_fails_and_one_that_is_slow_are_named(broken, monkeypatch):
     assert failure == "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2"
     of_small, of_large = "at most 0 for a small", "at most 40 for a large"
     slowest = r".* `soak` \(slowest: 0\.6\ds replications/toy/test_mean.py::test_the_sum\)"
-    for most, said in ((17, of_small), (56, None), (57, of_large)):
+    for most, said in ((24, of_small), (63, None), (64, of_large)):  # clock readings start two programs more
         found = readiness._cost_problems(broken, "toy", {"smoke run": most - 1, "tests": 1.0}, suite.stdout)
         assert bool(found) == bool(said)
         assert not said or re.search(said + slowest, found[0])
         (broken / "replications/toy/tasks").mkdir(exist_ok=True)
+    (broken / "replications/toy/tasks").rmdir()
+    write("replications/toy/experiment.py", "from paperkit.tuning import tune\n")(broken)
+    assert not readiness._cost_problems(broken, "toy", {"smoke run": 43.0}, "")
+    assert "at most 20 for a middle" in readiness._cost_problems(broken, "toy", {"smoke run": 44.0}, "")[0]
 
 
 def test_a_replication_that_is_not_there_is_named_with_those_that_are(toy):

@@ -71,7 +71,7 @@ class Answers(_OverAllReplications, name="answers"):
     def make(self) -> list[nodes.Node]:
         """Count the verdicts, and make a section for each replication that has some on disk."""
         posts, every = self._posts(), self._verdicts()
-        cards = [self._card(posts, name, verdicts) for name, verdicts in every.items() if page_of(name) == name]
+        cards = [self._card(posts, name, every) for name in every if page_of(name) == name]
         # At every scale at which one was judged.
         primary = [claim for verdicts in every.values() for claim in verdicts.claims.values() if is_primary(claim)]
         examples = {claim["verdict"]: claim for claim in reversed(primary)}
@@ -82,9 +82,9 @@ class Answers(_OverAllReplications, name="answers"):
         said = f"{len(cards)} replications so far, {len(primary)} verdicts on primary claims:"
         return [block(said, *counted, css="tally"), *cards]
 
-    def _card(self, posts: Posts, name: str, verdicts: Verdicts) -> nodes.section:
+    def _card(self, posts: Posts, name: str, every: Mapping[str, Verdicts]) -> nodes.section:
         about = posts.about(name)
-        example = self._example(name, primary_records(about, verdicts.claims))
+        example = self._example(name, primary_records(about, every[name].claims), every)
         own = [
             text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()
         ]
@@ -101,21 +101,22 @@ class Answers(_OverAllReplications, name="answers"):
             classes=["answer-card"],
         )
 
-    def _example(self, name: str, primary: Sequence[tuple[Mapping[str, str], Record]]) -> list[nodes.Node]:
+    def _example(
+        self, name: str, primary: Sequence[tuple[Mapping[str, str], Record]], every: Mapping[str, Verdicts]
+    ) -> list[nodes.Node]:
         """Show the first primary claim with its verdict and its number, and the others with their verdicts."""
         if not primary:
             return []
-        (words, first), *others = primary
-        shown: list[nodes.Node] = [self._judged(name, words, first), block(*deciding_number(self, name, words, first))]
-        items = [nodes.list_item("", self._judged(name, *one)) for one in others]
+        judged = [(words, *records.where_judged(every, name, claim)) for words, claim in primary]
+        said = []
+        for words, folder, claim in judged:
+            profile = "" if folder == name else f" (profile {every[folder].profile})"
+            text = self.inline(words.get("claim", claim["statement"].rstrip(".")))
+            said.append(block(*text, " (", *self._link(folder, claim), "): ", verdict_badge(claim), profile))
+        words, folder, first = judged[0]
+        shown = [said[0], block(*deciding_number(self, folder, words, first))]
         lead = block("The other primary claims:", css="others")
-        return [*shown, lead, nodes.bullet_list("", *items, classes=["others"])] if others else shown
-
-    def _judged(self, name: str, words: Mapping[str, str], claim: Record) -> nodes.paragraph:
-        said = self.inline(words.get("claim", claim["statement"].rstrip(".")))
-        folder, judged = records.where_judged(self.results, name, claim)
-        profile = "" if folder == name else f" (profile {self._verdicts()[folder].profile})"
-        return block(*said, " (", *self._link(folder, judged), "): ", verdict_badge(judged), profile)
+        return [*shown, lead, bullets(*said[1:], classes=["others"])] if said[1:] else shown
 
     def _figure(self, name: str) -> list[nodes.Node]:
         """Show the first figure of the page, with the page's description of it."""

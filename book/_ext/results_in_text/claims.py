@@ -233,7 +233,7 @@ class Headline(OfReplication, name="headline"):
         judged = [of.claims[record["id"]] for of in every.values() if record["id"] in of.claims]
         tested = [each for each in judged if each["verdict"] != Verdict.NOT_TESTED] or judged
         found = dict.fromkeys(sentence_for(words, each) for each in tested)
-        folder, deciding = records.where_judged(self.results, self.folder, record)
+        folder, deciding = records.where_judged(every, self.folder, record)
         outcomes = [self.line(each, "outcome") for each in found]
         measured = [block(*deciding_number(self, folder, words, deciding), generated=True)]
         if more := len(record["tests"]) - 1:

@@ -149,12 +149,13 @@ def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
     return {folder: read_verdicts(root, folder) for folder in there}
 
 
-def where_judged(root: Path, folder: str, claim: Record) -> tuple[str, Record]:
+def where_judged(every: Mapping[str, Verdicts], folder: str, claim: Record) -> tuple[str, Record]:
     """Take a claim from the profile that could test it, where the one of this folder could not."""
-    every = read_all_verdicts(root, page_of(folder)) if claim["verdict"] == Verdict.NOT_TESTED else {}
-    found = ((other, verdicts.claims.get(claim["id"])) for other, verdicts in every.items())
-    tested = ((other, one) for other, one in found if one and one["verdict"] != Verdict.NOT_TESTED)
-    return next(tested, (folder, claim))
+    if claim["verdict"] != Verdict.NOT_TESTED:
+        return folder, claim
+    of_page = {other: verdicts.claims for other, verdicts in every.items() if page_of(other) == page_of(folder)}
+    found = ((other, claims[claim["id"]]) for other, claims in of_page.items() if claim["id"] in claims)
+    return next((pair for pair in found if pair[1]["verdict"] != Verdict.NOT_TESTED), (folder, claim))
 
 
 def claim_with_id(root: Path, folder: str, claim_id: str) -> Record:

@@ -1,5 +1,6 @@
 """YAML to a frozen, strictly typed model; what does not fit is refused by name before anything runs."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,13 +58,24 @@ class StrictModel(BaseModel):
         return cls(**{name: config[name] for name in cls.model_fields if name in config})
 
 
+# No file that people write has as many.
+MAX_VALUES = 100_000
 Model = TypeVar("Model", bound=StrictModel)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (PyYAML silently keeps the last one)."""
+class UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice (PyYAML silently keeps the last one), and aliases that explode."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Compose the document, and count its values."""
+        node = super().get_single_node()
+        if node is not None and _number_of_values(node, {}) > MAX_VALUES:
+            message = f"aliases make more than {MAX_VALUES:,} values of it; write out what they repeat"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, and compare its keys."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
         if repeated:
@@ -72,8 +84,18 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _number_of_values(node: yaml.Node, known: dict[int, float]) -> float:
+    """Count what stands in a node, through aliases; infinitely many where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+        nodes = [part for each in parts for part in (each if isinstance(each, tuple) else [each])]
+        known[id(node)] = 1 + sum(_number_of_values(part, known) for part in nodes)
+    return known[id(node)]
+
+
 # Numbers of YAML 1.2, as DVC reads them: to PyYAML, which has those of 1.1, `1e-3` is text, and `0100` is 64.
-_UniqueKeyLoader.yaml_implicit_resolvers = {
+UniqueKeyLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -81,8 +103,8 @@ for tag, pattern in {
     "float": r"^([-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
     "int": r"^([-+]?\d+|0o[0-7]+|0x[0-9a-fA-F]+)$",
 }.items():
-    _UniqueKeyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+0123456789."))
-_UniqueKeyLoader.add_constructor(
+    UniqueKeyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+0123456789."))
+UniqueKeyLoader.add_constructor(
     "tag:yaml.org,2002:int",
     lambda _, node: int(node.value, base={"0o": 8, "0x": 16}.get(node.value[:2], 10)),
 )
@@ -101,7 +123,7 @@ def read_yaml(path: Path) -> Any:
         ConfigError: If the file is missing or is not YAML; the message gives line and column.
     """
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except FileNotFoundError as error:
         message = f"{path} is missing; restore it with git"
         raise ConfigError(message) from error

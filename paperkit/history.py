@@ -33,7 +33,7 @@ import yaml
 
 from paperkit.claims.declarations import Claim, ClaimsFile
 from paperkit.claims.verdicts import ANOTHER_RACE
-from paperkit.config import ConfigError, _UniqueKeyLoader, parse
+from paperkit.config import ConfigError, UniqueKeyLoader, parse
 from paperkit.profiles import PROFILES, results_name
 from paperkit.results import read_json
 
@@ -235,7 +235,7 @@ def _uncommitted(root: Path, folders: Sequence[str]) -> list[str]:
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore[reportGeneralTypeIssues]
     """The fast loader of YAML where it was built, with the numbers of paperkit.config."""
 
-    yaml_implicit_resolvers = _UniqueKeyLoader.yaml_implicit_resolvers
+    yaml_implicit_resolvers = UniqueKeyLoader.yaml_implicit_resolvers
 
 
 def decoded(text: bytes) -> Any:

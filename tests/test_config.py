@@ -112,6 +112,13 @@ def test_a_key_given_twice_is_refused_with_its_line(refusal, old, new, key):
     assert "line" in message
 
 
+@pytest.mark.parametrize("text", ["a: &a [*a]", "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 9))])
+def test_aliases_that_explode_are_refused_before_anything_reads_them(tmp_path, text):
+    (tmp_path / "bomb.yaml").write_text(f"a0: &a0 1\n{text}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="more than 100,000 values of it; write out what they repeat"):
+        read_yaml(tmp_path / "bomb.yaml")
+
+
 def test_the_same_key_in_two_blocks_is_not_given_twice(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(SOUND + SOUND.replace("smoke:", "cpu:").replace("lion", "adamw"), encoding="utf-8")

@@ -188,7 +188,7 @@ def test_no_file_is_read_by_a_loader_that_runs_code():
     assert [path for path, text in texts(ROOT) if path.endswith(".py") and RUNS_CODE.search(text)] == []
 
 
-@pytest.mark.parametrize("loader", [config._UniqueKeyLoader, history._Loader])
+@pytest.mark.parametrize("loader", [config.UniqueKeyLoader, history._Loader])
 def test_the_two_yaml_loaders_are_safe_ones(loader):
     assert issubclass(loader, yaml.constructor.SafeConstructor)
     assert not issubclass(loader, yaml.constructor.FullConstructor)  # the parent of the unsafe ones

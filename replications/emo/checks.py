@@ -18,6 +18,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 from paperkit.checks import Check, Checks, by_name
 from replications.emo import checks_of_fixed_points
 from replications.emo.loss import (
+    Objective,
     UnitEmbedding,
     earth_mover_loss,
     emo_mle_loss,
@@ -29,7 +30,6 @@ from replications.emo.loss import (
 from replications.emo.reference import (
     VOCABULARY,
     WIDTH,
-    Loss,
     World,
     as_cost,
     confident,
@@ -48,7 +48,7 @@ from replications.emo.reference import (
 __all__ = ["CHECKS"]
 
 
-def _library(loss: Loss, w: World) -> Tensor:
+def _library(loss: Objective, w: World) -> Tensor:
     return gradient(lambda z: loss(z, w.targets, w.cost), w.logits)
 
 
@@ -139,7 +139,7 @@ def step_7_synonyms_rise() -> Check:
     """Share of tokens that e does not raise where c_kt < e, or lower where c_kt > e. Control: m, which raises t."""
     w = world(70)
     nearer = w.dense[w.targets] < terms(w.logits, w.hot, w.dense)[1][:, None]
-    losses: tuple[Loss, Loss] = earth_mover_loss, lambda z, t, _: cross_entropy(z, t)
+    losses: tuple[Objective, Objective] = earth_mover_loss, lambda z, t, _: cross_entropy(z, t)
     return Check(*(float(((_library(loss, w) < 0) != nearer).double().mean()) for loss in losses))
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from paperkit.checks import Check, by_name
 from replications.emo.loss import (
+    Objective,
     UnitEmbedding,
     earth_mover_loss,
     emo_energy_loss,
@@ -25,7 +26,6 @@ from replications.emo.loss import (
     total_variation_loss,
 )
 from replications.emo.reference import (
-    Loss,
     as_cost,
     dense_cost,
     drawn,
@@ -48,16 +48,16 @@ def _law_and_cost() -> tuple[Tensor, UnitEmbedding]:
     return (1.5 * drawn(110, SIZE)).softmax(0), as_cost(rows)
 
 
-def _mean(loss: Loss, q: Tensor, law: Tensor, cost: UnitEmbedding) -> float:
+def _mean(loss: Objective, q: Tensor, law: Tensor, cost: UnitEmbedding) -> float:
     """Average the library's loss of one prediction over all next tokens, each with its probability."""
     return float(law @ of_each(loss, q.log().expand(len(law), -1), torch.arange(len(law)), cost))
 
 
-def _mean_gradient(loss: Loss, z: Tensor, law: Tensor, cost: UnitEmbedding) -> Tensor:
+def _mean_gradient(loss: Objective, z: Tensor, law: Tensor, cost: UnitEmbedding) -> Tensor:
     return law @ gradient(lambda rows: loss(rows, torch.arange(len(law)), cost), z.expand(len(law), -1))
 
 
-def _rest_point(loss: Loss, law: Tensor, cost: UnitEmbedding) -> Tensor:
+def _rest_point(loss: Objective, law: Tensor, cost: UnitEmbedding) -> Tensor:
     """Descend the mean gradient from the truth until it is zero; return logits."""
     z, relative = law.log(), torch.ones(SIZE)
     while largest(relative) > 1e-9:
@@ -80,7 +80,7 @@ def _mode_2_without_target(z: Tensor, t: Tensor, cost: UnitEmbedding) -> Tensor:
 
 
 # Where each loss comes to rest: entropy of q, KL(P, q), and KL after one temperature, in nats; P has entropy 4.365.
-FIXED_POINTS: dict[str, tuple[Loss, tuple[float, float, float]]] = {
+FIXED_POINTS: dict[str, tuple[Objective, tuple[float, float, float]]] = {
     "m": (lambda z, t, _: cross_entropy(z, t), (4.365, 0.0, 0.0)),
     "m + 4 d": (mle_energy_loss, (4.365, 0.0, 0.0)),
     "m + e": (lambda z, t, c: cross_entropy(z, t) + earth_mover_loss(z, t, c), (4.335, 0.0026, 0.0023)),
@@ -135,7 +135,7 @@ def step_11_entropy_may_rise() -> Check:
     def prediction(first: float) -> Tensor:  # the synonyms are alike, and so there is one unknown
         return torch.tensor([first] + [(1 - first) / 99] * 99, dtype=torch.float64)
 
-    def error(loss: Loss) -> float:
+    def error(loss: Objective) -> float:
         def slope(first: float) -> float:
             return float(_mean_gradient(loss, prediction(first).log(), prediction(0.4), cost)[0])
 

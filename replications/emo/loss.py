@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 __all__ = [
+    "Objective",
     "UnitEmbedding",
     "earth_mover_loss",
     "emo_energy_loss",
@@ -91,6 +92,10 @@ class UnitEmbedding:
     def means(self, distribution: Tensor) -> Tensor:
         """Return ē = sum_i p_i ê_i of distributions of shape (N, V), shape (N, D)."""
         return _product(distribution.to(self.rows.dtype), self.rows).to(distribution.dtype)
+
+
+# Mean loss of logits (..., V) and targets under a cost.
+Objective = Callable[[Tensor, Tensor, UnitEmbedding], Tensor]
 
 
 def earth_mover_loss(logits: Tensor, targets: Tensor, cost: UnitEmbedding, *, ignore_index: int = -100) -> Tensor:

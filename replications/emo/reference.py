@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from replications.emo.loss import UnitEmbedding
+from replications.emo.loss import Objective, UnitEmbedding
 
 __all__ = [
-    "Loss",
     "World",
     "as_cost",
     "confident",
@@ -28,7 +27,6 @@ __all__ = [
     "world",
 ]
 
-Loss = Callable[[Tensor, Tensor, UnitEmbedding], Tensor]
 TOKENS, VOCABULARY, WIDTH = 40, 30, 8
 
 
@@ -96,7 +94,7 @@ def without_target(logits: Tensor, targets: Tensor, cost: UnitEmbedding, *, deta
     return 1 - ((p - (of_target.detach() if detach else of_target)) @ cost.rows * cost.rows[targets]).sum(-1)
 
 
-def of_each(loss: Loss, logits: Tensor, targets: Tensor, cost: UnitEmbedding) -> Tensor:
+def of_each(loss: Objective, logits: Tensor, targets: Tensor, cost: UnitEmbedding) -> Tensor:
     """Return the library's loss of each token."""
     return torch.stack([loss(z[None], t[None], cost) for z, t in zip(logits, targets, strict=True)])
 

@@ -169,7 +169,7 @@ def test_a_loss_is_learned_when_nine_tenths_of_its_own_improvement_are_there(mon
     tables = [(step, torch.tensor([[0.0, x], [x, 0.0]])) for step, x in ((10, 0.88), (20, 5.0), (30, 5.1))]
     monkeypatch.setattr(from_scratch, "logits_on_the_way", lambda *_: iter(tables))
     monkeypatch.setattr(from_scratch, "make_world", lambda *_: world)
-    monkeypatch.setattr(from_scratch.Task, "of", lambda *_: None)
+    monkeypatch.setattr(from_scratch.Task, "from_config", lambda *_: None)
     found = {m.metric: m.value for m in from_scratch.measure_scratch(run)}
     assert found["own_improvement_steps"] == 20
     assert found["own_loss_ratio"] == pytest.approx(np.log1p(np.exp(-5.1)) / np.log(2), rel=1e-4)

@@ -31,7 +31,7 @@ def run_of(arm="mle", **changes):
 
 @cache
 def world_of(**changes):
-    return synonyms.make_world(Task.of(run_of(**changes)), 3)
+    return synonyms.make_world(Task.from_config(run_of(**changes).config), 3)
 
 
 def values(measurements):

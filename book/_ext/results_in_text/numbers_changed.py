@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from paperkit.config import _UniqueKeyLoader
+from paperkit.config import UniqueKeyLoader
 from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines, stop
 from results_in_text.yaml_files import read_checked_yaml
 
@@ -28,7 +28,7 @@ BEGIN, END = "[numbers changed, begin]: #", "[numbers changed, end]: #"
 class _Dumper(yaml.SafeDumper):
     """Quotes what would be read as a number: PyYAML's own, of YAML 1.1, leaves 0123456789 as it is."""
 
-    yaml_implicit_resolvers = _UniqueKeyLoader.yaml_implicit_resolvers
+    yaml_implicit_resolvers = UniqueKeyLoader.yaml_implicit_resolvers
 
 
 State = dict[str, Any]

@@ -1,13 +1,13 @@
 """Who is compared: what each arm minimises, and with which cost."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from torch import Tensor
 from torch.nn import functional
 
 from replications.emo.loss import (
-    UnitEmbedding,
+    Objective,
     earth_mover_loss,
     emo_energy_loss,
     emo_mle_loss,
@@ -17,8 +17,6 @@ from replications.emo.loss import (
     mle_energy_loss,
     total_variation_loss,
 )
-
-Objective = Callable[[Tensor, Tensor, UnitEmbedding], Tensor]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -52,7 +52,7 @@ class FromScratch(StrictModel):
 
 def measure_scratch(run: Run) -> Iterator[Measurement]:
     """Report the least loss so far, at the end and as a mean along the way, and when most of it was gained."""
-    steps, ratios = own_losses(run, make_world(Task.of(run), run.seed))
+    steps, ratios = own_losses(run, make_world(Task.from_config(run.config), run.seed))
     least = np.minimum.accumulate(ratios)  # NaN from where a run diverges
     learned = 1 - least >= IMPROVEMENT * (1 - least[-1])
     values = {

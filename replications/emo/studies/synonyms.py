@@ -72,11 +72,6 @@ class Task(Setting):
     pairs: int = Field(ge=2)  # N, held-out ones included
     cost_noise: NonNegativeFloat  # of the true cost: what is added to a token's class vector, times a normal number
 
-    @classmethod
-    def of(cls, run: Run) -> Self:
-        """Return the task of a run."""
-        return cls(**{name: run.config[name] for name in cls.model_fields})
-
 
 class Synonyms(StrictModel):
     """The study; all arms choose their rate from one list, at every size anew."""
@@ -179,7 +174,7 @@ def logits_on_the_way(run: Run, world: World) -> Iterator[tuple[int, Tensor]]:
     """Train with Adam, or as the run says; yield steps taken and the table of logits, (V, V), at every checkpoint."""
     # The model is a table of inputs, one of outputs and a bias; its gradient is written out from that of the logits,
     # and all of it is one vector for Adam: at this size a step is mostly the calls that it makes.
-    task, loss = Task.of(run), objective(run.arm)
+    task, loss = Task.from_config(run.config), objective(run.arm)
     cost = UnitEmbedding(world.random if run.arm.endswith("_random") else world.true)
     tokens, table = len(world.log_p), len(world.log_p) * task.width
     initial = np.random.default_rng(seeds_of(run.seed)[0]).standard_normal(2 * table)
@@ -243,7 +238,7 @@ def select_checkpoints(run: Run, world: World) -> dict[str, Selected] | None:
 
 def measure_synonyms(run: Run) -> Iterator[Measurement]:
     """Train, and measure what the run's selection takes: the loss that selects, and exact distances to the truth."""
-    task = Task.of(run)
+    task = Task.from_config(run.config)
     world, selection = make_world(task, run.seed), run.config["selection"]
     best = select_checkpoints(run, world)
     names = [("validation", SELECTIONS[selection]), ("none", "step_count"), ("none", "temperature_ratio")]
@@ -259,7 +254,7 @@ def measure_synonyms(run: Run) -> Iterator[Measurement]:
 
 def measure_synonyms_trial(run: Run) -> Iterator[Measurement]:
     """Train, and look only at what may select: the losses of the held-out pairs, never at the truth."""
-    task = Task.of(run)
+    task = Task.from_config(run.config)
     best = select_checkpoints(run, make_world(task, run.seed))
     for selection, metric in SELECTIONS.items():
         yield Measurement("validation", task.steps, metric, best[selection].loss if best else math.nan)

@@ -4,13 +4,14 @@ It asks the rules of `completeness`, lints, and runs what a replication has: its
 copy, its pages.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,12 @@ from paperkit.results import read_json, write_json
 # and Sphinx; a stage of clock readings starts two programs more.
 MAX_CPU_S = {"small": 8, "middle": 20, "large": 40}
 STARTING_CPU_S, STARTING_TIMING_CPU_S = 16, 7
+# Runs modules in one Python: to load what they need takes longer than their work.
+IN_TURN = """\
+import json, runpy, sys
+for sys.argv in json.loads(sys.argv[1]):
+    runpy.run_module(sys.argv[0], run_name="__main__")
+"""
 
 
 def smoke_problems(root: Path, name: str) -> list[str]:
@@ -57,10 +64,17 @@ def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
         shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
     _make_small_data(root / "data", folder / "data")
-    for step in _smoke_steps(root, name):
-        done = _python(folder, *step)
+    timing = has(root, name, "timing")
+    for module in ("experiment", *(["timing"] if timing else [])):
+        step = (f"replications.{name}.{module}", "--profile", "smoke", "--out", f"results/{name}")
+        done = _python(folder, "-m", *step)
         if done.returncode:
             return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
+    steps = [["paperkit.claims", name], *([["paperkit.claims", name, "--timing"]] if timing else [])]
+    steps += [[f"replications.{name}.figures", name]] if has(root, name, "figures") else []
+    done = _python(folder, "-c", IN_TURN, json.dumps(steps))
+    if done.returncode:
+        return [f"judging or drawing at smoke scale fails: {_cause(done.stderr)}"]
     found = [
         f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
         for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]
@@ -71,17 +85,6 @@ def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
     if (folder / ".paperkit/runs" / name).exists():
         found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
     return found
-
-
-def _smoke_steps(root: Path, name: str) -> Iterator[tuple[str, ...]]:
-    out = ("--profile", "smoke", "--out", f"results/{name}")
-    yield (f"replications.{name}.experiment", *out)
-    yield ("paperkit.claims", name)
-    if has(root, name, "timing"):
-        yield (f"replications.{name}.timing", *out)
-        yield ("paperkit.claims", name, "--timing")
-    if has(root, name, "figures"):
-        yield (f"replications.{name}.figures", name)
 
 
 def _make_small_data(source: Path, target: Path) -> None:
@@ -98,7 +101,7 @@ def _make_small_data(source: Path, target: Path) -> None:
 
 def _run_suite(root: Path, name: str) -> subprocess.CompletedProcess[str]:
     quiet = ("-q", "--tb=no", "-p", "no:cacheprovider", "--durations=3", "--durations-min=0.5")
-    return _python(root, "pytest", f"replications/{name}", *quiet)
+    return _python(root, "-m", "pytest", f"replications/{name}", *quiet)
 
 
 def _failures(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -111,7 +114,7 @@ def _failures(done: subprocess.CompletedProcess[str]) -> list[str]:
 def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # One worker, since the other core runs the tests; wide, since pytest cuts its lines at the width of the terminal.
     environment = {**os.environ, "TQDM_DISABLE": "1", "LOKY_MAX_CPU_COUNT": "1", "COLUMNS": "500"}
-    command = [sys.executable, "-m", *arguments]
+    command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -129,9 +132,9 @@ def style_problems(root: Path, name: str) -> list[str]:
     """Run linter, formatter and type checker over a replication's folder."""
     folder, found = f"replications/{name}", []
     for module, *options in (("ruff", "check", "-q", "--output-format=concise"), ("ruff", "format", "--check", "-q")):
-        done = _python(root, module, *options, folder)
+        done = _python(root, "-m", module, *options, folder)
         found += [line for line in (done.stdout + done.stderr).splitlines() if line]
-    done = _python(root, "basedpyright", folder)
+    done = _python(root, "-m", "basedpyright", folder)
     return found + [line.strip().replace(f"{root}/", "") for line in done.stdout.splitlines() if " - error: " in line]
 
 

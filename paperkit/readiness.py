@@ -27,9 +27,9 @@ from paperkit.results import read_json, write_json
 
 # CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/, a
 # middle one tunes what it compares), beyond those of one that does next to nothing: the start of Python, torch, pytest
-# and Sphinx; a stage of clock readings starts two programs more.
+# and Sphinx; a stage of clock readings starts one program more.
 MAX_CPU_S = {"small": 8, "middle": 20, "large": 40}
-STARTING_CPU_S, STARTING_TIMING_CPU_S = 16, 7
+STARTING_CPU_S, STARTING_TIMING_CPU_S = 14, 5
 # Runs modules in one Python: to load what they need takes longer than their work.
 IN_TURN = """\
 import json, runpy, sys

@@ -513,15 +513,15 @@ def test_a_test_that_fails_and_one_that_is_slow_are_named(broken, monkeypatch):
     assert failure == "a test fails: replications/toy/test_mean.py::test_the_mean - assert 1 == 2"
     of_small, of_large = "at most 0 for a small", "at most 40 for a large"
     slowest = r".* `soak` \(slowest: 0\.6\ds replications/toy/test_mean.py::test_the_sum\)"
-    for most, said in ((24, of_small), (63, None), (64, of_large)):  # clock readings start two programs more
+    for most, said in ((20, of_small), (59, None), (60, of_large)):  # clock readings start one program more
         found = readiness._cost_problems(broken, "toy", {"smoke run": most - 1, "tests": 1.0}, suite.stdout)
         assert bool(found) == bool(said)
         assert not said or re.search(said + slowest, found[0])
         (broken / "replications/toy/tasks").mkdir(exist_ok=True)
     (broken / "replications/toy/tasks").rmdir()
     write("replications/toy/experiment.py", "from paperkit.tuning import tune\n")(broken)
-    assert not readiness._cost_problems(broken, "toy", {"smoke run": 43.0}, "")
-    assert "at most 20 for a middle" in readiness._cost_problems(broken, "toy", {"smoke run": 44.0}, "")[0]
+    assert not readiness._cost_problems(broken, "toy", {"smoke run": 39.0}, "")
+    assert "at most 20 for a middle" in readiness._cost_problems(broken, "toy", {"smoke run": 40.0}, "")[0]
 
 
 def test_a_replication_that_is_not_there_is_named_with_those_that_are(toy):

@@ -219,7 +219,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         commit(root)
         yield root
     for module in ("replications.toy", "replications.toy.checks", "replications.toy.estimands"):
-        sys.modules.pop(module)
+        sys.modules.pop(module, None)
 
 
 @pytest.fixture

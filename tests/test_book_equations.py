@@ -109,7 +109,7 @@ def test_a_sign_flipped_in_the_code_or_in_the_formula_stops_the_build(book):
     for file, old, new in changes:
         assert book.refusals([EQUATION + CHECK], PAGE) == [""]
         change(book.code / file, old, new)
-        refused = r"toy\.md:\d+: check toy:step_1_descent (fails|is stale)"
+        refused = r"toy\.md:\d+: check toy:step_1_descent: it (fails|is stale)"
         assert book.not_refused([(EQUATION + CHECK, refused)], PAGE) == []
         change(book.code / file, new, old)
 
@@ -158,9 +158,9 @@ def test_an_identity_that_comes_out_of_runs_is_stale_when_any_code_of_its_stage_
 
 def test_a_committed_check_that_fails_stops_the_build(book):
     cases = [
-        ({"max_error": 1e-3}, r"check toy:step_1_descent fails: error 0\.001, tolerance 1e-12"),
-        ({"control_error": 1e-13, "max_error": 0.0}, r"check toy:step_1_descent fails: .* control 1e-13"),
-        ({"max_error": float("nan")}, r"check toy:step_1_descent fails: error nan"),
+        ({"max_error": 1e-3}, r"check toy:step_1_descent: it fails: error 0\.001, tolerance 1e-12"),
+        ({"control_error": 1e-13, "max_error": 0.0}, r"check toy:step_1_descent: it fails: .* control 1e-13"),
+        ({"max_error": float("nan")}, r"check toy:step_1_descent: it fails: error nan"),
         ({"max_error": None, "control_error": None}, r"has not been run; run `dvc repro`"),
     ]
     for changes, complaint in cases:
@@ -189,7 +189,7 @@ REFUSED = [
     ("```{check} toy:step_2_refuted\n:refuted:\n```\n", r"say what is checked, and .* here or in its docstring"),
     (
         "```{check} toy:step_2_refuted\nA.\n```\n",
-        r"check toy:step_2_refuted fails: error 1, tolerance 0, control 2",
+        r"check toy:step_2_refuted: it fails: error 1, tolerance 0, control 2",
     ),
     (
         CHECK.replace("descent\n", "descent\n:refuted:\n"),

@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 
 from paperkit.results import ResultsError
 from results_in_text.nodes import quoted_value, result_value
-from results_in_text.pages import is_result_page, line_of, note_problem, replication_of
+from results_in_text.pages import is_result_page, note_problem, replication_of
 from results_in_text.records import read_all_verdicts, read_verdicts
 from results_in_text.roles import given
 
@@ -160,7 +160,7 @@ def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
                     f"{' '.join(typed)} {{result}}`name/file:path` if we measured it, {{reported}}`{number} <key, "
                     f"where>` if a source did, {{constant}}`{number}` if it belongs to the text"
                 )
-            note_problem(env, line_of(node), problem)
+            note_problem(env, node, problem)
     measured = measured_texts(Path(app.config.results_root), replication_of(env.docname) or "")
     for node in doctree.findall(nodes.Element):
         if isinstance(node, nodes.math | nodes.math_block) or "constant" in node.get("classes", []):
@@ -168,7 +168,7 @@ def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
                 problem = (
                     f"{sentence}, typed by hand: write it with {{result}} (if it is a coincidence, give more digits)"
                 )
-                note_problem(env, line_of(node), problem)
+                note_problem(env, node, problem)
 
 
 # --- findings --------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
             words = {(of, claim): _word(results, of, claim) for of, claim in named}
             if wanted := "; ".join(f"{of}:{claim} {word}" for (of, claim), word in words.items() if word):
                 problem = f"this line states an outcome: end it with {{given}}`{wanted}`"
-                note_problem(app.env, line_of(finding), problem)
+                note_problem(app.env, finding, problem)
     for mark in list(doctree.findall(given)):
         mark.parent.remove(mark)
 
@@ -233,10 +233,10 @@ def refuse_what_loads_or_runs(app: Sphinx, doctree: nodes.document) -> None:
     """Note images of other hosts, and mathematics that is a link or asks MathJax for more than mathematics."""
     for image in doctree.findall(nodes.image):
         if "://" in image["uri"]:
-            note_problem(app.env, line_of(image), f"image {image['uri']} lies on another host; put it into the book")
+            note_problem(app.env, image, f"image {image['uri']} lies on another host; put it into the book")
     for formula in doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block)):
         for command in re.findall(r"\\(?:href|require|style|class|cssId|data)\b", formula.astext()):
-            note_problem(app.env, line_of(formula), f"{command} in mathematics: remove it, or write a link beside it")
+            note_problem(app.env, formula, f"{command} in mathematics: remove it, or write a link beside it")
 
 
 def setup(app: Sphinx) -> None:

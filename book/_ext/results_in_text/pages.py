@@ -6,7 +6,6 @@ A book whose root is a replication's page holds its pages alone, as `paperkit.pa
 import fnmatch
 import re
 import subprocess
-from collections import defaultdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import traverse_parent
 
 from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
@@ -23,7 +23,7 @@ from results_in_text.nodes import block
 from results_in_text.records import page_of, stop
 
 # A build that stopped at the first problem would show an author one typed number at a time.
-KINDS = PROBLEMS, EQUATIONS, DESCRIBED, COUNTS = "problems", "equations", "described checks", "counts of equations"
+PROBLEMS, EQUATIONS, DESCRIBED, COUNTS = "problems", "equations", "described checks", "counts of equations"
 
 
 def replication_of(docname: str) -> str | None:
@@ -40,13 +40,6 @@ def is_result_page(env: BuildEnvironment) -> bool:
 def is_left_out(app: Sphinx, folder: str) -> bool:
     """Tell whether a book of one replication alone leaves out the results of a folder."""
     return replication_of(app.config.root_doc) not in (None, page_of(folder))
-
-
-def line_of(node: nodes.Node | None) -> int | None:
-    """Find the line of a node, or of the nearest node around it that knows one."""
-    while node is not None and not node.line:
-        node = node.parent
-    return node.line if node is not None else None
 
 
 class BookDirective(SphinxDirective):
@@ -113,20 +106,20 @@ class OfReplication(BookDirective):
 
 
 def notes(env: BuildEnvironment, kind: str) -> dict[str, list[Any]]:
-    """Return the notes of one kind (`PROBLEMS`, `EQUATIONS`, `DESCRIBED` or `COUNTS`) by page."""
-    if not hasattr(env, "page_notes"):
-        env.page_notes = defaultdict(dict)  # pyright: ignore[reportAttributeAccessIssue]
-    return env.page_notes[kind]  # pyright: ignore[reportAttributeAccessIssue]
+    """Return the notes of one kind by page; being metadata of pages, Sphinx itself forgets and merges them."""
+    return {page: known[kind] for page, known in env.metadata.items() if kind in known}
 
 
 def note(env: BuildEnvironment, kind: str, content: Any) -> None:
     """Note something of the page that is being read."""
-    notes(env, kind).setdefault(env.docname, []).append(content)
+    env.metadata[env.docname].setdefault(kind, []).append(content)
 
 
-def note_problem(env: BuildEnvironment, line: int | None, sentence: str) -> None:
-    """Note a problem of the page that is being read; the build will stop when all pages have been read."""
-    note(env, PROBLEMS, f"{env.doc2path(env.docname)}:{line or 1}: {sentence}")
+def note_problem(env: BuildEnvironment, place: nodes.Element | int, sentence: str) -> None:
+    """Note a problem at a node or in a line of the page that is being read; the build will stop after all pages."""
+    # Not every node knows its line.
+    lines = [place] if isinstance(place, int) else [around.line for around in traverse_parent(place) if around.line]
+    note(env, PROBLEMS, f"{env.doc2path(env.docname)}:{(lines or [1])[0]}: {sentence}")
 
 
 def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: ARG001 - an event
@@ -136,18 +129,6 @@ def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: 
         raise ExtensionError(message)
     # A page that counts is written again, since the one that is counted may have changed.
     return list(notes(env, COUNTS))
-
-
-def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:  # noqa: ARG001 - an event
-    """Forget what was noted of a page that is about to be read again, or is gone."""
-    for kind in KINDS:
-        notes(env, kind).pop(docname, None)
-
-
-def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: BuildEnvironment) -> None:  # noqa: ARG001 - an event
-    """Take over what another reading process noted."""
-    for kind in KINDS:
-        notes(env, kind).update({page: found for page, found in notes(other, kind).items() if page in docnames})
 
 
 # --- when a page is read again -----------------------------------------------------------------------------------
@@ -195,7 +176,5 @@ def setup(app: Sphinx) -> None:
     """Connect the notes with a build."""
     app.add_config_value("result_pages", ["replications/*"], "env", list)
     app.connect("env-get-outdated", find_outdated)
-    app.connect("env-purge-doc", forget)
-    app.connect("env-merge-info", merge)
     app.connect("env-updated", stop_on_problems)
     app.connect("doctree-read", unlink)

@@ -16,7 +16,6 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.directives.patches import MathDirective
 
-from paperkit.answers import Record
 from paperkit.results import ResultsError
 from results_in_text import pages, records
 from results_in_text.code_runner import about_derivation, kept_answer

@@ -17,6 +17,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import traverse_parent
 
+from paperkit.config import ConfigError
 from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
@@ -59,7 +60,7 @@ class BookDirective(SphinxDirective):
         """Say with what is wrong where it was asked for."""
         try:
             return self.make()
-        except ResultsError as error:
+        except (ResultsError, ConfigError) as error:
             message = f"{self.get_location()}: directive {self.name}: {error}"
             raise ExtensionError(message) from error
 

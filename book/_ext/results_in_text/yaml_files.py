@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from paperkit.config import ConfigError, read_yaml
+from paperkit.config import read_yaml
 from paperkit.results import ResultsError
 from results_in_text import records
 from results_in_text.records import once_a_file, stop
@@ -23,10 +23,7 @@ _UNDECIDED = ("inconclusive", "not tested at this scale", None)
 @once_a_file
 def read_checked_yaml(path: Path, schema: str) -> Any:
     """Read a YAML file once for as long as it stays, and check it against its schema; every misfit is named."""
-    try:
-        content = read_yaml(path)
-    except ConfigError as error:
-        stop(f"{error} (its form is book/schemas/{schema})", error)
+    content = read_yaml(path)
     refuse(f"{path} does not fit book/schemas/{schema}:", misfits(content, schema))
     return content
 

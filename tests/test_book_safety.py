@@ -64,9 +64,7 @@ def test_a_language_and_a_mark_are_said_without_html(tiny):
 # --- what readers fetch ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command", [r"\input{secret}", r"\^^69nput{secret}", r"\csname input\endcsname", "a % b", "#1"]
-)
+@pytest.mark.parametrize("maths", [r"\input{secret}", r"\^^69nput{secret}", r"\csname input\endcsname", "a % b", "#1"])
 @pytest.mark.parametrize("write", [citations.bibtex, lambda one: citations.latex_table([one])])
 def test_a_command_of_tex_in_a_statement_is_text_in_files_for_tex(maths, write):
     written = write(cited(claim(statement=f"It is ${maths}$ better.")))

@@ -6,10 +6,12 @@ file in provenance.json has changed, or none that the derivation imports; else i
 out of runs is no entry of `CHECKS`: it belongs to all of the stage's code, and only the stage can run it anew.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -20,8 +22,10 @@ from paperkit.results import ResultsError
 from results_in_text import pages, records
 from results_in_text.code_runner import about_derivation, kept_answer
 from results_in_text.nodes import block, verdict_badge
-from results_in_text.pages import BookDirective, note, note_problem, notes
+from results_in_text.pages import BookDirective, note_problem
 from results_in_text.roles import BookRole, live_value
+
+_EQUATION = re.compile(r"^[`:]{3,}\{equation\} \S+\n:(check|unchecked):", re.MULTILINE)
 
 
 class Check:
@@ -92,17 +96,6 @@ def _shown(error: float | None, control: float | None) -> str:
     return "not run" if error is None or control is None else f"{error:.2g} (control {control:.2g})"
 
 
-class Equation(NamedTuple):
-    """A numbered equation of a page."""
-
-    label: str
-    checks: tuple[str, ...]  # none where a reason is given
-
-
-class equation_count(nodes.inline):  # docutils finds a node's visitor by the name of its class
-    """How many equations are checked; its text is known only when all pages have been read. Attribute `name`."""
-
-
 class _OfChecks(BookDirective):
     """A directive that shows outcomes of checks; whatever is wrong with one is a problem of its page."""
 
@@ -139,8 +132,7 @@ class EquationDirective(MathDirective, _OfChecks, name="equation"):
         equation = super().run()
         for node in equation:
             if isinstance(node, nodes.math_block):
-                node["says_its_check"] = True
-        note(self.env, pages.EQUATIONS, Equation(label, tuple(checks)))
+                node["checks"] = checks
         if bool(checks) == bool(reason):
             sentence = f"equation {label}: give either :check: name:check or :unchecked: and the reason"
             note_problem(self.env, self.lineno, sentence)
@@ -174,10 +166,9 @@ class CheckDirective(_OfChecks, name="check"):
     def make(self) -> list[nodes.Node]:
         """Make a box with the check's errors and its description."""
         refuted = "refuted" in self.options
-        note(self.env, pages.DESCRIBED, self.arguments[0])
         check = self.look_up(self.arguments[0], refuted=refuted)
         if check is None:
-            return []
+            return [nodes.comment("", describes=self.arguments[0])]
         title = f"{'Refuted' if refuted else 'Check'}: {check.name} (claim {check.claim['id']})"
         error, tolerance, control = (
             live_value(self.env, f"{check.address}.{key}") for key in ("max_error", "tolerance", "control_error")
@@ -188,7 +179,7 @@ class CheckDirective(_OfChecks, name="check"):
         described = self.parse_content_to_nodes() or self._docstring(check)
         classes = ["check", "check-refuted" if refuted else "check-passed"]
         parts = [nodes.title("", title), errors, *described]
-        box = nodes.admonition("", *parts, classes=classes, ids=[check.anchor])
+        box = nodes.admonition("", *parts, classes=classes, ids=[check.anchor], describes=self.arguments[0])
         self.set_source_info(box)
         return [box]
 
@@ -204,22 +195,14 @@ class EquationCountRole(BookRole, name="equations"):
     """Role `equations`: `name` (or `all`) becomes the number of equations and of those that are checked."""
 
     def make(self) -> nodes.Node:
-        """Leave a place, which is filled when all pages have been read."""
-        note(self.env, pages.COUNTS, self.text)
-        return equation_count("", "", name=self.text.strip())
-
-
-def fill_counts(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # noqa: ARG001 - an event
-    """Fill the places of counts, once all pages have been read."""
-    for node in list(doctree.findall(equation_count)):
-        found = [
-            equation
-            for page, of_page in notes(app.env, pages.EQUATIONS).items()
-            for equation in of_page
-            if node["name"] in ("all", pages.replication_of(page))
-        ]
-        text = f"{sum(bool(equation.checks) for equation in found)} of {len(found)} equations checked"
-        node.replace_self(nodes.inline(text, text, classes=["equation-count"], equations=len(found)))
+        """Count the directives in the files of the pages."""
+        name = self.text.strip()
+        counted = [page for page in sorted(self.env.found_docs) if name in ("all", pages.replication_of(page))]
+        files = [Path(self.env.doc2path(page)) for page in counted]
+        pages.depend_on(self.env, *files)
+        said = [option for file in files for option in _EQUATION.findall(file.read_text(encoding="utf-8"))]
+        text = f"{said.count('check')} of {len(said)} equations checked"
+        return nodes.inline(text, text, classes=["equation-count"])
 
 
 def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
@@ -227,22 +210,18 @@ def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
     env = app.env
     if not pages.is_result_page(env):
         return
-    for node in doctree.findall(nodes.math_block):
-        if "says_its_check" not in node:
-            label = node.get("label") or " ".join(node.astext().split())[:40]
-            sentence = f"equation {label}: use the directive equation, with :check: or :unchecked:"
-            note_problem(env, node, sentence)
-    described = notes(env, pages.DESCRIBED).get(env.docname, [])
-    for check in sorted({check for check in described if described.count(check) > 1}):
+    described = Counter(node["describes"] for node in doctree.findall(nodes.Element) if "describes" in node)
+    for check in (check for check, times in described.items() if times > 1):
         note_problem(env, 1, f"check {check} is described twice on this page; keep one")
-    for equation in notes(env, pages.EQUATIONS).get(env.docname, []):
-        for check in equation.checks:
-            if check not in described:
-                sentence = f"equation {equation.label} names {check}, which no directive check on this page describes"
-                note_problem(env, 1, sentence)
+    for node in doctree.findall(nodes.math_block):
+        label = node.get("label") or " ".join(node.astext().split())[:40]
+        if "checks" not in node:
+            note_problem(env, node, f"equation {label}: use the directive equation, with :check: or :unchecked:")
+        for check in (check for check in node.get("checks", []) if check not in described):
+            sentence = f"equation {label} names {check}, which no directive check on this page describes"
+            note_problem(env, node, sentence)
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the events that count and demand."""
+    """Connect the event that demands checks."""
     app.connect("doctree-read", demand_checks)
-    app.connect("doctree-resolved", fill_counts)

@@ -7,7 +7,7 @@ import fnmatch
 import re
 import subprocess
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -22,9 +22,6 @@ from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
 from results_in_text.records import page_of, stop
-
-# A build that stopped at the first problem would show an author one typed number at a time.
-PROBLEMS, EQUATIONS, DESCRIBED, COUNTS = "problems", "equations", "described checks", "counts of equations"
 
 
 def replication_of(docname: str) -> str | None:
@@ -103,33 +100,23 @@ class OfReplication(BookDirective):
         return folder or stop("this is no replication's page, so name a folder of results")
 
 
-# --- notes -----------------------------------------------------------------------------------------------------
-
-
-def notes(env: BuildEnvironment, kind: str) -> dict[str, list[Any]]:
-    """Return the notes of one kind by page; being metadata of pages, Sphinx itself forgets and merges them."""
-    return {page: known[kind] for page, known in env.metadata.items() if kind in known}
-
-
-def note(env: BuildEnvironment, kind: str, content: Any) -> None:
-    """Note something of the page that is being read."""
-    env.metadata[env.docname].setdefault(kind, []).append(content)
+# --- problems --------------------------------------------------------------------------------------------------
 
 
 def note_problem(env: BuildEnvironment, place: nodes.Element | int, sentence: str) -> None:
     """Note a problem at a node or in a line of the page that is being read; the build will stop after all pages."""
-    # Not every node knows its line.
+    # A build that stopped at the first problem would show an author one typed number at a time. What is metadata of a
+    # page, Sphinx itself forgets when the page is read again, and merges. Not every node knows its line.
     lines = [place] if isinstance(place, int) else [around.line for around in traverse_parent(place) if around.line]
-    note(env, PROBLEMS, f"{env.doc2path(env.docname)}:{(lines or [1])[0]}: {sentence}")
+    problem = f"{env.doc2path(env.docname)}:{(lines or [1])[0]}: {sentence}"
+    env.metadata[env.docname].setdefault("problems", []).append(problem)
 
 
-def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: ARG001 - an event
+def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> None:  # noqa: ARG001 - an event
     """Stop the build if a page has problems, before the environment is kept: the next build reads the page again."""
-    if problems := [problem for of_page in notes(env, PROBLEMS).values() for problem in of_page]:
+    if problems := [problem for known in env.metadata.values() for problem in known.get("problems", [])]:
         message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
         raise ExtensionError(message)
-    # A page that counts is written again, since the one that is counted may have changed.
-    return list(notes(env, COUNTS))
 
 
 # --- when a page is read again -----------------------------------------------------------------------------------
@@ -174,7 +161,7 @@ def unlink(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the notes with a build."""
+    """Connect them with a build."""
     app.add_config_value("result_pages", ["replications/*"], "env", list)
     app.connect("env-get-outdated", find_outdated)
     app.connect("env-updated", stop_on_problems)

@@ -88,12 +88,11 @@ def value_at(content: Any, path: str) -> Any:
     if isinstance(content, dict) and isinstance(content.get("claims"), list):
         value = content | {claim["id"]: claim for claim in content["claims"]}
     for key, place in re.findall(r"([\w-]+)|\[(\d+)\]", path):
-        step = key or int(place)
         try:
-            value = value[step]
+            value = value[key or int(place)]
         except (KeyError, IndexError, TypeError) as error:
             shown = str(list(value) if isinstance(value, dict) else value)[:200]
-            stop(f"{path!r} names nothing: no {step!r} in {shown}", error)
+            stop(f"{path!r} names nothing: no {key or int(place)!r} in {shown}", error)
     if value is None:
         stop(f"{path!r} is null: there is no number to print; remove it from the page or run its stage")
     return value
@@ -354,17 +353,14 @@ def value_facts(value: WrittenValue) -> Facts:
 
 def as_test(claim: Record, variation: Mapping[str, Any]) -> dict[str, Any]:
     """Give a variation what it shares with the test that it varies, so that it is written like one."""
-    return {**variation, **{key: _varied(claim, variation)[key] for key in ("rule", "unit")}}
+    varied = next(test for test in claim["tests"] if test["estimand"] == variation["of"])
+    return {**variation, "rule": varied["rule"], "unit": varied["unit"]}
 
 
 def tests_and_variations(claim: Record) -> list[tuple[str, dict[str, Any]]]:
     """List all that was measured of a claim, with its places in the file."""
     varied = enumerate(claim.get("robustness", []))
     return [*tests_of(claim), *((f"robustness[{place}]", as_test(claim, one)) for place, one in varied)]
-
-
-def _varied(claim: Record, variation: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(test for test in claim["tests"] if test["estimand"] == variation["of"])
 
 
 def outcome(variation: Mapping[str, Any]) -> str:
@@ -391,14 +387,16 @@ def conclusion(claim: Record) -> str:
     silent = sum(variation["flips"] is None for variation in claim["robustness"])
     if counted.startswith("stands") and silent:
         text += f" ({silent} more decided nothing)"
-    # Among variations with enough seeds; one for each unit, since nats and steps do not compare.
-    most: dict[str, tuple[float, str]] = {}
-    for variation in claim["robustness"]:
-        test = _varied(claim, variation)
-        if variation["n"] >= MIN_SEEDS_OF_A_VARIATION and None not in (variation["estimate"], test["estimate"]):
-            move = (abs(variation["estimate"] - test["estimate"]), variation["name"])
-            most[test["unit"]] = max(most.get(test["unit"], move), move)
-    if movers := [name for _, name in most.values()]:
+    moves = [
+        (abs(variation["estimate"] - test["estimate"]), variation["name"], test["unit"])
+        for variation in claim["robustness"]
+        for test in claim["tests"]
+        if test["estimand"] == variation["of"] and None not in (variation["estimate"], test["estimate"])
+        if variation["n"] >= MIN_SEEDS_OF_A_VARIATION
+    ]
+    # One for each unit, since nats and steps do not compare.
+    units = dict.fromkeys(unit for *_, unit in moves)
+    if movers := [max(move for move in moves if move[2] == unit)[1] for unit in units]:
         text += f"; {' and '.join(movers)} {'moves' if len(movers) == 1 else 'move'} it most"
     return f"{text}."
 

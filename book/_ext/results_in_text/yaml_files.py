@@ -136,10 +136,7 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
     """Read the errata of one replication, in the file's order; all that is wrong with them is named at once."""
     path = replications / name / "errata.yaml"
     entries = read_checked_yaml(path, "errata.schema.json")["errata"]
-    try:
-        claims = records.read_verdicts(results, name).claims
-    except ResultsError as error:
-        stop(f"{path}: {error}", error)
+    claims = records.read_verdicts(results, name).claims
     repeated = [entry for entry, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     problems, errata = [f"id {entry} is given twice; an id is never reused" for entry in repeated], []
     for entry in entries:
@@ -160,10 +157,10 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
 def names_with_errata(replications: Path, results: Path) -> list[str]:
     """List the replications that have an errata.yaml, or a corrected claim, so that they must have one."""
     names = {path.parent.name for path in replications.glob("*/errata.yaml")}
-    for name in (name for name in records.judged_folders(results) if (replications / name).is_dir()):
-        if any(claim["verdict"] == "corrected" for claim in records.read_verdicts(results, name).claims.values()):
-            names.add(name)
-    return sorted(names)
+    judged = (name for name in records.judged_folders(results) if (replications / name).is_dir())
+    verdicts = {name: records.read_verdicts(results, name).claims.values() for name in judged}
+    corrected = {name for name, claims in verdicts.items() for claim in claims if claim["verdict"] == "corrected"}
+    return sorted(names | corrected)
 
 
 def _evidence(entry: dict[str, Any], results: Path, name: str, bib_keys: Collection[str]) -> list[Evidence]:
@@ -186,10 +183,8 @@ def _claim_behind(kind: str, text: str, results: Path, name: str) -> dict[str, A
         return records.claim_with_id(results, name, text)
     if kind != "check":
         return None
-    claims = records.read_verdicts(results, name).claims
     # Of several claims the last: one that is corrected by a check names it after the one that it tests.
-    behind = [claim for claim in claims.values() if text in records.identities({claim["id"]: claim})]
-    if not behind:
-        known = ", ".join(records.identities(claims)) or "none"
-        stop(f"no executed check {text!r} in {results / name}; there are {known}")
-    return behind[-1]
+    known = records.identities(dict(reversed(records.read_verdicts(results, name).claims.items())))
+    if text not in known:
+        stop(f"no executed check {text!r} in {results / name}; there are {', '.join(known) or 'none'}")
+    return known[text][0]

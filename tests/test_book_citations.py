@@ -70,8 +70,6 @@ def test_every_sign_of_a_text_is_written_for_tex():
 
 # --- one claim -----------------------------------------------------------------------------------------------
 
-HARD = "A share $p_1$ of 5 % & more_than #3 {of} ρ² \\ ~ “all”"
-
 
 def test_the_bibtex_entry_says_which_claim_verdict_numbers_commit_and_version():
     content = claim(statement="It is better.", verdict="holds, smaller", tests=[effect(unit="% of a_b")])
@@ -99,14 +97,6 @@ def test_the_entry_names_the_address_a_correction_and_uncommitted_changes():
     assert "Verdict: corrected" in fields["note"]
     assert "As corrected: It is worse." in fields["note"]
     assert fields["note"].endswith(r"\texttt{0123456789, with changes not yet committed}")
-
-
-def test_a_statement_full_of_special_characters_survives():
-    title = (
-        parse_string(citations.bibtex(cited(claim(statement=HARD))), "bibtex").entries["ssr-lion-C6"].fields["title"]
-    )
-    assert title.isascii()
-    assert "of 5 % & more_than #3 {of} ρ² \\ ~ “all”" in plain(title)
 
 
 def test_results_of_pretrained_arms_are_cited_by_their_folder_and_stand_on_the_same_page():

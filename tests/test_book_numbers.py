@@ -91,13 +91,6 @@ def test_a_number_without_provenance_stops_the_build(tiny):
         assert tiny.not_refused([("{result}`lion/verdicts:C6.tests[0].n`", said)]) == []
 
 
-def test_the_numbers_of_the_table_of_claims_are_live(tiny):
-    tiny.build(CLAIMS)
-    assert ("lion/verdicts:C6.tests[0]", "", "0.199 [0.110, 0.290] nats, n = 8") in PageReader(
-        tiny.output / "index.html"
-    ).numbers
-
-
 def test_a_reported_number_says_by_whom_and_where(tiny):
     html = tiny.build("They saw {reported}`77.44 % <someone2023, Table 2>`." + BIBLIOGRAPHY)
     assert re.search(r'<span [^>]*class="reported"[^>]*tabindex="0"[^>]*>77\.44 %</span>', html)

@@ -276,15 +276,15 @@ def claims_record(citations: Sequence[Citation], changes: Sequence[Change], prof
 
 def claims_csv(citations: Sequence[Citation]) -> str:
     """Return all tests as CSV in full precision, one row a test; an empty cell says that nothing was measured."""
-    rows = []
+    columns, rows = [*_OF_CLAIM, *_OF_TEST], []
     for one in citations:
         cited = {"claim": one.id, "version": one.edition.version, "commit": one.provenance["commit"]}
         of_statement = {**one.claim, **cited, "of": "statement"}
         of_correction = {**of_statement, **one.claim.get("correction", {}), "of": "correction"}
         for place, test in tests_of(one.claim):
-            rows.append((of_correction if place.startswith("correction") else of_statement) | test)
-    table = pd.DataFrame(rows, columns=[*_OF_CLAIM, *_OF_TEST], dtype=object)
-    return table.map(_no_formula).to_csv(index=False, lineterminator="\n")
+            cells = (of_correction if place.startswith("correction") else of_statement) | test
+            rows.append([_no_formula(cells.get(column)) for column in columns])
+    return pd.DataFrame(rows, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def _no_formula(cell: Any) -> Any:

@@ -9,6 +9,7 @@ id, is given the claim's verdict, so that it cannot survive a word that has chan
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -83,7 +84,7 @@ def _disguised(node: nodes.Node) -> str:
     return "" if re.search(r"[A-Za-zα-ωΑ-Ω\\_^]", re.sub(r"\d[eE][-+]?\d", "", plain)) else plain
 
 
-def seen_texts(node: nodes.Element) -> Iterator[tuple[nodes.Element, str]]:
+def seen_texts(node: nodes.Node) -> Iterator[tuple[nodes.Node, str]]:
     """Walk through what a reader sees and an author typed."""
     # The text of a paragraph comes at once, so that a number and its unit stay together.
     if _is_not_typed(node):
@@ -105,7 +106,7 @@ def _typed(node: nodes.Node) -> str:
     return _STAND_IN if _is_not_typed(node) else "".join(map(_typed, node.children))
 
 
-def _is_not_typed(node: nodes.Element) -> bool:
+def _is_not_typed(node: Any) -> bool:
     roles = {"constant", "verdict"} & {*node.get("classes", [])}
     return bool(isinstance(node, _SKIPPED) or roles or node.get("generated") or node.get("refdomain") == "cite")
 

@@ -7,7 +7,7 @@ import fnmatch
 import re
 import subprocess
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -103,7 +103,7 @@ class OfReplication(BookDirective):
 # --- problems --------------------------------------------------------------------------------------------------
 
 
-def note_problem(env: BuildEnvironment, place: nodes.Element | int, sentence: str) -> None:
+def note_problem(env: BuildEnvironment, place: Any, sentence: str) -> None:
     """Note a problem at a node or in a line of the page that is being read; the build will stop after all pages."""
     # A build that stopped at the first problem would show an author one typed number at a time. What is metadata of a
     # page, Sphinx itself forgets when the page is read again, and merges. Not every node knows its line.

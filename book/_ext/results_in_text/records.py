@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -55,18 +55,13 @@ def stop(message: str, cause: Exception | None = None) -> NoReturn:
 
 def once_a_file(function: Callable[..., Any]) -> Callable[..., Any]:
     """Call a function of a path once for as long as the file stays; nobody changes what it returns."""
-    known: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+    kept = cache(lambda _, *given: function(*given))
 
-    @wraps(function)
-    def kept(path: Path, *others: Any) -> Any:
+    def current(path: Path, *others: Any) -> Any:
         state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
-        before, answer = known.get((path, *others), (None, None))
-        if state is None or before != state:
-            answer = function(path, *others)
-            known[path, *others] = state, answer
-        return answer
+        return kept(state, path, *others)  # of a file that is missing nothing is kept: the function raises
 
-    return kept
+    return current
 
 
 read_json = once_a_file(results.read_json)

@@ -64,12 +64,9 @@ class BuilderWithSections(StandaloneHTMLBuilder):
         indexer = self.indexer
         assert indexer is not None
         prune = indexer.prune
-
-        def prune_with_sections(names: Iterable[str]) -> None:
-            pages = set(names)
-            prune([name for name in indexer._titles if name.partition("#")[0] in pages])
-
-        indexer.prune = prune_with_sections
+        indexer.prune = lambda docnames: prune([
+            name for name in indexer._titles if name.partition("#")[0] in docnames
+        ])
         super().load_indexer(docnames)
 
     def index_page(self, pagename: str, doctree: nodes.document, title: str) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
-from paperkit.claims.rules import Verdict
+from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION, Verdict
+from paperkit.explain import tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
@@ -30,7 +31,6 @@ VERDICT_ORDER = [
 VERDICT_CLASSES = {word: re.sub(r"\W+", "-", word) for word in reversed(VERDICT_ORDER) if word}
 VERDICT_CLASSES |= {"not tested at this scale": "not-tested", None: "none"}
 SHORT_COMMIT = 10
-MIN_SEEDS_OF_A_VARIATION = 3  # with fewer it is shown and decides nothing
 _ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
 _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
 _NEEDED = ("stage", "command", "profile", "commit", "dirty", "started", "machine_class", "deps")
@@ -168,12 +168,6 @@ def identities(claims: Mapping[str, Record]) -> dict[str, tuple[Record, str, dic
         for place, test in reversed(tests_of(claim))
         if test["rule"] == "identity"
     }
-
-
-def tests_of(claim: Record) -> list[tuple[str, dict[str, Any]]]:
-    """List the tests of a claim and of its correction, with their places in the file."""
-    lists = {"tests": claim["tests"], "correction.tests": claim.get("correction", {}).get("tests", [])}
-    return [(f"{name}[{number}]", test) for name, tests in lists.items() for number, test in enumerate(tests)]
 
 
 def claim_address(folder: str, claim: Record) -> str:

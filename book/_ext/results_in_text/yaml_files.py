@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 
 from paperkit.config import read_yaml
 from paperkit.results import ResultsError
@@ -45,13 +45,9 @@ def misfits(content: Any, schema: str) -> list[str]:
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
-    # A schema that another one names lies beside it and nowhere else.
-    registry: Registry[Any] = Registry(retrieve=lambda uri: Resource.from_contents(_schema(Path(uri).name)))
-    return Draft202012Validator(_schema(schema), registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
-
-
-def _schema(name: str) -> Any:
-    return json.loads((SCHEMAS / name).read_text(encoding="utf-8"))
+    files = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in SCHEMAS.glob("*.json")}
+    known: Registry[Any] = Registry().with_contents(files.items())  # one may name another
+    return Draft202012Validator(files[schema], registry=known, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 # --- posts -----------------------------------------------------------------------------------------------------

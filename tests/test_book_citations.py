@@ -406,7 +406,7 @@ def test_every_result_that_moved_is_in_the_record():
     path = ROOT / "numbers_changed.yaml"
     since = re.search(r"^complete_since: (\w+)$", path.read_text(), re.MULTILINE)[1]
     changes, before = numbers_changed.read_changes(path), numbers_changed.states_in(since)
-    now = numbers_changed.states_on_disk(ROOT / "results")
+    now = numbers_changed.states_of(ROOT / "results")
     assert unrecorded(changes, before, now) == [], "record them: make changes SINCE=<commit with the old ones> WHY=..."
     assert unrecorded(changes, before, now | {"lion/C6": state()}) == ["lion/C6"]
     assert unrecorded(changes, before, now | {"lion/C2": state()}) == ["lion/C2"]

@@ -6,9 +6,11 @@ them, adds an entry for each claim that moved, and writes the part of CHANGELOG.
 
 import argparse
 import datetime
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from paperkit.answers import word_of
 from paperkit.config import ConfigError, _UniqueKeyLoader
 from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines, stop
 from results_in_text.yaml_files import read_checked_yaml
@@ -47,16 +50,27 @@ def read_changes(path: Path, more: Sequence[Change] = ()) -> list[Change]:
     return changes
 
 
-def states_on_disk(results: Path) -> dict[str, State]:
-    """Return what every claim, by id such as lion/C6, says now: commit of the code, verdict and measured lines."""
-    return _states({f"{path.parent.name}/{path.name}": path.read_text("utf-8") for path in results.glob("*/*.json")})
+def states_of(results: Path | zipfile.Path) -> dict[str, State]:
+    """Return what every claim, by id such as lion/C6, says: commit of the code, verdict and measured lines."""
+    states = {}
+    for folder in sorted(results.iterdir(), key=lambda folder: folder.name):
+        for timing in ("timing_", ""):
+            if not (folder / f"{timing}verdicts.json").is_file():
+                continue
+            record = json.loads((folder / f"{timing}provenance.json").read_text(encoding="utf-8"))
+            for claim in json.loads((folder / f"{timing}verdicts.json").read_text(encoding="utf-8"))["claims"]:
+                states[f"{folder.name}/{claim['id']}"] = {
+                    "commit": (record["commit"] or "unknown")[:SHORT_COMMIT],
+                    "verdict": word_of(claim),
+                    "measured": measured_lines(claim["tests"]),
+                }
+    return states
 
 
 def states_in(commit: str, repository: Path = ROOT) -> dict[str, State]:
-    """Return what every claim said in a commit, as `states_on_disk` does."""
-    listed = _git(repository, "ls-tree", "-r", "--name-only", commit, "--", "results").splitlines()
-    paths = [path for path in listed if path.endswith(".json") and path.count("/") == 2]
-    return _states({path.removeprefix("results/"): _git(repository, "show", f"{commit}:{path}") for path in paths})
+    """Return what every claim said in a commit."""
+    archive = zipfile.ZipFile(io.BytesIO(_git(repository, "archive", "--format=zip", commit, "results")))
+    return states_of(zipfile.Path(archive, "results/"))
 
 
 def moved(
@@ -88,32 +102,15 @@ def with_changes(changelog: str, changes: Sequence[Change]) -> str:
     return "\n".join([f"{before}{BEGIN}", *lines, "", f"{END}{after}"])
 
 
-def _states(files: Mapping[str, str]) -> dict[str, State]:
-    """Read states from the JSON files of all results, by their paths below the results root."""
-    states = {}
-    for path, text in sorted(files.items()):
-        folder, file = path.split("/")
-        if file not in ("verdicts.json", "timing_verdicts.json"):
-            continue
-        record = json.loads(files[f"{folder}/{file.replace('verdicts', 'provenance')}"])
-        for claim in json.loads(text)["claims"]:
-            states[f"{folder}/{claim['id']}"] = {
-                "commit": (record["commit"] or "unknown")[:SHORT_COMMIT],
-                "verdict": claim["verdict"] or "no verdict",
-                "measured": measured_lines(claim["tests"]),
-            }
-    return states
-
-
 def _printed(state: State) -> str:
     return f"{'; '.join(state['measured'])} ({state['verdict']})"
 
 
-def _git(repository: Path, *arguments: str) -> str:
+def _git(repository: Path, *arguments: str) -> bytes:
     try:
-        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=True)
     except subprocess.CalledProcessError as error:
-        said = f"git {' '.join(arguments)}: {error.stderr.strip()}"
+        said = f"git {' '.join(arguments)}: {error.stderr.decode().strip()}"
         stop(f"{said}; name a commit of this repository, with its history", error)
     return done.stdout
 
@@ -138,9 +135,9 @@ def _record_moves(root: Path, record: Path, since: str, why: str) -> None:
     """Add an entry for each claim that moved since a commit."""
     if not why:
         stop("WHY is missing: say in one sentence why the results moved")
-    commit = _git(root, "rev-parse", "--verify", f"{since}^{{commit}}").strip()
+    commit = _git(root, "rev-parse", "--verify", f"{since}^{{commit}}").decode().strip()
     today = datetime.datetime.now(datetime.UTC).date()
-    old, new = states_in(commit, root), states_on_disk(root / "results")
+    old, new = states_in(commit, root), states_of(root / "results")
     changes = moved(old, new, kept_in=commit, why=why, date=today)
     if not changes:
         stop(f"no claim prints anything else than in {since}")

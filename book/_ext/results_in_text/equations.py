@@ -208,7 +208,7 @@ class EquationCountRole(BookRole, name="equations"):
 def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
     """Note every displayed equation of a page of results without a check, and every check not described there."""
     env = app.env
-    if not pages.is_result_page(env):
+    if not pages.replication_of(env.docname):
         return
     described = Counter(node["describes"] for node in doctree.findall(nodes.Element) if "describes" in node)
     for check in (check for check, times in described.items() if times > 1):

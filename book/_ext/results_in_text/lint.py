@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util.nodes import traverse_parent
 
 from results_in_text.nodes import quoted_value, result_value
-from results_in_text.pages import is_result_page, note_problem, replication_of
+from results_in_text.pages import note_problem, replication_of
 from results_in_text.records import judged_folders, page_of, read_verdicts
 from results_in_text.roles import given
 
@@ -111,7 +111,7 @@ def _is_not_typed(node: Any) -> bool:
     return bool(isinstance(node, _SKIPPED) or roles or node.get("generated") or node.get("refdomain") == "cite")
 
 
-def measured_texts(root: Path, name: str | None) -> dict[str, float]:
+def measured_texts(root: Path, name: str) -> dict[str, float]:
     """Collect the values of a replication's verdicts, by address; nothing where there are no verdicts."""
     every = {folder: read_verdicts(root, folder) for folder in judged_folders(root) if page_of(folder) == name}
     return {
@@ -138,8 +138,8 @@ def typed_results(text: str, measured: dict[str, float]) -> list[str]:
 
 def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
     """Note every typed number of a page of results that could be a result."""
-    env = app.env
-    if not is_result_page(env):
+    env, name = app.env, replication_of(app.env.docname)
+    if not name:
         return
     in_words = {nodes.title: " in a heading", nodes.image: " in the description of an image"}
     for node, text in seen_texts(doctree):
@@ -154,7 +154,7 @@ def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
             place = said.find(number)
             around = said[max(0, place - 30) : place + len(number) + 30]
             note_problem(env, node, f"typed number {number!r}{where} (… {around} …): {remedy}")
-    measured = measured_texts(Path(app.config.results_root), replication_of(env.docname))
+    measured = measured_texts(Path(app.config.results_root), name)
     for node in doctree.findall(nodes.Element):
         if isinstance(node, nodes.math | nodes.math_block) or "constant" in node.get("classes", []):
             for sentence in typed_results(node.astext(), measured):
@@ -168,7 +168,7 @@ def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
 def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
     """Note every finding that names a claim without its verdict, and take the marks out of the page."""
     name, results = replication_of(app.env.docname), Path(app.config.results_root)
-    if name and is_result_page(app.env) and app.env.docname.endswith(f"/{name}"):
+    if name and app.env.docname.endswith(f"/{name}"):
         claims = {folder: read_verdicts(results, folder).claims for folder in judged_folders(results)}
         for finding in _findings(doctree):
             said = {verdict for mark in finding.findall(given) for verdict in mark["verdicts"]}

@@ -3,7 +3,6 @@
 A book whose root is a replication's page holds its pages alone, as `paperkit.pages` builds them for `make check`.
 """
 
-import fnmatch
 import re
 import subprocess
 from pathlib import Path
@@ -25,14 +24,9 @@ from results_in_text.records import page_of, stop
 
 
 def replication_of(docname: str) -> str | None:
-    """Name the replication that a page belongs to: replications/lion and replications/lion/derivation are lion's."""
+    """Name the replication whose results a page reports, such as lion for replications/lion/derivation."""
     folder, _, rest = docname.partition("/")
     return rest.partition("/")[0] if folder == "replications" else None
-
-
-def is_result_page(env: BuildEnvironment) -> bool:
-    """Tell whether the page that is being read reports results, so that the rules of such pages bind it."""
-    return any(fnmatch.fnmatch(env.docname, pattern) for pattern in env.config.result_pages)
 
 
 def is_left_out(app: Sphinx, folder: str) -> bool:
@@ -162,7 +156,6 @@ def unlink(app: Sphinx, doctree: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     """Connect them with a build."""
-    app.add_config_value("result_pages", ["replications/*"], "env", list)
     app.connect("env-get-outdated", find_outdated)
     app.connect("env-updated", stop_on_problems)
     app.connect("doctree-read", unlink)

@@ -96,22 +96,19 @@ def _shown(error: float | None, control: float | None) -> str:
     return "not run" if error is None or control is None else f"{error:.2g} (control {control:.2g})"
 
 
-class _OfChecks(BookDirective):
-    """A directive that shows outcomes of checks; whatever is wrong with one is a problem of its page."""
-
-    def look_up(self, address: str, *, refuted: bool = False) -> Check | None:
-        """Find a check, and note its files as dependencies; None if it may not be shown."""
-        try:
-            check = Check(self.results, self.replications, address)
-            check.refuse(refuted=refuted)
-        except ResultsError as error:
-            note_problem(self.env, self.lineno, f"check {address}: {error}")
-            return None
-        pages.depend_on(self.env, *check.files)
-        return check
+def checked(directive: BookDirective, address: str, *, refuted: bool = False) -> Check | None:
+    """Find a check, and note its files as dependencies; None, and a problem of the page, if it may not be shown."""
+    try:
+        check = Check(directive.results, directive.replications, address)
+        check.refuse(refuted=refuted)
+    except ResultsError as error:
+        note_problem(directive.env, directive.lineno, f"check {address}: {error}")
+        return None
+    pages.depend_on(directive.env, *check.files)
+    return check
 
 
-class EquationDirective(MathDirective, _OfChecks, name="equation"):
+class EquationDirective(MathDirective, BookDirective, name="equation"):
     """Directive `equation`: argument the label, option `check` or `unchecked`, content LaTeX.
 
     On a page of results every displayed equation is one, with a check or a reason for none.
@@ -139,7 +136,8 @@ class EquationDirective(MathDirective, _OfChecks, name="equation"):
             return equation
         if reason:
             return [*equation, block("Not checked: ", *self.inline(reason), css="equation-unchecked")]
-        return [*equation, *(self._badge(check) for check in map(self.look_up, checks) if check)]
+        found = (checked(self, address) for address in checks)
+        return [*equation, *(self._badge(check) for check in found if check)]
 
     def _badge(self, check: Check) -> nodes.paragraph:
         link = nodes.reference("", check.name, internal=True, refid=check.anchor)
@@ -148,7 +146,7 @@ class EquationDirective(MathDirective, _OfChecks, name="equation"):
         return block(mark, ": ", link, ", error ", error, ", tolerance ", tolerance, css="equation-check")
 
 
-class CheckDirective(_OfChecks, name="check"):
+class CheckDirective(BookDirective, name="check"):
     """Directive `check`: argument `name:check`, content what is checked and what the control gets wrong.
 
     Without content it is the docstring of the check's function.
@@ -166,7 +164,7 @@ class CheckDirective(_OfChecks, name="check"):
     def make(self) -> list[nodes.Node]:
         """Make a box with the check's errors and its description."""
         refuted = "refuted" in self.options
-        check = self.look_up(self.arguments[0], refuted=refuted)
+        check = checked(self, self.arguments[0], refuted=refuted)
         if check is None:
             return [nodes.comment("", describes=self.arguments[0])]
         title = f"{'Refuted' if refuted else 'Check'}: {check.name} (claim {check.claim['id']})"
@@ -176,19 +174,18 @@ class CheckDirective(_OfChecks, name="check"):
         measured = (*self.inline(self.options.get("error", "Largest error")), " ", error, ", tolerance ", tolerance)
         badge = verdict_badge(check.claim)
         errors = block(badge, " ", *measured, ", with the control's mistake ", control, ".")
-        described = self.parse_content_to_nodes() or self._docstring(check)
+        described = self.parse_content_to_nodes()
+        if not described:
+            text = check.code["docstrings"].get(check.name, "")
+            described = self.parse_text_to_nodes(text)
+            if not text:
+                sentence = "say what is checked, and what the control gets wrong, here or in its docstring"
+                note_problem(self.env, self.lineno, f"check {self.arguments[0]}: {sentence}")
         classes = ["check", "check-refuted" if refuted else "check-passed"]
         parts = [nodes.title("", title), errors, *described]
         box = nodes.admonition("", *parts, classes=classes, ids=[check.anchor], describes=self.arguments[0])
         self.set_source_info(box)
         return [box]
-
-    def _docstring(self, check: Check) -> list[nodes.Node]:
-        text = check.code["docstrings"].get(check.name, "")
-        if not text:
-            sentence = "say what is checked, and what the control gets wrong, here or in its docstring"
-            note_problem(self.env, self.lineno, f"check {self.arguments[0]}: {sentence}")
-        return self.parse_text_to_nodes(text)
 
 
 class EquationCountRole(BookRole, name="equations"):

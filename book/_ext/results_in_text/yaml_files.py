@@ -163,8 +163,16 @@ def _evidence(entry: dict[str, Any], results: Path, name: str, bib_keys: Collect
     bib = entry["source"]["bib"]
     if bib not in bib_keys:
         stop(f"source.bib {bib!r} is not in the bibliography; add it to references.bib, or mend the key")
-    items = [part for item in entry["evidence"] for part in item.items()]
-    evidence = [Evidence(kind, text, _claim_behind(kind, text, results, name)) for kind, text in items]
+    # Of several claims the last: one that is corrected by a check names it after the one that it tests.
+    checks = records.identities(dict(reversed(records.read_verdicts(results, name).claims.items())))
+    evidence = []
+    for kind, text in (part for item in entry["evidence"] for part in item.items()):
+        claim = records.claim_with_id(results, name, text) if kind == "claim" else None
+        if kind == "check":
+            if text not in checks:
+                stop(f"no executed check {text!r} in {results / name}; there are {', '.join(checks) or 'none'}")
+            claim, _, _ = checks[text]
+        evidence.append(Evidence(kind, text, claim))
     undecided = [one for one in evidence if one.claim and one.claim["verdict"] in _UNDECIDED]
     if len(undecided) == len(evidence):
         words = ", ".join(f"{one.text} {one.claim['verdict'] or 'no verdict'}" for one in undecided if one.claim)
@@ -172,15 +180,3 @@ def _evidence(entry: dict[str, Any], results: Path, name: str, bib_keys: Collect
             f"its evidence is undecided ({words}), so nothing shows the error; name other evidence, or drop the entry"
         )
     return evidence
-
-
-def _claim_behind(kind: str, text: str, results: Path, name: str) -> dict[str, Any] | None:
-    if kind == "claim":
-        return records.claim_with_id(results, name, text)
-    if kind != "check":
-        return None
-    # Of several claims the last: one that is corrected by a check names it after the one that it tests.
-    known = records.identities(dict(reversed(records.read_verdicts(results, name).claims.items())))
-    if text not in known:
-        stop(f"no executed check {text!r} in {results / name}; there are {', '.join(known) or 'none'}")
-    return known[text][0]

@@ -90,13 +90,13 @@ def _document(section: nodes.section, *, whole: bool = False) -> nodes.document:
     return document
 
 
-def _texts(node: nodes.Element, *, whole: bool) -> Iterator[str]:
+def _texts(node: nodes.Node, *, whole: bool) -> Iterator[str]:
     for child in node.children:
         if isinstance(child, nodes.Text):
             yield child.astext()
-        elif isinstance(child, nodes.section):
-            yield from _texts(child, whole=True) if whole else ()
-        elif isinstance(child, nodes.Element) and not (isinstance(child, nodes.Invisible) or "to_be_copied" in child):
+        elif isinstance(child, nodes.Invisible) or "to_be_copied" in child:
+            continue
+        elif whole or not isinstance(child, nodes.section):
             yield from _texts(child, whole=whole)
 
 

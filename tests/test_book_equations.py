@@ -8,7 +8,7 @@ from sphinx.errors import ExtensionError
 
 from paperkit.pages import page_sources
 from paperkit.provenance import code_hash
-from tests.built_book import ROOT, PageReader
+from tests.built_book import ROOT
 from tests.tiny_book import TinyBook, claim, identity, provenance, text_of
 
 RULE = "def step(weight, gradient):\n    return weight - 0.1 * gradient\n"
@@ -259,11 +259,3 @@ def test_every_check_of_a_derivation_is_on_a_page_of_its_replication(html_folder
         pages = "\n".join(page.read_text() for page in page_sources(ROOT, name))
         described = set(re.findall(rf"^[`:]{{3,}}\{{check\}} {name}:(\S+)", pages, flags=re.MULTILINE))
         assert set(about_derivation(ROOT, name)["checks"]) <= described, name
-
-
-def test_every_badge_of_an_equation_leads_to_the_box_of_its_check(html_folder):
-    for page in sorted((html_folder / "replications").rglob("*.html")):
-        reader = PageReader(page)
-        links = [link[1:] for link in reader.links if link.startswith("#check-")]
-        assert links or page.stem != "derivation"
-        assert set(links) <= reader.ids

@@ -58,6 +58,9 @@ _SKIPPED = (
     nodes.literal_block, nodes.math_block, nodes.comment, nodes.label, nodes.citation_reference,
     nodes.footnote_reference, nodes.system_message, result_value, quoted_value,
 )  # fmt: skip
+_MORE_THAN_MATHS = re.compile(
+    r"\^\^|\\(?:href|require|style|class|cssId|data|input|include|csname|catcode|openin|openout|read|write|def)\b"
+)
 _STAND_IN = "\N{OBJECT REPLACEMENT CHARACTER}"  # part of no number and no unit
 _ADDRESS = re.compile(r"(\w+)/(?:timing_)?verdicts:(\w+)")
 _ID = re.compile(r"(?<![\w-])[CX]\d+[a-z]?r?(?![\w-])")
@@ -214,12 +217,12 @@ def _named(block: nodes.Element) -> Iterator[tuple[str | None, str]]:
 
 
 def refuse_what_loads_or_runs(app: Sphinx, doctree: nodes.document) -> None:
-    """Note images of other hosts, and mathematics that is a link or asks MathJax for more than mathematics."""
+    """Note images of other hosts, and mathematics that is a link, reads files or asks MathJax or TeX for more."""
     for image in doctree.findall(nodes.image):
         if "://" in image["uri"]:
             note_problem(app.env, image, f"image {image['uri']} lies on another host; put it into the book")
     for formula in doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block)):
-        for command in re.findall(r"\\(?:href|require|style|class|cssId|data)\b", formula.astext()):
+        for command in _MORE_THAN_MATHS.findall(formula.astext()):
             note_problem(app.env, formula, f"{command} in mathematics: remove it, or write a link beside it")
 
 

@@ -8,6 +8,7 @@ from results_in_text.records import BookDataError
 from results_in_text.yaml_files import SEVERITIES, misfits, read_checked_yaml, read_errata
 from sphinx.errors import ExtensionError
 
+from paperkit.config import ConfigError
 from tests.built_book import ROOT, PageReader
 from tests.tiny_book import CLAIMS, claim, identity
 
@@ -198,5 +199,5 @@ def test_the_numbers_of_an_erratum_are_live(html_folder):
 def test_severities_are_those_of_the_schema():
     for grade in SEVERITIES:
         assert misfits({"schema": 1, "errata": [entry(severity=grade)]}, "errata.schema.json") == []
-    with pytest.raises(BookDataError, match="missing"):
+    with pytest.raises(ConfigError, match="missing"):
         read_checked_yaml(ROOT / "nothing.yaml", "errata.schema.json")

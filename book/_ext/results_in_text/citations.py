@@ -4,8 +4,6 @@ There is one folder for each folder of results, and names do not change. `OFFERE
 errata.yaml and figures are copied as they are. What is written for TeX can be read by any engine.
 """
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -13,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from pylatexenc import latexencode
 from pylatexenc.latexencode import UnicodeToLatexConversionRule as Rule
 
-from paperkit.config import ConfigError, read_yaml
+from paperkit.answers import word_of
+from paperkit.config import read_yaml
 from paperkit.written import rounded
 from results_in_text import records
 from results_in_text.numbers_changed import Change
@@ -34,7 +34,7 @@ OFFERED = {
 LOOK_UP = r"""\providecommand*{\replicated}[2]{%
   \ifcsname replicated/#1/#2\endcsname\csname replicated/#1/#2\endcsname
   \else\errmessage{No #2 of #1: see the list of its names in the file of macros}\fi}"""
-_OF_CLAIM = ("kind", "family", "verdict", "superseded_by", "statement")
+_OF_CLAIM = ("claim", "version", "commit", "kind", "family", "verdict", "superseded_by", "statement", "of")
 _OF_TEST = (
     "estimand", "rule", "bound", "margin", "estimate", "low", "high", "low90", "high90", "n", "unit", "p", "p_holm",
     "max_error", "tolerance", "control_error",
@@ -74,26 +74,6 @@ _ENCODER = latexencode.UnicodeToLatexEncoder(
     unknown_char_warning=False,
     replacement_latex_protection="braces",
 )
-_PART = re.compile(
-    r"\$(?P<maths>[^$]+)\$"
-    r"|\{[\w:.-]+\}`(?P<role>[^`]+)`"
-    r"|`(?P<code>[^`]+)`"
-    r"|\*\*(?P<strong>[^*\s](?:[^*]*[^*\s])?)\*\*"
-    r"|\*(?P<emphasis>[^*\s](?:[^*]*[^*\s])?)\*"
-)
-# Commands that mathematics may hold on its way into a paper: names of signs, and what builds formulas. Others could
-# read a file or change what later commands mean (\input, \def, \csname).
-_SIGNS = re.findall(r"\\([A-Za-z]+)", " ".join(latexencode.get_builtin_uni2latex_dict().values()))
-_BUILDS = """
-    arg bar big Big bigl Bigl bigr Bigr binom bm cos cosh det dfrac dim dots exp frac ge hat inf ker ldots le left lim
-    ln log lvert lVert mathcal mathfrak mathrm max middle min mod ne operatorname overbrace overline overset pmod Pr
-    qquad right rvert rVert sin sinh sup tan tanh text textbf textit textrm tfrac tilde to underbrace underline
-    underset vec widehat widetilde
-"""
-_SAFE = {*_SIGNS, *re.findall(r"\w+", _BUILDS)}
-_UNSAFE = re.compile(r"\^\^|(?<!\\)[%#]|\\([A-Za-z]+)")
-_COMMANDS = {"code": "texttt", "strong": "textbf", "emphasis": "emph"}
-_NUMBER = re.compile(r"(?P<mantissa>-?\d+(?:\.\d+)?)(?:e(?P<exponent>[+-]?\d+))?")
 
 
 class Edition(NamedTuple):
@@ -135,26 +115,19 @@ class Citation(NamedTuple):
         return records.commit_text(self.provenance)
 
     @property
-    def verdict(self) -> str:
-        """The verdict, in words also where there is none."""
-        return self.claim["verdict"] or "no verdict"
-
-    @property
     def standing(self) -> str:
         """The verdict, and the claim that was judged in its place if there is one."""
-        successor = self.claim.get("superseded_by")
-        return f"{self.verdict}, superseded by {self.folder}/{successor}" if successor else self.verdict
+        verdict, successor = word_of(self.claim), self.claim.get("superseded_by")
+        return f"{verdict}, superseded by {self.folder}/{successor}" if successor else verdict
 
 
 def read_edition(path: Path, address: str | None) -> Edition:
     """Read what every citation says of the book, from CITATION.cff."""
+    content = read_yaml(path)
     try:
-        content = read_yaml(path)
         names = [of.get("name") or f"{of['given-names']} {of['family-names']}" for of in content["authors"]]
         version, doi = str(content["version"]), content.get("doi", "")
         return Edition(content["title"], " and ".join(names), version, address or None, doi)
-    except ConfigError as error:
-        stop(str(error), error)
     except KeyError as error:
         stop(f"{path} has no {error}; a citation needs title, authors (a name each) and version", error)
 
@@ -179,11 +152,11 @@ def bibtex(citation: Citation) -> str:
     measured = "; ".join(map(escaped, measured_lines(claim["tests"])))
     notes = [f"Verdict: {escaped(citation.standing)}", f"Measured: {measured}"]
     if claim["verdict"] == "corrected":
-        notes.append(f"As corrected: {latex(claim['correction']['statement']).removesuffix('.')}")
+        notes.append(f"As corrected: {escaped(claim['correction']['statement']).removesuffix('.')}")
     notes.append(f"Commit \\texttt{{{escaped(citation.commit)}}}")
     fields = {
         "author": f"{{{escaped(edition.author)}}}",
-        "title": f"{{Claim {escaped(citation.id)}: {latex(claim['statement']).removesuffix('.')}}}",
+        "title": f"{{Claim {escaped(citation.id)}: {escaped(claim['statement']).removesuffix('.')}}}",
         "howpublished": f"{escaped(edition.title)}, version {escaped(edition.version)}, {where}",
         "year": str(int(year)),
         "month": str(int(month)),
@@ -192,12 +165,8 @@ def bibtex(citation: Citation) -> str:
     }
     fields |= {name: text for name, text in (("url", address), ("doi", edition.doi)) if text}
     lines = [f"  {name:<12} = {{{value}}}," for name, value in fields.items()]
-    return "\n".join([f"@misc{{{bibtex_key(citation)},", *lines, "}"])
-
-
-def bibtex_key(citation: Citation) -> str:
-    """Return the key of a claim's BibTeX entry, such as ssr-lion-C6: letters, digits and hyphens."""
-    return f"ssr-{citation.folder}-{citation.claim['id']}".replace("_", "-")
+    key = f"ssr-{citation.folder}-{claim['id']}".replace("_", "-")
+    return "\n".join([f"@misc{{{key},", *lines, "}"])
 
 
 def macros(citation: Citation) -> str:
@@ -207,7 +176,8 @@ def macros(citation: Citation) -> str:
         f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
         for name, value in macro_values(citation).items()
     ]
-    return "\n".join([_on_one_line(said), *lines])
+    # What follows a percent sign may not leave its line, whatever its parts hold.
+    return "\n".join([" ".join(said.split()), *lines])
 
 
 def macro_values(citation: Citation) -> dict[str, str]:
@@ -216,7 +186,7 @@ def macro_values(citation: Citation) -> dict[str, str]:
     # tests their names stand between claim and field.
     tests, name = [test for _, test in tests_of(citation.claim)], citation.id.replace("_", "-")
     values = {
-        f"{name}/verdict": escaped(citation.verdict),
+        f"{name}/verdict": escaped(word_of(citation.claim)),
         f"{name}/commit": f"\\texttt{{{escaped(citation.commit)}}}",
         f"{name}/version": escaped(citation.edition.version),
     }
@@ -233,26 +203,12 @@ def macro_values(citation: Citation) -> dict[str, str]:
     return values
 
 
-def _on_one_line(comment: str) -> str:
-    """Keep what follows a percent sign from leaving its line, whatever its parts hold."""
-    return " ".join(comment.split())
-
-
 # --- text for TeX ---------------------------------------------------------------------------------------------
 
 
 def escaped(text: str) -> str:
     """Write plain text, in which nothing is markup, in LaTeX: ASCII, apart from letters that have no such form."""
     return _ENCODER.unicode_to_latex(text)
-
-
-def latex(text: str) -> str:
-    """Write a page's inline text in LaTeX: maths stays, code and emphasis become commands, a role its text."""
-    pieces, end = [], 0
-    for match in _PART.finditer(text):
-        pieces += [escaped(text[end : match.start()]), _marked_up(match)]
-        end = match.end()
-    return " ".join("".join([*pieces, escaped(text[end:])]).split())
 
 
 def number(text: str) -> str:
@@ -266,24 +222,8 @@ def interval(low: str, high: str) -> str:
 
 
 def _digits(text: str) -> str:
-    match = _NUMBER.fullmatch(text)
-    if match is None:
-        stop(f"{text!r} is no number")
-    power = f"\\times 10^{{{int(match['exponent'])}}}" if match["exponent"] else ""
-    return f"{match['mantissa']}{power}"
-
-
-def _marked_up(match: re.Match[str]) -> str:
-    kind = match.lastgroup or ""
-    text = match[kind]
-    if kind == "role":
-        return escaped(re.sub(r"\s*<[^<>]*>$", "", text))  # {ref}`text <label>` shows its text
-    if kind != "maths":
-        return f"\\{_COMMANDS[kind]}{{{escaped(text)}}}"
-    for found in _UNSAFE.finditer(text):
-        if found[1] not in _SAFE:
-            stop(f"{found[0]} in ${text}$ is no sign or formula that goes into LaTeX; write it in other words")
-    return f"${text}$"
+    mantissa, _, exponent = text.partition("e")
+    return f"{mantissa}\\times 10^{{{int(exponent)}}}" if exponent else mantissa
 
 
 # --- files to fetch --------------------------------------------------------------------------------------------
@@ -336,23 +276,20 @@ def claims_record(citations: Sequence[Citation], changes: Sequence[Change], prof
 
 def claims_csv(citations: Sequence[Citation]) -> str:
     """Return all tests as CSV in full precision, one row a test; an empty cell says that nothing was measured."""
-    text = io.StringIO()
-    columns = ["claim", "version", "commit", *_OF_CLAIM, "of", *_OF_TEST]
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for citation in citations:
-        claim = citation.claim
-        row = {"claim": citation.id, "version": citation.edition.version, "commit": citation.provenance["commit"]}
-        row |= {key: claim.get(key) for key in _OF_CLAIM} | {"of": "statement"}
-        corrected = {"of": "correction", "statement": claim.get("correction", {}).get("statement")}
-        for place, test in tests_of(claim):
-            cells = row | (corrected if place.startswith("correction") else {}) | test
-            # Spreadsheets take a text that begins so for a formula; numbers stay.
-            formulas = {
-                key for key, value in cells.items() if isinstance(value, str) and value[:1] in tuple("=+-@\t\r")
-            }
-            writer.writerow({key: f"'{value}" if key in formulas else value for key, value in cells.items()})
-    return text.getvalue()
+    columns, rows = [*_OF_CLAIM, *_OF_TEST], []
+    for one in citations:
+        cited = {"claim": one.id, "version": one.edition.version, "commit": one.provenance["commit"]}
+        of_statement = {**one.claim, **cited, "of": "statement"}
+        of_correction = {**of_statement, **one.claim.get("correction", {}), "of": "correction"}
+        for place, test in tests_of(one.claim):
+            cells = (of_correction if place.startswith("correction") else of_statement) | test
+            rows.append([_no_formula(cells.get(column)) for column in columns])
+    return pd.DataFrame(rows, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(cell: Any) -> Any:
+    """Mark a text that a spreadsheet would take for a formula; numbers stay."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell
 
 
 def macro_file(citations: Sequence[Citation]) -> str:
@@ -370,9 +307,9 @@ def latex_table(citations: Sequence[Citation]) -> str:
     for one in citations:
         tests = one.claim["tests"]
         lines = (escaped(name) + _measured(test) for name, test in zip(estimand_names(tests), tests, strict=True))
-        cells = escaped(one.id), latex(one.claim["statement"]), escaped(one.standing), r" \newline ".join(lines)
+        cells = escaped(one.id), escaped(one.claim["statement"]), escaped(one.standing), r" \newline ".join(lines)
         rows.append(" & ".join(cells) + r" \\")
-    lead = _on_one_line(f"% {edition.title}, version {edition.version}.")
+    lead = " ".join(f"% {edition.title}, version {edition.version}.".split())
     return _TABLE.format(lead=lead, rows="\n".join(rows))
 
 

@@ -20,11 +20,10 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from paperkit.profiles import replication_and_profile
@@ -181,28 +180,23 @@ def runs_behind(folder: str) -> dict[str, dict[str, Any]]:
 
 def behind_estimand(estimand: Estimand, runs: pd.DataFrame) -> dict[str, Any]:
     """Look behind one estimand: its values by seed, the arms by experiment, and how many rows these are."""
-    whole = _outcome(estimand, runs)
-    codes, names = pd.factorize(runs["experiment"])
-    experiments = _needed(range(len(names)), codes, lambda rest: _outcome(estimand, runs[rest]) != whole)
-    arms: dict[str, list[str]] = {}
-    chosen = np.zeros(len(runs), dtype=bool)
-    for experiment in sorted(experiments, key=lambda place: str(names[place])):
-        # Arms of other experiments have the code -1, and are never left out.
-        of_experiment, known = pd.factorize(runs["arm"].where(codes == experiment))
-        needed = _needed(range(len(known)), of_experiment, lambda rest: _outcome(estimand, runs[rest]) != whole)
-        arms[str(names[experiment])] = sorted(str(known[place]) for place in needed)
-        chosen |= np.isin(of_experiment, needed)
-    return {"values": whole, "arms": arms, "rows": int(chosen.sum())}
+    whole, experiments = _outcome(estimand, runs), runs["experiment"]
 
+    def needed(names: pd.Series) -> list[str]:
+        """Find what cannot be left out, by halves: most experiments have nothing to do with a claim."""
 
-def _needed(places: Sequence[int], codes: np.ndarray, moves: Callable[[np.ndarray], bool]) -> list[int]:
-    """Find what cannot be left out, by halves: most experiments have nothing to do with a claim."""
-    if not places or not moves(~np.isin(codes, places)):
-        return []
-    if len(places) == 1:
-        return list(places)
-    middle = len(places) // 2
-    return _needed(places[:middle], codes, moves) + _needed(places[middle:], codes, moves)
+        def among(some: list[str]) -> list[str]:
+            if not some or _outcome(estimand, runs[~names.isin(some)]) == whole:
+                return []
+            middle = len(some) // 2
+            return among(some[:middle]) + among(some[middle:]) if middle else some
+
+        return among(sorted(names.dropna().unique()))
+
+    of_arms = {experiment: runs["arm"].where(experiments == experiment) for experiment in needed(experiments)}
+    arms = {experiment: needed(names) for experiment, names in of_arms.items()}
+    rows = sum(int(names.isin(arms[experiment]).sum()) for experiment, names in of_arms.items())
+    return {"values": whole, "arms": arms, "rows": rows}
 
 
 def _outcome(estimand: Estimand, runs: pd.DataFrame) -> dict[str, float | None] | None:

@@ -6,162 +6,109 @@ file in provenance.json has changed, or none that the derivation imports; else i
 out of runs is no entry of `CHECKS`: it belongs to all of the stage's code, and only the stage can run it anew.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.directives.patches import MathDirective
 
-from paperkit.answers import Record
 from paperkit.results import ResultsError
 from results_in_text import pages, records
 from results_in_text.code_runner import about_derivation, kept_answer
 from results_in_text.nodes import block, verdict_badge
-from results_in_text.pages import BookDirective, line_of, note, note_problem, notes
+from results_in_text.pages import BookDirective, note_problem
 from results_in_text.roles import BookRole, live_value
 
-
-class CheckOutcome(NamedTuple):
-    """What a page shows of a check."""
-
-    name: str  # the replication
-    check: str
-    claim: Record  # the claim that it tests
-    address: str  # of its test in verdicts.json, such as lion/verdicts:X3.tests[0]
-    max_error: float | None  # None if it has not been run
-    control_error: float | None  # the error with one ingredient wrong; None if it has not been run
-    tolerance: float
-    stale: str = ""  # why the committed outcome does not belong to the code as it is; empty if it does
-
-    @property
-    def anchor(self) -> str:
-        """The name of its box on its page."""
-        return records.anchor("check", self.name, self.check)
-
-    @property
-    def shown(self) -> str:
-        """Its errors, with two digits."""
-        if self.max_error is None or self.control_error is None:
-            return "not run"
-        return f"{self.max_error:.2g} (control {self.control_error:.2g})"
+_EQUATION = re.compile(r"^[`:]{3,}\{equation\} \S+\n:(check|unchecked):", re.MULTILINE)
 
 
-class CheckedCode:
-    """The checks of one replication within one build: what was committed, and what its code, asked once, says now."""
+class Check:
+    """A check of a derivation: what was committed of it, and what its code says now."""
 
-    def __init__(self, results: Path, replications: Path, name: str) -> None:
-        """Read what was committed."""
-        self.name, self.folder, self.repository = name, results / name, replications.parent
-        self.known = records.identities(records.read_verdicts(results, name).claims)
-        self.record = records.read_provenance(self.folder / "provenance.json")
-        self.deps = records.code_of(self.record)
-
-    @property
-    def files(self) -> list[Path]:
-        """Results, provenance and code: the files that the outcomes of the checks depend on."""
-        code = [self.repository / path for path in self.deps]
-        return [self.folder / "verdicts.json", self.folder / "provenance.json", *code]
-
-    @cached_property
-    def differing(self) -> list[str]:
-        """The files of code that are not what they were when they ran."""
-        now = {path: records.current_hash(self.repository, path, self.record["profile"]) for path in self.deps}
-        return [path for path, digest in self.deps.items() if now[path] != digest]
+    def __init__(self, results: Path, replications: Path, address: str) -> None:
+        """Look a check up by `name:check`."""
+        self.replication, self.name = records.split_address(address)
+        self.repository = replications.parent
+        known = records.identities(records.read_verdicts(results, self.replication).claims)
+        if self.name not in known:
+            records.stop(
+                f"no identity of {self.replication} is called {self.name!r}; add a claim with this estimand and its "
+                f"tolerance to claims.yaml and run `dvc repro`. There are: {', '.join(known)}"
+            )
+        self.claim, place, self.test = known[self.name]
+        self.address = f"{self.replication}/verdicts:{self.claim['id']}.{place}"
+        self.anchor = records.anchor("check", self.replication, self.name)
+        files = [results / self.replication / f"{file}.json" for file in ("verdicts", "provenance")]
+        record = records.read_provenance(files[1])
+        self.deps = records.code_of(record)
+        self.files = [*files, *(self.repository / path for path in self.deps)]
+        now = {path: records.current_hash(self.repository, path, record["profile"]) for path in self.deps}
+        self.differing = [path for path, digest in self.deps.items() if now[path] != digest]
 
     @cached_property
     def code(self) -> dict[str, Any]:
-        """What the code says of its checks."""
-        return about_derivation(self.repository, self.name)
+        """What the code says of all its checks."""
+        return about_derivation(self.repository, self.replication)
 
-    @cached_property
-    def anew(self) -> dict[str, dict[str, float]]:
-        """The outcomes of all checks of the code as it is; loading torch takes as long as they do."""
-        depends = [self.repository / path for path in self.code["closure"]]
-        return kept_answer(self.repository, "checks", self.name, *self.code["checks"], depends=depends)
-
-    def outcome(self, check: str) -> CheckOutcome:
-        """Find the outcome of a check: as committed if the code is that of the results, else run anew."""
-        if check not in self.known:
+    def refuse(self, *, refuted: bool) -> None:
+        """Stop where a page may not show the check, or not as refuted."""
+        error, control = self._errors(self.test["max_error"], self.test["control_error"])
+        tolerance = self.test["tolerance"]
+        if error is None or control is None:
+            records.stop("it has not been run; run `dvc repro`")
+        if refuted and error <= tolerance:
+            records.stop(f"it is shown as refuted, but errs by {error:.2g}, within {tolerance:g}")
+        # The statement stands and the control falls; an error that is no number does not pass.
+        if not refuted and not error <= tolerance < control:
             records.stop(
-                f"no identity of {self.name} is called {check!r}; add a claim with this estimand and its tolerance to "
-                f"claims.yaml and run `dvc repro`. There are: {', '.join(self.known)}"
+                f"it fails: error {error:.2g}, tolerance {tolerance:g}, control {control:.2g}; mend the code or the "
+                "equation (a source's statement that is wrong is shown by the directive check with the option refuted)"
             )
-        claim, place, test = self.known[check]
-        address, errors = f"{self.name}/verdicts:{claim['id']}.{place}", (test["max_error"], test["control_error"])
-        known = CheckOutcome(self.name, check, claim, address, *errors, test["tolerance"])
+
+    def _errors(self, *committed: float | None) -> tuple[float | None, ...]:
+        """Return its error and its control's: as committed if the code is that of the results, else run anew."""
         if not self.differing:
-            return known
-        if check not in self.code["checks"]:
-            stale = f"{', '.join(self.differing)} changed since, and it is no entry of CHECKS to run"
-            return known._replace(stale=stale)
-        changed = [path for path, digest in self.code["closure"].items() if self.deps.get(path) != digest]
-        found = known._replace(**self.anew[check]) if changed else known
-        if found.shown == known.shown:
-            return found
-        stale = f"{', '.join(changed)} changed since; it errs by {found.shown} now, {known.shown} is committed"
-        return found._replace(stale=stale)
+            return committed
+        closure, known, mend = self.code["closure"], self.code["checks"], "run `dvc repro`, or undo the change"
+        if self.name not in known:
+            which = ", ".join(self.differing)
+            records.stop(f"it is stale: {which} changed since, and it is no entry of CHECKS to run; {mend}")
+        changed = [path for path, digest in closure.items() if self.deps.get(path) != digest]
+        if not changed:
+            return committed
+        # All together: loading torch takes as long as they do.
+        depends = [self.repository / path for path in closure]
+        anew = kept_answer(self.repository, "checks", self.replication, *known, depends=depends)[self.name]
+        errors = anew["max_error"], anew["control_error"]
+        if _shown(*errors) != _shown(*committed):
+            said = f"it errs by {_shown(*errors)} now, {_shown(*committed)} is committed"
+            records.stop(f"it is stale: {', '.join(changed)} changed since; {said}; {mend}")
+        return errors
 
 
-def problem_of(outcome: CheckOutcome, *, refuted: bool) -> str:
-    """Say why a page may not show a check, or not as refuted; empty where nothing is wrong."""
-    label = f"check {outcome.name}:{outcome.check}"
-    error, control, tolerance = outcome.max_error, outcome.control_error, outcome.tolerance
-    if outcome.stale:
-        return f"{label} is stale: {outcome.stale}; run `dvc repro`, or undo the change"
-    if error is None or control is None:
-        return f"{label} has not been run; run `dvc repro`"
-    if refuted and error <= tolerance:
-        return f"{label} is shown as refuted, but errs by {error:.2g}, within {tolerance:g}"
-    # The statement stands and the control falls; an error that is no number does not pass.
-    if not refuted and not error <= tolerance < control:
-        return (
-            f"{label} fails: error {error:.2g}, tolerance {tolerance:g}, control {control:.2g}; mend the code or the "
-            "equation (a source's statement that is wrong is shown by the directive check with the option refuted)"
-        )
-    return ""
+def _shown(error: float | None, control: float | None) -> str:
+    return "not run" if error is None or control is None else f"{error:.2g} (control {control:.2g})"
 
 
-class Equation(NamedTuple):
-    """A numbered equation of a page."""
-
-    label: str
-    checks: tuple[str, ...]  # none where a reason is given
-
-
-class equation_count(nodes.inline):  # docutils finds a node's visitor by the name of its class
-    """How many equations are checked; its text is known only when all pages have been read. Attribute `name`."""
-
-
-class _OfChecks(BookDirective):
-    """A directive that shows outcomes of checks; whatever is wrong with one is a problem of its page."""
-
-    def code_of(self, name: str) -> CheckedCode:
-        """Ask about the checks of a replication once in a build."""
-        known: dict[str, CheckedCode] = self.env.app.checked_code  # type: ignore[attr-defined]
-        if name not in known:
-            known[name] = CheckedCode(self.results, self.replications, name)
-        return known[name]
-
-    def outcome(self, address: str, *, refuted: bool = False) -> CheckOutcome | None:
-        """Find the outcome of `name:check`, and note its files as dependencies; None if there is none to be shown."""
-        try:
-            name, check = records.split_address(address)
-            outcome, files = self.code_of(name).outcome(check), self.code_of(name).files
-        except ResultsError as error:
-            note_problem(self.env, self.lineno, f"{self.name} {address}: {error}")
-            return None
-        pages.depend_on(self.env, *files)
-        if problem := problem_of(outcome, refuted=refuted):
-            note_problem(self.env, self.lineno, problem)
-            return None
-        return outcome
+def checked(directive: BookDirective, address: str, *, refuted: bool = False) -> Check | None:
+    """Find a check, and note its files as dependencies; None, and a problem of the page, if it may not be shown."""
+    try:
+        check = Check(directive.results, directive.replications, address)
+        check.refuse(refuted=refuted)
+    except ResultsError as error:
+        note_problem(directive.env, directive.lineno, f"check {address}: {error}")
+        return None
+    pages.depend_on(directive.env, *check.files)
+    return check
 
 
-class EquationDirective(MathDirective, _OfChecks, name="equation"):
+class EquationDirective(MathDirective, BookDirective, name="equation"):
     """Directive `equation`: argument the label, option `check` or `unchecked`, content LaTeX.
 
     On a page of results every displayed equation is one, with a check or a reason for none.
@@ -182,24 +129,24 @@ class EquationDirective(MathDirective, _OfChecks, name="equation"):
         equation = super().run()
         for node in equation:
             if isinstance(node, nodes.math_block):
-                node["says_its_check"] = True
-        note(self.env, pages.EQUATIONS, Equation(label, tuple(checks)))
+                node["checks"] = checks
         if bool(checks) == bool(reason):
             sentence = f"equation {label}: give either :check: name:check or :unchecked: and the reason"
             note_problem(self.env, self.lineno, sentence)
             return equation
         if reason:
             return [*equation, block("Not checked: ", *self.inline(reason), css="equation-unchecked")]
-        return [*equation, *(self._badge(outcome) for outcome in map(self.outcome, checks) if outcome)]
+        found = (checked(self, address) for address in checks)
+        return [*equation, *(self._badge(check) for check in found if check)]
 
-    def _badge(self, outcome: CheckOutcome) -> nodes.paragraph:
-        link = nodes.reference("", outcome.check, internal=True, refid=outcome.anchor)
-        error, tolerance = (live_value(self.env, f"{outcome.address}.{key}") for key in ("max_error", "tolerance"))
+    def _badge(self, check: Check) -> nodes.paragraph:
+        link = nodes.reference("", check.name, internal=True, refid=check.anchor)
+        error, tolerance = (live_value(self.env, f"{check.address}.{key}") for key in ("max_error", "tolerance"))
         mark = nodes.inline("", "✓ checked", classes=["check-mark"])
         return block(mark, ": ", link, ", error ", error, ", tolerance ", tolerance, css="equation-check")
 
 
-class CheckDirective(_OfChecks, name="check"):
+class CheckDirective(BookDirective, name="check"):
     """Directive `check`: argument `name:check`, content what is checked and what the control gets wrong.
 
     Without content it is the docstring of the check's function.
@@ -217,85 +164,61 @@ class CheckDirective(_OfChecks, name="check"):
     def make(self) -> list[nodes.Node]:
         """Make a box with the check's errors and its description."""
         refuted = "refuted" in self.options
-        note(self.env, pages.DESCRIBED, self.arguments[0])
-        outcome = self.outcome(self.arguments[0], refuted=refuted)
-        if outcome is None:
-            return []
-        title = f"{'Refuted' if refuted else 'Check'}: {outcome.check} (claim {outcome.claim['id']})"
+        check = checked(self, self.arguments[0], refuted=refuted)
+        if check is None:
+            return [nodes.comment("", describes=self.arguments[0])]
+        title = f"{'Refuted' if refuted else 'Check'}: {check.name} (claim {check.claim['id']})"
         error, tolerance, control = (
-            live_value(self.env, f"{outcome.address}.{key}") for key in ("max_error", "tolerance", "control_error")
+            live_value(self.env, f"{check.address}.{key}") for key in ("max_error", "tolerance", "control_error")
         )
         measured = (*self.inline(self.options.get("error", "Largest error")), " ", error, ", tolerance ", tolerance)
-        badge = verdict_badge(outcome.claim)
+        badge = verdict_badge(check.claim)
         errors = block(badge, " ", *measured, ", with the control's mistake ", control, ".")
-        described = self.parse_content_to_nodes() or self._docstring(outcome)
+        described = self.parse_content_to_nodes()
+        if not described:
+            text = check.code["docstrings"].get(check.name, "")
+            described = self.parse_text_to_nodes(text)
+            if not text:
+                sentence = "say what is checked, and what the control gets wrong, here or in its docstring"
+                note_problem(self.env, self.lineno, f"check {self.arguments[0]}: {sentence}")
         classes = ["check", "check-refuted" if refuted else "check-passed"]
         parts = [nodes.title("", title), errors, *described]
-        box = nodes.admonition("", *parts, classes=classes, ids=[outcome.anchor])
+        box = nodes.admonition("", *parts, classes=classes, ids=[check.anchor], describes=self.arguments[0])
         self.set_source_info(box)
         return [box]
-
-    def _docstring(self, outcome: CheckOutcome) -> list[nodes.Node]:
-        try:
-            text = self.code_of(outcome.name).code["docstrings"].get(outcome.check, "")
-        except ResultsError as error:
-            note_problem(self.env, self.lineno, f"check {self.arguments[0]}: {error}")
-            return []
-        if not text:
-            sentence = "say what is checked, and what the control gets wrong, here or in its docstring"
-            note_problem(self.env, self.lineno, f"check {self.arguments[0]}: {sentence}")
-        return self.parse_text_to_nodes(text)
 
 
 class EquationCountRole(BookRole, name="equations"):
     """Role `equations`: `name` (or `all`) becomes the number of equations and of those that are checked."""
 
     def make(self) -> nodes.Node:
-        """Leave a place, which is filled when all pages have been read."""
-        note(self.env, pages.COUNTS, self.text)
-        return equation_count("", "", name=self.text.strip())
-
-
-def fill_counts(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # noqa: ARG001 - an event
-    """Fill the places of counts, once all pages have been read."""
-    for node in list(doctree.findall(equation_count)):
-        found = [
-            equation
-            for page, of_page in notes(app.env, pages.EQUATIONS).items()
-            for equation in of_page
-            if node["name"] in ("all", pages.replication_of(page))
-        ]
-        text = f"{sum(bool(equation.checks) for equation in found)} of {len(found)} equations checked"
-        node.replace_self(nodes.inline(text, text, classes=["equation-count"], equations=len(found)))
+        """Count the directives in the files of the pages."""
+        name = self.text.strip()
+        counted = [page for page in sorted(self.env.found_docs) if name in ("all", pages.replication_of(page))]
+        files = [Path(self.env.doc2path(page)) for page in counted]
+        pages.depend_on(self.env, *files)
+        said = [option for file in files for option in _EQUATION.findall(file.read_text(encoding="utf-8"))]
+        text = f"{said.count('check')} of {len(said)} equations checked"
+        return nodes.inline(text, text, classes=["equation-count"])
 
 
 def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
     """Note every displayed equation of a page of results without a check, and every check not described there."""
     env = app.env
-    if not pages.is_result_page(env):
+    if not pages.replication_of(env.docname):
         return
+    described = Counter(node["describes"] for node in doctree.findall(nodes.Element) if "describes" in node)
+    for check in (check for check, times in described.items() if times > 1):
+        note_problem(env, 1, f"check {check} is described twice on this page; keep one")
     for node in doctree.findall(nodes.math_block):
-        if "says_its_check" not in node:
-            label = node.get("label") or " ".join(node.astext().split())[:40]
-            sentence = f"equation {label}: use the directive equation, with :check: or :unchecked:"
-            note_problem(env, line_of(node), sentence)
-    described = notes(env, pages.DESCRIBED).get(env.docname, [])
-    for check in sorted({check for check in described if described.count(check) > 1}):
-        note_problem(env, None, f"check {check} is described twice on this page; keep one")
-    for equation in notes(env, pages.EQUATIONS).get(env.docname, []):
-        for check in equation.checks:
-            if check not in described:
-                sentence = f"equation {equation.label} names {check}, which no directive check on this page describes"
-                note_problem(env, None, sentence)
-
-
-def ask_anew(app: Sphinx) -> None:
-    """Forget what was known of the code: it may have changed since the last build."""
-    app.checked_code = {}  # type: ignore[attr-defined]
+        label = node.get("label") or " ".join(node.astext().split())[:40]
+        if "checks" not in node:
+            note_problem(env, node, f"equation {label}: use the directive equation, with :check: or :unchecked:")
+        for check in (check for check in node.get("checks", []) if check not in described):
+            sentence = f"equation {label} names {check}, which no directive check on this page describes"
+            note_problem(env, node, sentence)
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the events that count and demand."""
-    app.connect("builder-inited", ask_anew)
+    """Connect the event that demands checks."""
     app.connect("doctree-read", demand_checks)
-    app.connect("doctree-resolved", fill_counts)

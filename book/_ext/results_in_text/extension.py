@@ -260,4 +260,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_role(name, role())
     for part in _PARTS:
         part.setup(app)
-    return {"version": "1", "env_version": 5, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 6, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,14 +9,15 @@ id, is given the claim's verdict, so that it cannot survive a word that has chan
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.nodes import traverse_parent
 
-from paperkit.results import ResultsError
 from results_in_text.nodes import quoted_value, result_value
-from results_in_text.pages import is_result_page, line_of, note_problem, replication_of
-from results_in_text.records import read_all_verdicts, read_verdicts
+from results_in_text.pages import note_problem, replication_of
+from results_in_text.records import judged_folders, page_of, read_verdicts
 from results_in_text.roles import given
 
 _SIGN = "[-+−±]"
@@ -57,6 +58,10 @@ _SKIPPED = (
     nodes.literal_block, nodes.math_block, nodes.comment, nodes.label, nodes.citation_reference,
     nodes.footnote_reference, nodes.system_message, result_value, quoted_value,
 )  # fmt: skip
+_MORE_THAN_MATHS = re.compile(
+    r"\^\^|\\(?:href|require|style|class|cssId|data|input|include|csname|catcode|openin|openout|read|write|def)\b"
+)
+_STAND_IN = "\N{OBJECT REPLACEMENT CHARACTER}"  # part of no number and no unit
 _ADDRESS = re.compile(r"(\w+)/(?:timing_)?verdicts:(\w+)")
 _ID = re.compile(r"(?<![\w-])[CX]\d+[a-z]?r?(?![\w-])")
 
@@ -85,41 +90,33 @@ def _disguised(node: nodes.Node) -> str:
 def seen_texts(node: nodes.Node) -> Iterator[tuple[nodes.Node, str]]:
     """Walk through what a reader sees and an author typed."""
     # The text of a paragraph comes at once, so that a number and its unit stay together.
-    if isinstance(node, _SKIPPED) or (isinstance(node, nodes.Element) and _is_no_text(node)):
+    if _is_not_typed(node):
         return
     if isinstance(node, nodes.image) and node.get("alt"):
         yield node, node["alt"]
     if isinstance(node, nodes.TextElement):
-        yield node, "".join(_pieces(node))
+        yield node, "".join(map(_typed, node.children))
         return
     for child in node.children:
         yield from seen_texts(child)
 
 
-def _pieces(node: nodes.Node) -> Iterator[str]:
-    for child in node.children:
-        if isinstance(child, nodes.Text):
-            yield child.astext()
-        elif isinstance(child, nodes.math | nodes.literal):
-            # A stand-in that is part of no number and no unit.
-            yield _disguised(child) or "\N{OBJECT REPLACEMENT CHARACTER}"
-        elif isinstance(child, _SKIPPED) or _is_no_text(child):
-            yield "\N{OBJECT REPLACEMENT CHARACTER}"
-        else:
-            yield from _pieces(child)
+def _typed(node: nodes.Node) -> str:
+    if isinstance(node, nodes.Text):
+        return node.astext()
+    if isinstance(node, nodes.math | nodes.literal):
+        return _disguised(node) or _STAND_IN
+    return _STAND_IN if _is_not_typed(node) else "".join(map(_typed, node.children))
 
 
-def _is_no_text(node: nodes.Element) -> bool:
-    roles = {"constant", "verdict"} & set(node.get("classes", []))
-    return bool(roles or node.get("generated") or node.get("refdomain") == "cite")
+def _is_not_typed(node: Any) -> bool:
+    roles = {"constant", "verdict"} & {*node.get("classes", [])}
+    return bool(isinstance(node, _SKIPPED) or roles or node.get("generated") or node.get("refdomain") == "cite")
 
 
 def measured_texts(root: Path, name: str) -> dict[str, float]:
     """Collect the values of a replication's verdicts, by address; nothing where there are no verdicts."""
-    try:
-        every = read_all_verdicts(root, name)
-    except ResultsError:
-        return {}
+    every = {folder: read_verdicts(root, folder) for folder in judged_folders(root) if page_of(folder) == name}
     return {
         f"{folder}/verdicts:{claim['id']}.tests[{place}].{key}": test[key]
         for folder, verdicts in every.items()
@@ -144,31 +141,28 @@ def typed_results(text: str, measured: dict[str, float]) -> list[str]:
 
 def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
     """Note every typed number of a page of results that could be a result."""
-    env = app.env
-    if not is_result_page(env):
+    env, name = app.env, replication_of(app.env.docname)
+    if not name:
         return
+    in_words = {nodes.title: " in a heading", nodes.image: " in the description of an image"}
     for node, text in seen_texts(doctree):
+        said, where = " ".join(text.split()), in_words.get(type(node), "")
         for number in result_like(text):
-            said = " ".join(text.split())
-            place = said.find(number)
-            typed = f"typed number {number!r}", f"(… {said[max(0, place - 30) : place + len(number) + 30]} …):"
-            if isinstance(node, nodes.image | nodes.title):
-                what = "a heading" if isinstance(node, nodes.title) else "the description of an image"
-                problem = f"{typed[0]} in {what} {typed[1]} say it in words, or move it to the text"
-            else:
-                problem = (
-                    f"{' '.join(typed)} {{result}}`name/file:path` if we measured it, {{reported}}`{number} <key, "
-                    f"where>` if a source did, {{constant}}`{number}` if it belongs to the text"
+            remedy = "say it in words, or move it to the text"
+            if not where:
+                remedy = (
+                    f"{{result}}`name/file:path` if we measured it, {{reported}}`{number} <key, where>` if a source "
+                    f"did, {{constant}}`{number}` if it belongs to the text"
                 )
-            note_problem(env, line_of(node), problem)
-    measured = measured_texts(Path(app.config.results_root), replication_of(env.docname) or "")
+            place = said.find(number)
+            around = said[max(0, place - 30) : place + len(number) + 30]
+            note_problem(env, node, f"typed number {number!r}{where} (… {around} …): {remedy}")
+    measured = measured_texts(Path(app.config.results_root), name)
     for node in doctree.findall(nodes.Element):
         if isinstance(node, nodes.math | nodes.math_block) or "constant" in node.get("classes", []):
             for sentence in typed_results(node.astext(), measured):
-                problem = (
-                    f"{sentence}, typed by hand: write it with {{result}} (if it is a coincidence, give more digits)"
-                )
-                note_problem(env, line_of(node), problem)
+                remedy = "write it with {result} (if it is a coincidence, give more digits)"
+                note_problem(env, node, f"{sentence}, typed by hand: {remedy}")
 
 
 # --- findings --------------------------------------------------------------------------------------------------
@@ -177,19 +171,22 @@ def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
 def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
     """Note every finding that names a claim without its verdict, and take the marks out of the page."""
     name, results = replication_of(app.env.docname), Path(app.config.results_root)
-    if name and is_result_page(app.env) and app.env.docname.endswith(f"/{name}"):
+    if name and app.env.docname.endswith(f"/{name}"):
+        claims = {folder: read_verdicts(results, folder).claims for folder in judged_folders(results)}
         for finding in _findings(doctree):
             said = {verdict for mark in finding.findall(given) for verdict in mark["verdicts"]}
-            ids = {claim for _, claim in said}
-            named = dict.fromkeys(
-                (of or name, claim)
+            # An id alone is of this page's replication, or of the one whose verdict is given.
+            said |= {(None, claim) for _, claim in said}
+            records = {
+                f"{of or name}:{claim}": claims.get(of or name, {}).get(claim, {})
                 for of, claim in _named(finding)
-                if (of, claim) not in said and (of or claim not in ids)
-            )
-            words = {(of, claim): _word(results, of, claim) for of, claim in named}
-            if wanted := "; ".join(f"{of}:{claim} {word}" for (of, claim), word in words.items() if word):
+                if (of, claim) not in said
+            }
+            # No word can change where there is no such claim, no verdict, or it was superseded.
+            lasting = {key: record for key, record in records.items() if "superseded_by" not in record}
+            if wanted := "; ".join(f"{key} {of['verdict']}" for key, of in lasting.items() if of.get("verdict")):
                 problem = f"this line states an outcome: end it with {{given}}`{wanted}`"
-                note_problem(app.env, line_of(finding), problem)
+                note_problem(app.env, finding, problem)
     for mark in list(doctree.findall(given)):
         mark.parent.remove(mark)
 
@@ -199,9 +196,8 @@ def _findings(doctree: nodes.document) -> list[nodes.Element]:
     found: list[nodes.Element] = []
     for node in doctree.findall():
         if isinstance(node, nodes.title) and node.astext() == "Results":
-            in_tables = {part for made in doctree.findall(nodes.table) for part in made.findall(nodes.paragraph)}
-            return [block for block in found if block not in in_tables]
-        if isinstance(node, nodes.paragraph | nodes.caption):
+            return found
+        if isinstance(node, nodes.paragraph | nodes.caption) and not any(traverse_parent(node, nodes.table)):
             found.append(node)
     return []
 
@@ -217,26 +213,17 @@ def _named(block: nodes.Element) -> Iterator[tuple[str | None, str]]:
             yield from ((None, claim) for claim in _ID.findall(node.astext()))
 
 
-def _word(results: Path, folder: str, claim: str) -> str | None:
-    """Return the word of a claim; None where none can change: no such claim, no verdict, or it was superseded."""
-    try:
-        record = read_verdicts(results, folder).claims.get(claim, {})
-    except ResultsError:
-        return None
-    return None if "superseded_by" in record else record.get("verdict")
-
-
 # --- safety ----------------------------------------------------------------------------------------------------
 
 
 def refuse_what_loads_or_runs(app: Sphinx, doctree: nodes.document) -> None:
-    """Note images of other hosts, and mathematics that is a link or asks MathJax for more than mathematics."""
+    """Note images of other hosts, and mathematics that is a link, reads files or asks MathJax or TeX for more."""
     for image in doctree.findall(nodes.image):
         if "://" in image["uri"]:
-            note_problem(app.env, line_of(image), f"image {image['uri']} lies on another host; put it into the book")
+            note_problem(app.env, image, f"image {image['uri']} lies on another host; put it into the book")
     for formula in doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block)):
-        for command in re.findall(r"\\(?:href|require|style|class|cssId|data)\b", formula.astext()):
-            note_problem(app.env, line_of(formula), f"{command} in mathematics: remove it, or write a link beside it")
+        for command in _MORE_THAN_MATHS.findall(formula.astext()):
+            note_problem(app.env, formula, f"{command} in mathematics: remove it, or write a link beside it")
 
 
 def setup(app: Sphinx) -> None:

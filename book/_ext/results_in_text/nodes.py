@@ -11,10 +11,11 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.nodes import traverse_parent
 from sphinx.writers.html5 import HTML5Translator
 
 from paperkit.answers import Record
-from results_in_text.records import VERDICT_CLASSES, Facts, stop, verdict_words
+from results_in_text.records import VERDICT_CLASSES, stop, verdict_words
 
 Row = list[list[nodes.Node]]
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
@@ -51,23 +52,18 @@ class figure_files(nodes.General, nodes.Element):
 
 def give_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:  # noqa: ARG001 - an event
     """Give each number of a page its card, and put the cards at the page's end."""
-    cards: list[Facts] = []
+    cards: dict[tuple[tuple[str, str], ...], str] = {}
     for node in doctree.findall(lambda found: isinstance(found, result_value | quoted_value)):
-        if node["facts"] not in cards:
-            cards.append(node["facts"])
-        node["card"] = f"card-{cards.index(node['facts']) + 1}"
+        node["card"] = cards.setdefault(tuple(node["facts"]), f"card-{len(cards) + 1}")
     if cards:
-        doctree += result_cards(cards={f"card-{number}": facts for number, facts in enumerate(cards, start=1)})
+        doctree += result_cards(cards={card: facts for facts, card in cards.items()})
 
 
 def _tag_of(node: nodes.Node) -> str:
     """Name the HTML element of a node; a link may not stand in a link."""
     if not isinstance(node, result_value):
         return {folded: "details", always_seen: "summary"}.get(type(node), "span")
-    parent = node.parent
-    while parent is not None and not isinstance(parent, nodes.reference):
-        parent = parent.parent
-    return "a" if parent is None else "span"
+    return "span" if any(traverse_parent(node, nodes.reference)) else "a"
 
 
 def _open(translator: HTML5Translator, node: nodes.Element) -> None:

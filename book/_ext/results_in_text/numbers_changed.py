@@ -6,9 +6,11 @@ them, adds an entry for each claim that moved, and writes the part of CHANGELOG.
 
 import argparse
 import datetime
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from paperkit.config import UniqueKeyLoader
+from paperkit.answers import word_of
+from paperkit.config import ConfigError, UniqueKeyLoader
 from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines, stop
 from results_in_text.yaml_files import read_checked_yaml
 
@@ -35,30 +38,39 @@ State = dict[str, Any]
 Change = dict[str, Any]
 
 
-def read_changes(path: Path) -> list[Change]:
-    """Read numbers_changed.yaml, the oldest entry first; each must begin where its claim's last one ended."""
-    changes = read_checked_yaml(path, "numbers_changed.schema.json")["numbers_changed"]
+def read_changes(path: Path, more: Sequence[Change] = ()) -> list[Change]:
+    """Read numbers_changed.yaml, the oldest entry first, then more; each begins where its claim's last one ended."""
+    changes = [*read_checked_yaml(path, "numbers_changed.schema.json")["numbers_changed"], *more]
     moved_to: dict[str, str] = {}
     for change in changes:
         claim, old = change["claim"], _printed(change["old"])
-        before = moved_to.get(claim, old)
-        if before != old:
-            stop(f"{path}: {claim} had moved to {before}, and its next entry begins at {old}")
+        if moved_to.setdefault(claim, old) != old:
+            stop(f"{path}: {claim} had moved to {moved_to[claim]}, and its next entry begins at {old}")
         moved_to[claim] = _printed(change["new"])
     return changes
 
 
-def states_on_disk(results: Path) -> dict[str, State]:
-    """Return what every claim, by id such as lion/C6, says now: commit of the code, verdict and measured lines."""
-    texts = ((path.relative_to(results).as_posix(), path.read_text("utf-8")) for path in results.glob("*/*.json"))
-    return _states(dict(texts))
+def states_of(results: Path | zipfile.Path) -> dict[str, State]:
+    """Return what every claim, by id such as lion/C6, says: commit of the code, verdict and measured lines."""
+    states = {}
+    for folder in sorted(results.iterdir(), key=lambda folder: folder.name):
+        for timing in ("timing_", ""):
+            if not (folder / f"{timing}verdicts.json").is_file():
+                continue
+            record = json.loads((folder / f"{timing}provenance.json").read_text(encoding="utf-8"))
+            for claim in json.loads((folder / f"{timing}verdicts.json").read_text(encoding="utf-8"))["claims"]:
+                states[f"{folder.name}/{claim['id']}"] = {
+                    "commit": (record["commit"] or "unknown")[:SHORT_COMMIT],
+                    "verdict": word_of(claim),
+                    "measured": measured_lines(claim["tests"]),
+                }
+    return states
 
 
 def states_in(commit: str, repository: Path = ROOT) -> dict[str, State]:
-    """Return what every claim said in a commit, as `states_on_disk` does."""
-    listed = _git(repository, "ls-tree", "-r", "--name-only", commit, "--", "results").splitlines()
-    paths = [path for path in listed if path.endswith(".json") and path.count("/") == 2]
-    return _states({path.removeprefix("results/"): _git(repository, "show", f"{commit}:{path}") for path in paths})
+    """Return what every claim said in a commit."""
+    archive = zipfile.ZipFile(io.BytesIO(_git(repository, "archive", "--format=zip", commit, "results")))
+    return states_of(zipfile.Path(archive, "results/"))
 
 
 def moved(
@@ -76,53 +88,29 @@ def moved(
     ]
 
 
-def changelog_lines(changes: Sequence[Change]) -> list[str]:
-    """Write the entries as CHANGELOG.md shows them: one item a day and reason, the newest first."""
+def with_changes(changelog: str, changes: Sequence[Change]) -> str:
+    """Put the entries between the two marks of CHANGELOG.md: one item a day and reason, the newest first."""
+    before, _, rest = changelog.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        stop(f"CHANGELOG.md lacks the marks {BEGIN} and {END}; put both under the heading Numbers changed")
     groups = [(key, list(group)) for key, group in groupby(changes, lambda change: (change["date"], change["why"]))]
     lines = []
     for (date, why), group in reversed(groups):
         lines.append(f"- {date}: {why}")
         lines += [f"  - {one['claim']}: from {_printed(one['old'])} to {_printed(one['new'])}" for one in group]
-    return lines
-
-
-def with_changes(changelog: str, changes: Sequence[Change]) -> str:
-    """Put the entries between the two marks of CHANGELOG.md."""
-    before, begin, rest = changelog.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        stop(f"CHANGELOG.md lacks the marks {BEGIN} and {END}; put both under the heading Numbers changed")
-    return "\n".join([f"{before}{BEGIN}", *changelog_lines(changes), "", f"{END}{after}"])
-
-
-def _states(files: Mapping[str, str]) -> dict[str, State]:
-    """Read states from the JSON files of all results, by their paths below the results root."""
-    states = {}
-    for path, text in sorted(files.items()):
-        folder, file = path.split("/")
-        if file not in ("verdicts.json", "timing_verdicts.json"):
-            continue
-        record = json.loads(files[f"{folder}/{file.replace('verdicts', 'provenance')}"])
-        for claim in json.loads(text)["claims"]:
-            states[f"{folder}/{claim['id']}"] = {
-                "commit": (record["commit"] or "unknown")[:SHORT_COMMIT],
-                "verdict": claim["verdict"] or "no verdict",
-                "measured": measured_lines(claim["tests"]),
-            }
-    return states
+    return "\n".join([f"{before}{BEGIN}", *lines, "", f"{END}{after}"])
 
 
 def _printed(state: State) -> str:
     return f"{'; '.join(state['measured'])} ({state['verdict']})"
 
 
-def _git(repository: Path, *arguments: str) -> str:
+def _git(repository: Path, *arguments: str) -> bytes:
     try:
-        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=True)
-    except FileNotFoundError as error:
-        stop("git is not there, and old results are in its history; install it", error)
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=True)
     except subprocess.CalledProcessError as error:
-        said = f"git {' '.join(arguments)}: {error.stderr.strip()}"
+        said = f"git {' '.join(arguments)}: {error.stderr.decode().strip()}"
         stop(f"{said}; name a commit of this repository, with its history", error)
     return done.stdout
 
@@ -139,29 +127,23 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
             _record_moves(root, record, options.since, (options.why or "").strip())
         text = with_changes(changelog.read_text(encoding="utf-8"), read_changes(record))
         changelog.write_text(text, encoding="utf-8")
-    except BookDataError as error:
+    except (BookDataError, ConfigError) as error:
         sys.exit(f"error: {error}")
 
 
 def _record_moves(root: Path, record: Path, since: str, why: str) -> None:
-    """Add an entry for each claim that moved since a commit, or leave the file as it was if it would not be sound."""
+    """Add an entry for each claim that moved since a commit."""
     if not why:
         stop("WHY is missing: say in one sentence why the results moved")
-    read_changes(record)
-    commit = _git(root, "rev-parse", "--verify", f"{since}^{{commit}}").strip()
+    commit = _git(root, "rev-parse", "--verify", f"{since}^{{commit}}").decode().strip()
     today = datetime.datetime.now(datetime.UTC).date()
-    old, new = states_in(commit, root), states_on_disk(root / "results")
+    old, new = states_in(commit, root), states_of(root / "results")
     changes = moved(old, new, kept_in=commit, why=why, date=today)
     if not changes:
         stop(f"no claim prints anything else than in {since}")
-    before = record.read_text(encoding="utf-8")
+    read_changes(record, changes)  # which stops before a line is written if they do not follow from the record
     added = yaml.dump(changes, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    record.write_text(f"{before.rstrip()}\n{added}", encoding="utf-8")
-    try:
-        read_changes(record)
-    except BookDataError:
-        record.write_text(before, encoding="utf-8")
-        raise
+    record.write_text(f"{record.read_text(encoding='utf-8').rstrip()}\n{added}", encoding="utf-8")
     print(f"{len(changes)} claims moved: {', '.join(change['claim'] for change in changes)}")
 
 

@@ -3,10 +3,8 @@
 A book whose root is a replication's page holds its pages alone, as `paperkit.pages` builds them for `make check`.
 """
 
-import fnmatch
 import re
 import subprocess
-from collections import defaultdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,37 +14,24 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import traverse_parent
 
+from paperkit.config import ConfigError
 from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
 from results_in_text.records import page_of, stop
 
-# A build that stopped at the first problem would show an author one typed number at a time.
-KINDS = PROBLEMS, EQUATIONS, DESCRIBED, COUNTS = "problems", "equations", "described checks", "counts of equations"
-
 
 def replication_of(docname: str) -> str | None:
-    """Name the replication that a page belongs to: replications/lion and replications/lion/derivation are lion's."""
+    """Name the replication whose results a page reports, such as lion for replications/lion/derivation."""
     folder, _, rest = docname.partition("/")
     return rest.partition("/")[0] if folder == "replications" else None
-
-
-def is_result_page(env: BuildEnvironment) -> bool:
-    """Tell whether the page that is being read reports results, so that the rules of such pages bind it."""
-    return any(fnmatch.fnmatch(env.docname, pattern) for pattern in env.config.result_pages)
 
 
 def is_left_out(app: Sphinx, folder: str) -> bool:
     """Tell whether a book of one replication alone leaves out the results of a folder."""
     return replication_of(app.config.root_doc) not in (None, page_of(folder))
-
-
-def line_of(node: nodes.Node | None) -> int | None:
-    """Find the line of a node, or of the nearest node around it that knows one."""
-    while node is not None and not node.line:
-        node = node.parent
-    return node.line if node is not None else None
 
 
 class BookDirective(SphinxDirective):
@@ -66,7 +51,7 @@ class BookDirective(SphinxDirective):
         """Say with what is wrong where it was asked for."""
         try:
             return self.make()
-        except ResultsError as error:
+        except (ResultsError, ConfigError) as error:
             message = f"{self.get_location()}: directive {self.name}: {error}"
             raise ExtensionError(message) from error
 
@@ -109,45 +94,23 @@ class OfReplication(BookDirective):
         return folder or stop("this is no replication's page, so name a folder of results")
 
 
-# --- notes -----------------------------------------------------------------------------------------------------
+# --- problems --------------------------------------------------------------------------------------------------
 
 
-def notes(env: BuildEnvironment, kind: str) -> dict[str, list[Any]]:
-    """Return the notes of one kind (`PROBLEMS`, `EQUATIONS`, `DESCRIBED` or `COUNTS`) by page."""
-    if not hasattr(env, "page_notes"):
-        env.page_notes = defaultdict(dict)  # pyright: ignore[reportAttributeAccessIssue]
-    return env.page_notes[kind]  # pyright: ignore[reportAttributeAccessIssue]
+def note_problem(env: BuildEnvironment, place: Any, sentence: str) -> None:
+    """Note a problem at a node or in a line of the page that is being read; the build will stop after all pages."""
+    # A build that stopped at the first problem would show an author one typed number at a time. What is metadata of a
+    # page, Sphinx itself forgets when the page is read again, and merges. Not every node knows its line.
+    lines = [place] if isinstance(place, int) else [around.line for around in traverse_parent(place) if around.line]
+    problem = f"{env.doc2path(env.docname)}:{(lines or [1])[0]}: {sentence}"
+    env.metadata[env.docname].setdefault("problems", []).append(problem)
 
 
-def note(env: BuildEnvironment, kind: str, content: Any) -> None:
-    """Note something of the page that is being read."""
-    notes(env, kind).setdefault(env.docname, []).append(content)
-
-
-def note_problem(env: BuildEnvironment, line: int | None, sentence: str) -> None:
-    """Note a problem of the page that is being read; the build will stop when all pages have been read."""
-    note(env, PROBLEMS, f"{env.doc2path(env.docname)}:{line or 1}: {sentence}")
-
-
-def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> list[str]:  # noqa: ARG001 - an event
+def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> None:  # noqa: ARG001 - an event
     """Stop the build if a page has problems, before the environment is kept: the next build reads the page again."""
-    if problems := [problem for of_page in notes(env, PROBLEMS).values() for problem in of_page]:
+    if problems := [problem for known in env.metadata.values() for problem in known.get("problems", [])]:
         message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
         raise ExtensionError(message)
-    # A page that counts is written again, since the one that is counted may have changed.
-    return list(notes(env, COUNTS))
-
-
-def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:  # noqa: ARG001 - an event
-    """Forget what was noted of a page that is about to be read again, or is gone."""
-    for kind in KINDS:
-        notes(env, kind).pop(docname, None)
-
-
-def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: BuildEnvironment) -> None:  # noqa: ARG001 - an event
-    """Take over what another reading process noted."""
-    for kind in KINDS:
-        notes(env, kind).update({page: found for page, found in notes(other, kind).items() if page in docnames})
 
 
 # --- when a page is read again -----------------------------------------------------------------------------------
@@ -192,10 +155,7 @@ def unlink(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the notes with a build."""
-    app.add_config_value("result_pages", ["replications/*"], "env", list)
+    """Connect them with a build."""
     app.connect("env-get-outdated", find_outdated)
-    app.connect("env-purge-doc", forget)
-    app.connect("env-merge-info", merge)
     app.connect("env-updated", stop_on_problems)
     app.connect("doctree-read", unlink)

@@ -8,12 +8,13 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
-from paperkit.claims.rules import Verdict
+from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION, Verdict
+from paperkit.explain import tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
@@ -30,7 +31,6 @@ VERDICT_ORDER = [
 VERDICT_CLASSES = {word: re.sub(r"\W+", "-", word) for word in reversed(VERDICT_ORDER) if word}
 VERDICT_CLASSES |= {"not tested at this scale": "not-tested", None: "none"}
 SHORT_COMMIT = 10
-MIN_SEEDS_OF_A_VARIATION = 3  # with fewer it is shown and decides nothing
 _ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
 _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
 _NEEDED = ("stage", "command", "profile", "commit", "dirty", "started", "machine_class", "deps")
@@ -55,18 +55,13 @@ def stop(message: str, cause: Exception | None = None) -> NoReturn:
 
 def once_a_file(function: Callable[..., Any]) -> Callable[..., Any]:
     """Call a function of a path once for as long as the file stays; nobody changes what it returns."""
-    known: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+    kept = cache(lambda _, *given: function(*given))
 
-    @wraps(function)
-    def kept(path: Path, *others: Any) -> Any:
+    def current(path: Path, *others: Any) -> Any:
         state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
-        before, answer = known.get((path, *others), (None, None))
-        if state is None or before != state:
-            answer = function(path, *others)
-            known[path, *others] = state, answer
-        return answer
+        return kept(state, path, *others)  # of a file that is missing nothing is kept: the function raises
 
-    return kept
+    return current
 
 
 read_json = once_a_file(results.read_json)
@@ -88,12 +83,11 @@ def value_at(content: Any, path: str) -> Any:
     if isinstance(content, dict) and isinstance(content.get("claims"), list):
         value = content | {claim["id"]: claim for claim in content["claims"]}
     for key, place in re.findall(r"([\w-]+)|\[(\d+)\]", path):
-        step = key or int(place)
         try:
-            value = value[step]
+            value = value[key or int(place)]
         except (KeyError, IndexError, TypeError) as error:
             shown = str(list(value) if isinstance(value, dict) else value)[:200]
-            stop(f"{path!r} names nothing: no {step!r} in {shown}", error)
+            stop(f"{path!r} names nothing: no {key or int(place)!r} in {shown}", error)
     if value is None:
         stop(f"{path!r} is null: there is no number to print; remove it from the page or run its stage")
     return value
@@ -174,12 +168,6 @@ def identities(claims: Mapping[str, Record]) -> dict[str, tuple[Record, str, dic
         for place, test in reversed(tests_of(claim))
         if test["rule"] == "identity"
     }
-
-
-def tests_of(claim: Record) -> list[tuple[str, dict[str, Any]]]:
-    """List the tests of a claim and of its correction, with their places in the file."""
-    lists = {"tests": claim["tests"], "correction.tests": claim.get("correction", {}).get("tests", [])}
-    return [(f"{name}[{number}]", test) for name, tests in lists.items() for number, test in enumerate(tests)]
 
 
 def claim_address(folder: str, claim: Record) -> str:
@@ -354,17 +342,14 @@ def value_facts(value: WrittenValue) -> Facts:
 
 def as_test(claim: Record, variation: Mapping[str, Any]) -> dict[str, Any]:
     """Give a variation what it shares with the test that it varies, so that it is written like one."""
-    return {**variation, **{key: _varied(claim, variation)[key] for key in ("rule", "unit")}}
+    varied = next(test for test in claim["tests"] if test["estimand"] == variation["of"])
+    return {**variation, "rule": varied["rule"], "unit": varied["unit"]}
 
 
 def tests_and_variations(claim: Record) -> list[tuple[str, dict[str, Any]]]:
     """List all that was measured of a claim, with its places in the file."""
     varied = enumerate(claim.get("robustness", []))
     return [*tests_of(claim), *((f"robustness[{place}]", as_test(claim, one)) for place, one in varied)]
-
-
-def _varied(claim: Record, variation: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(test for test in claim["tests"] if test["estimand"] == variation["of"])
 
 
 def outcome(variation: Mapping[str, Any]) -> str:
@@ -391,14 +376,16 @@ def conclusion(claim: Record) -> str:
     silent = sum(variation["flips"] is None for variation in claim["robustness"])
     if counted.startswith("stands") and silent:
         text += f" ({silent} more decided nothing)"
-    # Among variations with enough seeds; one for each unit, since nats and steps do not compare.
-    most: dict[str, tuple[float, str]] = {}
-    for variation in claim["robustness"]:
-        test = _varied(claim, variation)
-        if variation["n"] >= MIN_SEEDS_OF_A_VARIATION and None not in (variation["estimate"], test["estimate"]):
-            move = (abs(variation["estimate"] - test["estimate"]), variation["name"])
-            most[test["unit"]] = max(most.get(test["unit"], move), move)
-    if movers := [name for _, name in most.values()]:
+    moves = [
+        (abs(variation["estimate"] - test["estimate"]), variation["name"], test["unit"])
+        for variation in claim["robustness"]
+        for test in claim["tests"]
+        if test["estimand"] == variation["of"] and None not in (variation["estimate"], test["estimate"])
+        if variation["n"] >= MIN_SEEDS_OF_A_VARIATION
+    ]
+    # One for each unit, since nats and steps do not compare.
+    units = dict.fromkeys(unit for *_, unit in moves)
+    if movers := [max(move for move in moves if move[2] == unit)[1] for unit in units]:
         text += f"; {' and '.join(movers)} {'moves' if len(movers) == 1 else 'move'} it most"
     return f"{text}."
 

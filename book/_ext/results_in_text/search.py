@@ -64,12 +64,9 @@ class BuilderWithSections(StandaloneHTMLBuilder):
         indexer = self.indexer
         assert indexer is not None
         prune = indexer.prune
-
-        def prune_with_sections(names: Iterable[str]) -> None:
-            pages = set(names)
-            prune([name for name in indexer._titles if name.partition("#")[0] in pages])
-
-        indexer.prune = prune_with_sections
+        indexer.prune = lambda docnames: prune([
+            name for name in indexer._titles if name.partition("#")[0] in docnames
+        ])
         super().load_indexer(docnames)
 
     def index_page(self, pagename: str, doctree: nodes.document, title: str) -> None:
@@ -93,13 +90,13 @@ def _document(section: nodes.section, *, whole: bool = False) -> nodes.document:
     return document
 
 
-def _texts(node: nodes.Element, *, whole: bool) -> Iterator[str]:
+def _texts(node: nodes.Node, *, whole: bool) -> Iterator[str]:
     for child in node.children:
         if isinstance(child, nodes.Text):
             yield child.astext()
-        elif isinstance(child, nodes.section):
-            yield from _texts(child, whole=True) if whole else ()
-        elif isinstance(child, nodes.Element) and not (isinstance(child, nodes.Invisible) or "to_be_copied" in child):
+        elif isinstance(child, nodes.Invisible) or "to_be_copied" in child:
+            continue
+        elif whole or not isinstance(child, nodes.section):
             yield from _texts(child, whole=whole)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 
-from paperkit.config import ConfigError, read_yaml
+from paperkit.config import read_yaml
 from paperkit.results import ResultsError
 from results_in_text import records
 from results_in_text.records import once_a_file, stop
@@ -23,10 +23,7 @@ _UNDECIDED = ("inconclusive", "not tested at this scale", None)
 @once_a_file
 def read_checked_yaml(path: Path, schema: str) -> Any:
     """Read a YAML file once for as long as it stays, and check it against its schema; every misfit is named."""
-    try:
-        content = read_yaml(path)
-    except ConfigError as error:
-        stop(f"{error} (its form is book/schemas/{schema})", error)
+    content = read_yaml(path)
     refuse(f"{path} does not fit book/schemas/{schema}:", misfits(content, schema))
     return content
 
@@ -48,13 +45,9 @@ def misfits(content: Any, schema: str) -> list[str]:
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
-    # A schema that another one names lies beside it and nowhere else.
-    registry: Registry[Any] = Registry(retrieve=lambda uri: Resource.from_contents(_schema(Path(uri).name)))
-    return Draft202012Validator(_schema(schema), registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
-
-
-def _schema(name: str) -> Any:
-    return json.loads((SCHEMAS / name).read_text(encoding="utf-8"))
+    files = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in SCHEMAS.glob("*.json")}
+    known: Registry[Any] = Registry().with_contents(files.items())  # one may name another
+    return Draft202012Validator(files[schema], registry=known, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 # --- posts -----------------------------------------------------------------------------------------------------
@@ -139,10 +132,7 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
     """Read the errata of one replication, in the file's order; all that is wrong with them is named at once."""
     path = replications / name / "errata.yaml"
     entries = read_checked_yaml(path, "errata.schema.json")["errata"]
-    try:
-        claims = records.read_verdicts(results, name).claims
-    except ResultsError as error:
-        stop(f"{path}: {error}", error)
+    claims = records.read_verdicts(results, name).claims
     repeated = [entry for entry, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     problems, errata = [f"id {entry} is given twice; an id is never reused" for entry in repeated], []
     for entry in entries:
@@ -163,18 +153,26 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
 def names_with_errata(replications: Path, results: Path) -> list[str]:
     """List the replications that have an errata.yaml, or a corrected claim, so that they must have one."""
     names = {path.parent.name for path in replications.glob("*/errata.yaml")}
-    for name in (name for name in records.judged_folders(results) if (replications / name).is_dir()):
-        if any(claim["verdict"] == "corrected" for claim in records.read_verdicts(results, name).claims.values()):
-            names.add(name)
-    return sorted(names)
+    judged = (name for name in records.judged_folders(results) if (replications / name).is_dir())
+    verdicts = {name: records.read_verdicts(results, name).claims.values() for name in judged}
+    corrected = {name for name, claims in verdicts.items() for claim in claims if claim["verdict"] == "corrected"}
+    return sorted(names | corrected)
 
 
 def _evidence(entry: dict[str, Any], results: Path, name: str, bib_keys: Collection[str]) -> list[Evidence]:
     bib = entry["source"]["bib"]
     if bib not in bib_keys:
         stop(f"source.bib {bib!r} is not in the bibliography; add it to references.bib, or mend the key")
-    items = [part for item in entry["evidence"] for part in item.items()]
-    evidence = [Evidence(kind, text, _claim_behind(kind, text, results, name)) for kind, text in items]
+    # Of several claims the last: one that is corrected by a check names it after the one that it tests.
+    checks = records.identities(dict(reversed(records.read_verdicts(results, name).claims.items())))
+    evidence = []
+    for kind, text in (part for item in entry["evidence"] for part in item.items()):
+        claim = records.claim_with_id(results, name, text) if kind == "claim" else None
+        if kind == "check":
+            if text not in checks:
+                stop(f"no executed check {text!r} in {results / name}; there are {', '.join(checks) or 'none'}")
+            claim, _, _ = checks[text]
+        evidence.append(Evidence(kind, text, claim))
     undecided = [one for one in evidence if one.claim and one.claim["verdict"] in _UNDECIDED]
     if len(undecided) == len(evidence):
         words = ", ".join(f"{one.text} {one.claim['verdict'] or 'no verdict'}" for one in undecided if one.claim)
@@ -182,17 +180,3 @@ def _evidence(entry: dict[str, Any], results: Path, name: str, bib_keys: Collect
             f"its evidence is undecided ({words}), so nothing shows the error; name other evidence, or drop the entry"
         )
     return evidence
-
-
-def _claim_behind(kind: str, text: str, results: Path, name: str) -> dict[str, Any] | None:
-    if kind == "claim":
-        return records.claim_with_id(results, name, text)
-    if kind != "check":
-        return None
-    claims = records.read_verdicts(results, name).claims
-    # Of several claims the last: one that is corrected by a check names it after the one that it tests.
-    behind = [claim for claim in claims.values() if text in records.identities({claim["id"]: claim})]
-    if not behind:
-        known = ", ".join(records.identities(claims)) or "none"
-        stop(f"no executed check {text!r} in {results / name}; there are {known}")
-    return behind[-1]

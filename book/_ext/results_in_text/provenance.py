@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,7 @@ class CodeFile:
     @cached_property
     def measuring(self) -> list[str]:
         """The functions of a run that report: the first argument is a Run, and the name is not that of a trial."""
-        functions = [(name, node.args.args) for name, node in self.nodes if isinstance(node, ast.FunctionDef)]
-        runs = [name for name, args in functions if args and getattr(args[0].annotation, "id", "") == "Run"]
-        return [name for name in runs if "trial" not in name]
+        return re.findall(r"^def (?!\w*trial)(\w+)\(\w+: Run\b", self.text, re.MULTILINE)
 
     def given(self, functions: Container[str], mentions: Mentions) -> Iterator[tuple[tuple[int, ...], str]]:
         """Find functions to which an experiment is mapped, or that are called with its runs; the least key is best."""
@@ -393,12 +392,9 @@ def _stages(lock: Path) -> dict[str, Any]:
 
 def _ranges(seeds: list[int]) -> str:
     """Write sorted numbers shortly: 0 to 9, 12."""
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
+    # Neighbours are as far from their places.
+    runs = groupby(enumerate(seeds), key=lambda numbered: numbered[1] - numbered[0])
+    parts = [[seed for _, seed in run] for _, run in runs]
     return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)
 
 

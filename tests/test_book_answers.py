@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from results_in_text.claims import favours
 from results_in_text.yaml_files import misfits
 from sphinx.errors import ExtensionError
 
@@ -126,7 +127,7 @@ def test_a_card_says_question_answer_claim_number_and_both_scales_and_shows_the_
     assert said.startswith("Lion page")
     in_order = [
         "What does lion do? It is better than what there was before.",
-        "It is better ( C6r ): holds Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8",
+        "It is better ( C6r ): holds Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8 (positive favours",
         "The other primary claims:",
         r"It is \(x^2\) better ( C1 ): contradicted",
         "Scale here: a net of three weights; a larger net (profile pretrained); a large net (profile gpu); "
@@ -153,6 +154,23 @@ def test_a_card_says_question_answer_claim_number_and_both_scales_and_shows_the_
 def test_a_contradiction_smaller_than_the_margin_says_so(verdict, changes, says):
     note = "Against the claim, but by less than the margin of 0.1 nats that was fixed beforehand."
     assert margin_note(claim(verdict=verdict, tests=[effect(**changes)])) == (note if says else "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rule": "greater"}, " (positive favours the claim)"),
+        ({"rule": "less"}, " (negative favours the claim)"),
+        ({"rule": "greater", "bound": -0.05}, " (above -0.05 favours the claim)"),
+        ({"rule": "less", "bound": 1.0}, " (below 1 favours the claim)"),
+        ({"rule": "equivalent"}, " (within 0.1 of 0 favours the claim)"),
+        ({"rule": "within", "range": [0.4, 0.6]}, " (0.4 to 0.6 favours the claim)"),
+        ({"rule": "report"}, ""),
+        ({"low": None}, ""),
+    ],
+)
+def test_beside_a_number_stands_which_ones_favour_the_claim(changes, said):
+    assert "".join(node.astext() for node in favours(effect(**changes))) == said
 
 
 def test_a_card_whose_verdicts_have_changed_stops_the_build_and_names_the_answer(book):

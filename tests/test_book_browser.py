@@ -278,7 +278,8 @@ def test_a_page_read_in_the_dark_is_printed_in_the_light_theme_and_whole(address
 def test_a_wide_table_is_cards_on_a_phone_each_cell_under_the_name_of_its_column(address, open_page):
     page = open_page(f"{address}/replications/lion.html", width="phone")
     table = page.locator("table.claims").first
-    assert table.evaluate("table => table.classList.contains('cards') && table.scrollWidth <= innerWidth")
+    for each in (table, page.locator("table.headline")):
+        assert each.evaluate("table => table.classList.contains('cards') && table.scrollWidth <= innerWidth")
     named = "cell => getComputedStyle(cell, '::before').content"
     assert table.locator("tbody td").nth(2).evaluate(named) == '"Measured here"'
     page.set_viewport_size({"width": WIDTHS["wide"], "height": 900})
@@ -286,19 +287,28 @@ def test_a_wide_table_is_cards_on_a_phone_each_cell_under_the_name_of_its_column
     assert table.locator("tbody td").nth(2).evaluate(named) == "none"
 
 
-def test_figures_fit_a_phone_and_lead_to_their_drawing_and_numbers(address, open_page, html_folder):
+READABLE = 600  # CSS pixels: a figure's letters keep nearly the size in which they were drawn
+
+
+def test_figures_scroll_within_a_phone_at_a_readable_size_and_lead_to_their_drawing_and_numbers(
+    address, open_page, html_folder
+):
     page = open_page(f"{address}/replications/lion.html", width="phone")
     figures = page.locator("figure:has(img.result-figure)").all()
     assert len(figures) > 5
     for figure in figures:
-        box = figure.locator("img").bounding_box()
+        frame = figure.locator("a.image-reference")
+        box = frame.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= WIDTHS["phone"]
+        assert frame.evaluate("frame => getComputedStyle(frame).overflowX") == "auto"
+        assert figure.locator("img").bounding_box()["width"] >= READABLE
         links = figure.locator("a.image-reference, .figure-files a").evaluate_all(
             "links => links.map(a => a.pathname)"
         )
         assert [Path(link).suffix for link in links] == [".svg", ".html", ".csv", ".svg"]
         assert all((html_folder / link.lstrip("/")).is_file() for link in links)
+    assert overflow(page) == 0
 
 
 STOPS = """
@@ -414,7 +424,8 @@ def test_the_front_page_says_of_each_replication_what_was_found_how_large_and_ho
         assert answer["x"] + answer["width"] <= WIDTHS[width]
         picture = card.locator("img.result-figure")
         picture.scroll_into_view_if_needed()
-        assert picture.bounding_box()["width"] <= WIDTHS[width]
+        assert card.locator("a.image-reference").bounding_box()["width"] <= WIDTHS[width]
+        assert picture.bounding_box()["width"] >= READABLE
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     first, board = page.locator("section.answer-card").first, page.locator("table.board")
     assert first.bounding_box()["y"] < board.bounding_box()["y"]

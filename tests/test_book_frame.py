@@ -42,7 +42,9 @@ def test_the_headline_shows_the_primary_claims_in_the_words_of_about_yaml(book):
     shown = [row.partition(" What another verdict would have said") for row in rows_of(html, "headline")]
     rows = ["It is better ( C6 ) holds It is better.", "Rows drift ( C8 ) contradicted It is worse."]
     assert [row.replace(" .", ".") for row, *_ in shown] == rows
-    assert shown[0][2].endswith("Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8")
+    assert shown[0][2].endswith(
+        "Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8 (positive favours the claim)"
+    )
     assert html.count('href="#claim-lion-c6"') == 1
 
 

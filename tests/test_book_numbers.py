@@ -293,7 +293,8 @@ def test_a_stranger_comes_from_the_index_to_the_code_and_the_data_of_a_number_in
     assert f"git show {record['commit'][:10]}:replications/lion/experiment.py" in second
     code = "../code/replications/lion"
     assert f'Estimand <a href="{code}/claims.yaml.html#c6r"><code>lm_gap</code></a>' in landing
-    assert f'<a href="{code}/studies/headline.py.html#run_headline"><code>lm_quality</code></a>' in landing
+    measured = f"{code}/studies/language_model.py.html#measure_language_model_and_box"
+    assert f'<a href="{measured}"><code>lm_quality</code></a>' in landing
     assert f'<a href="{code}/optimizer.py.html"><code>optimizer.py</code></a>' in landing
 
 

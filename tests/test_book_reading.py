@@ -26,10 +26,22 @@ NAMES = {"third": gap}
 STUDY = """\
 from replications.lion import betas
 from replications.lion.optimizer import Lion
-from replications.lion.studies.arms import ARMS
-def run(config):
-    return [("quality", Lion), *(f"budget_{n}" for n in config.budgets)]
+from replications.lion.studies.arms import ARMS, measure_arm
+def run(config, runner):
+    searches = [Search("quality", arm) for arm in ARMS]
+    tuned = tune(runner, measure_trial, searches)
+    grid = [Run("quality", arm, 0, tuned) for arm in ARMS]
+    rows = [*execute(runner, measure, grid), *execute(runner, measure_arm, listed(config.studies))]
+    grid = [Run(f"budget_{n}", "lion", 0, tuned) for n in config.budgets]
+    other = [Run("other", "lion", 0, grid)]
+    return [*rows, *execute(runner, measure_budget, grid), *execute(runner, measure_other, other)]
+def measure_trial(run: Run): ...
+def measure(run: Run): ...
+def measure_budget(run: Run): ...
+def measure_other(run: Run):
+    return {"mapped": (measure_arm, measure_trial)}[run.experiment]
 """
+PARAMS = "cpu:\n  studies: {in_params: {arms: 2}}\n"
 FIGURES = """\
 def draw(runs, figures):
     draw_lines(runs, figures / "curves.svg")
@@ -46,10 +58,16 @@ def book(tiny):
     (folder / "studies").mkdir()
     texts = {"estimands": ESTIMANDS, "studies/quality": STUDY, "figures": FIGURES, "checks": "def step_one(): ...\n"}
     # No experiment.py: the book asks a replication's code for the runs behind its claims.
-    texts |= {"studies/arms": "ARMS = 1\n", "betas": "", "optimizer": "class Lion: ...\n", "test_lion": ""}
+    texts |= {
+        "studies/arms": "ARMS = 1\ndef measure_arm(run: Run): ...\n",
+        "betas": "",
+        "optimizer": "class Lion: ...\n",
+        "test_lion": "",
+    }
     for name, text in texts.items():
         (folder / f"{name}.py").write_text(text)
     (folder / "claims.yaml").write_text(CLAIMS_FILE)
+    (folder / "params.yaml").write_text(PARAMS)
     tiny.write_figure("lion/curves.svg", DRAWING)
     tiny.write_figure("lion/curves.csv", "panel,x,y\n1,2,3\n")
     return tiny
@@ -61,10 +79,6 @@ def test_a_name_of_the_results_leads_to_the_code_that_it_stands_for(book):
     assert code.estimand("third", "C6") == f"{folder}/estimands.py.html#NAMES"
     assert code.estimand("step_one", "C1") == f"{folder}/checks.py.html#step_one"
     assert code.estimand("said_in_the_claim", "C6") == f"{folder}/claims.yaml.html#c6"
-    methods = ["replications/lion/betas.py", "replications/lion/optimizer.py"]
-    assert code.experiment("quality") == (f"{folder}/studies/quality.py.html#run", methods)
-    assert code.experiment("budget_8") == (f"{folder}/studies/quality.py.html#run", methods)
-    assert code.experiment("elsewhere") == ("", [])
     assert code.figure("curves.svg") == f"{folder}/figures.py.html#draw_lines"
     assert Code(book.replications.parent, "nobody").figure("curves.svg") == ""
 
@@ -99,6 +113,18 @@ def test_below_a_figure_are_its_script_its_numbers_and_its_drawing(book):
     assert (book.output / "replications" / numbers).read_text() == "panel,x,y\n1,2,3\n"
     assert (book.output / "replications" / drawing).is_file()
     assert re.search(rf'<a [^>]*href="{re.escape(drawing)}"><img alt="A line\."', html)
+
+
+def test_an_experiment_leads_to_the_function_that_measures_it(book):
+    code, studies = Code(book.replications.parent, "lion"), "code/replications/lion/studies"
+    methods = ["replications/lion/betas.py", "replications/lion/optimizer.py"]
+    for name in ("quality", "quality_longer"):
+        assert code.experiment(name) == (f"{studies}/quality.py.html#measure", methods)
+    assert code.experiment("budget_8") == (f"{studies}/quality.py.html#measure_budget", methods)
+    assert code.experiment("other") == (f"{studies}/quality.py.html#measure_other", methods)
+    for name in ("mapped_2", "in_params", "in_params_longer"):
+        assert code.experiment(name) == (f"{studies}/arms.py.html#measure_arm", [])
+    assert code.experiment("elsewhere") == ("", [])
 
 
 # --- search --------------------------------------------------------------------------------------------------

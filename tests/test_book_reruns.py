@@ -82,7 +82,10 @@ OUTCOME = {
 }
 
 
-@pytest.mark.parametrize("tests", [{"tests/test_a.py::test_a": OUTCOME}, {}])
+SKIPPED = OUTCOME | {"passed": 0, "failed": 0, "skipped": 1}
+
+
+@pytest.mark.parametrize("tests", [{"tests/test_a.py::test_a": OUTCOME, "tests/test_b.py::test_b": SKIPPED}, {}])
 def test_a_fault_stands_beside_what_its_tests_did_and_one_that_was_not_run_stops_the_build(tests, tiny):
     root = tiny.source.parent
     (root / FAULTS).write_text(json.dumps({"faults": [FAULT]}))
@@ -91,7 +94,8 @@ def test_a_fault_stands_beside_what_its_tests_did_and_one_that_was_not_run_stops
     if tests:
         html = tiny.build("```{broken-on-purpose}\n```\n\n```{soak}\n```")
         assert "3 of 4" in html
-        assert "Together 1 test took 1 minute." in html
+        assert "Together 1 test, last run on 28 November 2026, took 1 minute." in html
+        assert "test_b" not in html
     else:
         with pytest.raises(ExtensionError, match=r"has no outcome of tests/test_a\.py::test_a; run"):
             tiny.build("```{broken-on-purpose}\n```")

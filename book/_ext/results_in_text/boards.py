@@ -17,7 +17,7 @@ from paperkit.profiles import COMMITTED
 from paperkit.written import measured_line
 from results_in_text import citations, records, yaml_files
 from results_in_text.citations import Citation
-from results_in_text.claims import WANTS_DOWNLOADS, deciding_number, download_links
+from results_in_text.claims import WANTS_DOWNLOADS, deciding_number, download_links, favours
 from results_in_text.nodes import (
     Row,
     always_seen,
@@ -153,7 +153,7 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
         )
         shown_kind = "primary" if is_primary(claim) else kind
         place = f"{records.VERDICT_ORDER.index(word):02}{order}"
-        more = len(claim["tests"]) - 1
+        first, more = claim["tests"][0], len(claim["tests"]) - 1
         scale = block(posts.about(name)["here"][profile], css="scale")
         return [
             [
@@ -161,7 +161,7 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
                 facet_paragraph("kind", shown_kind, order=f"{shown_kind != 'primary'}{shown_kind}{order}"),
             ],
             [block(*self.inline(claim["statement"]), " ", *self._link(name, claim))],
-            [paragraph(measured_line(claim["tests"][0])), *([paragraph(f"and {more} more")] if more else [])],
+            [block(*paragraph(measured_line(first)), *favours(first)), *([block(f"and {more} more")] if more else [])],
             [
                 facet_paragraph("replication", page_of(name), *self._title(name)),
                 facet_paragraph("topic", posts.topic_of(name)),

@@ -101,7 +101,7 @@ class ClaimsTable(OfReplication, name="claims"):
             zip(claim["tests"], records.estimand_names(claim["tests"]), strict=True)
         ):
             address = f"{claim_address(name, claim)}.tests[{place}]"
-            paragraphs.append(block(words, _numbers(self.env, address, test)))
+            paragraphs.append(block(words, _numbers(self.env, address, test), *favours(test)))
             if "flip" in test:
                 paragraphs.append(self._flip_distance(address, test))
         return paragraphs
@@ -167,7 +167,21 @@ def deciding_number(
     said = directive.inline(f"{name[:1].upper()}{name[1:]}: ") if name else []
     number = _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", record["tests"][0])
     note = margin_note(record)
-    return [*said, number, *([nodes.Text(f". {note}")] if note else [])]
+    return [*said, number, *favours(record["tests"][0]), *([nodes.Text(f". {note}")] if note else [])]
+
+
+def favours(test: Mapping[str, Any]) -> list[nodes.Node]:
+    """Say which numbers favour the claim by its rule; nothing of identities, reports and what was not run."""
+    if not has_numbers(test) or test["rule"] in ("identity", "report"):
+        return []
+    if test["rule"] == "within":
+        said = " to ".join(f"{end:g}" for end in test["range"])
+    elif test["rule"] == "equivalent":
+        said = f"within {test['margin']:g} of {test['bound']:g}"
+    else:
+        sign, side = {"greater": ("positive", "above"), "less": ("negative", "below")}[test["rule"]]
+        said = f"{side} {test['bound']:g}" if test["bound"] else sign
+    return [nodes.inline("", f" ({said} favours the claim)", classes=["favours"])]
 
 
 def _numbers(env: BuildEnvironment, address: str, test: Mapping[str, Any]) -> nodes.Node:

@@ -8,9 +8,10 @@ results stands for (an estimand, an experiment, a figure) is found by reading th
 import ast
 import os
 import re
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_provenan
 from results_in_text.reruns import expected_next
 
 Page = tuple[str, dict[str, Any], str]
+Mentions = Callable[[ast.AST, bool], bool]  # whether code mentions an experiment, by its name or loosely
 
 _LEAD = (
     "<p>As it stands in the repository now. Whether it has changed since a result was made is said by the record of "
@@ -52,7 +54,7 @@ class CodeFile:
         """First line and the one after the last, by name."""
         found = {}
         if self.path.endswith(".py"):
-            for name, node in self._nodes:
+            for name, node in self.nodes:
                 decorators = (decorator.lineno for decorator in getattr(node, "decorator_list", []))
                 found[name] = min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1
             return found
@@ -79,28 +81,79 @@ class CodeFile:
     def _texts(self) -> tuple[dict[str, str], dict[str, str]]:
         """By text the definition that is called with it, else that around it; the same by formatted strings."""
         around, called, patterns = {}, {}, {}
-        for name, node in self._nodes:
+        for name, node in self.nodes:
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
                     around.setdefault(inner.value, name)
                 elif isinstance(inner, ast.JoinedStr) and isinstance(inner.values[0], ast.Constant):
-                    parts = (re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in inner.values)
-                    patterns.setdefault("".join(parts), name)
+                    patterns.setdefault(_form(inner), name)
                 elif isinstance(inner, ast.Call) and getattr(inner.func, "id", None) in self.definitions:
                     constants = (part.value for part in ast.walk(inner) if isinstance(part, ast.Constant))
                     called |= {text: ast.unparse(inner.func) for text in constants if isinstance(text, str)}
         return around | called, patterns
 
     @cached_property
-    def _nodes(self) -> list[tuple[str, ast.stmt]]:
+    def measuring(self) -> list[str]:
+        """The functions of a run that report: the first argument is a Run, and the name is not that of a trial."""
+        return re.findall(r"^def (?!\w*trial)(\w+)\(\w+: Run\b", self.text, re.MULTILINE)
+
+    def given(self, functions: Container[str], mentions: Mentions) -> Iterator[tuple[tuple[int, ...], str]]:
+        """Find functions to which an experiment is mapped, or that are called with its runs; the least key is best."""
+        # Runs are followed back through assignments to what mentions the experiment: the fewer, the better.
+        for _, definition in self.nodes:
+            made = [node for node in ast.walk(definition) if hasattr(node, "target") or hasattr(node, "targets")]
+            for node in ast.walk(definition):
+                # In a mapping the function for a report may stand beside that for a trial.
+                pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+                groups = [[key, *getattr(value, "elts", [value])] for key, value in pairs if key]
+                groups += [node.args] if isinstance(node, ast.Call) else []
+                groups += [node.elts] if isinstance(node, ast.Tuple) else []
+                for group in groups:
+                    known = next((name for name in map(_name, group) if name in functions), "")
+                    for loosely in (False, True) if known else ():
+                        if (far := _distance(group, made, mentions, loosely)) is not None:
+                            yield (not isinstance(node, ast.Dict), loosely, far), known
+
+    @cached_property
+    def nodes(self) -> list[tuple[str, ast.stmt]]:
+        """Definitions by name, in order; one statement may have several."""
         found = []
         for node in ast.parse(self.text).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 found.append((node.name, node))
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                found += [(target.id, node) for target in targets if isinstance(target, ast.Name)]
+                names = [inner for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name)]
+                found += [(name.id, node) for name in names]
         return found
+
+
+def _form(text: ast.JoinedStr) -> str:
+    """Write what a formatted string can give as a regular expression."""
+    return "".join(re.escape(part.value) if isinstance(part, ast.Constant) else ".+" for part in text.values)
+
+
+def _name(node: ast.AST) -> str:
+    """Return the name of a variable or attribute."""
+    return getattr(node, "attr", getattr(node, "id", ""))
+
+
+def _distance(nodes: Sequence[ast.AST], made: Sequence[ast.AST], mentions: Mentions, loosely: bool) -> int | None:
+    """Count the assignments between nodes and what mentions an experiment; None where nothing does."""
+    level, known, distance, line = list(nodes), set(), 0, nodes[0].lineno
+    while level:
+        inner = [part for node in level for part in ast.walk(node)]
+        if any(mentions(part, loosely) for part in inner):
+            return distance
+        names = {part.id for part in inner if isinstance(part, ast.Name)} - known
+        known, distance = known | names, distance + 1
+        targets = [(node, getattr(node, "targets", None) or [node.target]) for node in made]
+        level = [
+            getattr(node, "iter", node)  # of a loop not its body
+            for node, of in targets
+            if of[0].lineno <= line and names & {_name(part) for one in of for part in ast.walk(one)}
+        ]
+    return None
 
 
 class Code:
@@ -110,24 +163,46 @@ class Code:
         """Find the files; none where there is no such folder."""
         folder = repository / "replications" / name
         paths = [folder / "estimands.py", *sorted(folder.glob("checks*.py")), *sorted(folder.glob("studies/*.py"))]
-        paths += [folder / "experiment.py", folder / "timing.py", folder / "figures.py", folder / "claims.yaml"]
-        paths += sorted(folder.glob("*.py"))
+        paths += [folder / f"{stem}.py" for stem in ("experiment", "timing", "figures")]
+        paths += [folder / "claims.yaml", folder / "params.yaml", *sorted(folder.glob("*.py"))]
         self.files = {
             path.relative_to(folder).as_posix(): CodeFile(repository, path.relative_to(repository).as_posix())
             for path in dict.fromkeys(paths)
             if path.is_file() and not path.name.startswith(("test_", "__init__"))
         }
+        self.experiment = cache(self.experiment)  # asked for each number
 
     def estimand(self, name: str, claim: str) -> str:
         """Name the place of an estimand or check: its function, else what names it, else its claim."""
         return self._place(("estimands", "checks"), name) or self._page("claims.yaml", claim.lower())
 
     def experiment(self, name: str) -> tuple[str, list[str]]:
-        """Name the place where an experiment is made, and the files of the methods that it runs."""
-        for file in self._of(("studies", "experiment", "timing")):
-            if (place := file.naming(name)) is not None:
-                return code_page(file.path, place), self._methods(file)
-        return self._page("experiment.py"), []
+        """Name the function that measures an experiment, and the files of the methods that it runs."""
+        files = self._of(("studies", "experiment", "timing"))
+        home = {function: file for file in reversed(files) for function in file.measuring}
+
+        def mentions(node: ast.AST, loosely: bool) -> bool:
+            if isinstance(node, ast.JoinedStr):
+                return isinstance(node.values[0], ast.Constant) and bool(re.fullmatch(_form(node), name))
+            if isinstance(node, ast.Constant):
+                return node.value == name or (loosely and name.startswith(f"{node.value}_"))
+            return loosely and _name(node) in named
+
+        # Its name may stand in params.yaml alone, or in a constant.
+        params = self.files.get("params.yaml")
+        blocks = [block for block in yaml.safe_load(params.text).values() if isinstance(block, dict)] if params else []
+        fields = [(key, value) for block in blocks for key, value in block.items() if isinstance(value, dict)]
+        named = {key for key, value in fields for entry in value if f"{name}_".startswith(f"{entry}_")}
+        named |= {
+            of for file in files for of, node in file.nodes if any(mentions(one, False) for one in ast.walk(node))
+        }
+        named -= {"run"}
+        if found := [(*one, file) for file in files for one in file.given(home, mentions)]:
+            _, function, file = min(found, key=lambda one: one[0])
+            file = file if function in file.measuring else home[function]
+            return code_page(file.path, function), self._methods(file)
+        # What no function of a run measures, the stage does: it runs the checks.
+        return self._place(("checks",), "CHECKS") or self._page("experiment.py"), []
 
     def figure(self, file: str) -> str:
         """Name the function that draws a figure."""
@@ -317,12 +392,9 @@ def _stages(lock: Path) -> dict[str, Any]:
 
 def _ranges(seeds: list[int]) -> str:
     """Write sorted numbers shortly: 0 to 9, 12."""
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
+    # Neighbours are as far from their places.
+    runs = groupby(enumerate(seeds), key=lambda numbered: numbered[1] - numbered[0])
+    parts = [[seed for _, seed in run] for _, run in runs]
     return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)
 
 

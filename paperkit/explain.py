@@ -146,8 +146,8 @@ def _flips(record: Mapping[str, Any]) -> list[str]:
             without = (
                 f"without seed {' or '.join(map(str, flip['without']))}" if flip["without"] else "by no single seed"
             )
-            at = f"; it falls at a {flip['threshold']} of {flip['value']:.4g}" if flip["threshold"] else ""
-            lines.append(f"{test['estimand']}: the word turns {without}{at}.")
+            at = f"; it would change at a {flip['threshold']} of {flip['value']:.4g}" if flip["threshold"] else ""
+            lines.append(f"{test['estimand']}: the verdict changes {without}{at}.")
     words = {True: "flips", False: "stands", None: "decides nothing"}
     lines += [f"{each['name']}: {words[each['flips']]}. {each['why']}" for each in record.get("robustness", ())]
     return lines or ["It has no word that could."]

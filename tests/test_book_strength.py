@@ -148,7 +148,7 @@ def test_variations_of_a_clock_reading_are_found_in_its_own_file(tiny):
 def test_without_variations_nothing_is_said_of_them(tiny):
     html = tiny.build(CLAIMS)
     assert "ariation" not in html
-    assert "seed turns the word" not in html
+    assert "seed changes the verdict" not in html
     assert "Underpowered" not in html
 
 
@@ -177,16 +177,16 @@ def test_the_table_ends_with_the_share_and_with_what_moves_the_estimate_most():
 FLIPS = [
     (
         with_flip(),
-        "No single seed turns the word; it falls at a margin of 0.199 nats (declared: 0.1).",
+        "No single seed changes the verdict; it would change at a margin of 0.199 nats (declared: 0.1).",
     ),
-    (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 turns the word."),
+    (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 changes the verdict."),
     (
         with_flip(without=[3, 5], threshold="bound", value=0.11) | {"bound": 0.0, "margin": None},
-        "Leaving out one of the seeds 3, 5 turns the word; it falls at a bound of 0.110 nats (declared: 0).",
+        "Leaving out one of the seeds 3, 5 changes the verdict; it would change at a bound of 0.110 nats (declared: 0).",
     ),
     (
         with_flip(threshold="bound", value=0.11) | {"rule": "within", "bound": None, "range": [-1.5, 0.5]},
-        "No single seed turns the word; it falls at a bound of 0.110 nats (declared: -1.5 to 0.5).",
+        "No single seed changes the verdict; it would change at a bound of 0.110 nats (declared: -1.5 to 0.5).",
     ),
 ]
 

@@ -112,7 +112,7 @@ class ClaimsTable(OfReplication, name="claims"):
         if flip["value"] is not None:
             value = live_value(self.env, f"{address}.flip.value")
             declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
-            parts += [f"; it falls at a {flip['threshold']} of ", value, f" (declared: {declared})"]
+            parts += [f"; it would change at a {flip['threshold']} of ", value, f" (declared: {declared})"]
         return block(*parts, ".", css="flip-distance")
 
     def _why(self, claim: Record) -> list[nodes.Node]:
@@ -274,7 +274,7 @@ class Scale(OfReplication, name="scale"):
         source = read_checked_yaml(about, "about.schema.json").get("scale")
         files = ("verdicts.json", "provenance.json", "runs.csv")
         depend_on(self.env, about, *(self.results / folder / file for folder in every for file in files))
-        headings = ["Profile", "Where it ran", "Largest model", "Longest run", "Tokens a run", "Seeds", "Hours"]
+        headings = ["Profile", "Where it ran", "Largest model", "Longest run", "Most tokens a run", "Seeds", "Hours"]
         made = table(headings, rows, css_class="scales", widths=[10, 30, 14, 12, 14, 8, 12])
         if source is None:
             return [made]

@@ -394,6 +394,6 @@ def seeds_left_out(flip: Mapping[str, Any]) -> str:
     """Say whether the word of a test hangs on one seed, without a full stop."""
     seeds = flip["without"]
     if not seeds:
-        return "No single seed turns the word"
+        return "No single seed changes the verdict"
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"one of the seeds {', '.join(map(str, seeds))}"
-    return f"Leaving out {which} turns the word"
+    return f"Leaving out {which} changes the verdict"

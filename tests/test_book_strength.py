@@ -182,7 +182,8 @@ FLIPS = [
     (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 changes the verdict."),
     (
         with_flip(without=[3, 5], threshold="bound", value=0.11) | {"bound": 0.0, "margin": None},
-        "Leaving out one of the seeds 3, 5 changes the verdict; it would change at a bound of 0.110 nats (declared: 0).",
+        "Leaving out one of the seeds 3, 5 changes the verdict; "
+        "it would change at a bound of 0.110 nats (declared: 0).",
     ),
     (
         with_flip(threshold="bound", value=0.11) | {"rule": "within", "bound": None, "range": [-1.5, 0.5]},

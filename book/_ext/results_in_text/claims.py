@@ -274,7 +274,8 @@ class Scale(OfReplication, name="scale"):
         source = read_checked_yaml(about, "about.schema.json").get("scale")
         files = ("verdicts.json", "provenance.json", "runs.csv")
         depend_on(self.env, about, *(self.results / folder / file for folder in every for file in files))
-        headings = ["Profile", "Where it ran", "Largest model", "Longest run", "Most tokens a run", "Seeds", "Hours"]
+        headings = ["Profile", "Where it ran", "Largest model", "Longest run", "Most tokens a run"]
+        headings += ["Seeds of primary claims", "Hours"]
         made = table(headings, rows, css_class="scales", widths=[10, 30, 14, 12, 14, 8, 12])
         if source is None:
             return [made]

@@ -127,7 +127,7 @@ def test_a_card_says_question_answer_claim_number_and_both_scales_and_shows_the_
     assert said.startswith("Lion page")
     in_order = [
         "What does lion do? It is better than what there was before.",
-        "It is better ( C6r ): holds Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8 (positive favours",
+        "It is better ( C6r ): holds Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8 (a positive",
         "The other primary claims:",
         r"It is \(x^2\) better ( C1 ): contradicted",
         "Scale here: a net of three weights; a larger net (profile pretrained); a large net (profile gpu); "
@@ -159,12 +159,12 @@ def test_a_contradiction_smaller_than_the_margin_says_so(verdict, changes, says)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rule": "greater"}, " (positive favours the claim)"),
-        ({"rule": "less"}, " (negative favours the claim)"),
-        ({"rule": "greater", "bound": -0.05}, " (above -0.05 favours the claim)"),
-        ({"rule": "less", "bound": 1.0}, " (below 1 favours the claim)"),
-        ({"rule": "equivalent"}, " (within 0.1 of 0 favours the claim)"),
-        ({"rule": "within", "range": [0.4, 0.6]}, " (0.4 to 0.6 favours the claim)"),
+        ({"rule": "greater"}, " (a positive number favours the claim)"),
+        ({"rule": "less"}, " (a negative number favours the claim)"),
+        ({"rule": "greater", "bound": -0.05}, " (a number above -0.05 favours the claim)"),
+        ({"rule": "less", "bound": 1.0}, " (a number below 1 favours the claim)"),
+        ({"rule": "equivalent"}, " (a number within 0.1 of 0 favours the claim)"),
+        ({"rule": "within", "range": [0.4, 0.6]}, " (a number from 0.4 to 0.6 favours the claim)"),
         ({"rule": "report"}, ""),
         ({"low": None}, ""),
     ],

@@ -43,7 +43,7 @@ def test_the_headline_shows_the_primary_claims_in_the_words_of_about_yaml(book):
     rows = ["It is better ( C6 ) holds It is better.", "Rows drift ( C8 ) contradicted It is worse."]
     assert [row.replace(" .", ".") for row, *_ in shown] == rows
     assert shown[0][2].endswith(
-        "Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8 (positive favours the claim)"
+        "Its loss minus that before: 0.199 [0.110, 0.290] nats, n = 8 (a positive number favours the claim)"
     )
     assert html.count('href="#claim-lion-c6"') == 1
 

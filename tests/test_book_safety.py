@@ -45,6 +45,8 @@ def test_what_loads_from_another_host_or_runs_stops_the_build_and_says_where(tin
         (r"$\href{javascript:alert(1)}{x}$", r"\\href in mathematics"),
         ("$$\n\\require{html} x\n$$", r"\\require in mathematics"),
         (r"$\input{secret}$", r"\\input in mathematics"),
+        (r"$\write18{ls}$", r"\\write in mathematics"),
+        (r"$\renewcommand{\lambda}{x}$", r"\\renewcommand in mathematics"),
     ]
     assert tiny.not_refused([(text, rf"index\.md:\d+: {said}") for text, said in cases]) == []
 

@@ -175,13 +175,13 @@ def favours(test: Mapping[str, Any]) -> list[nodes.Node]:
     if not has_numbers(test) or test["rule"] in ("identity", "report"):
         return []
     if test["rule"] == "within":
-        said = " to ".join(f"{end:g}" for end in test["range"])
+        said = "number from " + " to ".join(f"{end:g}" for end in test["range"])
     elif test["rule"] == "equivalent":
-        said = f"within {test['margin']:g} of {test['bound']:g}"
+        said = f"number within {test['margin']:g} of {test['bound']:g}"
     else:
         sign, side = {"greater": ("positive", "above"), "less": ("negative", "below")}[test["rule"]]
-        said = f"{side} {test['bound']:g}" if test["bound"] else sign
-    return [nodes.inline("", f" ({said} favours the claim)", classes=["favours"])]
+        said = f"number {side} {test['bound']:g}" if test["bound"] else f"{sign} number"
+    return [nodes.inline("", f" (a {said} favours the claim)", classes=["favours"])]
 
 
 def _numbers(env: BuildEnvironment, address: str, test: Mapping[str, Any]) -> nodes.Node:

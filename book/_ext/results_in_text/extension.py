@@ -22,6 +22,7 @@ from sphinx.directives.patches import Figure
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
+from paperkit.config import ConfigError
 from paperkit.results import ResultsError
 from results_in_text import equations, latex_book, lint, notebooks, pages, provenance, reruns, search
 from results_in_text import nodes as book_nodes
@@ -220,7 +221,7 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
     if downloads_are_written(app):
         try:
             write_all_downloads(app, Path(app.config.results_root), downloads)
-        except ResultsError as error:
+        except (ConfigError, ResultsError) as error:
             message = f"downloads: {error}"
             raise ExtensionError(message) from error
         copytree(SCHEMAS, downloads / "schemas", dirs_exist_ok=True)

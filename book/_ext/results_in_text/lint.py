@@ -59,7 +59,8 @@ _SKIPPED = (
     nodes.footnote_reference, nodes.system_message, result_value, quoted_value,
 )  # fmt: skip
 _MORE_THAN_MATHS = re.compile(
-    r"\^\^|\\(?:href|require|style|class|cssId|data|input|include|csname|catcode|openin|openout|read|write|def)\b"
+    r"\^\^|\\(?:href|require|style|class|cssId|data|input|include|csname|catcode|openin|openout|read|write|[egx]?def|let"
+    r"|(?:re)?new(?:command|environment)|providecommand)(?![A-Za-z])"  # a digit ends a command: \write18
 )
 _STAND_IN = "\N{OBJECT REPLACEMENT CHARACTER}"  # part of no number and no unit
 _ADDRESS = re.compile(r"(\w+)/(?:timing_)?verdicts:(\w+)")

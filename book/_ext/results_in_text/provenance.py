@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from paperkit.config import ConfigError
 from paperkit.history import decoded
 from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
@@ -190,7 +191,9 @@ class Code:
 
         # Its name may stand in params.yaml alone, or in a constant.
         params = self.files.get("params.yaml")
-        blocks = [block for block in yaml.safe_load(params.text).values() if isinstance(block, dict)] if params else []
+        blocks = (
+            [block for block in decoded(params.text.encode()).values() if isinstance(block, dict)] if params else []
+        )
         fields = [(key, value) for block in blocks for key, value in block.items() if isinstance(value, dict)]
         named = {key for key, value in fields for entry in value if f"{name}_".startswith(f"{entry}_")}
         named |= {
@@ -305,7 +308,7 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
             continue
         try:
             body = template.render(provenance_content(app, name, shown))
-        except ResultsError as error:
+        except (ConfigError, ResultsError) as error:
             message = f"provenance page of {name}: {error}"
             raise ExtensionError(message) from error
         yield f"provenance/{name}", {"title": f"Provenance of {name}", "body": body}, "page.html"

@@ -74,7 +74,8 @@ def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
     steps += [[f"replications.{name}.figures", name]] if has(root, name, "figures") else []
     done = _python(folder, "-c", IN_TURN, json.dumps(steps))
     if done.returncode:
-        return [f"judging or drawing at smoke scale fails: {_cause(done.stderr)}"]
+        commands = " or ".join(f"`python -m {' '.join(step)}`" for step in steps)
+        return [f"{commands} fails: {_cause(done.stderr)}"]
     found = [
         f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
         for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]

@@ -25,7 +25,7 @@ from results_in_text.nodes import block, verdict_badge
 from results_in_text.pages import BookDirective, note_problem
 from results_in_text.roles import BookRole, live_value
 
-_EQUATION = re.compile(r"^[`:]{3,}\{equation\} \S+\n:(check|unchecked):", re.MULTILINE)
+_EQUATION = re.compile(r"^[`:]{3,}\{equation\} \S+\n(?::(check|unchecked):)?", re.MULTILINE)
 
 
 class Check:

@@ -190,12 +190,7 @@ class Code:
             return loosely and _name(node) in named
 
         # Its name may stand in params.yaml alone, or in a constant.
-        params = self.files.get("params.yaml")
-        blocks = (
-            [block for block in decoded(params.text.encode()).values() if isinstance(block, dict)] if params else []
-        )
-        fields = [(key, value) for block in blocks for key, value in block.items() if isinstance(value, dict)]
-        named = {key for key, value in fields for entry in value if f"{name}_".startswith(f"{entry}_")}
+        named = {key for key, entries in self._settings for entry in entries if f"{name}_".startswith(f"{entry}_")}
         named |= {
             of for file in files for of, node in file.nodes if any(mentions(one, False) for one in ast.walk(node))
         }
@@ -206,6 +201,14 @@ class Code:
             return code_page(file.path, function), self._methods(file)
         # What no function of a run measures, the stage does: it runs the checks.
         return self._place(("checks",), "CHECKS") or self._page("experiment.py"), []
+
+    @cached_property
+    def _settings(self) -> list[tuple[str, list[str]]]:
+        """The settings of all profiles that have parts: their name, and the names of their parts."""
+        params = self.files.get("params.yaml")
+        blocks = decoded(params.text.encode()).values() if params else ()
+        settings = [setting for block in blocks if isinstance(block, dict) for setting in block.items()]
+        return [(key, list(value)) for key, value in settings if isinstance(value, dict)]
 
     def figure(self, file: str) -> str:
         """Name the function that draws a figure."""

@@ -5,6 +5,7 @@ copy, its pages.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -18,12 +19,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from paperkit.claims.declarations import read_claims
+from paperkit.claims.rules import IdentityTest
 from paperkit.completeness import RULES, RULES_OF_RESULTS, Rule, folders_of_results, problems
 from paperkit.datasets import SPLITS, read_table, write_table
+from paperkit.estimands import identity_errors
 from paperkit.history import no_history
 from paperkit.pages import lone_page_problems
 from paperkit.pipeline import found_replications, has
-from paperkit.results import read_json, write_json
+from paperkit.results import read_json, read_runs, write_json
 
 # CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/, a
 # middle one tunes what it compares), beyond those of one that does next to nothing: the start of Python, torch, pytest
@@ -85,6 +89,29 @@ def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
         found.append("figures.py draws no .svg from results at smoke scale")
     if (folder / ".paperkit/runs" / name).exists():
         found.append("the stage has ended and kept its runs: let experiment.py call paperkit.stage.main")
+    return found + _identity_problems(root, name, folder)
+
+
+def _identity_problems(root: Path, name: str, copy: Path) -> list[str]:
+    """Compare the checks of the derivation with their committed runs: what is drawn there comes from fixed seeds."""
+    files = [folder / f"results/{name}/runs.csv" for folder in (copy, root)]
+    if not all(file.exists() for file in files):
+        return []
+    smoke, committed = (read_runs(file) for file in files)
+    claims = read_claims(root / "replications" / name / "claims.yaml")
+    tests = [test for claim in claims for test in (*claim.tests, *claim.corrected) if isinstance(test, IdentityTest)]
+    found = []
+    for check, tolerance in {test.check: test.tolerance for test in tests if test.check}.items():
+        now, then = (identity_errors(runs, check) for runs in (smoke, committed))
+        if now.empty or then.empty:
+            found.append(f"the check {check} is not in both runs.csv: run `make one NAME={name}`")
+            continue
+        error, control, was = now["max_error"].item(), now["control_error"].item(), then["max_error"].item()
+        same_side = (error <= tolerance) == (was <= tolerance)
+        if not (same_side and error >= 0 and math.isclose(error, was, rel_tol=0.01, abs_tol=1e-6)):
+            found.append(f"the check {check} errs by {error:.3g}, its committed run by {was:.3g}")
+        if not control > max(tolerance, 0.01):  # by far more than rounding
+            found.append(f"the control of the check {check} errs by {control:.3g} alone: it cannot fail")
     return found
 
 

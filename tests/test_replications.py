@@ -134,13 +134,17 @@ TOY = {
 
 
 def rows(profile: str = "cpu", points: int = 2) -> list[dict[str, Any]]:
-    """Make runs of two arms and five seeds, in which the new arm is better by 1 on average."""
+    """Make a run of the check, and runs of two arms and five seeds, in which the new arm is better by 1 on average."""
     return [
         {"profile": profile, "experiment": "quality", "arm": arm, "seed": seed, "config": {}, "split": "test"}
         | {"step": step, "metric": "score", "value": gain + seed * (0.1 + 0.01 * gain), "status": "ok"}
         for arm, gain in (("old", 0.0), ("new", 1.0))
         for seed in range(5)
         for step in range(1, points + 1)
+    ] + [
+        {"profile": profile, "experiment": "identities", "arm": "half", "seed": 0, "config": {}, "split": "none"}
+        | {"step": 0, "metric": metric, "value": error, "status": "ok"}
+        for metric, error in (("max_error", 0.0), ("control_error", 0.5))
     ]
 
 
@@ -254,6 +258,21 @@ def write(file: str, text: str = "") -> Callable[[Path], None]:
     return apply
 
 
+def check_errs(error: float, control: float) -> Callable[[Path], None]:
+    """Make a break after which the smoke run measures these errors of the check and of its control."""
+    experiment = (
+        "import os\nos.makedirs('results/toy')\nos.rename('replications/toy/smoke.csv', 'results/toy/runs.csv')\n"
+    )
+
+    def apply(root: Path) -> None:
+        errors = {"max_error": error, "control_error": control}
+        measured = [row | {"value": errors[row["metric"]]} for row in rows("smoke") if row["metric"] in errors]
+        write_runs(root / "replications/toy/smoke.csv", measured)
+        write(EXPERIMENT, experiment)(root)
+
+    return apply
+
+
 def rerun(file: str, **settings: Any) -> Callable[[Path], None]:
     """Make a break that replaces a table of measurements."""
     return lambda root: write_runs(root / "results/toy" / file, rows(**settings))
@@ -347,6 +366,8 @@ BREAKS: dict[str, dict[str, tuple[Callable[[Path], None], str]]] = {
             write(EXPERIMENT, "import pathlib\npathlib.Path('.paperkit/runs/toy').mkdir(parents=True)\n"),
             "kept its runs",
         ),
+        "a check that errs otherwise": (check_errs(0.1, 0.5), "the check half errs by 0.1, its committed run by 0"),
+        "a control that does not fail": (check_errs(0.0, 1e-3), "control of the check half errs by 0.001 alone"),
     },
     "checks": {
         "a check without a claim": (HALF_TO_THIRD, "the check half decides no claim"),

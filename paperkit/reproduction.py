@@ -30,20 +30,7 @@ LARGEST_SETTING = 10**8
 
 
 def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bool:
-    """Run the stages that are out of date.
-
-    Args:
-        root: The repository.
-        name: A replication, whose stages alone are run; None for all.
-        again: Train again what is up to date, too (and judge and draw nothing).
-
-    Returns:
-        Whether they ran to their end, and were not stopped by Ctrl-C.
-
-    Raises:
-        ConfigError: If the replication has no stage, or a stage fails; its command has said why. Also where no worker
-            process could start, or a setting is absurdly large.
-    """
+    """Run stages that are out of date, all or those of a name, or all of them `again`; False after Ctrl-C."""
     _require_locks()
     _require_sizes(root, name or "*")
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -70,22 +57,8 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
 
 
 def run_at(root: Path, name: str, profile: str) -> bool:
-    """Run a replication at a profile above cpu, tell DVC of its results, then judge and draw them.
-
-    A stage that is frozen in dvc.yaml is one that DVC does not run; so its module is started here, and says first what
-    this machine lacks.
-
-    Args:
-        root: The repository.
-        name: The replication.
-        profile: One of `profiles.ABOVE`.
-
-    Returns:
-        Whether all of it ran to its end.
-
-    Raises:
-        ConfigError: If the replication has no such profile, no worker process could start, or a setting is absurd.
-    """
+    """Run a replication above cpu, tell DVC of its results, then judge and draw them; False after Ctrl-C."""
+    # DVC does not run a frozen stage; so its module is started here, and says first what this machine lacks.
     _require_locks()
     folder = root / "replications" / name
     roles = [role for role in TRAINS if has(root, name, role) and profile in read_yaml(folder / PARAMS[role])]

@@ -30,7 +30,20 @@ LARGEST_SETTING = 10**8
 
 
 def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bool:
-    """Run stages that are out of date, all or those of a name, or all of them `again`; False after Ctrl-C."""
+    """Run the stages that are out of date.
+
+    Args:
+        root: The repository.
+        name: A replication, whose stages alone are run; None for all.
+        again: Train again what is up to date, too (and judge and draw nothing).
+
+    Returns:
+        Whether they ran to their end, and were not stopped by Ctrl-C.
+
+    Raises:
+        ConfigError: If the replication has no stage, or a stage fails; its command has said why. Also where no worker
+            process could start, or a setting is absurdly large.
+    """
     _require_locks()
     _require_sizes(root, name or "*")
     logging.getLogger("dvc").setLevel(logging.WARNING)

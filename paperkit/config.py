@@ -111,7 +111,17 @@ UniqueKeyLoader.add_constructor(
 
 
 def read_yaml(path: Path) -> Any:
-    """Read YAML safely; a key given twice is an error, and the message of each error gives line and column."""
+    """Read YAML safely; a key given twice is an error.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The decoded content.
+
+    Raises:
+        ConfigError: If the file is missing or is not YAML; the message gives line and column.
+    """
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except FileNotFoundError as error:

@@ -87,7 +87,16 @@ def read_table(
 
 
 def write_table(name: str, rows: Iterable[dict[str, object]], data: Path = Path("data")) -> None:
-    """Write one of `TABLES`, whole or not at all, from rows with exactly its columns; same rows, same bytes."""
+    """Write one table; the same rows give the same bytes.
+
+    Args:
+        name: Name of the table, one of `TABLES`.
+        rows: Rows with exactly the table's columns, in the order to keep.
+        data: Folder to write to; made if absent. The file appears whole or not at all.
+
+    Raises:
+        ValueError: If the table is unknown or a row has other columns than the table.
+    """
     path = data / f"{_known(name)}.parquet"
     schema = TABLES[name]
     rows = list(rows)
@@ -135,7 +144,14 @@ def data_hash(name: str, data: Path = Path("data")) -> str:
 
 
 def pinned_tables(root: Path) -> dict[str, str]:
-    """Read MD5 by name of file from data.dvc; nothing where it, or its list in .dvcstore, is missing."""
+    """Read which files data.dvc names.
+
+    Args:
+        root: The repository.
+
+    Returns:
+        MD5 by name of file; nothing where there is no data.dvc, or its list is not in .dvcstore.
+    """
     pointer = root / "data.dvc"
     if not pointer.exists():
         return {}

@@ -13,7 +13,15 @@ from paperkit.results import ResultsError
 
 
 def identity_errors(runs: pd.DataFrame, check: str) -> pd.DataFrame:
-    """Return max_error and control_error of a check of the derivation, in one row."""
+    """Return the error of one check of the derivation, and that of its negative control.
+
+    Args:
+        runs: `runs.csv`; experiment "identities".
+        check: Name of the check, an arm of the experiment.
+
+    Returns:
+        One row, columns max_error and control_error.
+    """
     rows = runs[(runs["experiment"] == "identities") & (runs["arm"] == check)]
     return rows.pivot(index="arm", columns="metric", values="value")
 
@@ -89,7 +97,15 @@ def difference(
 
 
 def configured(rows: pd.DataFrame, key: str) -> pd.Series:
-    """Read a number from the configuration of each row of `runs.csv`; it keeps the rows' index."""
+    """Read a number from the configuration of each row.
+
+    Args:
+        rows: Rows of `runs.csv`.
+        key: Its name in the configuration.
+
+    Returns:
+        The number, with the rows' index.
+    """
     return pd.Series([json.loads(text)[key] for text in rows["config"]], index=rows.index, dtype=float)
 
 

@@ -37,7 +37,11 @@ class Hardware(StrictModel):
         return CUDA_ENVIRONMENT if self.device == "cuda" else {}
 
     def require(self) -> None:
-        """Refuse (OSError) to start where torch sees no CUDA device that was asked for."""
+        """Refuse to start where the device is missing.
+
+        Raises:
+            OSError: If torch sees no CUDA device.
+        """
         if self.device == "cpu":
             return
         import torch  # not at the top: reading settings needs none
@@ -50,7 +54,11 @@ class Hardware(StrictModel):
             raise OSError(message)
 
     def describe(self) -> dict[str, str] | None:
-        """Name device, driver, CUDA and cuDNN for `provenance.json`; None for a CPU, which `machine_class` names."""
+        """Name the device and what drives it, for `provenance.json`.
+
+        Returns:
+            Name, driver, CUDA, cuDNN; None for a CPU, which `machine_class` names.
+        """
         if self.device == "cpu":
             return None
         import torch

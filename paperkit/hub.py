@@ -22,7 +22,14 @@ class HubFile(NamedTuple):
     name: str
 
     def path(self) -> Path:
-        """Return where the file lies in the cache, downloading it if need be, or raise FileNotFoundError."""
+        """Return where the file lies in the local cache; it is downloaded if it is not there.
+
+        Returns:
+            Path of the file.
+
+        Raises:
+            FileNotFoundError: If it is neither in the cache nor to be had.
+        """
         try:
             return Path(hf_hub_download(self.repository, self.name, repo_type=self.kind, revision=self.revision))
         except OSError as error:

@@ -27,11 +27,22 @@ class ChecksOf:
     module: str
 
     def runs(self) -> Sequence[Run]:
-        """List a run for each check, in the order of `CHECKS`; its arm names the check."""
+        """List a run for each check; its arm names the check.
+
+        Returns:
+            The runs, in the order of `CHECKS`.
+        """
         return [Run(EXPERIMENT, name, 0, {}) for name in self._checks()]
 
     def __call__(self, run: Run) -> Iterator[Measurement]:
-        """Execute the check that a run's arm names: its error, and that of its control (control_error)."""
+        """Execute a check and its negative control.
+
+        Args:
+            run: Its arm names the check.
+
+        Yields:
+            The check's error ("max_error"), and the error of the deliberately wrong variant ("control_error").
+        """
         check = self._checks()[run.arm]()
         yield Measurement("none", 0, "max_error", check.max_error)
         yield Measurement("none", 0, "control_error", check.control_error)

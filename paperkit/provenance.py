@@ -93,7 +93,17 @@ class Provenance:
         kernels: Mapping[str, str],
         device: Mapping[str, str] | None = None,
     ) -> None:
-        """Write the record, with the hashes of the tables (`outs`) that the stage has written beside it."""
+        """Write the record.
+
+        Args:
+            path: JSON file to replace.
+            outs: Names of the tables that the stage has written beside it.
+            workers: Processes used.
+            threads: Threads in each.
+            environment: Variables that change numbers, see `number_environment`.
+            kernels: See `kernels_in_use`.
+            device: What the runs computed on, if that is no CPU.
+        """
         record: dict[str, Any] = {
             **self._head,
             "wall_s": round(time.monotonic() - self._wall, 1),
@@ -111,7 +121,16 @@ class Provenance:
 
 
 def is_made(record: Path, profile: str, deps: Mapping[str, str]) -> bool:
-    """Say whether results are what a stage would make: same fingerprint, tables as written."""
+    """Say whether results are what a stage would make: same fingerprint, tables as written.
+
+    Args:
+        record: Provenance beside the results; it may be missing.
+        profile: Profile of the stage.
+        deps: What the results would depend on, see `dependencies`.
+
+    Returns:
+        Whether there is nothing to do.
+    """
     if not record.exists():
         return False
     made = read_json(record)
@@ -121,7 +140,17 @@ def is_made(record: Path, profile: str, deps: Mapping[str, str]) -> bool:
 
 
 def dependencies(modules: Iterable[str], params: Path, profile: str, tables: Iterable[str]) -> dict[str, str]:
-    """Hash all that numbers depend on but versions and kernels: modules and what they import, a block, tables."""
+    """Hash all that the numbers of a stage depend on, but for versions and kernels.
+
+    Args:
+        modules: Full names of the modules that run; what they import of ours, directly or not, counts.
+        params: Its file of parameters, relative to the repository.
+        profile: Block of it that is read.
+        tables: Names of the data tables it reads.
+
+    Returns:
+        Hash by path relative to the repository, see `content_hash`.
+    """
     code = {module_file(name).relative_to(Path.cwd()) for module in modules for name in import_closure(module)}
     data = [Path("data") / f"{name}.parquet" for name in tables]
     return {path.as_posix(): content_hash(path, profile) for path in sorted([*code, params, *data])}
@@ -146,14 +175,29 @@ def content_hash(path: Path, profile: str) -> str:
 
 
 def code_hash(path: Path) -> str:
-    """Hash the syntax tree of a Python file without its docstrings: comments and layout leave it as it is."""
-    # Empty fields are left out, so that Python 3.12, whose functions have one more, gives the same hash as 3.11.
+    """Hash the syntax tree of a Python file without its docstrings: comments and layout leave it as it is.
+
+    Empty fields are left out, so that Python 3.12, whose functions have one more, gives the same hash as 3.11.
+
+    Args:
+        path: The file.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
     tree = ast.parse(path.read_bytes())
     return hashlib.sha256(repr(_meaning(tree)).encode()).hexdigest()
 
 
 def older_code(path: Path) -> dict[str, str]:
-    """Read equivalent_code.yaml, if it is there: the hash of the older code by that of the newer one."""
+    """Read which code gives the same numbers as an older one.
+
+    Args:
+        path: `equivalent_code.yaml`; it may be missing.
+
+    Returns:
+        Hash of the older code by that of the newer one, see `code_hash`.
+    """
     return _older_code(path.resolve(), path.stat().st_mtime_ns) if path.exists() else {}
 
 
@@ -177,7 +221,16 @@ def oldest_code(digest: str, older: Mapping[str, str]) -> str:
 
 
 def fingerprint(profile: str, deps: Mapping[str, str], versions: Mapping[str, str]) -> str:
-    """Put all that makes a stage's numbers, on machines of one class, into one SHA-256."""
+    """Put all that makes a stage's numbers, on machines of one class, into one hash.
+
+    Args:
+        profile: Profile of the stage.
+        deps: See `dependencies`.
+        versions: Of numerical libraries; others are left out.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
     # Without the label of a build: torch's wheel for a CPU and that for a GPU are one version.
     numerical = {name: versions[name].partition("+")[0] for name in NUMERICAL if name in versions}
     content = {"profile": profile, "deps": dict(deps), "versions": numerical}
@@ -205,7 +258,17 @@ def import_closure(module: str) -> tuple[str, ...]:
 
 
 def module_file(module: str) -> Path:
-    """Find the source file of a module; ModuleNotFoundError where there is none."""
+    """Find the source file of a module.
+
+    Args:
+        module: Full name.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ModuleNotFoundError: If there is no such module with a source file.
+    """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None or not spec.has_location:
         message = f"no source file for module {module}"
@@ -214,14 +277,26 @@ def module_file(module: str) -> Path:
 
 
 def number_environment(pins: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that may change a number, as a process with these pins sees them."""
+    """Return the environment variables that may change a number, as a process with these pins sees them.
+
+    Args:
+        pins: Variables that are set for the process.
+
+    Returns:
+        Value by name, sorted.
+    """
     seen = {**os.environ, **pins}
     chosen = (name for name in seen if _CHOOSES.fullmatch(name) and not _IS_PLACE.search(name))
     return {name: seen[name] for name in sorted({*chosen, *({"PYTHONHASHSEED"} & seen.keys())})}
 
 
 def kernels_in_use() -> dict[str, str]:
-    """Name the kernels that this process computes with: "BLAS" (NumPy's and SciPy's), "NumPy" and "torch"."""
+    """Name the kernels that this process computes with: libraries choose them by processor and environment.
+
+    Returns:
+        Kernels of "BLAS" (NumPy's and SciPy's), "NumPy" and "torch"; for example "openblas Haswell", "X86_V3 X86_V4",
+        "AVX2".
+    """
     import scipy.linalg  # noqa: F401  # loads SciPy's BLAS
     import torch
     from numpy.lib.introspect import opt_func_info
@@ -237,18 +312,36 @@ def kernels_in_use() -> dict[str, str]:
 
 
 def machine_class(kernels: Mapping[str, str]) -> str:
-    """Name the class of machines within which results agree byte for byte: vendor, architecture, libc, kernels."""
+    """Name the class of machines within which results agree byte for byte: vendor, architecture, libc, kernels.
+
+    Args:
+        kernels: See `kernels_in_use`.
+
+    Returns:
+        For example "GenuineIntel x86_64 glibc-2.36, BLAS openblas Haswell, NumPy X86_V3, torch AVX2".
+    """
     machine = f"{_cpu_vendor()} {platform.machine()} {'-'.join(platform.libc_ver())}"
     return ", ".join([machine, *(f"{library} {chosen}" for library, chosen in kernels.items())])
 
 
 def numerical_versions() -> dict[str, str]:
-    """Return the installed versions, by name, of the libraries that may change a number."""
+    """Return the installed versions of the libraries that may change a number.
+
+    Returns:
+        Version by name, without what is not installed.
+    """
     return {name: installed for name in NUMERICAL if (installed := _installed(name))}
 
 
 def pinned_versions(lock: Path) -> dict[str, str]:
-    """Return the version as installed, whatever the pin, of torch and of every library that the lock pins."""
+    """Return the installed version of torch and of every library that the lock pins.
+
+    Args:
+        lock: File of lines "name==version".
+
+    Returns:
+        Version by name, as installed here (which may differ from the pin, and then shows).
+    """
     names = {
         "torch",
         *re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text(encoding="utf-8"), flags=re.MULTILINE),
@@ -258,7 +351,14 @@ def pinned_versions(lock: Path) -> dict[str, str]:
 
 
 def file_md5(path: Path) -> str:
-    """Hash a file as DVC does."""
+    """Hash a file as DVC does.
+
+    Args:
+        path: The file.
+
+    Returns:
+        MD5, 32 hexadecimal digits.
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 

@@ -63,14 +63,32 @@ def canonical_json(content: object) -> str:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON atomically: sorted keys, one-space indent, final newline; NaN and what is no JSON is refused."""
+    """Write JSON atomically: sorted keys, one-space indent, no NaN, final newline.
+
+    Args:
+        path: File to replace.
+        content: Anything JSON can hold.
+
+    Raises:
+        ResultsError: If a value is NaN, infinite, or not JSON. The old file then stays as it was.
+    """
     canonical_json(content)
     text = json.dumps(content, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     replace_text(path, text)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON result; ResultsError where the file is missing or damaged."""
+    """Read a JSON result.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The decoded content.
+
+    Raises:
+        ResultsError: If the file is missing or damaged.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -97,12 +115,25 @@ def write_runs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_trials(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the ledger of a search (`trials.csv`, `TRIALS_COLUMNS`), sorted; it is refused as by `write_runs`."""
+    """Write the ledger of a search (`trials.csv`), sorted by all columns.
+
+    Args:
+        path: File to replace.
+        rows: One mapping a trial with exactly the keys of `TRIALS_COLUMNS`.
+
+    Raises:
+        ResultsError: As `write_runs`.
+    """
     _write_table(path, rows, TRIALS_COLUMNS)
 
 
 def write_costs(path: Path, costs: Iterable[Mapping[str, Any]]) -> None:
-    """Write what runs took, CPU seconds and peak MiB, by experiment and arm; no two executions write the same."""
+    """Write what runs took (`costs.csv`), by experiment and arm; no two executions write the same.
+
+    Args:
+        path: File to replace.
+        costs: One mapping a run: experiment, arm, cpu_s (processor seconds), peak_mib (largest memory).
+    """
     table = pd.DataFrame(costs, columns=["experiment", "arm", "cpu_s", "peak_mib"])
     of_arm = table.groupby(["experiment", "arm"], as_index=False)
     summed = of_arm.agg(runs=("cpu_s", "size"), cpu_s=("cpu_s", "sum"), peak_mib=("peak_mib", "max"))
@@ -110,17 +141,42 @@ def write_costs(path: Path, costs: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_runs(path: Path) -> pd.DataFrame:
-    """Read measurements, columns `RUNS_COLUMNS`; `value` is NaN where a run diverged; ResultsError if damaged."""
+    """Read measurements.
+
+    Args:
+        path: A file made by `write_runs`.
+
+    Returns:
+        One row a measurement, columns `RUNS_COLUMNS`; `value` is NaN where the run diverged.
+
+    Raises:
+        ResultsError: If the file is missing or damaged, or its columns are others.
+    """
     return _read_table(path, RUNS_COLUMNS)
 
 
 def read_trials(path: Path) -> pd.DataFrame:
-    """Read a ledger, columns `TRIALS_COLUMNS`; `selected` and `at_edge` are booleans; ResultsError if damaged."""
+    """Read the ledger of a search.
+
+    Args:
+        path: A file made by `write_trials`.
+
+    Returns:
+        One row a trial, columns `TRIALS_COLUMNS`; `selected` and `at_edge` are booleans.
+
+    Raises:
+        ResultsError: If the file is missing or damaged, or its columns are others.
+    """
     return _read_table(path, TRIALS_COLUMNS)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text as UTF-8 with LF, so that a reader, or a crash, sees the old file or the new one."""
+    """Write a text file so that a reader, or a crash, sees the old file or the new one.
+
+    Args:
+        path: File to replace; its folder is made.
+        text: New content; written as UTF-8 with LF.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

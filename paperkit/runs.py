@@ -171,7 +171,11 @@ class Runner:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the folder of kept runs; SystemExit where another process of this stage and profile holds it."""
+        """Hold the folder of kept runs.
+
+        Raises:
+            SystemExit: If another process of this stage and profile holds it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "held_by").open("a+", encoding="utf-8") as holder:
             try:
@@ -283,24 +287,52 @@ class Runner:
 
 
 def execute(runner: Callable[[Measure, Sequence[Run]], list[Rows]], measure: Measure, runs: Sequence[Run]) -> Rows:
-    """Execute a grid of runs, and put their rows of `runs.csv` in one list."""
+    """Execute runs, and put their rows in one list.
+
+    Args:
+        runner: A `Runner`.
+        measure: What a run measures.
+        runs: The grid.
+
+    Returns:
+        Rows of `runs.csv`.
+    """
     return list(chain.from_iterable(runner(measure, runs)))
 
 
 def run_key(run: Run, common: Mapping[str, Any]) -> str:
-    """Name a run by the SHA-256 of all that its measurements depend on; its stage's other runs share `common`."""
+    """Name a run by all that its measurements depend on.
+
+    Args:
+        run: The run.
+        common: What it shares with the other runs of its stage; JSON content.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
     text = canonical_json({**common, "run": asdict(run)})
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @cache
 def code_hashes(module: str) -> dict[str, str]:
-    """Hash the code of every module in the import closure, once: workers do not see what is changed later."""
+    """Hash the code of every module in the import closure, once: workers do not see what is changed later.
+
+    Args:
+        module: Full name.
+
+    Returns:
+        Hash of each source file, see `code_hash`, by module name.
+    """
     return {name: code_hash(module_file(name)) for name in import_closure(module)}
 
 
 def available_workers() -> int:
-    """Count the cores this process may use (containers and affinity masks included); at least 1."""
+    """Count the cores this process may use (containers and affinity masks included).
+
+    Returns:
+        At least 1.
+    """
     return cpu_count()
 
 

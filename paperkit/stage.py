@@ -40,7 +40,12 @@ class StageConfig(StrictModel):
     hardware: Hardware = ON_CPU
 
     def require(self) -> None:
-        """Refuse (OSError, ValueError) what this machine lacks; a subclass adds the files that its studies read."""
+        """Refuse what this machine lacks, before anything runs; a subclass adds the files that its studies read.
+
+        Raises:
+            OSError: If the device or a file is missing.
+            ValueError: If a file does not fit the settings.
+        """
         self.hardware.require()
 
 
@@ -193,7 +198,15 @@ def _end_with_dvc() -> None:
 
 
 def modules_of(module: str, kind: Kind) -> tuple[str, ...]:
-    """Name the modules whose code a stage runs: the one that starts it, and the checks beside it."""
+    """Name the modules whose code a stage runs.
+
+    Args:
+        module: Full name of the one that starts it.
+        kind: Of the stage.
+
+    Returns:
+        It, and the checks beside it where there are some.
+    """
     if kind.checks is None or not module_file(module).with_name(f"{kind.checks}.py").is_file():
         return (module,)
     return (module, f"{module.rpartition('.')[0]}.{kind.checks}")
@@ -207,7 +220,16 @@ def _parse(stage: str, arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def publish(result: Tables, out: Path, *, runs: str = TRAINING.runs) -> list[str]:
-    """Replace the tables of a folder, but only when all of them could be written; return the names of those there."""
+    """Replace the tables of a folder, but only when all of them could be written.
+
+    Args:
+        result: What an experiment handed over.
+        out: Folder of the results; made if it is missing.
+        runs: Name of the table of measurements.
+
+    Returns:
+        Names of the tables that are there now.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
         written = Path(folder)

@@ -98,7 +98,15 @@ def paired_interval(differences: ArrayLike, bound: float = 0.0) -> Interval | No
 
 
 def widened(interval: Interval, variance: float) -> Interval:
-    """Return x̄ ± t √(s²/n + variance), t of n - 1 degrees of freedom; estimate, n and p stay as they are."""
+    """Return the interval with a variance added to that of its estimate.
+
+    Args:
+        interval: A paired interval.
+        variance: In the square of its unit.
+
+    Returns:
+        x̄ ± t √(s²/n + variance), with the t of n - 1 degrees of freedom; estimate, n and p as before.
+    """
     ends = {}
     for low, high, level in (("low", "high", 0.975), ("low90", "high90", 0.95)):
         t = stats.t.ppf(level, interval.n - 1)

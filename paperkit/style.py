@@ -58,7 +58,14 @@ COLUMNS = ("panel", "x_axis", "y_axis", "series", "mark", "x", "y", "value")
 
 
 def folders() -> tuple[Path, Path]:
-    """Read on a command line of which folder of results figures are drawn; return it, and that of the figures."""
+    """Read on a command line of which folder of results figures are drawn.
+
+    Returns:
+        Folder of the results, and that of the figures.
+
+    Raises:
+        SystemExit: If the command line names none.
+    """
     parser = argparse.ArgumentParser(description="Draw the figures of a replication.")
     parser.add_argument("name", help="folder below results/, such as lion or lion_gpu")
     name = parser.parse_args().name

@@ -42,12 +42,27 @@ class LogRange(StrictModel):
         return self
 
     def at(self, fraction: float) -> float:
-        """Return low^(1 - fraction) high^fraction with four digits, which a reader can type, within the range."""
+        """Return the point at a fraction of the way, in the logarithm.
+
+        Args:
+            fraction: From 0 (low) to 1 (high).
+
+        Returns:
+            low^(1 - fraction) * high^fraction, rounded to four significant digits (a reader can type it), but
+            not out of the range.
+        """
         typed = float(f"{self.low ** (1 - fraction) * self.high**fraction:.4g}")
         return min(max(typed, self.low), self.high)
 
     def fraction(self, value: float) -> float:
-        """Return where a value lies, in the logarithm: 0 at `low`, 1 at `high`."""
+        """Return where a value lies, in the logarithm.
+
+        Args:
+            value: A positive number.
+
+        Returns:
+            0 at `low`, 1 at `high`.
+        """
         return float(np.log(value / self.low) / np.log(self.high / self.low))
 
 
@@ -86,7 +101,17 @@ def draw_trials(space: Space, *, num_trials: int, seed: int) -> list[dict[str, A
 
 
 def select(losses: Sequence[float]) -> int:
-    """Return the index of the least finite loss, of equal ones the first; ValueError if none is finite."""
+    """Return the trial with the least loss; a loss that is not finite never wins.
+
+    Args:
+        losses: Validation loss of each trial, in the order drawn.
+
+    Returns:
+        Index of the best trial; of equal ones, the first drawn.
+
+    Raises:
+        ValueError: If every trial diverged.
+    """
     finite = np.where(np.isfinite(losses), losses, np.inf)
     if not np.isfinite(finite).any():
         message = f"all {len(losses)} trials diverged; move the search space to smaller learning rates"
@@ -95,7 +120,16 @@ def select(losses: Sequence[float]) -> int:
 
 
 def at_edge(config: Mapping[str, Any], space: Space, *, share: float = 0.05) -> bool:
-    """Tell whether a log-range's value lies in the outermost share of its range: then the space must be extended."""
+    """Tell whether a point lies in the outermost share of a searched range: then the space must be extended.
+
+    Args:
+        config: A trial's hyper-parameters.
+        space: What was searched.
+        share: Width of the edge as a share of the range's logarithm, at each end.
+
+    Returns:
+        True if any log-range's value lies in its edge.
+    """
     ranges = {name: axis for name, axis in space.items() if isinstance(axis, LogRange)}
     fractions = [axis.fraction(config[name]) for name, axis in ranges.items()]
     return any(fraction < share or fraction > 1 - share for fraction in fractions)
@@ -120,7 +154,14 @@ class Tuning(StrictModel):
         return self
 
     def refuse_shared(self, reported: Mapping[str, Sequence[int]]) -> None:
-        """Refuse reported seeds, by their key in params.yaml, on which something was tuned, or that repeat."""
+        """Refuse seeds of a report on which something was tuned, or that repeat.
+
+        Args:
+            reported: Seeds by the name of their key in params.yaml.
+
+        Raises:
+            ValueError: Where seeds are shared; names key and seeds.
+        """
         for name, seeds in reported.items():
             if len(set(seeds)) < len(seeds) or set(seeds) & set(self.seeds):
                 message = f"{name} {seeds} must differ from each other and from the tuning seeds {self.seeds}"

@@ -71,13 +71,30 @@ def even_windows(stream: Tensor, *, context: int, number: int) -> tuple[Tensor, 
 
 
 def next_token_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats a token, of logits (B, T, V) and token ids (B, T), int64."""
+    """Return the mean cross-entropy in nats a token.
+
+    Args:
+        logits_BTV: Shape (B, T, V).
+        targets_BT: Token ids, shape (B, T), int64.
+
+    Returns:
+        Scalar.
+    """
     return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, inputs_NT: Tensor, targets_NT: Tensor) -> float:
-    """Return a model's mean loss over windows (N, T), in nats a token, and leave it in evaluation mode."""
+    """Return a model's mean loss over windows, and leave it in evaluation mode.
+
+    Args:
+        model: Maps token ids (B, T) to logits (B, T, V).
+        inputs_NT: Token ids, shape (N, T).
+        targets_NT: Token ids, shape (N, T).
+
+    Returns:
+        Cross-entropy in nats a token.
+    """
     model.eval()
     device = next(model.parameters()).device
     total = 0.0

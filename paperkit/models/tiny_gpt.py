@@ -62,7 +62,14 @@ class TinyGPT(nn.Module):
             self.head.weight = self.token_embedding.weight
 
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
-        """Map token ids (B, T), int64, T at most `context`, to logits (B, T, V); those at t predict token t + 1."""
+        """Predict the next token at every position.
+
+        Args:
+            tokens_BT: Token ids, shape (B, T), int64, in [0, V), T at most `context`.
+
+        Returns:
+            Logits, shape (B, T, V); logits[b, t] predict token t + 1.
+        """
         positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         hidden_BTD = self.token_embedding(tokens_BT) + self.position_embedding(positions_T)
         for block in self.blocks:
@@ -103,7 +110,14 @@ class Block(nn.Module):
         self.mlp_output = nn.Linear(4 * width, width)
 
     def forward(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
-        """Apply the block to the residual stream, shape (B, T, D)."""
+        """Apply the block.
+
+        Args:
+            hidden_BTD: Residual stream, shape (B, T, D).
+
+        Returns:
+            Residual stream, shape (B, T, D).
+        """
         hidden_BTD = hidden_BTD + self._attention(self.attention_norm(hidden_BTD))
         mlp_BTF = functional.gelu(self.mlp_input(self.mlp_norm(hidden_BTD)))
         return hidden_BTD + self.mlp_output(mlp_BTF)

@@ -67,7 +67,18 @@ def given_verdicts(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def changed_words(results: Path, given: str) -> list[str]:
-    """Say, a clause each, which verdicts that a sentence was written for are others now; none of a smoke run."""
+    """Say which verdicts are not those for which a sentence was written.
+
+    Args:
+        results: The folder of all results.
+        given: Verdicts such as "lion:C6 contradicted; lion:C4 holds".
+
+    Returns:
+        A clause for each word that has changed; none for those of a smoke run, which decides nothing.
+
+    Raises:
+        ResultsError: If `given` cannot be read, or there is no such claim.
+    """
     changed = []
     for folder, claim, word in given_verdicts(given):
         profile, records = read_json(results / folder / "verdicts.json")["profile"], read_records(results / folder)

@@ -71,19 +71,39 @@ class Cluster:
         self._key = cache(key)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Let a worker execute a function of a module that it can import; return where its result will be."""
+        """Let a worker execute a function.
+
+        Args:
+            function: Of a module that it can import.
+            *arguments: What the function gets.
+
+        Returns:
+            Where its result will be.
+        """
         if function is _measured:
             function, arguments = _measured_there, (self._key(arguments[0]), self._hardware, *arguments)
         return self._executor.submit(_in_own_process, self._environment, function, *arguments)
 
     def shutdown(self, *, kill_workers: bool = False) -> None:
-        """Leave the cluster; its workers end the runs they have begun, unless `kill_workers` drops them."""
+        """Leave the cluster; its workers end the runs they have begun, and wait for the next client.
+
+        Args:
+            kill_workers: Whether to drop what is not finished.
+        """
         self._executor.shutdown(wait=not kill_workers)
         self._client.close()
 
 
 def connect(address: str, runner: Runner) -> Cluster | ProcessPoolExecutor:
-    """Let the Dask cluster at an address execute a stage's runs; of clock readings, local processes do."""
+    """Let a cluster execute the runs of a stage.
+
+    Args:
+        address: Of a Dask scheduler.
+        runner: Of the stage; its number of workers becomes the cluster's.
+
+    Returns:
+        What takes its runs: local processes for clock readings, which need a machine to themselves.
+    """
     if not runner.instruction_set:
         del os.environ[CLUSTER]
         return runner._executor

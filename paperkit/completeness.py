@@ -424,7 +424,16 @@ RULES_OF_RESULTS: dict[str, Rule] = {
 
 
 def problems(rule: Rule, root: Path, name: str) -> list[str]:
-    """Ask a rule: what is wrong, a sentence each; a file that is missing or damaged is one, and no error."""
+    """Ask one rule.
+
+    Args:
+        rule: One of `RULES`, `RULES_OF_RESULTS` or those that run something.
+        root: The repository.
+        name: The replication; for one of `RULES_OF_RESULTS` the folder of results.
+
+    Returns:
+        What is wrong, a sentence each; a file that is missing or damaged is one of them, not an error.
+    """
     try:
         return rule(root, name)
     except (ResultsError, ConfigError, FileNotFoundError) as error:

@@ -20,7 +20,19 @@ MADE_BY = ("commit", "machine_class", "device", "kernels", "environment", "threa
 
 
 def differences(root: Path, address: str, against: Path) -> list[str]:
-    """Compare two verdicts of a claim: their words, then a line "name: here | there" for each setting that differs."""
+    """Compare the settings behind a claim with those behind another file of verdicts.
+
+    Args:
+        root: The repository.
+        address: Folder of results and claim.
+        against: Another verdicts.json. Provenance and runs are compared where they lie beside it.
+
+    Returns:
+        The two words, then one line a setting that differs: "name: here | there".
+
+    Raises:
+        ConfigError: If one of the two has no such claim.
+    """
     folder, record = find_verdict(root, address)
     other = _claim_in(against, record["id"])
     here, there = _settings(folder, record), _settings(against.parent, other)

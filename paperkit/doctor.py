@@ -101,7 +101,15 @@ OF_RESULTS: dict[str, Rule] = {
 
 
 def examine(root: Path, say: Callable[[str], object] = print) -> bool:
-    """Say what of a copy differs from what is written down, and what to do; return whether nothing does."""
+    """Say what of a copy differs from what is written down, and what to do.
+
+    Args:
+        root: The repository, whose packages are those that Python imports.
+        say: Takes each line.
+
+    Returns:
+        Whether nothing differs.
+    """
     names = found_replications(root)
     folders = [folder for name in names for folder in folders_of_results(root, name)]
     asked = [(what, rule, [""]) for what, rule in OF_ALL.items()]

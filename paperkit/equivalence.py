@@ -36,7 +36,20 @@ def run_smoke(clone: Path, stage: str) -> None:
 
 
 def accept(root: Path, since: str, why: str, *, run: Callable[[Path, str], None] = run_smoke) -> dict[str, list[str]]:
-    """Show at smoke scale that the code since a commit gives the numbers of before, and note its hashes by file."""
+    """Show at smoke scale that changed code gives the numbers of the code before, and note it.
+
+    Args:
+        root: The repository; what it holds of code is committed.
+        since: Commit with the code before, whose results are those that are committed.
+        why: One sentence.
+        run: Runs the smoke profile of a stage in a clone.
+
+    Returns:
+        Hashes before and after by file.
+
+    Raises:
+        ConfigError: If code is not committed, a stage imports other files than before, or writes other tables.
+    """
     if _git(root, "status", "--porcelain", "--", "*.py", "*.yaml"):
         message = "commit the code first: what is shown here is shown of a commit"
         raise ConfigError(message)
@@ -67,7 +80,14 @@ def accept(root: Path, since: str, why: str, *, run: Callable[[Path, str], None]
 
 
 def unproven(root: Path) -> list[str]:
-    """Say, a line a file, which noted change no later, identical rerun of a stage that imports it bears out."""
+    """Say which noted change no receipt bears out: of a stage that imports the file, run after the change, identical.
+
+    Args:
+        root: The repository, with its history.
+
+    Returns:
+        A line for each file of a change.
+    """
     receipts = [read_json(path) for path in sorted(root.glob("receipts/*/*.json"))]
     shown: set[str] = set()
     older = older_code(root / EQUIVALENT)

@@ -71,7 +71,14 @@ class History(NamedTuple):
 
 
 def no_history(root: Path) -> str | None:
-    """Say why there is no history, for a line such as "not checked: ..."; None where the whole of it is there."""
+    """Say why there is no history to check.
+
+    Args:
+        root: The repository's root.
+
+    Returns:
+        A clause for a line such as "not checked: ..."; None where the whole history is there.
+    """
     try:
         told = _git(root, "rev-parse", "--show-prefix", "--is-shallow-repository", "HEAD").decode().splitlines()
     except FileNotFoundError:
@@ -85,7 +92,15 @@ def no_history(root: Path) -> str | None:
 
 
 def read_history(root: Path, name: str) -> History:
-    """Find when rules were committed, and which did not stand before their results; `no_history` gives None."""
+    """Find when the rules of a replication were committed, and which of them did not stand before their results.
+
+    Args:
+        root: The repository's root; its whole history is there (`no_history` gives None).
+        name: Folder of the replication.
+
+    Returns:
+        Dates of the claims on disk, and problems; each names claim and remedy.
+    """
     claims_path = f"replications/{name}/claims.yaml"
     folders = list(dict.fromkeys(f"results/{results_name(name, profile)}" for profile in PROFILES))
     verdicts = [f"{folder}/{file}.json" for folder in folders for file in ("verdicts", "timing_verdicts")]
@@ -224,7 +239,14 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore
 
 
 def decoded(text: bytes) -> Any:
-    """Read YAML that a tool or an earlier commit wrote, fast."""
+    """Read YAML, fast.
+
+    Args:
+        text: Of a file that a tool or an earlier commit wrote.
+
+    Returns:
+        The decoded content.
+    """
     return _Loader(text).get_single_data()
 
 
@@ -292,7 +314,15 @@ def _commits(root: Path, paths: Sequence[str]) -> list[tuple[Commit, list[int]]]
 
 
 def committed(root: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """Read commits, or files in them, such as "1a2b3c:params.yaml"; each is empty where there is none."""
+    """Read what git holds.
+
+    Args:
+        root: The repository's root.
+        names: Of commits, or of files in them, such as "1a2b3c:params.yaml".
+
+    Yields:
+        The content of each; empty where there is none.
+    """
     listed = io.BytesIO(_git(root, "cat-file", "--batch", text="".join(f"{name}\n" for name in names)))
     for _ in names:
         header = listed.readline()

@@ -19,7 +19,15 @@ _FILES = (("verdicts.json", "provenance.json"), ("timing_verdicts.json", "timing
 
 
 def index_json(root: Path) -> str:
-    """Put all verdicts into one JSON text: each claim with what made its runs, each post with the claims about it."""
+    """Put the verdicts of all folders of results into one text.
+
+    Args:
+        root: The repository.
+
+    Returns:
+        JSON: of each claim its entry of verdicts.json, with replication, profile and what made the runs; of each post
+        that a replication takes up its title, and the claims about it.
+    """
     claims = dict(sorted(_claims(root)))
     parts = {"claims": claims, "posts": dict(sorted(_posts(root, claims)))}
     lines = [f"{json.dumps(name)}: {{\n{_entries(part)}\n}}" for name, part in parts.items()]

@@ -21,7 +21,19 @@ RESERVED = re.compile(rf".+_(timing|{'|'.join(ABOVE)})")
 
 
 def write_new(root: Path, name: str, post: int) -> list[str]:
-    """Write a replication of a post (its archive number) that passes `make check`; return the files it touches."""
+    """Write a replication of a post that passes `make check`, and register it.
+
+    Args:
+        root: The repository.
+        name: The paper's object in snake_case; its folder, stage and page bear it.
+        post: The post's archive number in book/posts.yaml.
+
+    Returns:
+        Paths of the files written or changed, relative to the root.
+
+    Raises:
+        ConfigError: If the name is taken or does not fit, or the post is unknown or taken.
+    """
     words = {"NAME": name, "LABEL": name.replace("_", "-"), **_words_of_post(root, name, post)}
     if problem := _problem_of_name(root, name):
         raise ConfigError(problem)

@@ -44,7 +44,19 @@ def has(root: Path, name: str, role: str) -> bool:
 
 
 def written_files(root: Path) -> dict[str, str]:
-    """Write the shared files that follow from the replications' folders: text by path; the disk stays as it is."""
+    """Write the shared files that follow from the replications' folders, without touching the disk.
+
+    Args:
+        root: The repository; its packages have to be those that Python imports.
+
+    Returns:
+        Text by path relative to the root.
+
+    Raises:
+        ConfigError: If a stage's module calls `main` with a wrong name, or a file has lost the lines between which its
+            part is written.
+        ResultsError: If the verdicts are not those for which a replication's answer was written.
+    """
     return {
         "dvc.yaml": dvc_yaml(root),
         "book/_toc.yml": _between(root / "book/_toc.yml", f"  # {BEGIN}\n", f"  # {END}\n", _contents(root)),
@@ -60,7 +72,14 @@ def written_files(root: Path) -> dict[str, str]:
 
 
 def write_pipeline(root: Path) -> list[str]:
-    """Bring the shared files up to date; return the paths of those that have changed."""
+    """Bring the shared files up to date.
+
+    Args:
+        root: The repository.
+
+    Returns:
+        Paths of the files that have changed.
+    """
     changed = {path: text for path, text in written_files(root).items() if read_text(root / path) != text}
     for path, text in changed.items():
         replace_text(root / path, text)

@@ -102,7 +102,20 @@ def smallest_effect(pilot_sd: float, n: int, alpha: float, *, equivalence: bool)
 
 
 def plan(root: Path, name: str | None, profile: str, seeds: int | None) -> str:
-    """Say what a run of a replication, or of all that have run, will take here, and what its seeds can detect."""
+    """Say what a run of a replication will take on this machine, and what its seeds can detect.
+
+    Args:
+        root: The repository.
+        name: The replication; None for all that have run at the profile.
+        profile: One of `paperkit.profiles.PROFILES`.
+        seeds: Of each arm; None for those of the last run.
+
+    Returns:
+        Lines of text.
+
+    Raises:
+        ConfigError: If the replication is not there, or has not run at the profile.
+    """
     known = found_replications(root)
     if name not in (None, *known):
         message = f"replications/{name} is not there; there are {', '.join(known)}"

@@ -25,7 +25,18 @@ _TITLE, _BADGE, _ROW = 370, 172, 30  # widths and a height in pixels
 
 
 def answers_table(root: Path, names: Sequence[str]) -> str:
-    """List in Markdown what each replication with results found, and a primary claim; then the board."""
+    """List what each replication found, and the first of its primary claims with the number that decided it.
+
+    Args:
+        root: The repository.
+        names: The replications; those without results are left out.
+
+    Returns:
+        Lines of Markdown: a table, then the picture of the board.
+
+    Raises:
+        ResultsError: If the verdicts are not those for which an answer was written.
+    """
     rows = ["| question | what we found | for example |", "|---|---|---|"]
     for name in names:
         if (root / "results" / name / "verdicts.json").is_file():

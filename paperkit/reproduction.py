@@ -70,8 +70,22 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
 
 
 def run_at(root: Path, name: str, profile: str) -> bool:
-    """Run a replication above cpu, tell DVC of its results, then judge and draw them; False after Ctrl-C."""
-    # DVC does not run a frozen stage; so its module is started here, and says first what this machine lacks.
+    """Run a replication at a profile above cpu, tell DVC of its results, then judge and draw them.
+
+    A stage that is frozen in dvc.yaml is one that DVC does not run; so its module is started here, and says first what
+    this machine lacks.
+
+    Args:
+        root: The repository.
+        name: The replication.
+        profile: One of `profiles.ABOVE`.
+
+    Returns:
+        Whether all of it ran to its end.
+
+    Raises:
+        ConfigError: If the replication has no such profile, no worker process could start, or a setting is absurd.
+    """
     _require_locks()
     folder = root / "replications" / name
     roles = [role for role in TRAINS if has(root, name, role) and profile in read_yaml(folder / PARAMS[role])]

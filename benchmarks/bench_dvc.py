@@ -71,14 +71,6 @@ def did_nothing(output: str) -> bool:
     return any(sentence in output for sentence in NOTHING_TO_DO)
 
 
-@pytest.mark.benchmark(group="dvc, nothing to do")
-@pytest.mark.parametrize("command", [repro, status], ids=["repro", "status"])
-@pytest.mark.parametrize("repository", ["pipeline", "no_pipeline"])
-def test_time_of_a_command_with_nothing_to_do(benchmark, command, repository, request) -> None:
-    folder = request.getfixturevalue(repository)
-    assert did_nothing(benchmark.pedantic(command(folder), rounds=ROUNDS, warmup_rounds=1))
-
-
 @pytest.mark.parametrize("command", [repro, status], ids=["repro", "status"])
 def test_nothing_to_do_takes_little_more_than_dvc_itself(command, pipeline, no_pipeline) -> None:
     ours, peer = command(pipeline), command(no_pipeline)

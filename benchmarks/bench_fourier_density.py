@@ -41,13 +41,6 @@ def mixture(y: np.ndarray, **tolerance: float) -> GaussianMixture:
         return GaussianMixture(COMPONENTS, random_state=0, **tolerance).fit(y[:, None])
 
 
-@pytest.mark.parametrize("name", ["Fourier", "EM"])
-def test_time_of_a_fit(benchmark, name) -> None:
-    benchmark.group = f"fit to {POINTS} points of the claw, 28 or 29 parameters"
-    y = claw()
-    benchmark((lambda: fit(y, DEGREE, TanhMap(2.0), seed=0)) if name == "Fourier" else lambda: mixture(y))
-
-
 @pytest.mark.parametrize("how", MAX_FIT_OVER_EM)
 def test_time_of_a_fit_over_em(how) -> None:
     y = claw()

@@ -30,14 +30,12 @@ def burn(run: Run) -> Iterator[Measurement]:
 
 
 @pytest.mark.skipif(available_workers() < 2, reason="needs two cores")
-def test_two_workers_are_at_least_1_85_times_as_fast_as_one(benchmark, tmp_path: Path) -> None:
-    lock = tmp_path / "requirements.lock"
-    lock.write_text("")
+def test_two_workers_are_at_least_1_85_times_as_fast_as_one(tmp_path: Path) -> None:
     busy_s: dict[int, list[float]] = {1: [], 2: []}
     whole_s: dict[int, list[float]] = {1: [], 2: []}
 
     def execute(workers: int) -> None:
-        runner = Runner("bench", "smoke", {}, workers, lock=lock, kept=tmp_path / "kept")
+        runner = Runner("bench", "smoke", {}, workers, kept=tmp_path / "kept")
         start = time.monotonic()
         rows = runner(burn, [Run("bench", "burn", seed, {"iterations": ITERATIONS}) for seed in range(NUM_RUNS)])
         runner.close()
@@ -47,13 +45,9 @@ def test_two_workers_are_at_least_1_85_times_as_fast_as_one(benchmark, tmp_path:
         assert len(set(values["pid_count"])) == workers
         busy_s[workers].append(max(values["end_s"]) - min(values["start_s"]))
 
-    # Before each round of two workers a round of one: both see the same disturbances.
-    benchmark.pedantic(execute, args=(2,), setup=lambda: execute(1), rounds=ROUNDS)
-    ratio = statistics.median(busy_s[1]) / statistics.median(busy_s[2])
-    benchmark.extra_info |= {
-        "ratio": round(ratio, 3),
-        "ratio_with_start": round(statistics.median(whole_s[1]) / statistics.median(whole_s[2]), 3),
-        "one_worker_s": [round(each, 2) for each in busy_s[1]],
-        "two_workers_s": [round(each, 2) for each in busy_s[2]],
-    }
-    assert ratio >= LEAST_RATIO, f"two workers are {ratio:.2f} times as fast as one: {benchmark.extra_info}"
+    for _ in range(ROUNDS):  # of one worker and of two: both see the same disturbances
+        execute(1)
+        execute(2)
+    ratio, with_start = (statistics.median(of[1]) / statistics.median(of[2]) for of in (busy_s, whole_s))
+    print(f"two workers are {ratio:.2f} times as fast as one, {with_start:.2f} with their start: {busy_s}")
+    assert ratio >= LEAST_RATIO

@@ -60,19 +60,6 @@ def ratios_to_tied(n: int, d: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in found.items()}
 
 
-def test_both_forms_of_half_swap_agree() -> None:
-    torch.manual_seed(0)
-    embedding, h = make_embedding(300, 64, 0.125).double(), torch.randn(50, 64, dtype=torch.float64)
-    torch.testing.assert_close(HalfSwapHead(embedding)(h), without_copy(h, embedding.weight), atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("name", ["tied", "half swap", "half swap without copy"])
-@pytest.mark.parametrize(("n", "d"), SHAPES)
-def test_time_of_forward_and_backward(benchmark, n: int, d: int, name: str) -> None:
-    benchmark.group = f"head-{n}-{d}"
-    benchmark.pedantic(steps(n, d)[name], rounds=ROUNDS[n] // 4, warmup_rounds=1)
-
-
 @pytest.mark.parametrize(("n", "d"), SHAPES)
 def test_half_swap_costs_less_than_two_percent(n: int, d: int) -> None:
     ratios = ratios_to_tied(n, d)

@@ -9,8 +9,8 @@ import argparse
 import hashlib
 import importlib.metadata
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from build_data import parsers
 from build_data.archives import Archive, fetch, members
-from build_data.near_duplicates import NearDuplicates, groups, near_duplicates
+from build_data.near_duplicates import groups, near_duplicates
 from paperkit import datasets
 from paperkit.config import ConfigError, StrictModel, parse, read_yaml
 
@@ -62,29 +62,6 @@ class Sources(StrictModel):
     tables: dict[str, TableSource]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What building one table did: counts of rows, of characters, and of the near-duplicate relation."""
-
-    table: str
-    rows: int
-    characters: int
-    exact_duplicates: int
-    near_duplicate_pairs: int
-    groups: int
-    largest_group_rows: int
-    split_rows: dict[str, int]
-
-    def __str__(self) -> str:
-        """Write the counts on one line."""
-        splits = ", ".join(f"{name} {count}" for name, count in self.split_rows.items())
-        return (
-            f"{self.table}: {self.rows} rows, {self.characters} characters, {self.exact_duplicates} exact duplicates "
-            f"removed, {self.near_duplicate_pairs} near-duplicate pairs, {self.groups} groups "
-            f"(largest {self.largest_group_rows} rows); {splits}"
-        )
-
-
 def load_sources(path: Path) -> Sources:
     """Read `data_sources.yaml`; what does not fit the model or the tables is refused by name."""
     sources = parse(Sources, read_yaml(path), source=str(path))
@@ -111,10 +88,8 @@ def _misfits(sources: Sources) -> Iterator[str]:
                 yield f"{archive.file} is named with two SHA-256"
 
 
-def build(
-    name: str, source: TableSource, split: SplitShares, paths: Sequence[Path]
-) -> tuple[list[parsers.Row], Report]:
-    """Make the rows of one table, in their final order and with their split, from one checked file an archive."""
+def build(name: str, source: TableSource, split: SplitShares, paths: Sequence[Path]) -> tuple[list[parsers.Row], str]:
+    """Make the rows of one table, in their final order, and a line that counts them, from one file an archive."""
     columns = {*datasets.TABLES[name].names} - {"split"}
     parsed = [
         row for archive, path in zip(source.archives, paths, strict=True) for row in _rows(archive, path, columns)
@@ -128,7 +103,13 @@ def build(
     labels = groups([_key(row, source.document) for row in rows], pairs)
     splits = assign_splits([_key(row, source.document) for row in rows], labels, [len(text) for text in texts], split)
     rows = [row | {"split": part} for row, part in zip(rows, splits, strict=True)]
-    return rows, _report(name, rows, texts, len(parsed) - len(unique), pairs, labels)
+    parts = Counter(splits)
+    counts = (
+        f"{name}: {len(rows)} rows, {sum(map(len, texts))} characters, {len(parsed) - len(unique)} exact duplicates "
+        f"removed, {len(pairs.share)} near-duplicate pairs, {len(set(labels))} groups "
+        f"(largest {np.bincount(labels).max()} rows); {', '.join(f'{part} {parts[part]}' for part in datasets.SPLITS)}"
+    )
+    return rows, counts
 
 
 def without_duplicates(rows: Iterable[parsers.Row], text: Sequence[str]) -> list[parsers.Row]:
@@ -196,9 +177,9 @@ def _rebuild(options: argparse.Namespace) -> None:
     wanted = [archive for source in chosen.values() for archive in source.archives]
     paths = {archive.file: fetch(archive, options.archives) for archive in tqdm(wanted, desc="archives")}
     for name, source in chosen.items():
-        rows, report = build(name, source, sources.split, [paths[archive.file] for archive in source.archives])
+        rows, counts = build(name, source, sources.split, [paths[archive.file] for archive in source.archives])
         datasets.write_table(name, rows, options.data)
-        print(report)
+        print(counts)
 
 
 def check_tools(tools: dict[str, str]) -> None:
@@ -239,28 +220,6 @@ def _key(row: parsers.Row, columns: Sequence[str]) -> str:
 def _salted(salt: str, key: str) -> str:
     """Hash a key, for an order that looks random and is the same everywhere."""
     return hashlib.sha256(f"{salt}\n{key}".encode()).hexdigest()
-
-
-def _report(
-    name: str,
-    rows: Sequence[parsers.Row],
-    texts: Sequence[str],
-    exact_duplicates: int,
-    pairs: NearDuplicates,
-    labels: NDArray[np.int64],
-) -> Report:
-    sizes = np.unique(labels, return_counts=True)[1]
-    splits = [row["split"] for row in rows]
-    return Report(
-        table=name,
-        rows=len(rows),
-        characters=sum(map(len, texts)),
-        exact_duplicates=exact_duplicates,
-        near_duplicate_pairs=len(pairs.share),
-        groups=len(sizes),
-        largest_group_rows=int(sizes.max()),
-        split_rows={part: splits.count(part) for part in datasets.SPLITS},
-    )
 
 
 if __name__ == "__main__":

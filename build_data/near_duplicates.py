@@ -42,9 +42,6 @@ class NearDuplicates:
 
 def near_duplicates(texts: Sequence[str], unit: str) -> NearDuplicates:
     """Find all pairs of texts with at least one 13-gram in common, ordered by first and then second text."""
-    if unit not in UNITS:
-        msg = f"unit is {unit!r}; allowed are {', '.join(UNITS)}"
-        raise ValueError(msg)
     grams, owners = _ngram_hashes(*_token_ids(texts, UNITS[unit]))
     counts = np.bincount(owners, minlength=len(texts))
     owners, columns, repeats = _repeated_ngrams(grams, owners, len(texts))

@@ -49,18 +49,7 @@ RunStage = Callable[[Path, str, int | None, int], None]
 
 
 def run_stage(clone: Path, folder: str, workers: int | None, hash_seed: int, profile: str | None = None) -> None:
-    """Train again what a folder of results holds, and judge it.
-
-    Args:
-        clone: A repository.
-        folder: Of results, below results/.
-        workers: Most processes; None for as many as there are cores.
-        hash_seed: Python's own, which orders sets and nothing that counts.
-        profile: To run; None for that of the folder.
-
-    Raises:
-        ConfigError: If the stage fails; it has said why.
-    """
+    """Train again what a folder of results holds, on at most so many processes (None: all cores), and judge it."""
     name, own = replication_and_profile(folder)
     environment = _own_environment() | {RERUN: "1", "PYTHONHASHSEED": str(hash_seed)}
     environment |= {"LOKY_MAX_CPU_COUNT": str(workers)} if workers else {}
@@ -87,22 +76,7 @@ def verify(
     run: RunStage = run_stage,
     say: Callable[[str], object] = print,
 ) -> bool:
-    """Run stages again from a clean clone of HEAD, compare, and write a receipt of each.
-
-    Args:
-        root: The repository, whose packages are those that Python imports.
-        address: Folder of results; or a claim, such as "lion/C6", whose stage is run; None for all of profile cpu.
-        workers: Numbers of processes, each of which is tried.
-        hash_seeds: Hash seeds, each of which is tried with each number of processes.
-        run: Runs a stage in the clone.
-        say: Takes each line.
-
-    Returns:
-        Whether all is identical or as expected.
-
-    Raises:
-        ConfigError: If there are no such results, git has no commit to clone, or a stage fails.
-    """
+    """Rerun a folder of results, that of a claim, or all of cpu in a clean clone; say whether all is as expected."""
     folder, _, claim_id = (address or "").partition("/")
     if claim_id:
         find_verdict(root, f"{folder}/{claim_id}")

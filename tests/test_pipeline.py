@@ -10,7 +10,7 @@ from dvc.stage import PipelineStage
 
 from paperkit import pipeline
 from paperkit.config import ConfigError
-from paperkit.pipeline import BEGIN, END, dvc_yaml, main_call, write_pipeline
+from paperkit.pipeline import BEGIN, END, dvc_yaml, write_pipeline
 from paperkit.results import ResultsError, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,16 +186,6 @@ def test_a_module_whose_stage_cannot_be_written_is_refused(old, new, message, re
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=message):
         dvc_yaml(repository)
-
-
-def test_the_tables_of_a_call_are_read_from_its_source():
-    source = CALL.format(stage="toy", module="b", more=', tables=["x", "y"], kind=TIMING')
-    assert main_call(source, "toy.py") == {
-        "stage": "toy",
-        "module": "replications.b",
-        "tables": ["x", "y"],
-        "kind": "TIMING",
-    }
 
 
 def test_pages_are_listed_with_those_in_their_folder_and_what_stands_around_stays(repository):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -264,11 +263,6 @@ def test_a_damaged_flag_of_the_ledger_is_refused(tmp_path):
         read_trials(path)
 
 
-def test_one_kind_of_table_is_not_taken_for_the_other(table):
-    with pytest.raises(ResultsError, match="has columns"):
-        read_trials(table)
-
-
 def test_damaged_json_is_refused_by_name_with_the_remedy(tmp_path):
     path = tmp_path / "verdicts.json"
     write_json(path, {"claims": [1, 2, 3]})
@@ -305,9 +299,3 @@ def test_a_write_that_fails_leaves_the_old_table_or_none(table, full_disk, name)
         write_runs(table.parent / name, GRID[:3])
     assert table.read_bytes() == before
     assert not (table.parent / "first/runs.csv").exists()
-
-
-def test_a_write_that_succeeds_makes_its_folder_and_leaves_nothing_else_in_it(tmp_path):
-    write_runs(tmp_path / "results" / "lion" / "runs.csv", GRID)
-    assert [path.name for path in (tmp_path / "results" / "lion").iterdir()] == ["runs.csv"]
-    assert isinstance(read_runs(tmp_path / "results" / "lion" / "runs.csv"), pd.DataFrame)

@@ -1,4 +1,4 @@
-"""paperkit.statistics: coverage and power by simulation, equality with scipy and statsmodels, invariances."""
+"""paperkit.statistics: power by simulation, equality with scipy and statsmodels, invariances."""
 
 import gc
 
@@ -13,7 +13,6 @@ from statsmodels.stats.power import TTestPower
 from paperkit.statistics import Interval, achieved_power, equivalence_p, holm, paired_interval, seeds_needed
 
 REPLICATES = 20_000
-COVERAGE_SLACK = 0.015  # three standard errors of a simulated 95 % are 0.005
 unhurried = settings(deadline=None)  # the machine is shared
 
 
@@ -21,41 +20,10 @@ def simulated_seeds(n: int, mean: float = 0.0, sd: float = 1.0) -> np.ndarray:
     return np.random.default_rng([20261122, n]).normal(mean, sd, (REPLICATES, n))
 
 
-def coverage(low: np.ndarray, high: np.ndarray, truth: float) -> float:
-    return float(np.mean((low <= truth) & (truth <= high)))
-
-
 def interval_of(values: object, bound: float = 0.0) -> Interval:
     interval = paired_interval(values, bound)
     assert interval is not None
     return interval
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_95_percent_interval_covers_the_truth_95_percent_of_the_time(n):
-    seeds = simulated_seeds(n, mean=0.3)
-    wide = stats.ttest_1samp(seeds, 0, axis=1).confidence_interval(0.95)
-    narrow = stats.ttest_1samp(seeds, 0, axis=1).confidence_interval(0.90)
-    # Ours is not vectorised: it is tied to the simulated intervals on the first rows.
-    ours = [interval_of(row) for row in seeds[:200]]
-    np.testing.assert_allclose([i.low for i in ours], wide.low[:200], rtol=1e-9)
-    np.testing.assert_allclose([i.high for i in ours], wide.high[:200], rtol=1e-9)
-    np.testing.assert_allclose([i.low90 for i in ours], narrow.low[:200], rtol=1e-9)
-    np.testing.assert_allclose([i.high90 for i in ours], narrow.high[:200], rtol=1e-9)
-    assert abs(coverage(wide.low, wide.high, 0.3) - 0.95) < COVERAGE_SLACK
-    assert abs(coverage(narrow.low, narrow.high, 0.3) - 0.90) < COVERAGE_SLACK
-
-
-def test_interval_and_p_equal_those_of_scipy():
-    values = [0.11, 0.32, -0.05, 0.21, 0.17]
-    test = stats.ttest_1samp(values, 0.05)
-    ours = interval_of(values, bound=0.05)
-    wide, narrow = test.confidence_interval(0.95), test.confidence_interval(0.90)
-    expected = [np.mean(values), wide.low, wide.high, narrow.low, narrow.high, test.pvalue]
-    np.testing.assert_allclose(
-        [ours.estimate, ours.low, ours.high, ours.low90, ours.high90, ours.p], expected, rtol=1e-12
-    )
-    assert ours.n == 5
 
 
 def test_one_seed_has_no_interval():
@@ -71,20 +39,6 @@ def test_equal_seeds_give_an_interval_of_no_length(bound, p):
 @pytest.mark.parametrize(("value", "p"), [(0.05, 0.0), (0.1, 1.0), (0.3, 1.0), (-0.1, 1.0)])
 def test_equal_seeds_are_equivalent_only_strictly_inside_the_margin(value, p):
     assert equivalence_p([value] * 4, margin=0.1) == p
-
-
-def test_tost_is_the_larger_of_two_one_sided_tests():
-    values = np.array([0.02, -0.03, 0.05, 0.01, 0.00, 0.03])
-    above = stats.ttest_1samp(values, 0.01 - 0.05, alternative="greater").pvalue
-    below = stats.ttest_1samp(values, 0.01 + 0.05, alternative="less").pvalue
-    assert equivalence_p(values, margin=0.05, bound=0.01) == pytest.approx(max(above, below))
-
-
-def test_holm_equals_the_example_worked_by_hand():
-    # Sorted 0.005 · 4 = 0.02, 0.01 · 3 = 0.03, 0.03 · 2 = 0.06, 0.04 · 1 = 0.04, raised to 0.06.
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-    np.testing.assert_allclose(holm([0.02, 1.0, 1.0, 1.0]), [0.08, 1.0, 1.0, 1.0])
-    np.testing.assert_allclose(holm([0.04]), [0.04])
 
 
 def test_holm_equals_that_of_statsmodels_with_ties_too(monkeypatch):
@@ -133,13 +87,20 @@ ENDS = ("estimate", "low", "high", "low90", "high90")
 
 
 @unhurried
-@given(values_of_seeds, st.integers(-500, 500), st.sampled_from([-4.0, -1.0, 0.01, 0.5, 3.0]))
-def test_the_interval_moves_and_scales_with_the_values(values, shift, scale):
-    before, after = interval_of(values, bound=0.25), interval_of(scale * values + shift, scale * 0.25 + shift)
-    moved = sorted(scale * getattr(before, end) + shift for end in ENDS)
-    np.testing.assert_allclose(sorted(getattr(after, end) for end in ENDS), moved, rtol=1e-9, atol=1e-9)
-    if np.ptp(values) > 0:
-        assert after.p == pytest.approx(before.p, rel=1e-6, abs=1e-9)
+@given(
+    values_of_seeds.filter(lambda values: np.ptp(values) > 0),
+    st.integers(-300, 300).map(lambda b: b / 100 + 0.001),
+    st.integers(1, 800).map(lambda m: m / 100 + 0.001),
+)
+def test_interval_p_and_both_one_sided_tests_equal_those_of_scipy(values, bound, margin):
+    ours, test = interval_of(values, bound), stats.ttest_1samp(values, bound)
+    wide, narrow = test.confidence_interval(0.95), test.confidence_interval(0.90)
+    expected = [values.mean(), wide.low, wide.high, narrow.low, narrow.high]
+    np.testing.assert_allclose([getattr(ours, end) for end in ENDS], expected, rtol=1e-9, atol=1e-12)
+    assert (ours.n, ours.p) == (len(values), pytest.approx(test.pvalue, rel=1e-6))
+    above = stats.ttest_1samp(values, bound - margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, bound + margin, alternative="less").pvalue
+    assert equivalence_p(values, margin, bound) == pytest.approx(max(above, below), rel=1e-6)
 
 
 @unhurried
@@ -154,32 +115,10 @@ def test_a_power_of_two_as_unit_changes_no_bit(values, bound, exponent):
     assert scaled == equivalence_p(values, margins[0], bound)
 
 
-@pytest.mark.parametrize("exponent", [-600, 600])
-def test_seeds_whose_squares_leave_float64_have_the_interval_of_one_and_two(exponent):
-    values = np.ldexp([1.0, 2.0], exponent)
-    assert interval_of(values).p == interval_of([1.0, 2.0]).p == pytest.approx(stats.ttest_1samp([1, 2], 0).pvalue)
-    assert interval_of(values).high == np.ldexp(interval_of([1.0, 2.0]).high, exponent)
-
-
 def test_a_bound_far_beyond_the_seeds_is_excluded_and_one_far_below_them_is_zero():
     assert interval_of([1e-200, 2e-200, 4e-200], bound=1e200).p == 0
     assert interval_of([1e200, 2e200, 4e200], bound=1e-200).p == interval_of([1e200, 2e200, 4e200]).p
     assert equivalence_p([1e-200, 2e-200], margin=1e200) == 0
-
-
-@unhurried
-@given(values_of_seeds, st.integers(-300, 300).map(lambda b: b / 100 + 0.001))
-def test_p_is_below_five_percent_exactly_where_the_interval_excludes_the_bound(values, bound):
-    interval = interval_of(values, bound)
-    assert (interval.p < 0.05) == (bound < interval.low or interval.high < bound)
-
-
-@unhurried
-@given(values_of_seeds, st.integers(1, 800).map(lambda m: m / 100 + 0.001))
-def test_tost_passes_exactly_where_the_90_percent_interval_lies_in_the_margin(values, margin):
-    interval = interval_of(values)
-    inside = -margin < interval.low90 and interval.high90 < margin
-    assert (equivalence_p(values, margin) < 0.05) == inside
 
 
 @pytest.mark.parametrize(

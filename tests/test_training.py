@@ -149,12 +149,6 @@ def test_the_rate_rises_once_falls_once_and_stays_between_its_bounds(steps, data
     assert all(0 <= rate <= 1 for rate in rates)
 
 
-def test_every_group_keeps_its_own_peak():
-    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (1.0, 0.1)]
-    schedule = warmup_cosine(torch.optim.SGD(groups), steps=10, warmup_steps=2)
-    assert schedule.get_last_lr() == pytest.approx([0.5, 0.05])
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -248,14 +242,6 @@ def test_the_number_of_parameters_follows_its_formula(vocabulary, head_width, he
     expected = (1 if tied else 2) * vocabulary * width + context * width + layers * block + 2 * width
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
     assert model(torch.zeros(2, context, dtype=torch.int64)).shape == (2, context, vocabulary)
-
-
-def test_a_tied_head_is_the_matrix_of_the_embedding_and_stays_so():
-    tied, untied = make_model(tied=True), make_model()
-    assert tied.head.weight is tied.token_embedding.weight
-    assert untied.head.weight is not untied.token_embedding.weight
-    list(train(tied, make_batches(2), next_token_loss, torch.optim.SGD(tied.parameters(), lr=0.1)))
-    assert torch.equal(tied.head.weight, tied.token_embedding.weight)
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paperkit.config import ConfigError, parse
-from paperkit.results import read_trials, write_trials
 from paperkit.tuning import LogRange, Search, Tuning, at_edge, draw_trials, select, tune
 from tests.made_up_runs import made_up_row
 
@@ -255,14 +254,6 @@ def test_the_ledger_has_every_trial_on_every_seed_also_those_that_diverged(race)
 def test_a_label_stands_in_the_ledger_beside_the_point():
     _, rows = tune(MadeUpRunner(loss_of), None, [search(label={"batch": 20})], Tuning(draw_seed=0, seeds=[1000]))
     assert rows[5]["config"] == {**POINTS[5], "batch": 20}
-
-
-def test_the_ledger_is_written_and_read_back(race, tmp_path):
-    write_trials(tmp_path / "trials.csv", race[2])
-    table = read_trials(tmp_path / "trials.csv")
-    assert len(table) == 2 * (16 + 8)
-    assert table.groupby("arm")["selected"].sum().to_dict() == {"adamw": 3, "lion": 3}
-    assert table["value"].isna().sum() == 2
 
 
 @pytest.mark.parametrize(

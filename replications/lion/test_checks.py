@@ -41,9 +41,6 @@ def test_a_lion_that_decays_after_the_step_fails_the_checks_that_concern_it(monk
     assert CHECKS["step_3_signum"]().max_error == 0  # without decay nothing changes
 
 
-# --- Sparse gradients ------------------------------------------------------------------------------------------
-
-
 def test_without_decaying_updates_there_is_no_bound() -> None:
     with pytest.raises(ValueError, match=r"b1\^2 >= b2"):
         adamw_further_update((0.95, 0.9))
@@ -52,9 +49,6 @@ def test_without_decaying_updates_there_is_no_bound() -> None:
 def test_in_bfloat16_a_long_memory_is_stuck_among_normal_numbers() -> None:
     with pytest.raises(ValueError, match="normal numbers"):
         stuck_units(0.9981, torch.bfloat16)
-
-
-# --- Momentum without gradients --------------------------------------------------------------------------------
 
 
 def test_the_momentum_stops_at_half_the_memory_up_to_ties() -> None:
@@ -83,9 +77,6 @@ def test_a_momentum_that_rounds_towards_zero_fails_the_check(monkeypatch) -> Non
 
     monkeypatch.setattr(checks_of_arithmetic, "lion_update", rounding_down)
     assert CHECKS["step_13_momentum_never_zero"]().max_error == 0
-
-
-# --- Half precision --------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 0x7BFE), st.integers(1, 0x7BFE), st.booleans())

@@ -190,9 +190,6 @@ def test_an_experiment_not_yet_run_gives_no_seed(name):
     assert ESTIMANDS[name](other).empty
 
 
-# --- Seeds that diverged ---------------------------------------------------------------------------------------
-
-
 def diverge(rows, experiment, arm, **settings):
     """Let the run of seed 1 diverge, and report what its task then reports."""
     for each in rows:
@@ -237,9 +234,6 @@ def test_a_diverged_seed_is_no_number_and_the_others_keep_theirs(name, experimen
     assert np.isnan(found[1])
 
 
-# --- Best learning rates ---------------------------------------------------------------------------------------
-
-
 def best_at(adamw, lion):
     return lambda arm, _: {"adamw": adamw, "lion": lion}[arm]
 
@@ -263,9 +257,6 @@ def test_a_best_rate_is_a_number_only_inside_the_grid_and_away_from_rates_that_d
         assert found.notna().all() == is_number
 
 
-# --- Identities ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("excess", "control", "max_error", "control_error"),  # of each seed in two boxes
     [
@@ -285,17 +276,12 @@ def test_box_excess_is_held_against_the_least_of_the_controls(excess, control, m
     assert found == pytest.approx([max_error, control_error], nan_ok=True, rel=0, abs=0)
 
 
-# --- Figures ---------------------------------------------------------------------------------------------------
-
-
 def test_a_curve_meets_a_loss_between_two_points_and_the_best_of_some_losses_is_expected_over_all_subsets():
     curve = pd.Series([4.0, 3.0, 2.0], index=[0, 10, 20])
     assert [figures.steps_to(curve, target) for target in (2.5, 4.0)] == [15, 0]
     assert np.isnan(figures.steps_to(curve, 1.0))
     assert figures.expected_best(np.array([3.0, 1.0, 2.0])) == pytest.approx([2, 4 / 3, 1])
 
-
-# --- Clock readings --------------------------------------------------------------------------------------------
 
 STEP_S = {
     "adamw_fused": 2.0, "adamw_foreach": 9.0, "adamw_for_loop": 5.0, "lion_for_loop": 4.0, "lion_foreach": 3.5,

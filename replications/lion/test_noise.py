@@ -33,16 +33,6 @@ def weights(betas, num=5000):
 # --- Closed forms ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("betas", PAIRS)
-def test_deviation_and_autocorrelation_are_the_sums_over_lions_weights(betas) -> None:
-    w = weights(betas)
-    assert w.sum() == pytest.approx(1)
-    assert noise.deviation_factor(betas) ** 2 == pytest.approx(np.square(w).sum())
-    for lag in (1, 2, 50):
-        direct = (w[:-lag] * w[lag:]).sum() / np.square(w).sum()
-        assert noise.autocorrelation(np.array(lag), betas) == pytest.approx(direct, abs=1e-12)
-
-
 @pytest.mark.parametrize("betas", [*PAIRS, (0.42, 0.9999), (0.43, 0.9999), (0.5, 0.9)])
 def test_the_ratio_of_drifts_goes_to_one_and_falls_at_every_signal_only_if_s_squared_is_at_most_a_third(betas) -> None:
     rhos = np.geomspace(1e-4, 1e3, 3000)

@@ -21,7 +21,7 @@ from torch.optim import SGD, AdamW
 
 from replications.lora_optimizer.optimizer import LoRAOptimizer, linear_weights, peft_state_dict
 from replications.lora_optimizer.reference import drawn
-from replications.lora_optimizer.variants import AdditiveLoRA, GaLore, ResampledProjection, resampled_gradient
+from replications.lora_optimizer.variants import AdditiveLoRA, GaLore, ResampledProjection
 
 BASES: dict[str, tuple[type[torch.optim.Optimizer], dict]] = {
     "sgd": (SGD, {"lr": 0.05}),
@@ -410,16 +410,6 @@ def follow(optimizer: torch.optim.Optimizer, param: nn.Parameter, num: int) -> T
         param.grad = drawn(seed, *param.shape)
         optimizer.step()
     return param.detach() - start
-
-
-@pytest.mark.parametrize("r", [1, 4])
-def test_resampled_gradients_have_the_gradient_as_mean_and_the_variance_of_their_docstring(r) -> None:
-    gradient, num = drawn(0, *SHAPE), 4000
-    u, v = drawn(1, num, ROWS, r), drawn(2, num, r, COLUMNS)
-    draws = torch.stack([resampled_gradient(gradient, *pair) for pair in zip(u, v, strict=True)])
-    predicted = (sum(SHAPE) + 2) / (4 * r)
-    assert ((draws - gradient) ** 2).sum((1, 2)).mean() / gradient.norm() ** 2 == pytest.approx(predicted, rel=0.1)
-    assert (draws.mean(0) - gradient).norm() / gradient.norm() < 2 * math.sqrt(predicted / num)
 
 
 def test_a_resampled_step_is_that_of_its_formula_and_has_twice_the_rank() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_model, save_file, save_model
+from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
@@ -25,22 +25,13 @@ PERMUTING = ["half_swap", "signed_swap", "shuffle", "orthogonal"]
 class Bigram(nn.Module):
     """The model of the derivation: embedding, exact RMS norm, head."""
 
-    def __init__(self, name, n=50, d=8, sigma=None, dtype=torch.float64):
+    def __init__(self, name, n=50, d=8):
         super().__init__()
-        sigma = sigma or embedding.initial_sigma(n, d, name)
-        self.embedding = embedding.make_embedding(n, d, sigma).to(dtype)
+        self.embedding = embedding.make_embedding(n, d, embedding.initial_sigma(n, d, name)).double()
         self.head = HEADS[name](self.embedding)
 
     def forward(self, tokens):
         return self.head(embedding.rms_normalise(self.embedding(tokens)))
-
-
-def bigram_loss(name, n, d, sigma, *, seed=0, inputs=1024):
-    torch.manual_seed(seed)
-    model = Bigram(name, n, d, sigma, torch.float32)
-    tokens = torch.randint(n, (inputs,))
-    with torch.no_grad():
-        return float(embedding.token_cross_entropy(model(tokens), (tokens + torch.randint(1, n, (inputs,))) % n))
 
 
 # --- Heads ---------------------------------------------------------------------------------------------------------
@@ -93,17 +84,6 @@ def test_a_shuffle_is_a_permutation_undone_by_the_complementary_groups_with_the_
     assert torch.equal(moved.sort().values, order)
     assert torch.equal(embedding.shuffle(moved, large), order)
     assert int((moved == order).sum()) == embedding.shuffle_fixed_points(d, small)
-
-
-def test_the_gradient_of_a_tied_table_is_the_sum_of_both_sides():
-    torch.manual_seed(0)
-    tied, untied, tokens = Bigram("tied"), Bigram("untied"), torch.arange(20)
-    untied.load_state_dict({"embedding.weight": tied.embedding.weight, "head.weight": tied.embedding.weight})
-    for model in (tied, untied):
-        embedding.token_cross_entropy(model(tokens), (tokens + 1) % 50).backward()
-    both = untied.embedding.weight.grad + untied.head.weight.grad
-    torch.testing.assert_close(tied.embedding.weight.grad, both, atol=1e-12, rtol=0)
-    assert (tied.embedding.weight.grad - untied.head.weight.grad).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -234,14 +214,6 @@ def test_the_norm_is_that_of_torch_and_a_row_of_zeros_stays_one_with_a_finite_gr
         assert torch.isfinite(rows.grad).all()
 
 
-def test_safetensors_writes_the_shared_table_once_and_refuses_it_twice(tmp_path):
-    model = Bigram("tied", n=1000)
-    save_model(model, str(tmp_path / "model.safetensors"))
-    assert (tmp_path / "model.safetensors").stat().st_size < 1.1 * model.head.weight.nbytes
-    with pytest.raises(RuntimeError, match="share memory"):
-        save_file(model.state_dict(), str(tmp_path / "twice.safetensors"))
-
-
 def test_the_initial_spread_survives_the_making_of_the_head():
     for name in HEADS:
         model = Bigram(name, n=2000, d=32)
@@ -280,19 +252,6 @@ def test_transformers_gpt2_has_the_logits_and_the_initial_loss_of_our_head(name,
 # --- What is predicted ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_the_predicted_initial_loss_is_met(name):
-    sigma = embedding.initial_sigma(4000, 256, name)
-    expected = embedding.predicted_initial_loss(4000, 256, sigma, name)
-    assert bigram_loss(name, 4000, 256, sigma) == pytest.approx(expected, abs=0.2)
-
-
-def test_the_source_neglects_a_factor_that_the_refined_formula_has():
-    refined = embedding.predicted_initial_loss(8000, 64, 1 / 8, "tied")
-    measured = np.mean([bigram_loss("tied", 8000, 64, 1 / 8, seed=seed) for seed in range(3)])
-    assert abs(measured - refined) < 0.12 < abs(measured - embedding.source_initial_loss(8000, 64, 1 / 8))
-
-
 @given(n=st.integers(2, 10**6), half=st.integers(1, 10**5), sigma=st.floats(1e-6, 1e3))
 @settings(max_examples=200)
 def test_no_prediction_overflows_and_the_tied_one_is_the_largest(n, half, sigma):
@@ -300,7 +259,7 @@ def test_no_prediction_overflows_and_the_tied_one_is_the_largest(n, half, sigma)
     values = {name: embedding.predicted_initial_loss(n, d, sigma, name) for name in HEADS}
     assert all(math.isfinite(value) and value >= 0 for value in values.values())
     assert values["tied"] == pytest.approx(max(values["tied"], values["half_swap"]))
-    assert embedding.source_initial_loss(n, d, sigma) >= d * sigma * (1 - 1e-12)
+    assert embedding.source_initial_loss(n, d, sigma) == pytest.approx(np.logaddexp(d * sigma, math.log(n - 1)))
 
 
 # --- Bad input -----------------------------------------------------------------------------------------------------

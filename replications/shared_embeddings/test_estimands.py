@@ -31,9 +31,6 @@ def values(series):
     return {int(seed): round(float(value), 9) for seed, value in series.items()}
 
 
-# --- Training curves -----------------------------------------------------------------------------------------------
-
-
 def test_areas_are_compared_in_percent_of_their_mean():
     runs = table(curve("shuffle", 0, "area_nats", 5.05), curve("half_swap", 0, "area_nats", 4.95))
     assert values(estimands.area_percent_shuffle(runs)) == {0: 2.0}
@@ -54,9 +51,6 @@ def test_the_crossing_step_is_the_last_at_which_small_sigma_is_below():
     for below, expected in (([8, 5, 4, 3], 40.0), ([9, 9, 9, 9], 0.0), ([1, 1, 1, 1], 80.0), ([9, 5, 9, 3], 40.0)):
         runs = table(*parts("small_sigma", below), *parts("half_swap", [9, 6, 4, 2]))
         assert values(estimands.crossing_step(runs)) == {0: expected}
-
-
-# --- The factorial -------------------------------------------------------------------------------------------------
 
 
 def test_main_effects_are_those_the_cells_were_made_with():
@@ -84,9 +78,6 @@ def test_main_effects_are_those_the_cells_were_made_with():
     assert math.isnan(estimands.early_effect_step(lost)[0])
 
 
-# --- Widths --------------------------------------------------------------------------------------------------------
-
-
 def test_the_slope_over_widths_is_that_of_the_difference_on_the_logarithm():
     rows = []
     for width in (64, 128, 256, 512):
@@ -99,9 +90,6 @@ def test_the_slope_over_widths_is_that_of_the_difference_on_the_logarithm():
     assert values(estimands.narrow_area_percent(runs)) == {0: 0.0}
     cost = 0.1 * math.log(8)
     assert values(estimands.wide_area_percent(runs))[0] == pytest.approx(100 * cost / (5 + cost / 2))
-
-
-# --- Initial losses ------------------------------------------------------------------------------------------------
 
 
 def cell(n, d, sigma, **losses):
@@ -169,9 +157,6 @@ def test_the_initial_loss_is_judged_in_the_cells_that_the_claim_speaks_of(judged
     cells, expected = INITIAL_LOSSES[judged]
     found = {name: values(getattr(estimands, name)(table(*cells)))[0] for name in expected}
     assert found == pytest.approx(expected)
-
-
-# --- First losses of transformers ----------------------------------------------------------------------------------
 
 
 def gpt(width, positions, branches, **metrics):

@@ -187,9 +187,6 @@ def test_the_rate_with_the_least_validation_loss_is_reported_on_fresh_paired_see
     assert len(runner.runs("long")) == 5 * len(selected)
 
 
-# --- Figures -------------------------------------------------------------------------------------------------------
-
-
 def test_every_figure_is_drawn_from_results_alone(tmp_path):
     figures.draw(COMMITTED, tmp_path)
     committed = FOLDER.parents[1] / "figures/shared_embeddings"

@@ -10,7 +10,6 @@ from rouge import Rouge as Package
 from rouge_score.rouge_scorer import RougeScorer
 
 from replications.t5_pegasus.metrics import (
-    DISCOUNT,
     CharacterTrigram,
     characters,
     lead,
@@ -112,44 +111,6 @@ def test_the_baselines_are_the_start_the_best_clause_and_another_documents_targe
     assert oracle_clause("", "中") == ""
     others = random_targets(["甲", "乙", "丙", "丁"], [0, 0, 1, 1], np.random.default_rng(0))
     assert [set(others[:2]), set(others[2:])] == [{"丙", "丁"}, {"甲", "乙"}]
-
-
-def probabilities_by_dictionaries(texts: list[str], text: str) -> list[float]:
-    def symbols(one: str) -> list[str]:
-        return ["^", "^", *(x if x in ALPHABET else "?" for x in characters(one)), "$"]
-
-    def trigrams(one: str) -> list[tuple[str, ...]]:
-        return list(zip(*(symbols(one)[i:] for i in range(3)), strict=False))
-
-    counts = [{}, {}, Counter(gram for one in texts for gram in trigrams(one))]
-    for k in (1, 0):  # of how many different symbols before
-        counts[k] = Counter(gram[1:] for gram in counts[k + 1])
-
-    def p(gram: tuple[str, ...]) -> float:
-        if not gram:
-            return 1 / (len(ALPHABET) + 2)
-        after = {g: n for g, n in counts[len(gram) - 1].items() if g[:-1] == gram[:-1]}
-        if not after:
-            return p(gram[1:])
-        kept = max(after.get(gram, 0) - DISCOUNT, 0)
-        return (kept + DISCOUNT * len(after) * p(gram[1:])) / sum(after.values())
-
-    return [p(gram) for gram in trigrams(text)]
-
-
-@many
-@given(st.lists(plain, min_size=1, max_size=5), plain)
-def test_the_trigram_is_that_of_dictionaries(texts: list[str], text: str) -> None:
-    found = CharacterTrigram(texts, ALPHABET).probabilities([text])
-    np.testing.assert_allclose(found, probabilities_by_dictionaries(texts, text), rtol=1e-12)
-
-
-@many
-@given(st.lists(plain, min_size=1, max_size=5), st.text("中国经展", max_size=4))
-def test_after_any_text_the_trigrams_probabilities_sum_to_one(texts: list[str], before: str) -> None:
-    model = CharacterTrigram(texts, ALPHABET)
-    going_on = [model.probabilities([before + x])[len(before)] for x in [*ALPHABET, "展"]]
-    assert sum(going_on) + model.probabilities([before])[-1] == pytest.approx(1, rel=1e-12)
 
 
 def test_characters_outside_the_alphabet_are_one_symbol_and_case_and_space_do_not_count() -> None:

@@ -114,22 +114,6 @@ def test_every_rule_puts_each_segment_on_one_side_and_stops_as_declared(pieces: 
         assert len(moved) - largest <= 0.25 * (len(left) + largest)
 
 
-@many
-@given(pieces_of_documents)
-def test_each_move_is_the_best_by_brute_force(pieces: list[str]) -> None:
-    n = len(pieces)
-
-    def value(picked: tuple[int, ...]) -> int:
-        return lcs("".join(pieces[i] for i in range(n) if i not in picked), "".join(pieces[i] for i in sorted(picked)))
-
-    before: tuple[int, ...] = ()
-    for k in range(1, n):
-        picked = pseudo_summary_as_written(pieces, k / n).picked
-        assert set(before) < set(picked)
-        assert value(picked) == max(value((*before, i)) for i in range(n) if i not in before)
-        before = picked
-
-
 def test_random_segments_have_a_shorter_lcs() -> None:
     drawn, found = generator(0), []
     for _ in range(100):

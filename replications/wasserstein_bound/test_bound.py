@@ -21,9 +21,6 @@ GOOD = {"diffusion_squared": 2.0, "score_error": 0.1, "score_slope": -0.5, "drif
 rates = st.floats(-30, 30)
 
 
-# --- Against closed forms -----------------------------------------------------------------------------------------
-
-
 def test_the_two_terms_add_up_and_a_sweep_equals_its_cases() -> None:
     slopes = np.linspace(-3, 3, 4)[:, None] * np.ones_like(T)
     etas, priors = np.array([0.0, 0.5, 1.0, 2.0]), np.array([0.0, 0.1, 0.2, 0.3])
@@ -39,9 +36,6 @@ def test_the_two_terms_add_up_and_a_sweep_equals_its_cases() -> None:
 def test_t3_needs_no_drift_slope_because_the_contraction_cancels_it() -> None:
     bound = offset_upper_bound(T, diffusion_squared=2.0, score_slope=-0.5, eta=1.0, data_prior_distance=3.0)
     assert float(bound) == pytest.approx(3 * np.exp(-1.0), rel=1e-12)
-
-
-# --- Logarithms -----------------------------------------------------------------------------------------------------
 
 
 def test_the_bound_of_a_growth_of_ten_to_the_691_is_a_finite_logarithm() -> None:
@@ -61,9 +55,6 @@ def test_the_logarithm_of_an_integral_is_scipys_weighted_logsumexp(logs) -> None
     weights = np.gradient(T)
     weights[[0, -1]] /= 2
     assert float(log_integral(T, logs)) == pytest.approx(float(logsumexp(logs, b=weights)), rel=1e-12, abs=1e-12)
-
-
-# --- KL and score matching ------------------------------------------------------------------------------------------
 
 
 def test_the_kl_factor_is_one_at_eta_one_and_its_least_value_there() -> None:

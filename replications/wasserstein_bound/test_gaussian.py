@@ -4,14 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from replications.wasserstein_bound.affine_cases import random_affine_cases
-from replications.wasserstein_bound.bound import wasserstein_upper_bound
-from replications.wasserstein_bound.distances import bures_distance
-from replications.wasserstein_bound.errors import largest_excess
 from replications.wasserstein_bound.gaussian import (
     MatrixScore,
     affine_score_error,
-    constant_shift_distance,
     gaussian_kl,
     matrix_exact_score,
     matrix_forward_moments,
@@ -25,46 +20,6 @@ from replications.wasserstein_bound.schedule import VariancePreserving, time_gri
 SCHEDULE = VariancePreserving()
 etas = st.floats(0, 2)
 variances = st.floats(0.05, 4)
-
-
-# --- The bound holds, and fails without its assumptions ---------------------------------------------------------
-
-
-@given(st.integers(0, 10_000), st.integers(2, 3), etas)
-@settings(max_examples=60, deadline=None)
-def test_the_bound_holds_for_matrix_scores_that_rotate(seed, d, eta) -> None:
-    rng = np.random.default_rng(seed)
-    t = time_grid(SCHEDULE, 401)
-    root = rng.standard_normal((d, d))
-    data = root @ root.T + 0.1 * np.eye(d)
-    means, covariances = matrix_forward_moments(SCHEDULE, t, rng.standard_normal(d), data)
-    exact = matrix_exact_score(means, covariances)
-    error = 0.5 * rng.standard_normal((d, d)) * np.cos(3 * t)[:, None, None]
-    score = MatrixScore(exact.matrices + error, exact.intercepts + 0.3 * rng.standard_normal(d))
-    prior = rng.standard_normal(d), np.eye(d)
-    end = matrix_reverse_moments(SCHEDULE, t, score, prior_mean=prior[0], prior_covariance=prior[1], eta=eta)
-    known = {"score_error": matrix_score_error(means, covariances, score), "score_slope": matrix_score_slope(score)}
-    apart = bures_distance(means[-1], covariances[-1], *prior)
-    bound = wasserstein_upper_bound(t, **SCHEDULE.coefficients(t), **known, eta=eta, prior_distance=apart)
-    assert float(bures_distance(means[0], covariances[0], *end)) <= float(bound.value) * (1 + 1e-4)
-
-
-def test_dropping_an_assumption_breaks_the_bound() -> None:
-    cases = random_affine_cases(0, 400, 1001)
-    arguments = cases.bound_arguments
-    distance = cases.distance(0.0)
-    assert largest_excess(distance, cases.bound(0.0).value) <= 1e-5
-    for change in (
-        {"eta": 1.0},  # the SDE's weight for the ODE's samples
-        {"drift_slope": -arguments["drift_slope"]},  # the constant of f for that of -f
-        {"score_slope": arguments["score_slope"] - 2},  # a typical slope for the supremum
-        {"prior_distance": 0.0 * arguments["prior_distance"], "score_error": arguments["score_error"] / 2},
-    ):
-        wrong = wasserstein_upper_bound(cases.t, **{**arguments, "eta": 0.0, **change}).value
-        assert (distance > wrong * 1.01).sum() > 10
-
-
-# --- Closed forms -------------------------------------------------------------------------------------------------
 
 
 @given(st.floats(-3, 3), variances, st.floats(-3, 3), variances)
@@ -109,21 +64,12 @@ def test_matrix_moments_with_the_exact_score_return_the_data_to_the_order_of_the
     assert errors[0] / errors[1] > 10  # order 4 gives 16
 
 
-def test_a_rotation_adds_to_the_error_but_not_to_the_slope() -> None:
-    t = time_grid(SCHEDULE, 11)
+def test_a_rotation_adds_to_the_error_but_neither_to_the_slope_nor_to_the_covariance() -> None:
+    t = time_grid(SCHEDULE, 401)
     means, covariances = matrix_forward_moments(SCHEDULE, t, np.zeros(2), np.eye(2))
     exact = matrix_exact_score(means, covariances)
     score = MatrixScore(exact.matrices + 3 * np.array([[0.0, 1.0], [-1.0, 0.0]]), exact.intercepts)
     np.testing.assert_allclose(matrix_score_slope(score), -1)
     np.testing.assert_allclose(matrix_score_error(means, covariances, score), np.sqrt(18))
-
-
-def test_the_shift_of_the_sde_is_an_artanh_and_that_of_the_ode_a_logarithm() -> None:
-    v, c, alpha = 0.25, 0.3, float(SCHEDULE.alpha(1.0))
-    root = np.sqrt(1 - v)
-    expected = 2 * c * v / root * (np.arctanh(root) - np.arctanh(alpha * root))
-    assert constant_shift_distance(SCHEDULE, v, c) == pytest.approx(expected, rel=1e-12)
-    ends = [np.log(a / (1 + np.sqrt(1 + (v - 1) * a**2))) for a in (alpha, 1.0)]
-    ode = c * np.sqrt(v) * (ends[1] - ends[0])
-    assert constant_shift_distance(SCHEDULE, v, c, 0.0) == pytest.approx(ode, rel=1e-12)
-    assert constant_shift_distance(SCHEDULE, 1.0, c) == pytest.approx(2 * c * (1 - alpha), rel=1e-12)
+    end = matrix_reverse_moments(SCHEDULE, t, score, prior_mean=np.zeros(2), prior_covariance=np.eye(2))
+    np.testing.assert_allclose(end[1], np.eye(2), atol=1e-4)

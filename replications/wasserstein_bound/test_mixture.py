@@ -55,7 +55,8 @@ def test_the_second_moment_of_the_score_is_minus_the_mean_of_its_slope(mixture, 
         slope = (m / v) ** 2 * 4 * decayed / (1 + decayed) ** 2 - 1 / v
         return -slope * float(np.exp(mixture.log_density(x, t)))
 
-    expected = quad(integrand, -12, 12, points=[-m, 0, m], limit=400)[0]
+    points = [-m, 0, m] if m > 1e-3 else [0]  # those that all but coincide are too near for quad
+    expected = quad(integrand, -12, 12, points=points, limit=400)[0]
     assert float(mixture.score_second_moment(t)) == pytest.approx(expected, rel=1e-7)
 
 

@@ -86,6 +86,9 @@ def main() -> int:
     except (ConfigError, ResultsError) as error:
         print(error, file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"{error}: requirements-core.lock has not all that this command needs; `make setup`", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         from paperkit.stage import INTERRUPTED
 

@@ -169,6 +169,13 @@ def test_an_absurd_size_but_for_a_seed_is_refused_by_name_before_a_stage_runs(pa
         run_at(toy, "toy", "cpu")
 
 
+def test_a_command_that_needs_more_than_the_core_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "paperkit.doctor", None)  # as where DVC is not installed
+    monkeypatch.setattr(sys, "argv", ["paperkit", "doctor"])
+    assert main() == 1
+    assert "requirements-core.lock has not all that this command needs; `make setup`" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["pipeline"], ["check", "lion"], ["new", "ox", "--post", "1"]])
 def test_ctrl_c_ends_a_command_without_a_traceback(command, monkeypatch):
     def stop(*_):

@@ -344,8 +344,15 @@ BREAKS: dict[str, dict[str, tuple[Callable[[Path], None], str]]] = {
         ),
         "figures that draw nothing": (write("replications/toy/figures.py", "pass\n"), "figures.py draws no .svg"),
         "runs that are kept": (
-            write(EXPERIMENT, "import pathlib\npathlib.Path('.paperkit/runs/toy').mkdir(parents=True)\n"),
+            write(EXPERIMENT, "import os\ndef main(): os.makedirs('.paperkit/runs/toy')\nmain()\n"),
             "kept its runs",
+        ),
+        "a table that main does not name": (
+            lambda root: (
+                write("data/poems.parquet")(root),
+                change(EXPERIMENT, "main(C", "open('data/poems.parquet')\nmain(C")(root),
+            ),
+            "No such file or directory: 'data/poems.parquet'",
         ),
     },
     "checks": {

@@ -69,13 +69,13 @@ def main() -> int:
     )
     planning.add_argument("name", nargs="?", help="its folder in replications/; all where none is named")
     planning.add_argument("--profile", choices=PROFILES, default=COMMITTED, help=f"{COMMITTED} where none is named")
-    planning.add_argument("--seeds", type=int, help="seeds of each arm, in place of those of the last run")
+    planning.add_argument("--seeds", type=_positive, help="seeds of each arm, in place of those of the last run")
     commands.add_parser(
         "doctor", help="compare this copy with what is written, and say what to do", description=DOCTOR
     )
     verifying = commands.add_parser("verify", help="train again in a clean clone, and compare", description=VERIFY)
     verifying.add_argument("name", nargs="?", help="folder of results, or a claim such as lion/C6; all of profile cpu")
-    verifying.add_argument("--workers", type=_numbers, default=(None,), help="run with each, such as 1,2")
+    verifying.add_argument("--workers", type=_positives, default=(None,), help="run with each, such as 1,2")
     verifying.add_argument("--hash-seed", type=_numbers, default=(0,), help="run with each, such as 0,1")
     accepting = commands.add_parser("accept", help="note that changed code moves no number", description=ACCEPT)
     accepting.add_argument("--since", required=True, help="commit with the code before")
@@ -83,8 +83,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return COMMANDS[options.command](options)
-    except (ConfigError, ResultsError) as error:
+    except (ConfigError, ResultsError, OSError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"{error}: requirements-core.lock has not all that this command needs; `make setup`", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         from paperkit.stage import INTERRUPTED
@@ -167,6 +170,17 @@ def _accept(options: argparse.Namespace) -> int:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        message = f"{text} is no whole number from 1 on"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _positives(text: str) -> tuple[int, ...]:
+    return tuple(map(_positive, text.split(",")))
 
 
 COMMANDS: dict[str, Command] = {

@@ -43,7 +43,11 @@ def differences(root: Path, address: str, against: Path) -> list[str]:
 
 
 def _claim_in(file: Path, claim_id: str) -> dict[str, Any]:
-    records = {record["id"]: record for record in read_json(file)["claims"]}
+    try:
+        records = {record["id"]: record for record in read_json(file)["claims"]}
+    except (KeyError, TypeError) as error:
+        message = f"{file} holds no verdicts: it has no list `claims` with an `id` each"
+        raise ConfigError(message) from error
     if claim_id not in records:
         message = f"{file} has no verdict of {claim_id}; it has {', '.join(records)}"
         raise ConfigError(message)

@@ -21,6 +21,7 @@ from paperkit.completeness import (
     registration_problems,
     results_problems,
 )
+from paperkit.config import read_yaml
 from paperkit.datasets import pinned_tables
 from paperkit.history import no_history
 from paperkit.pipeline import found_replications
@@ -47,8 +48,12 @@ def cache_problems(root: Path, _: str) -> list[str]:
 
 
 def remote_problems(root: Path, _: str) -> list[str]:
-    """Compare the objects of the remote inside the repository with their names."""
-    return [f"{path} is not what its name says: `git checkout -- {path}`" for path in _damaged(root, REMOTE)]
+    """Compare the objects of the remote inside the repository with their names; name those that data.dvc lacks."""
+    pointer = root / "data.dvc"
+    named = [out["md5"] for out in read_yaml(pointer)["outs"]] if pointer.is_file() else []
+    paths = [f"{REMOTE}/{digest[:2]}/{digest[2:]}" for digest in (*named, *pinned_tables(root).values())]
+    lost = [f"{path} is missing: `git checkout -- {path}`" for path in paths if not (root / path).is_file()]
+    return lost + [f"{path} is not what its name says: `git checkout -- {path}`" for path in _damaged(root, REMOTE)]
 
 
 def environment_problems(root: Path, _: str) -> list[str]:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,7 @@ from paperkit.datasets import SPLITS, read_table, write_table
 from paperkit.estimands import identity_errors
 from paperkit.history import no_history
 from paperkit.pages import lone_page_problems
-from paperkit.pipeline import found_replications, has
+from paperkit.pipeline import found_replications, has, main_call
 from paperkit.results import read_json, read_runs, write_json
 
 # CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/, a
@@ -67,9 +67,12 @@ def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
     for package in ("paperkit", "replications"):
         shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(root / "requirements.lock", folder / "requirements.lock")
-    _make_small_data(root / "data", folder / "data")
     timing = has(root, name, "timing")
-    for module in ("experiment", *(["timing"] if timing else [])):
+    modules = ["experiment", *["timing"] * timing]
+    files = [root / f"replications/{name}/{module}.py" for module in modules]
+    named = [main_call(file.read_text(encoding="utf-8"), file.name).get("tables", ()) for file in files]
+    _make_small_data(root / "data", folder / "data", {*chain.from_iterable(named)})
+    for module in modules:
         step = (f"replications.{name}.{module}", "--profile", "smoke", "--out", f"results/{name}")
         done = _python(folder, "-m", *step)
         if done.returncode:
@@ -115,16 +118,17 @@ def _identity_problems(root: Path, name: str, copy: Path) -> list[str]:
     return found
 
 
-def _make_small_data(source: Path, target: Path) -> None:
-    """Link the tables; of the speeches take every tenth: training a tokenizer on all takes twice as long."""
+def _make_small_data(source: Path, target: Path, tables: set[str]) -> None:
+    """Link what the stages name, since only that is compared with data.dvc, and known to DVC.
+
+    Of the speeches take every tenth: training a tokenizer on all takes twice as long.
+    """
     target.mkdir()
-    for table in source.glob("*.parquet"):
-        if table.stem != "sotu":
-            (target / table.name).symlink_to(table.resolve())
-    if not (source / "sotu.parquet").exists():
-        return
-    few = pd.concat([read_table("sotu", source, split=split).iloc[::10] for split in SPLITS])
-    write_table("sotu", few.to_dict("records"), target)
+    for table in tables - {"sotu"}:
+        (target / f"{table}.parquet").symlink_to((source / f"{table}.parquet").resolve())
+    if "sotu" in tables:
+        few = pd.concat([read_table("sotu", source, split=split).iloc[::10] for split in SPLITS])
+        write_table("sotu", few.to_dict("records"), target)
 
 
 def _run_suite(root: Path, name: str) -> subprocess.CompletedProcess[str]:

@@ -42,10 +42,10 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
 
     Raises:
         ConfigError: If the replication has no stage, or a stage fails; its command has said why. Also where no worker
-            process could start, or a setting is absurdly large.
+            process could start, or a setting is absurd.
     """
     _require_locks()
-    _require_sizes(root, name or "*")
+    _require_settings(root, name or "*")
     logging.getLogger("dvc").setLevel(logging.WARNING)
     logging.getLogger("dvc.stage.run").setLevel(logging.INFO)  # which stage runs, and its command
     if again:
@@ -92,7 +92,7 @@ def run_at(root: Path, name: str, profile: str) -> bool:
     if not roles:
         message = f"replications/{name} has no profile {profile}: no block of that name in its {TRAINING.params}"
         raise ConfigError(message)
-    _require_sizes(root, name)
+    _require_settings(root, name)
     results = results_name(name, profile)
     for role in roles:
         module = f"replications.{name}.{role}"
@@ -119,20 +119,24 @@ def _require_locks() -> None:
         raise ConfigError(message) from error
 
 
-def _require_sizes(root: Path, name: str) -> None:
-    """Refuse a setting, but for seeds, that no machine could run, before anything does."""
+def _require_settings(root: Path, name: str) -> None:
+    """Refuse what no machine could run or no table could hold, at any depth, before anything runs."""
     for path in sorted(root.glob(f"replications/{name}/*.yaml")):
-        if path.name in PARAMS.values():
-            for key, number in _numbers(read_yaml(path), ""):
-                if abs(number) > LARGEST_SETTING and "seed" not in key:
-                    message = f"{path.relative_to(root)}: {key} is {number}, more than {LARGEST_SETTING:.0e}"
-                    raise ConfigError(message)
+        for key, value in _values(read_yaml(path), "") if path.name in PARAMS.values() else ():
+            most = 2**63 - 1 if "seed" in key else LARGEST_SETTING
+            if isinstance(value, int | float) and abs(value) > most:
+                message = f"{path.relative_to(root)}: {key} is {value}, more than {most:.0e}"
+                raise ConfigError(message)
+            # A list in a list is a point, such as two equal betas.
+            is_in_a_list = key.rpartition(".")[2].isdigit()
+            if isinstance(value, list) and not is_in_a_list and len({*map(repr, value)}) < len(value):
+                message = f"{path.relative_to(root)}: {key} is {value}, and names a thing twice"
+                raise ConfigError(message)
 
 
-def _numbers(content: Any, key: str) -> Iterator[tuple[str, int | float]]:
-    if isinstance(content, int | float):
-        yield key, content
-    elif isinstance(content, dict | list):
-        parts = content.items() if isinstance(content, dict) else enumerate(content)
-        for part, value in parts:
-            yield from _numbers(value, f"{key}.{part}".removeprefix("."))
+def _values(content: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield key and value of all that stands in settings, at any depth."""
+    yield key, content
+    parts = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for part, value in parts:
+        yield from _values(value, f"{key}.{part}".removeprefix("."))

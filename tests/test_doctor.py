@@ -77,6 +77,14 @@ def test_one_flipped_bit_in_an_object_is_found(folder, rule, remedy, copy):
     assert problem.startswith(f"{path.relative_to(copy)} is not what its name says: {remedy}")
 
 
+@pytest.mark.parametrize("suffix", [".dir", ""])
+def test_an_object_that_is_lost_is_named(suffix, copy):
+    path = next(path for path in sorted((copy / REMOTE).glob("*/*")) if path.suffix == suffix)
+    path.unlink()
+    place = path.relative_to(copy)
+    assert remote_problems(copy, "") == [f"{place} is missing: `git checkout -- {place}`"]
+
+
 def test_the_committed_data_and_this_environment_are_sound():
     assert [rule(ROOT, "") for rule in (data_problems, remote_problems, environment_problems)] == [[], [], []]
 

@@ -157,9 +157,11 @@ def test_a_memory_that_holds_no_lock_is_named_before_a_stage_runs(error, toy, mo
         ("cpu: {model: {width: 1000000000}}", "cpu.model.width is 1000000000"),
         ("cpu: {steps: [2, 1000000000]}", "cpu.steps.1 is 1000000000"),
         ("cpu: {seeds: [1000000000], lr: 1.0e+9}", "cpu.lr is 1000000000.0"),
+        ("cpu: {study: {seeds: [[9223372036854775808]]}}", "cpu.study.seeds.0.0 is 9223372036854775808"),
+        ("cpu: {rates: {sgd: [0.1, 0.1]}}", r"cpu.rates.sgd is \[0.1, 0.1\], and names a thing twice"),
     ],
 )
-def test_an_absurd_size_but_for_a_seed_is_refused_by_name_before_a_stage_runs(params, named, toy):
+def test_an_absurd_setting_at_any_depth_is_refused_by_name_before_a_stage_runs(params, named, toy):
     (toy / "replications/toy").mkdir(parents=True)
     (toy / "replications/toy/experiment.py").touch()
     (toy / "replications/toy/params.yaml").write_text(params)
@@ -167,6 +169,13 @@ def test_an_absurd_size_but_for_a_seed_is_refused_by_name_before_a_stage_runs(pa
         reproduce(toy)
     with pytest.raises(ConfigError, match=named):
         run_at(toy, "toy", "cpu")
+
+
+def test_a_command_that_needs_more_than_the_core_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "paperkit.doctor", None)  # as where DVC is not installed
+    monkeypatch.setattr(sys, "argv", ["paperkit", "doctor"])
+    assert main() == 1
+    assert "requirements-core.lock has not all that this command needs; `make setup`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["pipeline"], ["check", "lion"], ["new", "ox", "--post", "1"]])

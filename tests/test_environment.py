@@ -1,4 +1,4 @@
-"""One set of pins in three files, nothing of one machine in any file, and no loader that runs what it reads."""
+"""One set of pins in all files, nothing of one machine in any file, and no loader that runs what it reads."""
 
 import re
 import subprocess
@@ -6,8 +6,10 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -53,28 +55,57 @@ def pins(lines: list[str], form: re.Pattern[str] = PIN) -> dict[str, str]:
     return {normal(match[1]): match[2] for match in found.values() if match}
 
 
-def locked_pins(lock: str) -> dict[str, str]:
-    """Return the pins of the lock; refuse an entry without hashes, and an option such as an index address."""
-    lines = [line for line in lock.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
-    return pins([" ".join(line.split()) for line in lines], LOCKED)
+def entries(lock: Path) -> list[str]:
+    """Return the lines of a lock, each with its hashes."""
+    lines = lock.read_text("utf-8").replace("\\\n", " ").splitlines()
+    return [" ".join(line.split()) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def test_the_three_files_agree():
+def locked_pins(lock: Path) -> dict[str, str]:
+    """Return the pins of a lock; refuse an entry without hashes, and an option such as an index address."""
+    return pins(entries(lock), LOCKED)
+
+
+LOCK, CORE = locked_pins(ROOT / "requirements.lock"), locked_pins(ROOT / "requirements-core.lock")
+
+
+def test_the_files_of_pins_agree():
     conda = next(part["pip"] for part in CONDA["dependencies"] if isinstance(part, Mapping))
-    project = pins(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["cluster"])
-    lock = locked_pins((ROOT / "requirements.lock").read_text("utf-8"))
+    extras = PROJECT["optional-dependencies"]
+    # Weights are installed for `make pretrained` alone.
+    extras_of_the_lock = (extras[name] for name in extras if name != "pretrained")
+    project = pins([*PROJECT["dependencies"], *chain.from_iterable(extras_of_the_lock)])
     assert pins(conda) == project
-    assert {name: lock.get(name) for name in project} == project | {APART: None}
-    assert locked_pins((ROOT / "requirements-torch.lock").read_text("utf-8")) == {APART: project[APART]}
+    assert {name: LOCK.get(name) for name in project} == project | {APART: None}
+    assert locked_pins(ROOT / "requirements-torch.lock") == {APART: project[APART]}
+    assert CORE.items() >= (pins(PROJECT["dependencies"]).items() - {(APART, project[APART])})
+    assert locked_pins(ROOT / "requirements-cluster.lock").items() >= pins(extras["cluster"]).items()
+
+
+@pytest.mark.parametrize("part", ["core", "cluster"])
+def test_the_lock_of_a_part_is_a_part_of_the_lock(part):
+    whole, of_part = (set(entries(ROOT / name)) for name in ("requirements.lock", f"requirements-{part}.lock"))
+    assert of_part < whole
+
+
+def test_the_core_has_what_runs_import_and_none_of_the_tools_round_them():
+    graph = grimp.build_graph("paperkit", "replications", include_external_packages=True, cache_dir=None)
+    roots = {name for name in graph.modules if name.startswith("replications.") and ".test_" not in name}
+    imported = set().union(*map(graph.find_upstream_modules, roots | {"paperkit.claims.__main__"}))
+    of_module = metadata.packages_distributions()
+    needed = {normal(name) for module in imported for name in of_module.get(module, ())}
+    assert {"numpy", "transformers", "matplotlib"} < needed
+    assert needed - {*CORE, APART} == {"triton"}  # where there is a GPU, torch brings it
+    assert not {"dvc", "jupyter-book", "playwright", "pytest"} & CORE.keys()
 
 
 def test_what_has_no_exact_version_and_in_the_lock_no_hash_is_refused():
     lines = ("numpy==2.4.6", "numpy==2.4.6 --hash=md5:0", "--index-url x", "numpy>=2")
     requirements = ("numpy", "numpy>=2", "numpy==2.*", "numpy @ git+ssh://x")
-    for read, refused in ((locked_pins, lines), (lambda line: pins([line]), requirements)):
+    for form, refused in ((LOCKED, lines), (PIN, requirements)):
         for line in refused:
             with pytest.raises(AssertionError, match="not pinned"):
-                read(line)
+                pins([line], form)
 
 
 def unlocked(names: set[str]) -> set[str]:
@@ -91,8 +122,9 @@ def unlocked(names: set[str]) -> set[str]:
     }
 
 
-def test_the_lock_holds_all_that_it_and_torch_ask_for_since_it_is_installed_without_looking():
-    names = {*locked_pins((ROOT / "requirements.lock").read_text("utf-8")), APART}
+@pytest.mark.parametrize("lock", [LOCK, CORE])
+def test_a_lock_holds_all_that_it_and_torch_ask_for_since_it_is_installed_without_looking(lock):
+    names = {*lock, APART}
     assert unlocked(names) == set()
     assert unlocked(names - {"sympy"}) == {"torch: sympy"}
 

@@ -121,6 +121,7 @@ def test_a_file_alone_is_compared_by_its_rule(other):
 
 
 def test_a_file_without_the_claim_is_refused(other):
-    (other / "verdicts.json").write_text(json.dumps({"claims": []}))
-    with pytest.raises(ConfigError, match="has no verdict of C5"):
-        compared(other)
+    for content, told in (({"claims": []}, "has no verdict of C5"), ({"claims": 3}, "holds no verdicts")):
+        (other / "verdicts.json").write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match=told):
+            compared(other)

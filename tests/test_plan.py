@@ -3,6 +3,7 @@
 import pytest
 from scipy.stats import norm
 
+from paperkit.__main__ import main
 from paperkit.completeness import folders_of_results
 from paperkit.config import ConfigError
 from paperkit.pipeline import found_replications
@@ -91,3 +92,11 @@ def test_a_plan_of_all_names_each_replication_that_has_run():
 def test_what_was_never_measured_is_not_estimated(name, profile, message):
     with pytest.raises(ConfigError, match=message):
         plan(ROOT, name, profile, None)
+
+
+@pytest.mark.parametrize("command", [["plan", "lion", "--seeds", "0"], ["verify", "lion", "--workers", "2,-1"]])
+def test_numbers_of_seeds_and_workers_start_at_one(command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["paperkit", *command])
+    with pytest.raises(SystemExit):
+        main()
+    assert "is no whole number from 1 on" in capsys.readouterr().err

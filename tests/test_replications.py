@@ -260,9 +260,7 @@ def write(file: str, text: str = "") -> Callable[[Path], None]:
 
 def check_errs(error: float, control: float) -> Callable[[Path], None]:
     """Make a break after which the smoke run measures these errors of the check and of its control."""
-    experiment = (
-        "import os\nos.makedirs('results/toy')\nos.rename('replications/toy/smoke.csv', 'results/toy/runs.csv')\n"
-    )
+    experiment = "import os\ndef main(): os.renames('replications/toy/smoke.csv', 'results/toy/runs.csv')\nmain()\n"
 
     def apply(root: Path) -> None:
         errors = {"max_error": error, "control_error": control}
@@ -363,11 +361,18 @@ BREAKS: dict[str, dict[str, tuple[Callable[[Path], None], str]]] = {
         ),
         "figures that draw nothing": (write("replications/toy/figures.py", "pass\n"), "figures.py draws no .svg"),
         "runs that are kept": (
-            write(EXPERIMENT, "import pathlib\npathlib.Path('.paperkit/runs/toy').mkdir(parents=True)\n"),
+            write(EXPERIMENT, "import os\ndef main(): os.makedirs('.paperkit/runs/toy')\nmain()\n"),
             "kept its runs",
         ),
         "a check that errs otherwise": (check_errs(0.1, 0.5), "the check half errs by 0.1, its committed run by 0"),
         "a control that does not fail": (check_errs(0.0, 1e-3), "control of the check half errs by 0.001 alone"),
+        "a table that main does not name": (
+            lambda root: (
+                write("data/poems.parquet")(root),
+                change(EXPERIMENT, "main(C", "open('data/poems.parquet')\nmain(C")(root),
+            ),
+            "No such file or directory: 'data/poems.parquet'",
+        ),
     },
     "checks": {
         "a check without a claim": (HALF_TO_THIRD, "the check half decides no claim"),

@@ -1,4 +1,4 @@
-"""The checks see a wrong ingredient of the library (tests/test_checks.py holds them all to their tolerances)."""
+"""The checks see a wrong ingredient of the library (tests/test_smoke.py holds them all to their tolerances)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What the checks are made of; that each holds and its control fails is in tests/test_checks.py."""
+"""What the checks are made of; that each holds and its control fails is in tests/test_smoke.py."""
 
 import numpy as np
 import pytest

@@ -13,6 +13,7 @@ from sphinx.util import logging
 
 from paperkit.answers import Record, primary_records, sentence_for
 from paperkit.claims.rules import Verdict
+from paperkit.explain import outcome
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
 from paperkit.written import has_numbers, margin_note, measured_line
@@ -129,7 +130,7 @@ class ClaimsTable(OfReplication, name="claims"):
         rows: list[Row] = [
             [
                 [self.line(variation["name"])],
-                [paragraph(records.outcome(variation))],
+                [paragraph(outcome(claim, variation))],
                 [block(_numbers(self.env, f"{address}.robustness[{place}]", records.as_test(claim, variation)))],
                 [paragraph(variation["why"])],
             ]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
 from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION, Verdict
-from paperkit.explain import tests_of
+from paperkit.explain import is_open, tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
@@ -352,15 +352,6 @@ def tests_and_variations(claim: Record) -> list[tuple[str, dict[str, Any]]]:
     return [*tests_of(claim), *((f"robustness[{place}]", as_test(claim, one)) for place, one in varied)]
 
 
-def outcome(variation: Mapping[str, Any]) -> str:
-    """Say what a variation does to the word; why it is undecided the column beside it says."""
-    if variation["flips"] is not None:
-        return "flips" if variation["flips"] else "stands"
-    if variation["n"] == 0:
-        return "not run"
-    return "too few seeds" if variation["n"] < MIN_SEEDS_OF_A_VARIATION else "undecided"
-
-
 def share(claim: Record) -> str:
     """Count the variations under which the word of a claim stands; those that decide nothing are not counted."""
     deciding = [variation["flips"] for variation in claim["robustness"] if variation["flips"] is not None]
@@ -373,6 +364,8 @@ def conclusion(claim: Record) -> str:
     """Write the line that ends a claim's table of variations: where the word stands, what moves the estimate most."""
     counted = share(claim)
     text = f"The word {counted}" if counted.startswith("stands") else counted.capitalize()
+    if unsure := sum(each["flips"] is False and is_open(claim, each) for each in claim["robustness"]):
+        text += f", in {unsure} of them with an interval that alone would not decide"
     silent = sum(variation["flips"] is None for variation in claim["robustness"])
     if counted.startswith("stands") and silent:
         text += f" ({silent} more decided nothing)"

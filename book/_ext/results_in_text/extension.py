@@ -31,7 +31,7 @@ from results_in_text.code_runner import about_results, run_cell
 from results_in_text.nodes import block, figure_files
 from results_in_text.pages import BookDirective, depend_on, is_left_out
 from results_in_text.provenance import Code, downloads_are_written
-from results_in_text.records import judged_folders, page_of, stop
+from results_in_text.records import judged_folders, stop
 from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS
 
@@ -149,7 +149,7 @@ class ResultFigure(BookDirective, Figure, name="result-figure"):
         self.arguments[0] = os.path.relpath(path, Path(page).parent).replace(os.sep, "/")
         self.options |= {"class": ["result-figure", "dark-light"], "width": _FIGURE_WIDTH}
         figure, *others = Figure.run(self)
-        script, numbers = Code(self.replications.parent, page_of(path.parent.name)).figure(path.name), ""
+        script, numbers = Code(self.replications.parent, path.parent.name).figure(path.name), ""
         if path.with_suffix(".csv").is_file():
             file, _ = self.env.relfn2path(self.arguments[0].removesuffix(".svg") + ".csv")
             self.env.note_dependency(file)

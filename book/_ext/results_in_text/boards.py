@@ -71,15 +71,17 @@ class Answers(_OverAllReplications, name="answers"):
     def make(self) -> list[nodes.Node]:
         """Count the verdicts, and make a section for each replication that has some on disk."""
         posts, every = self._posts(), self._verdicts()
-        cards = [self._card(posts, name, every) for name in every if page_of(name) == name]
-        # At every scale at which one was judged.
-        primary = [claim for verdicts in every.values() for claim in verdicts.claims.values() if is_primary(claim)]
+        names = [name for name in every if page_of(name) == name]
+        cards = [self._card(posts, name, every) for name in names]
+        # Each once, also where several profiles have judged it.
+        claims = [(name, claim) for name in names for claim in every[name].claims.values() if is_primary(claim)]
+        primary = [records.where_judged(every, *claim)[1] for claim in claims]
         examples = {claim["verdict"]: claim for claim in reversed(primary)}
         words = Counter(claim["verdict"] for claim in primary)
         counted: list[nodes.Node | str] = []
         for word in sorted(words, key=records.VERDICT_ORDER.index, reverse=True):
             counted += [f" {words[word]}\N{NO-BREAK SPACE}", verdict_badge(examples[word])]
-        said = f"{len(cards)} replications so far, {len(primary)} verdicts on primary claims:"
+        said = f"{len(cards)} replications so far, {len(primary)} primary claims:"
         return [block(said, *counted, css="tally"), *cards]
 
     def _card(self, posts: Posts, name: str, every: Mapping[str, Verdicts]) -> nodes.section:

@@ -269,21 +269,23 @@ class Scale(OfReplication, name="scale"):
 
     def make(self) -> list[nodes.Node]:
         """Make a row for each profile with results, then say what about.yaml says of the source's scale."""
-        about = self.replications / self.folder / "about.yaml"
+        path = self.replications / self.folder / "about.yaml"
+        about = read_checked_yaml(path, "about.schema.json")
         every = records.read_all_verdicts(self.results, self.folder)
-        rows = [self._row(self.results / folder, verdicts) for folder, verdicts in every.items()]
-        source = read_checked_yaml(about, "about.schema.json").get("scale")
+        rows = [self._row(self.results / folder, of, about["here"][of.profile]) for folder, of in every.items()]
+        source = about.get("scale")
         files = ("verdicts.json", "provenance.json", "runs.csv")
-        depend_on(self.env, about, *(self.results / folder / file for folder in every for file in files))
-        headings = ["Profile", "Where it ran", "Largest model", "Longest run", "Most tokens a run"]
+        depend_on(self.env, path, *(self.results / folder / file for folder in every for file in files))
+        headings = ["Profile", "What ran", "Where", "Largest model", "Most tokens a run"]
         headings += ["Seeds of primary claims", "Hours"]
-        made = table(headings, rows, css_class="scales", widths=[10, 30, 14, 12, 14, 8, 12])
+        made = table(headings, rows, css_class="scales", widths=[10, 28, 22, 14, 12, 8, 6])
         if source is None:
             return [made]
         said = f"The source: {source['text'].rstrip('.')} ({source_text(source)})."
         return [made, block(*self.inline(said), generated=True)]
 
-    def _row(self, folder: Path, verdicts: Verdicts) -> Row:
+    def _row(self, folder: Path, verdicts: Verdicts, here: str) -> Row:
+        # A row's `step` counts what its experiment varies, so how long the runs were is said by `here` alone.
         record, runs = read_provenance(folder / "provenance.json"), read_runs(folder / "runs.csv")
         sizes = ("batch", "context", "steps")
         configs = [config for config in map(json.loads, runs["config"].unique()) if config.keys() >= {*sizes}]
@@ -296,9 +298,9 @@ class Scale(OfReplication, name="scale"):
 
         cells = [
             verdicts.profile,
+            here,
             (record.get("device") or {"name": record["machine_class"]})["name"],
             largest(runs.loc[runs["metric"] == "parameters", "value"].dropna().tolist(), "parameters"),
-            largest(runs["step"].tolist(), "steps"),
             largest([config["batch"] * config["context"] * config["steps"] for config in configs]),
             " to ".join(map(str, dict.fromkeys([*seeds[:1], *seeds[-1:]]))) or "–",
             f"{record['wall_s'] / 3600:.2g}",

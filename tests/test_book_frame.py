@@ -66,7 +66,7 @@ def test_the_headline_shows_the_sentences_of_all_other_outcomes_and_stops_where_
     ("page", "complaint"),
     [
         ("```{params} emo\n```", r"emo.provenance\.json is missing"),
-        ("```{rerun} emo\n```", "directive rerun: no results 'emo'; `dvc repro` makes them"),
+        ("```{rerun} emo\n```", r"directive rerun: .*emo/verdicts\.json is missing; `dvc repro` makes it"),
     ],
 )
 def test_what_the_frame_cannot_say_stops_the_build(book, page, complaint):

@@ -30,7 +30,7 @@ from results_in_text.nodes import (
     verdict_badge,
 )
 from results_in_text.numbers_changed import Change, read_changes
-from results_in_text.pages import BookDirective, depend_on, is_left_out, is_made, replication_of
+from results_in_text.pages import BookDirective, depend_on, is_made, replication_of, shown_folders
 from results_in_text.records import Verdicts, is_primary, page_of, target_of
 from results_in_text.reruns import RECEIPTS
 from results_in_text.yaml_files import SCHEMAS, Erratum, Evidence, Posts
@@ -333,14 +333,13 @@ def _edition(config: Any) -> citations.Edition:
 def write_all_downloads(app: Sphinx, results: Path, out: Path) -> None:
     """Write downloads/ beside the pages of a built HTML book."""
     edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
-    for folder in records.judged_folders(results):
-        if not is_left_out(app, folder):
-            roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
-            sources = [Path(root, folder) for root in roots]
-            files = [path for source in sources for path in (source, *source.glob("*"))]
-            records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
-            if is_made(app, out / folder / "table.tex", *files, *records_of_all):
-                continue
-            cited = citations.read_citations(results, folder, edition)
-            profile = records.read_verdicts(results, folder).profile
-            citations.write_downloads(out / folder, cited, changes, profile=profile, sources=sources)
+    roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
+    for folder in shown_folders(app):
+        sources = [Path(root, folder) for root in roots]
+        files = [path for source in sources for path in (source, *source.glob("*"))]
+        records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
+        if is_made(app, out / folder / "table.tex", *files, *records_of_all):
+            continue
+        cited = citations.read_citations(results, folder, edition)
+        profile = records.read_verdicts(results, folder).profile
+        citations.write_downloads(out / folder, cited, changes, profile=profile, sources=sources)

@@ -21,7 +21,7 @@ from results_in_text import records
 from results_in_text.citations import OFFERED
 from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
 from results_in_text.pages import BookDirective, OfReplication, depend_on
-from results_in_text.records import Verdicts, claim_address, is_primary, page_of, read_provenance, target_of
+from results_in_text.records import Verdicts, claim_address, is_primary, page_of, read_json, target_of
 from results_in_text.reruns import rerun_lines
 from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
@@ -286,7 +286,7 @@ class Scale(OfReplication, name="scale"):
 
     def _row(self, folder: Path, verdicts: Verdicts, here: str) -> Row:
         # A row's `step` counts what its experiment varies, so how long the runs were is said by `here` alone.
-        record, runs = read_provenance(folder / "provenance.json"), read_runs(folder / "runs.csv")
+        record, runs = read_json(folder / "provenance.json"), read_runs(folder / "runs.csv")
         sizes = ("batch", "context", "steps")
         configs = [config for config in map(json.loads, runs["config"].unique()) if config.keys() >= {*sizes}]
         # Of the primary claims; where none was judged at this scale, of all.
@@ -314,7 +314,7 @@ class Params(OfReplication, name="params"):
     def make(self) -> list[nodes.Node]:
         """Cut the profile's block out of the file."""
         path = self.replications / page_of(self.folder) / "params.yaml"
-        profile = read_provenance(self.results / self.folder / "provenance.json")["profile"]
+        profile = read_json(self.results / self.folder / "provenance.json")["profile"]
         depend_on(self.env, path)
         found = re.search(rf"^{profile}:.*\n(?:(?=[\s#]).*\n)*", path.read_text(encoding="utf-8"), re.MULTILINE)
         if found is None:
@@ -329,18 +329,14 @@ class Rerun(OfReplication, name="rerun"):
     def make(self) -> list[nodes.Node]:
         """Say it, with live numbers of the records of its stages."""
         folder = self.folder
-        stages = {
-            path.stem: read_provenance(path) for path in sorted((self.results / folder).glob("*provenance.json"))
-        }
-        if "provenance" not in stages or not (self.results / folder / "verdicts.json").is_file():
-            records.stop(f"no results {folder!r}; `dvc repro` makes them")
+        stages = {path.stem: read_json(path) for path in sorted((self.results / folder).glob("*provenance.json"))}
+        every = records.read_all_verdicts(self.results, folder)
 
         def live(address: str) -> str:
             return f"{{result}}`{folder}/{address}`"
 
         names = " ".join(record["stage"] for record in stages.values())
         took = [f"`{record['stage']}` took {live(f'{stem}:wall_s | .0f')} seconds" for stem, record in stages.items()]
-        every = records.read_all_verdicts(self.results, folder)
         others = [of.profile for other, of in every.items() if other != folder]
         said = (
             f"`dvc repro {names}` runs this replication alone, `make repro` everything. The results on this page are "

@@ -30,8 +30,8 @@ from paperkit.written import has_numbers
 from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_runner import about_results
-from results_in_text.pages import is_left_out, is_made
-from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_provenance
+from results_in_text.pages import is_made, shown_folders
+from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_json
 from results_in_text.reruns import expected_next
 
 Page = tuple[str, dict[str, Any], str]
@@ -252,16 +252,12 @@ def code_page(path: str, anchor: str = "") -> str:
     return f"code/{path}.html" + (f"#{anchor}" if anchor else "")
 
 
-def _folders(app: Sphinx) -> list[str]:
-    return [name for name in records.judged_folders(Path(app.config.results_root)) if not is_left_out(app, name)]
-
-
 def shown_code(app: Sphinx) -> dict[str, list[str]]:
     """Name the files that have a page, and for each the folders of results that it made; data are not code."""
     results, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
     shown: dict[str, list[str]] = {}
-    for folder in _folders(app):
-        made_with = [read_provenance(path)["deps"] for path in sorted((results / folder).glob("*provenance.json"))]
+    for folder in shown_folders(app):
+        made_with = [read_json(path)["deps"] for path in sorted((results / folder).glob("*provenance.json"))]
         own = [file.path for file in Code(repository, folder).files.values()]
         for path in dict.fromkeys([*own, *(path for deps in made_with for path in deps)]):
             if not path.startswith("data/") and (repository / path).is_file():
@@ -314,7 +310,7 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
     templates.filters["above"] = lambda address: f"../{address}" if address else ""
     template, shown = templates.get_template(_TEMPLATE), shown_code(app)
     root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
-    for name in _folders(app):
+    for name in shown_folders(app):
         code = [repository / path for path, folders in shown.items() if name in folders]
         if is_made(
             app, Path(app.outdir, f"provenance/{name}.html"), repository / "dvc.lock", *(root / name).iterdir(), *code
@@ -365,7 +361,7 @@ def runs_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -> dict[str, Any]:
-    record = read_provenance(folder / f"{stem}.json")
+    record = read_json(folder / f"{stem}.json")
     now = {path: records.current_hash(repository, path, record["profile"]) for path in record["deps"]}
     files = [folder / file for file in dict.fromkeys([table, table.replace("runs", "trials")])]
     lock = repository / "dvc.lock"
@@ -376,8 +372,6 @@ def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -
         "record": record,
         "commit": records.commit_text(record),
         "short": (record["commit"] or "")[:SHORT_COMMIT],
-        "deps": sorted(record["deps"].items()),
-        "data": [(path, digest) for path, digest in sorted(record["deps"].items()) if path.startswith("data/")],
         "now": {
             path: "not here" if now[path] is None else "the same" if now[path] == digest else "changed since"
             for path, digest in record["deps"].items()
@@ -398,7 +392,6 @@ def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -
             if path.is_file()
         ],
         "summary": runs_summary(read_runs(folder / table)) if (folder / table).is_file() else [],
-        "versions": record.get("versions", {}),
     }
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
 
-from paperkit.answers import read_records
+from scipy import stats
+
+from paperkit.answers import Record, read_records, word_of
 from paperkit.claims.declarations import Claim, read_claims
+from paperkit.claims.rules import FIRM, FRAGILE, MIN_SEEDS_OF_A_VARIATION
 from paperkit.config import ConfigError
 from paperkit.history import no_history, read_history
 from paperkit.prediction import next_run, numbers_by_seed
@@ -97,6 +100,40 @@ def tests_of(record: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{key}[{place}]", test) for key, tests in lists.items() for place, test in enumerate(tests)]
 
 
+def outcome(record: Record, variation: Mapping[str, Any]) -> str:
+    """Say what a variation does to the word of its claim.
+
+    Args:
+        record: The claim's record.
+        variation: One of its `robustness`.
+
+    Returns:
+        "flips"; "stands", with ", open" where alone it would not have decided; else why it decides nothing.
+    """
+    if variation["flips"] is not None:
+        return "flips" if variation["flips"] else f"stands{', open' * is_open(record, variation)}"
+    if variation["n"] == 0:
+        return "not run"
+    if variation["n"] < MIN_SEEDS_OF_A_VARIATION:
+        return "too few seeds"
+    word = word_of(record)
+    return "undecided" if word.removesuffix(FRAGILE) in FIRM else f"nothing to flip: the claim is {word}"
+
+
+def is_open(record: Mapping[str, Any], variation: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of a variation lies on both sides of a number that decided the test it varies."""
+    test = next(test for test in record["tests"] if test["estimand"] == variation["of"])
+    bound, margin, level = test["bound"], test["margin"], 0.975
+    ends = test["range"] if test["rule"] == "within" else [bound]
+    if test["rule"] == "equivalent" or (test["rule"] != "within" and test["low"] <= bound <= test["high"]):
+        ends = [bound - margin, bound + margin]
+        # Two one-sided tests show equality, which is the 90 % interval inside.
+        level = 0.95 if ends[0] < test["low90"] and test["high90"] < ends[1] else level
+    estimate, shrunk = variation["estimate"], stats.t.ppf([level, 0.975], variation["n"] - 1)
+    low, high = (estimate + (variation[end] - estimate) * shrunk[0] / shrunk[1] for end in ("low", "high"))
+    return any(low <= end <= high for end in ends)
+
+
 def _statement(record: Mapping[str, Any]) -> list[str]:
     source, reported = record["source"], record["reported"]
     lines = [record["statement"], f"Source: {source['bib'] or 'our own claim'}, {source['where']}"]
@@ -137,7 +174,7 @@ def _measured(test: Mapping[str, Any]) -> str:
     return f"{measured_line(test)}{p}{holm}"
 
 
-def _flips(record: Mapping[str, Any]) -> list[str]:
+def _flips(record: Record) -> list[str]:
     lines = []
     for _, test in tests_of(record):
         if test["rule"] == "identity":
@@ -148,8 +185,7 @@ def _flips(record: Mapping[str, Any]) -> list[str]:
             )
             at = f"; it would change at a {flip['threshold']} of {flip['value']:.4g}" if flip["threshold"] else ""
             lines.append(f"{test['estimand']}: the verdict changes {without}{at}.")
-    words = {True: "flips", False: "stands", None: "decides nothing"}
-    lines += [f"{each['name']}: {words[each['flips']]}. {each['why']}" for each in record.get("robustness", ())]
+    lines += [f"{each['name']}: {outcome(record, each)}. {each['why']}" for each in record.get("robustness", ())]
     return lines or ["It has no word that could."]
 
 

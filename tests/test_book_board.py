@@ -5,12 +5,13 @@ import shutil
 
 import pytest
 from results_in_text.code_runner import CPU_LIMIT_S, run_cell
-from results_in_text.records import VERDICT_CLASSES, VERDICT_ORDER, BookDataError
+from results_in_text.records import VERDICT_CLASSES, VERDICT_ORDER
 from results_in_text.search import SearchEnglishAndChinese
 from results_in_text.yaml_files import read_posts
 
 from paperkit.pages import page_sources
 from paperkit.pipeline import found_replications
+from paperkit.results import ResultsError
 from tests.built_book import BOOK, ROOT
 from tests.tiny_book import CLAIMS, claim, identity, posts
 
@@ -98,7 +99,7 @@ def test_a_post_that_is_taken_up_needs_no_change_of_the_list_and_one_that_is_giv
 def test_a_list_of_posts_that_contradicts_itself_and_a_replication_that_contradicts_it_are_refused(tiny):
     def refused(content, complaint):
         tiny.write_posts(content)
-        with pytest.raises(BookDataError, match=complaint):
+        with pytest.raises(ResultsError, match=complaint):
             read_posts(tiny.source / "posts.yaml", tiny.results, tiny.replications)
 
     for place, change, complaint in (

@@ -317,6 +317,12 @@ STOPS = """
 """
 
 
+def test_an_address_leads_to_its_row_where_what_is_above_has_become_longer(address, open_page):
+    page = open_page(f"{address}/replications/lion.html#claim-lion-x3", width="phone")
+    place = "document.getElementById('claim-lion-x3').getBoundingClientRect().top"
+    page.wait_for_function(f"{place} >= 0 && {place} < 300")
+
+
 def test_no_formula_is_a_stop_on_the_way_through_a_page_but_one_that_scrolls(address, open_page):
     page = open_page(f"{address}/replications/lion/derivation.html")
     assert page.locator("mjx-container").count() > 100

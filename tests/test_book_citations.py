@@ -16,10 +16,10 @@ from pybtex.database import parse_string
 from pylatexenc.latex2text import LatexNodes2Text
 from pylatexenc.latexwalker import LatexWalker
 from results_in_text import citations, numbers_changed
-from results_in_text.records import BookDataError
 from results_in_text.yaml_files import SCHEMAS, misfits
 from sphinx.errors import ExtensionError
 
+from paperkit.results import ResultsError
 from tests.built_book import ROOT, PageReader, needs_browser
 from tests.tiny_book import CLAIMS, DRAWING, FULL, claim, effect, identity, provenance
 
@@ -382,7 +382,7 @@ def test_make_changes_refuses_a_second_record_of_one_move_and_a_comparison_witho
 
 
 def test_the_changelog_needs_its_marks():
-    with pytest.raises(BookDataError, match="lacks the marks"):
+    with pytest.raises(ResultsError, match="lacks the marks"):
         numbers_changed.with_changes("# C\n", [])
 
 

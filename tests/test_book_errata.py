@@ -4,11 +4,11 @@ import re
 
 import pytest
 import yaml
-from results_in_text.records import BookDataError
 from results_in_text.yaml_files import SEVERITIES, misfits, read_checked_yaml, read_errata
 from sphinx.errors import ExtensionError
 
 from paperkit.config import ConfigError
+from paperkit.results import ResultsError
 from tests.built_book import ROOT, PageReader
 from tests.tiny_book import CLAIMS, claim, identity
 
@@ -74,7 +74,7 @@ def test_a_passage_known_at_second_hand_says_so(book):
 )
 def test_an_erratum_that_names_nothing_real_or_lacks_a_part_is_refused(book, changes, complaint):
     book.write_errata(entry(**changes))
-    with pytest.raises(BookDataError, match=rf"(?s)errata\.yaml.*{complaint}"):
+    with pytest.raises(ResultsError, match=rf"(?s)errata\.yaml.*{complaint}"):
         read_errata(book.source.parent / "replications", book.results, "lion", {"someone2023"})
 
 

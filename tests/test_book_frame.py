@@ -66,7 +66,7 @@ def test_the_headline_shows_the_sentences_of_all_other_outcomes_and_stops_where_
     ("page", "complaint"),
     [
         ("```{params} emo\n```", r"emo.provenance\.json is missing"),
-        ("```{rerun} emo\n```", "directive rerun: no results 'emo'; `dvc repro` makes them"),
+        ("```{rerun} emo\n```", r"directive rerun: .*emo/verdicts\.json is missing; `dvc repro` makes it"),
     ],
 )
 def test_what_the_frame_cannot_say_stops_the_build(book, page, complaint):
@@ -170,8 +170,8 @@ def test_the_scale_of_every_profile_stands_beside_that_of_the_source(scaled):
     scaled.write_about("lion", posts=[1], question="What does lion do?", scale=sentence)
     html = built(scaled, f"```{{scale}}\n```{BIBLIOGRAPHY}")
     assert rows_of(html, "scales") == [
-        "cpu Intel x86_64 – 600 steps 307,200 8 0.017",
-        "gpu A card 12,345,678 parameters 2,000 steps 1,024,000 5 1.5",
+        "cpu a net of three weights Intel x86_64 – 307,200 8 0.017",
+        "gpu a large net A card 12,345,678 parameters 1,024,000 5 1.5",
     ]
     assert "The source: A model of 12 layers, 300 epochs ( One [ One23 ] , Table 2)." in text_of(html)
     scaled.write_about("lion", posts=[1], question="What does lion do?", scale={"text": "Large."})

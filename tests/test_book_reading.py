@@ -41,7 +41,7 @@ def measure_budget(run: Run): ...
 def measure_other(run: Run):
     return {"mapped": (measure_arm, measure_trial)}[run.experiment]
 """
-PARAMS = "cpu:\n  studies: {in_params: {arms: 2}}\n"
+PARAMS = "cpu:\n  studies: {in_params: {arms: 2}}\n  quality: {steps: 1}\ngpu:\n  whole: {steps: 2}\n"
 FIGURES = """\
 def draw(runs, figures):
     draw_lines(runs, figures / "curves.svg")
@@ -60,6 +60,7 @@ def book(tiny):
     # No experiment.py: the book asks a replication's code for the runs behind its claims.
     texts |= {
         "studies/arms": "ARMS = 1\ndef measure_arm(run: Run): ...\n",
+        "studies/whole": 'NAME = "quality"\ndef measure_whole(run: Run): ...\n',
         "betas": "",
         "optimizer": "class Lion: ...\n",
         "test_lion": "",
@@ -125,6 +126,9 @@ def test_an_experiment_leads_to_the_function_that_measures_it(book):
     for name in ("mapped_2", "in_params", "in_params_longer"):
         assert code.experiment(name) == (f"{studies}/arms.py.html#measure_arm", [])
     assert code.experiment("elsewhere") == ("", [])
+    # At a profile with settings of its own the study that has them measures it.
+    on_gpu = Code(book.replications.parent, "lion_gpu")
+    assert on_gpu.experiment("quality") == (f"{studies}/whole.py.html#measure_whole", [])
 
 
 # --- search --------------------------------------------------------------------------------------------------

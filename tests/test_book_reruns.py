@@ -57,10 +57,6 @@ def test_a_page_shows_and_links_the_receipts_of_its_results_and_not_those_of_ear
     folder.mkdir(parents=True)
     (folder / "2026-11-28-intel.json").write_text(json.dumps(receipt(started=started)))
     tiny.write_verdicts([tiny_book.claim(tests=[tiny_book.FULL])])
-    (tiny.source.parent / "CITATION.cff").write_text("title: A\nversion: 0.1.0\nauthors: [{name: Some}]\n")
-    (tiny.source.parent / "numbers_changed.yaml").write_text(
-        "schema: 1\ncomplete_since: aaaaaaaaaa\nnumbers_changed: []\n"
-    )
     html = tiny.build("(cite-lion)=\n## Cite\n\n```{rerun} lion\n```\n")
     assert ("Rerun 1 time" in html) == is_shown
     assert ("not yet rerun" in html) != is_shown

@@ -7,6 +7,7 @@ from results_in_text import citations
 from results_in_text.records import VERDICT_CLASSES, conclusion
 from results_in_text.yaml_files import SCHEMAS, misfits
 
+from paperkit.explain import outcome
 from tests.built_book import PageReader
 from tests.test_book_board import values_of
 from tests.tiny_book import CLAIMS, FULL, claim, effect, provenance, rows_of, text_of
@@ -152,8 +153,34 @@ def test_without_variations_nothing_is_said_of_them(tiny):
     assert "Underpowered" not in html
 
 
+OPEN = variation("seeds that scatter", low=-0.15, high=0.45)
+EQUAL = effect(rule="equivalent", estimate=0.0, low=-0.05, high=0.05, low90=-0.04, high90=0.04)
+OUTCOMES = [
+    (effect(), OPEN, "stands, open"),
+    (effect(), variation(low=0.001), "stands"),
+    # Of equality the 90 % interval decides, here up to 0.092.
+    (EQUAL, variation(estimate=0.0, low=-0.12, high=0.12), "stands"),
+    (EQUAL, variation(estimate=0.0, low=-0.14, high=0.14), "stands, open"),
+    (EQUAL | {"rule": "greater"}, variation(estimate=0.0, low=-0.14, high=0.14), "stands, open"),
+    (effect(rule="within", range=[0.1, 0.3], bound=None), variation(low=0.11, high=0.31), "stands, open"),
+    (effect(), variation(flips=None, n=8), "undecided"),
+]
+
+
+def test_a_word_stands_openly_where_the_interval_of_the_variation_alone_would_not_have_decided():
+    for test, varied, words in OUTCOMES:
+        assert outcome(claim(tests=[test]), varied) == words, varied
+    undecided = outcome(claim(verdict="inconclusive"), variation(flips=None))
+    assert undecided == "nothing to flip: the claim is inconclusive"
+
+
 LINES = [
     ([variation("a"), variation("b", estimate=0.3)], "The word stands under 2 of 2 variations; b moves it most."),
+    (
+        [variation("a", estimate=0.3), OPEN],
+        "The word stands under 2 of 2 variations, in 1 of them with an interval that alone would not decide; "
+        "a moves it most.",
+    ),
     ([TWO], "No variation decides."),
     ([UNREAD, variation("a", flips=None)], "No variation decides; a moves it most."),
     (

@@ -24,11 +24,17 @@
 
   const fit = () => (fitTables(), fitEquations());
 
+  // What is typeset late moves the row that an address names: it is shown again, unless the reader has moved on.
+  let moved = false;
+  ["wheel", "touchmove", "keydown", "pointerdown"].forEach((event) =>
+    window.addEventListener(event, () => (moved = true), { once: true, passive: true }));
+  const showAgain = () => moved || document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll(".bd-article table.table").forEach((table) => table.tHead && nameCells(table));
     fit();
     window.addEventListener("resize", fit);
     // Widths are those of the typeset page.
-    window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fit));
+    window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fit).then(showAgain));
   });
 })();

@@ -30,7 +30,7 @@ from results_in_text.nodes import (
     verdict_badge,
 )
 from results_in_text.numbers_changed import Change, read_changes
-from results_in_text.pages import BookDirective, depend_on, is_left_out, is_made, replication_of
+from results_in_text.pages import BookDirective, depend_on, is_made, replication_of, shown_folders
 from results_in_text.records import Verdicts, is_primary, page_of, target_of
 from results_in_text.reruns import RECEIPTS
 from results_in_text.yaml_files import SCHEMAS, Erratum, Evidence, Posts
@@ -71,15 +71,17 @@ class Answers(_OverAllReplications, name="answers"):
     def make(self) -> list[nodes.Node]:
         """Count the verdicts, and make a section for each replication that has some on disk."""
         posts, every = self._posts(), self._verdicts()
-        cards = [self._card(posts, name, every) for name in every if page_of(name) == name]
-        # At every scale at which one was judged.
-        primary = [claim for verdicts in every.values() for claim in verdicts.claims.values() if is_primary(claim)]
+        names = [name for name in every if page_of(name) == name]
+        cards = [self._card(posts, name, every) for name in names]
+        # Each once, also where several profiles have judged it.
+        claims = [(name, claim) for name in names for claim in every[name].claims.values() if is_primary(claim)]
+        primary = [records.where_judged(every, *claim)[1] for claim in claims]
         examples = {claim["verdict"]: claim for claim in reversed(primary)}
         words = Counter(claim["verdict"] for claim in primary)
         counted: list[nodes.Node | str] = []
         for word in sorted(words, key=records.VERDICT_ORDER.index, reverse=True):
             counted += [f" {words[word]}\N{NO-BREAK SPACE}", verdict_badge(examples[word])]
-        said = f"{len(cards)} replications so far, {len(primary)} verdicts on primary claims:"
+        said = f"{len(cards)} replications so far, {len(primary)} primary claims:"
         return [block(said, *counted, css="tally"), *cards]
 
     def _card(self, posts: Posts, name: str, every: Mapping[str, Verdicts]) -> nodes.section:
@@ -331,14 +333,13 @@ def _edition(config: Any) -> citations.Edition:
 def write_all_downloads(app: Sphinx, results: Path, out: Path) -> None:
     """Write downloads/ beside the pages of a built HTML book."""
     edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
-    for folder in records.judged_folders(results):
-        if not is_left_out(app, folder):
-            roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
-            sources = [Path(root, folder) for root in roots]
-            files = [path for source in sources for path in (source, *source.glob("*"))]
-            records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
-            if is_made(app, out / folder / "table.tex", *files, *records_of_all):
-                continue
-            cited = citations.read_citations(results, folder, edition)
-            profile = records.read_verdicts(results, folder).profile
-            citations.write_downloads(out / folder, cited, changes, profile=profile, sources=sources)
+    roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
+    for folder in shown_folders(app):
+        sources = [Path(root, folder) for root in roots]
+        files = [path for source in sources for path in (source, *source.glob("*"))]
+        records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
+        if is_made(app, out / folder / "table.tex", *files, *records_of_all):
+            continue
+        cited = citations.read_citations(results, folder, edition)
+        profile = records.read_verdicts(results, folder).profile
+        citations.write_downloads(out / folder, cited, changes, profile=profile, sources=sources)

@@ -137,7 +137,7 @@ def read_citations(results: Path, folder: str, edition: Edition) -> list[Citatio
     cited = []
     for claim in records.read_verdicts(results, folder).claims.values():
         file, _ = records.split_address(records.claim_address(folder, claim))
-        record = records.read_provenance(records.provenance_file(results, file))
+        record = records.read_json(records.provenance_file(results, file))
         cited.append(Citation(folder, claim, record, edition))
     return cited
 

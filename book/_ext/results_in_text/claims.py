@@ -13,6 +13,7 @@ from sphinx.util import logging
 
 from paperkit.answers import Record, primary_records, sentence_for
 from paperkit.claims.rules import Verdict
+from paperkit.explain import outcome
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
 from paperkit.written import has_numbers, margin_note, measured_line
@@ -20,7 +21,7 @@ from results_in_text import records
 from results_in_text.citations import OFFERED
 from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
 from results_in_text.pages import BookDirective, OfReplication, depend_on
-from results_in_text.records import Verdicts, claim_address, is_primary, page_of, read_provenance, target_of
+from results_in_text.records import Verdicts, claim_address, is_primary, page_of, read_json, target_of
 from results_in_text.reruns import rerun_lines
 from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
@@ -129,7 +130,7 @@ class ClaimsTable(OfReplication, name="claims"):
         rows: list[Row] = [
             [
                 [self.line(variation["name"])],
-                [paragraph(records.outcome(variation))],
+                [paragraph(outcome(claim, variation))],
                 [block(_numbers(self.env, f"{address}.robustness[{place}]", records.as_test(claim, variation)))],
                 [paragraph(variation["why"])],
             ]
@@ -268,22 +269,24 @@ class Scale(OfReplication, name="scale"):
 
     def make(self) -> list[nodes.Node]:
         """Make a row for each profile with results, then say what about.yaml says of the source's scale."""
-        about = self.replications / self.folder / "about.yaml"
+        path = self.replications / self.folder / "about.yaml"
+        about = read_checked_yaml(path, "about.schema.json")
         every = records.read_all_verdicts(self.results, self.folder)
-        rows = [self._row(self.results / folder, verdicts) for folder, verdicts in every.items()]
-        source = read_checked_yaml(about, "about.schema.json").get("scale")
+        rows = [self._row(self.results / folder, of, about["here"][of.profile]) for folder, of in every.items()]
+        source = about.get("scale")
         files = ("verdicts.json", "provenance.json", "runs.csv")
-        depend_on(self.env, about, *(self.results / folder / file for folder in every for file in files))
-        headings = ["Profile", "Where it ran", "Largest model", "Longest run", "Most tokens a run"]
+        depend_on(self.env, path, *(self.results / folder / file for folder in every for file in files))
+        headings = ["Profile", "What ran", "Where", "Largest model", "Most tokens a run"]
         headings += ["Seeds of primary claims", "Hours"]
-        made = table(headings, rows, css_class="scales", widths=[10, 30, 14, 12, 14, 8, 12])
+        made = table(headings, rows, css_class="scales", widths=[10, 28, 22, 14, 12, 8, 6])
         if source is None:
             return [made]
         said = f"The source: {source['text'].rstrip('.')} ({source_text(source)})."
         return [made, block(*self.inline(said), generated=True)]
 
-    def _row(self, folder: Path, verdicts: Verdicts) -> Row:
-        record, runs = read_provenance(folder / "provenance.json"), read_runs(folder / "runs.csv")
+    def _row(self, folder: Path, verdicts: Verdicts, here: str) -> Row:
+        # A row's `step` counts what its experiment varies, so how long the runs were is said by `here` alone.
+        record, runs = read_json(folder / "provenance.json"), read_runs(folder / "runs.csv")
         sizes = ("batch", "context", "steps")
         configs = [config for config in map(json.loads, runs["config"].unique()) if config.keys() >= {*sizes}]
         # Of the primary claims; where none was judged at this scale, of all.
@@ -295,9 +298,9 @@ class Scale(OfReplication, name="scale"):
 
         cells = [
             verdicts.profile,
+            here,
             (record.get("device") or {"name": record["machine_class"]})["name"],
             largest(runs.loc[runs["metric"] == "parameters", "value"].dropna().tolist(), "parameters"),
-            largest(runs["step"].tolist(), "steps"),
             largest([config["batch"] * config["context"] * config["steps"] for config in configs]),
             " to ".join(map(str, dict.fromkeys([*seeds[:1], *seeds[-1:]]))) or "–",
             f"{record['wall_s'] / 3600:.2g}",
@@ -311,7 +314,7 @@ class Params(OfReplication, name="params"):
     def make(self) -> list[nodes.Node]:
         """Cut the profile's block out of the file."""
         path = self.replications / page_of(self.folder) / "params.yaml"
-        profile = read_provenance(self.results / self.folder / "provenance.json")["profile"]
+        profile = read_json(self.results / self.folder / "provenance.json")["profile"]
         depend_on(self.env, path)
         found = re.search(rf"^{profile}:.*\n(?:(?=[\s#]).*\n)*", path.read_text(encoding="utf-8"), re.MULTILINE)
         if found is None:
@@ -326,18 +329,14 @@ class Rerun(OfReplication, name="rerun"):
     def make(self) -> list[nodes.Node]:
         """Say it, with live numbers of the records of its stages."""
         folder = self.folder
-        stages = {
-            path.stem: read_provenance(path) for path in sorted((self.results / folder).glob("*provenance.json"))
-        }
-        if "provenance" not in stages or not (self.results / folder / "verdicts.json").is_file():
-            records.stop(f"no results {folder!r}; `dvc repro` makes them")
+        stages = {path.stem: read_json(path) for path in sorted((self.results / folder).glob("*provenance.json"))}
+        every = records.read_all_verdicts(self.results, folder)
 
         def live(address: str) -> str:
             return f"{{result}}`{folder}/{address}`"
 
         names = " ".join(record["stage"] for record in stages.values())
         took = [f"`{record['stage']}` took {live(f'{stem}:wall_s | .0f')} seconds" for stem, record in stages.items()]
-        every = records.read_all_verdicts(self.results, folder)
         others = [of.profile for other, of in every.items() if other != folder]
         said = (
             f"`dvc repro {names}` runs this replication alone, `make repro` everything. The results on this page are "

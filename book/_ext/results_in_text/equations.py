@@ -45,7 +45,7 @@ class Check:
         self.address = f"{self.replication}/verdicts:{self.claim['id']}.{place}"
         self.anchor = records.anchor("check", self.replication, self.name)
         files = [results / self.replication / f"{file}.json" for file in ("verdicts", "provenance")]
-        record = records.read_provenance(files[1])
+        record = records.read_json(files[1])
         self.deps = records.code_of(record)
         self.files = [*files, *(self.repository / path for path in self.deps)]
         now = {path: records.current_hash(self.repository, path, record["profile"]) for path in self.deps}

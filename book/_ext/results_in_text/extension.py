@@ -24,18 +24,18 @@ from sphinx.errors import ExtensionError
 
 from paperkit.config import ConfigError
 from paperkit.results import ResultsError
-from results_in_text import equations, latex_book, lint, notebooks, pages, provenance, reruns, search
+from results_in_text import equations, latex_book, lint, notebooks, pages, provenance, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
 from results_in_text.code_runner import about_results, run_cell
 from results_in_text.nodes import block, figure_files
-from results_in_text.pages import BookDirective, depend_on, is_left_out
+from results_in_text.pages import BookDirective, depend_on, shown_folders
 from results_in_text.provenance import Code, downloads_are_written
-from results_in_text.records import judged_folders, page_of, stop
+from results_in_text.records import stop
 from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS
 
-_PARTS = (book_nodes, equations, latex_book, lint, notebooks, pages, provenance, reruns, search)
+_PARTS = (book_nodes, equations, latex_book, lint, notebooks, pages, provenance, search)
 _PATHS = {
     "results_root": "../results",
     "figures_root": "../figures",
@@ -82,10 +82,9 @@ def refuse_what_was_not_made(app: Sphinx) -> None:
     """Stop the build before a page is read where verdicts or tables were edited by hand, or are out of date."""
     app.env.settings["raw_enabled"] = False  # the directives of docutils that pass HTML on
     root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
-    folders = [folder for folder in judged_folders(root) if not is_left_out(app, folder)]
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # each asks a process, and waits for it
-            answers = list(pool.map(lambda folder: about_results(root, repository, folder), folders))
+            answers = list(pool.map(lambda folder: about_results(root, repository, folder), shown_folders(app)))
     except ResultsError as error:
         message = f"results cannot be judged again: {error}"
         raise ExtensionError(message) from error
@@ -149,7 +148,7 @@ class ResultFigure(BookDirective, Figure, name="result-figure"):
         self.arguments[0] = os.path.relpath(path, Path(page).parent).replace(os.sep, "/")
         self.options |= {"class": ["result-figure", "dark-light"], "width": _FIGURE_WIDTH}
         figure, *others = Figure.run(self)
-        script, numbers = Code(self.replications.parent, page_of(path.parent.name)).figure(path.name), ""
+        script, numbers = Code(self.replications.parent, path.parent.name).figure(path.name), ""
         if path.with_suffix(".csv").is_file():
             file, _ = self.env.relfn2path(self.arguments[0].removesuffix(".svg") + ".csv")
             self.env.note_dependency(file)

@@ -15,7 +15,7 @@ from sphinx.util.nodes import traverse_parent
 from sphinx.writers.html5 import HTML5Translator
 
 from paperkit.answers import Record
-from results_in_text.records import VERDICT_CLASSES, stop, verdict_words
+from results_in_text.records import VERDICT_CLASSES, verdict_words
 
 Row = list[list[nodes.Node]]
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
@@ -135,12 +135,8 @@ def setup(app: Sphinx) -> None:
 
 def verdict_badge(claim: Record) -> nodes.inline:
     """Make the badge of a claim: a dashed border marks an exploratory one, a dotted border a fragile verdict."""
-    verdict = claim["verdict"]
-    if verdict not in VERDICT_CLASSES:
-        known = ", ".join(word for word in VERDICT_CLASSES if word)
-        stop(f"claim {claim['id']} has the verdict {verdict!r}; allowed: {known}, or null")
-    classes = ["verdict", f"verdict-{VERDICT_CLASSES[verdict]}", *["verdict-exploratory"] * claim["exploratory"]]
-    text = verdict_words(claim)
+    word, text = VERDICT_CLASSES[claim["verdict"]], verdict_words(claim)
+    classes = ["verdict", f"verdict-{word}", *["verdict-exploratory"] * claim["exploratory"]]
     return nodes.inline(text, text, classes=classes)
 
 

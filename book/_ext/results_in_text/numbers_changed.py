@@ -20,7 +20,8 @@ import yaml
 
 from paperkit.answers import word_of
 from paperkit.config import ConfigError, UniqueKeyLoader
-from results_in_text.records import SHORT_COMMIT, BookDataError, measured_lines, stop
+from paperkit.results import ResultsError
+from results_in_text.records import SHORT_COMMIT, measured_lines, stop
 from results_in_text.yaml_files import read_checked_yaml
 
 ROOT = Path(__file__).parents[3]
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
             _record_moves(root, record, options.since, (options.why or "").strip())
         text = with_changes(changelog.read_text(encoding="utf-8"), read_changes(record))
         changelog.write_text(text, encoding="utf-8")
-    except (BookDataError, ConfigError) as error:
+    except (ResultsError, ConfigError) as error:
         sys.exit(f"error: {error}")
 
 

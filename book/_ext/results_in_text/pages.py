@@ -20,7 +20,7 @@ from paperkit.config import ConfigError
 from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
-from results_in_text.records import page_of, stop
+from results_in_text.records import judged_folders, page_of, stop
 
 
 def replication_of(docname: str) -> str | None:
@@ -29,9 +29,10 @@ def replication_of(docname: str) -> str | None:
     return rest.partition("/")[0] if folder == "replications" else None
 
 
-def is_left_out(app: Sphinx, folder: str) -> bool:
-    """Tell whether a book of one replication alone leaves out the results of a folder."""
-    return replication_of(app.config.root_doc) not in (None, page_of(folder))
+def shown_folders(app: Sphinx) -> list[str]:
+    """List the folders of results with verdicts; in a book of one replication its own."""
+    alone, judged = replication_of(app.config.root_doc), judged_folders(Path(app.config.results_root))
+    return [folder for folder in judged if alone in (None, page_of(folder))]
 
 
 class BookDirective(SphinxDirective):

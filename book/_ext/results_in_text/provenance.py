@@ -23,14 +23,15 @@ from sphinx.errors import ExtensionError
 
 from paperkit.config import ConfigError
 from paperkit.history import decoded
+from paperkit.profiles import replication_and_profile
 from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
 from paperkit.written import has_numbers
 from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_runner import about_results
-from results_in_text.pages import is_left_out, is_made
-from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_provenance
+from results_in_text.pages import is_made, shown_folders
+from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_json
 from results_in_text.reruns import expected_next
 
 Page = tuple[str, dict[str, Any], str]
@@ -158,10 +159,11 @@ def _distance(nodes: Sequence[ast.AST], made: Sequence[ast.AST], mentions: Menti
 
 
 class Code:
-    """The files of one replication, in the order in which a name is looked for in them."""
+    """The files behind a folder of results, in the order in which a name is looked for in them."""
 
-    def __init__(self, repository: Path, name: str) -> None:
+    def __init__(self, repository: Path, results: str) -> None:
         """Find the files; none where there is no such folder."""
+        name, self.profile = replication_and_profile(results)
         folder = repository / "replications" / name
         paths = [folder / "estimands.py", *sorted(folder.glob("checks*.py")), *sorted(folder.glob("studies/*.py"))]
         paths += [folder / f"{stem}.py" for stem in ("experiment", "timing", "figures")]
@@ -179,7 +181,10 @@ class Code:
 
     def experiment(self, name: str) -> tuple[str, list[str]]:
         """Name the function that measures an experiment, and the files of the methods that it runs."""
-        files = self._of(("studies", "experiment", "timing"))
+        # A study of which this profile has no settings, and another has, measures nothing here.
+        own = self._blocks.get(self.profile, {})
+        others = {f"studies/{key}.py" for block in self._blocks.values() for key in block.keys() - own.keys()}
+        files = [file for file in self._of(("studies", "experiment", "timing")) if not file.path.endswith((*others,))]
         home = {function: file for file in reversed(files) for function in file.measuring}
 
         def mentions(node: ast.AST, loosely: bool) -> bool:
@@ -190,7 +195,8 @@ class Code:
             return loosely and _name(node) in named
 
         # Its name may stand in params.yaml alone, or in a constant.
-        named = {key for key, entries in self._settings for entry in entries if f"{name}_".startswith(f"{entry}_")}
+        parts = [(key, entry) for block in self._blocks.values() for key, part in block.items() for entry in part]
+        named = {key for key, entry in parts if f"{name}_".startswith(f"{entry}_")}
         named |= {
             of for file in files for of, node in file.nodes if any(mentions(one, False) for one in ast.walk(node))
         }
@@ -199,16 +205,21 @@ class Code:
             _, function, file = min(found, key=lambda one: one[0])
             file = file if function in file.measuring else home[function]
             return code_page(file.path, function), self._methods(file)
+        if naming := [file for file in files if file.measuring and file.naming(name)]:
+            return code_page(naming[0].path, naming[0].measuring[0]), self._methods(naming[0])
         # What no function of a run measures, the stage does: it runs the checks.
         return self._place(("checks",), "CHECKS") or self._page("experiment.py"), []
 
     @cached_property
-    def _settings(self) -> list[tuple[str, list[str]]]:
-        """The settings of all profiles that have parts: their name, and the names of their parts."""
+    def _blocks(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The settings of each profile that have parts, by name."""
         params = self.files.get("params.yaml")
-        blocks = decoded(params.text.encode()).values() if params else ()
-        settings = [setting for block in blocks if isinstance(block, dict) for setting in block.items()]
-        return [(key, list(value)) for key, value in settings if isinstance(value, dict)]
+        blocks = decoded(params.text.encode()) if params else {}
+        return {
+            profile: {key: part for key, part in block.items() if isinstance(part, dict)}
+            for profile, block in blocks.items()
+            if isinstance(block, dict)
+        }
 
     def figure(self, file: str) -> str:
         """Name the function that draws a figure."""
@@ -241,17 +252,13 @@ def code_page(path: str, anchor: str = "") -> str:
     return f"code/{path}.html" + (f"#{anchor}" if anchor else "")
 
 
-def _folders(app: Sphinx) -> list[str]:
-    return [name for name in records.judged_folders(Path(app.config.results_root)) if not is_left_out(app, name)]
-
-
 def shown_code(app: Sphinx) -> dict[str, list[str]]:
     """Name the files that have a page, and for each the folders of results that it made; data are not code."""
     results, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
     shown: dict[str, list[str]] = {}
-    for folder in _folders(app):
-        made_with = [read_provenance(path)["deps"] for path in sorted((results / folder).glob("*provenance.json"))]
-        own = [file.path for file in Code(repository, page_of(folder)).files.values()]
+    for folder in shown_folders(app):
+        made_with = [read_json(path)["deps"] for path in sorted((results / folder).glob("*provenance.json"))]
+        own = [file.path for file in Code(repository, folder).files.values()]
         for path in dict.fromkeys([*own, *(path for deps in made_with for path in deps)]):
             if not path.startswith("data/") and (repository / path).is_file():
                 shown.setdefault(path, []).append(folder)
@@ -303,7 +310,7 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
     templates.filters["above"] = lambda address: f"../{address}" if address else ""
     template, shown = templates.get_template(_TEMPLATE), shown_code(app)
     root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
-    for name in _folders(app):
+    for name in shown_folders(app):
         code = [repository / path for path, folders in shown.items() if name in folders]
         if is_made(
             app, Path(app.outdir, f"provenance/{name}.html"), repository / "dvc.lock", *(root / name).iterdir(), *code
@@ -332,7 +339,7 @@ def provenance_content(app: Sphinx, name: str, shown: Mapping[str, Any]) -> dict
         "downloads": f"../downloads/{name}/" if downloads_are_written(app) else "",
         "claims": records.read_verdicts(root, name).claims.values(),
         "behind": about_results(root, repository, name)["behind"],
-        "code": Code(repository, page_of(name)),
+        "code": Code(repository, name),
     }
 
 
@@ -354,7 +361,7 @@ def runs_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -> dict[str, Any]:
-    record = read_provenance(folder / f"{stem}.json")
+    record = read_json(folder / f"{stem}.json")
     now = {path: records.current_hash(repository, path, record["profile"]) for path in record["deps"]}
     files = [folder / file for file in dict.fromkeys([table, table.replace("runs", "trials")])]
     lock = repository / "dvc.lock"
@@ -365,8 +372,6 @@ def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -
         "record": record,
         "commit": records.commit_text(record),
         "short": (record["commit"] or "")[:SHORT_COMMIT],
-        "deps": sorted(record["deps"].items()),
-        "data": [(path, digest) for path, digest in sorted(record["deps"].items()) if path.startswith("data/")],
         "now": {
             path: "not here" if now[path] is None else "the same" if now[path] == digest else "changed since"
             for path, digest in record["deps"].items()
@@ -387,7 +392,6 @@ def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -
             if path.is_file()
         ],
         "summary": runs_summary(read_runs(folder / table)) if (folder / table).is_file() else [],
-        "versions": record.get("versions", {}),
     }
 
 

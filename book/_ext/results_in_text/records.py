@@ -5,7 +5,6 @@ An address is `name/file:path`: a JSON file below the results root without its s
 """
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
 from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION, Verdict
-from paperkit.explain import tests_of
+from paperkit.explain import is_open, tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
@@ -33,7 +32,6 @@ VERDICT_CLASSES |= {"not tested at this scale": "not-tested", None: "none"}
 SHORT_COMMIT = 10
 _ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
 _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
-_NEEDED = ("stage", "command", "profile", "commit", "dirty", "started", "machine_class", "deps")
 _TEST = re.compile(
     r"(?P<claim>\w+)\.(?P<place>(?:(?:correction\.)?tests|robustness)\[\d+\])(?:\.(?P<key>flip\.value|\w+))?"
 )
@@ -41,13 +39,9 @@ _WITH_UNIT = ("estimate", "low", "high", "low90", "high90", "bound", "margin", "
 _OTHER_FORMATS = {"low90": ".3g", "high90": ".3g", "p": ".2g", "p_holm": ".2g"}
 
 
-class BookDataError(ResultsError):
-    """What a page prints is missing, malformed or contradicts another file; the message says what to do."""
-
-
 def stop(message: str, cause: Exception | None = None) -> NoReturn:
-    """Say what is wrong with what a page prints."""
-    raise BookDataError(message) from cause
+    """Say what is wrong with what a page prints, and what to do."""
+    raise ResultsError(message) from cause
 
 
 # --- files and addresses ---------------------------------------------------------------------------------------
@@ -97,8 +91,6 @@ def formatted(value: Any, spec: str | None) -> str:
     """Write a number or text as the page shows it; a float needs a format, or the page would show 17 digits."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         stop(f"{value!r} is not one number or text; let the path go on to one")
-    if isinstance(value, float) and not math.isfinite(value):
-        stop(f"the file holds {value!r}, which is no result; rerun its stage")
     if spec is None and isinstance(value, float):
         stop(f"the float {value!r} has no format; add one after a bar, such as `| .3f`")
     try:
@@ -218,14 +210,6 @@ def provenance_file(root: Path, file: str) -> Path:
     return root / folder / ("timing_provenance.json" if stem.startswith("timing") else "provenance.json")
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Read the record of a stage, with at least the keys that a page shows."""
-    record = read_json(path)
-    if lacking := [key for key in _NEEDED if key not in record]:
-        stop(f"{path} lacks {', '.join(lacking)}; rerun its stage, which writes it")
-    return record
-
-
 def commit_text(record: Mapping[str, Any]) -> str:
     """Name the commit of the code that ran, and say if it was not all committed."""
     if record["commit"] is None:
@@ -249,7 +233,7 @@ def current_hash(repository: Path, path: str, profile: str) -> str | None:
 @once_a_file
 def stage_facts(path: Path) -> Facts:
     """Say where a result comes from, shortly; the facts are the same objects for all numbers of a stage."""
-    record = read_provenance(path)
+    record = read_json(path)
     code = code_of(record)
     together = hashlib.md5("".join(f"{path} {digest}\n" for path, digest in code.items()).encode()).hexdigest()
     inputs = [f"{path} md5 {digest[:8]}" for path, digest in sorted(record["deps"].items()) if path not in code]
@@ -352,15 +336,6 @@ def tests_and_variations(claim: Record) -> list[tuple[str, dict[str, Any]]]:
     return [*tests_of(claim), *((f"robustness[{place}]", as_test(claim, one)) for place, one in varied)]
 
 
-def outcome(variation: Mapping[str, Any]) -> str:
-    """Say what a variation does to the word; why it is undecided the column beside it says."""
-    if variation["flips"] is not None:
-        return "flips" if variation["flips"] else "stands"
-    if variation["n"] == 0:
-        return "not run"
-    return "too few seeds" if variation["n"] < MIN_SEEDS_OF_A_VARIATION else "undecided"
-
-
 def share(claim: Record) -> str:
     """Count the variations under which the word of a claim stands; those that decide nothing are not counted."""
     deciding = [variation["flips"] for variation in claim["robustness"] if variation["flips"] is not None]
@@ -373,6 +348,8 @@ def conclusion(claim: Record) -> str:
     """Write the line that ends a claim's table of variations: where the word stands, what moves the estimate most."""
     counted = share(claim)
     text = f"The word {counted}" if counted.startswith("stands") else counted.capitalize()
+    if unsure := sum(each["flips"] is False and is_open(claim, each) for each in claim["robustness"]):
+        text += f", in {unsure} of them with an interval that alone would not decide"
     silent = sum(variation["flips"] is None for variation in claim["robustness"])
     if counted.startswith("stands") and silent:
         text += f" ({silent} more decided nothing)"

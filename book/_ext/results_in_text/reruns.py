@@ -7,14 +7,13 @@ from typing import Any
 
 import pandas as pd
 from docutils import nodes
-from sphinx.application import Sphinx
 
-from paperkit.config import ConfigError, StrictModel, parse, read_yaml
+from paperkit.config import StrictModel, parse, read_yaml
 from paperkit.prediction import next_run
 from paperkit.results import read_json
 from results_in_text.nodes import Row, block, paragraph, table
 from results_in_text.pages import BookDirective, depend_on
-from results_in_text.records import BookDataError
+from results_in_text.records import stop
 
 RECEIPTS = "receipts"
 RECORD = f"{RECEIPTS}/broken_on_purpose.json"  # tests/recorded.py writes it
@@ -84,30 +83,26 @@ def _count(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
-class BrokenOnPurpose(BookDirective):
+class BrokenOnPurpose(BookDirective, name="broken-on-purpose"):
     """Directive `broken-on-purpose`: the faults of faults.yaml, and what the tests named there did when last run."""
 
     def make(self) -> list[nodes.Node]:
         """Make the table."""
         repository = self.replications.parent
-        try:
-            faults = parse(Faults, read_yaml(repository / FAULTS), source=FAULTS).faults
-        except ConfigError as error:
-            raise BookDataError(str(error)) from error
+        faults = parse(Faults, read_yaml(repository / FAULTS), source=FAULTS).faults
         record = read_json(repository / RECORD)["tests"]
         depend_on(self.env, repository / FAULTS, repository / RECORD)
         rows: list[Row] = []
         for fault in faults:
             if missing := [test for test in fault.tests if test not in record]:
-                message = f"{RECORD} has no outcome of {missing[0]}; run it with `-p tests.recorded`"
-                raise BookDataError(message)
+                stop(f"{RECORD} has no outcome of {missing[0]}; run it with `-p tests.recorded`")
             shown = [_outcome(test, record[test]) for test in fault.tests]
             rows.append([*([self.line(text)] for text in (fault.tried, fault.then, fault.now)), shown])
         headings = ["What we did", "What happened at first", "What happens now", "What shows it, when last run"]
         return [table(headings, rows, css_class="broken-on-purpose", widths=[24, 24, 24, 28])]
 
 
-class Soak(BookDirective):
+class Soak(BookDirective, name="soak"):
     """Directive `soak`: the tests that the suite has no time for, and how they ended when last run."""
 
     def make(self) -> list[nodes.Node]:
@@ -147,9 +142,3 @@ def _named(test: str) -> list[nodes.Node | str]:
 def _cases(outcome: Mapping[str, Any]) -> str:
     skipped = f", {outcome['skipped']} not run on this machine" if outcome["skipped"] else ""
     return f"{outcome['passed']} of {outcome['passed'] + outcome['failed']}{skipped}"
-
-
-def setup(app: Sphinx) -> None:
-    """Register the directives."""
-    app.add_directive("broken-on-purpose", BrokenOnPurpose)
-    app.add_directive("soak", Soak)

@@ -209,11 +209,6 @@ def test_a_new_replication_enters_the_board(tiny):
 # --- the real book -------------------------------------------------------------------------------------------
 
 
-def test_addresses_on_other_hosts_are_told_from_our_own():
-    assert all(map(foreign, ("https://cdn.example/x.js", "//cdn.example/x.js", "http://x/y.png")))
-    assert not any(map(foreign, ("_static/x.js", "../a//b.css", "data:image/png;base64,aa//")))
-
-
 def test_no_page_loads_anything_from_another_host(html_folder):
     for path in pages_of(html_folder):
         loaded = PageReader(path).loaded

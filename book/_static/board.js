@@ -1,4 +1,4 @@
-/* Sorts and filters the tables whose cells carry facets (_ext/results_in_text/tables.py). Without this script they
+/* Sorts and filters the tables whose cells carry facets (_ext/results_in_text/nodes.py). Without this script they
    are plain tables, whole and in order. A filtered view has an address: index.html?board-verdict=contradicted. */
 "use strict";
 

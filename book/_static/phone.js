@@ -1,5 +1,6 @@
-/* What is wider than the page. On a phone a table that does not fit becomes cards, one a row, each cell under its
-   column's name (reading.css). An equation that does not fit scrolls, and only then can be reached by keyboard. */
+/* What changes once a page is typeset. On a phone a table that does not fit becomes cards, one a row, each cell under
+   its column's name (reading.css). An equation that does not fit scrolls, and only then can be reached by keyboard. The
+   place that an address names is shown again. */
 "use strict";
 
 (() => {
@@ -28,13 +29,15 @@
   let moved = false;
   ["wheel", "touchmove", "keydown", "pointerdown"].forEach((event) =>
     window.addEventListener(event, () => (moved = true), { once: true, passive: true }));
-  const showAgain = () => moved || document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  const place = () => document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const showAgain = () => moved || place()?.scrollIntoView();
 
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll(".bd-article table.table").forEach((table) => table.tHead && nameCells(table));
     fit();
     window.addEventListener("resize", fit);
     // Widths are those of the typeset page.
-    window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fit).then(showAgain));
+    const typeset = () => window.MathJax?.startup?.promise ?? Promise.resolve();
+    window.addEventListener("load", () => typeset().then(fit).then(showAgain));
   });
 })();

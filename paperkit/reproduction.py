@@ -6,6 +6,7 @@ A profile that not every machine can run is run by `python -m paperkit at gpu NA
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
     logging.getLogger("dvc.stage.run").setLevel(logging.INFO)  # which stage runs, and its command
     if again:
         os.environ[RERUN] = "1"
+    # DVC starts commands by it. bash becomes the command; dash would stay its parent, and hide that DVC has ended.
+    os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")
     try:
         with Repo(str(root)) as repo:
             stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and not stage.frozen]

@@ -23,6 +23,7 @@ from paperkit.config import ConfigError, read_yaml
 from paperkit.history import committed, decoded, no_history, read_history
 from paperkit.pages import SECTIONS, page_sources
 from paperkit.pipeline import TRAINS, found_replications, has, read_text, written_files
+from paperkit.prediction import IDENTICAL, outcome_of
 from paperkit.profiles import ABOVE, PROFILES, replication_and_profile, results_name
 from paperkit.provenance import NUMERICAL, content_hash, file_md5, fingerprint
 from paperkit.results import ResultsError, read_json, read_runs, read_trials
@@ -321,6 +322,22 @@ def _unlike_its_commit(
                 yield f"{dep} in commit {commit[:10]} is not what ran; rerun {record['stage']}"
 
 
+def receipts_problems(root: Path, folder: str) -> list[str]:
+    """Check that a receipt's word is that of its numbers; "identical" takes the bytes that are committed."""
+    record, found = read_json(root / "results" / folder / "provenance.json"), []
+    for path in sorted((root / "receipts" / folder).glob("*.json")):
+        receipt = read_json(path)
+        word = outcome_of(receipt)
+        is_of_these = receipt["against"]["started"] == record["started"]
+        same_bytes = all(rerun["tables"] == record["outs"] for rerun in receipt["reruns"])
+        if receipt["outcome"] != word or (word == IDENTICAL and is_of_these and not same_bytes):
+            found.append(
+                f"{path.relative_to(root)} says {receipt['outcome']!r}, which its own numbers do not: "
+                f"run `make verify NAME={folder}` again"
+            )
+    return found
+
+
 def tuning_problems(root: Path, name: str) -> list[str]:
     """Check that no tuning seed is reported, that arms chose from one list, and that what was selected was raced."""
     folder = root / "results" / name
@@ -419,6 +436,7 @@ RULES_OF_RESULTS: dict[str, Rule] = {
     "profile": profile_problems,
     "size": size_problems,
     "provenance": provenance_problems,
+    "receipts": receipts_problems,
     "tuning": tuning_problems,
 }
 

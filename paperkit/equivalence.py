@@ -19,9 +19,10 @@ import yaml
 
 from paperkit.config import ConfigError, read_yaml
 from paperkit.history import committed, environment_without_git
+from paperkit.prediction import IDENTICAL
 from paperkit.provenance import EQUIVALENT, code_hash, file_md5, older_code, oldest_code
 from paperkit.results import read_json, replace_text
-from paperkit.verify import IDENTICAL, pull_data, run_stage
+from paperkit.verify import pull_data, run_stage
 
 HEAD = """\
 # Changes of code that move no number, so that results of the code before are results of the code after: hashes of each

@@ -1,8 +1,9 @@
-"""What the seeds of a claim's number say about its next run: the interval in which that run should land."""
+"""What the seeds of a claim's number say about its next run, and what came of one that was made."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from scipy import stats
 from paperkit.claims.declarations import Claim, load_estimands
 from paperkit.claims.rules import SeedTest
 from paperkit.claims.verdicts import tables_of
+
+IDENTICAL, EXPECTED, DRIFTED, NONDETERMINISTIC = "identical", "as expected", "drifted", "nondeterministic"
 
 
 def numbers_by_seed(claims: Sequence[Claim], name: str, results: Path) -> dict[str, pd.Series]:
@@ -61,3 +64,21 @@ def next_run(values: pd.Series) -> tuple[float, float] | None:
 
 def _of_diverged(test: SeedTest) -> float:
     return math.nan if test.diverged_value is None else test.diverged_value
+
+
+def outcome_of(rerun: Mapping[str, Any]) -> str:
+    """Say what came of a rerun.
+
+    Args:
+        rerun: A receipt's "tables", "verdicts" and "metrics" (see `paperkit.verify.compare`), and its "reruns".
+
+    Returns:
+        One of the four words above.
+    """
+    if any(each["tables"] != rerun["reruns"][0]["tables"] for each in rerun["reruns"]):
+        return NONDETERMINISTIC
+    same_words = all(one == other for one, other in rerun["verdicts"].values())
+    if same_words and all(rerun["tables"].values()):
+        return IDENTICAL
+    inside = all(metric["inside"] is not False for metric in rerun["metrics"].values())
+    return EXPECTED if same_words and inside else DRIFTED

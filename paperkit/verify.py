@@ -28,14 +28,20 @@ from paperkit.config import ConfigError
 from paperkit.explain import find_verdict
 from paperkit.history import environment_without_git, no_history
 from paperkit.pipeline import found_replications
-from paperkit.prediction import next_run, numbers_by_seed
+from paperkit.prediction import (
+    DRIFTED,
+    EXPECTED,
+    IDENTICAL,
+    NONDETERMINISTIC,
+    next_run,
+    numbers_by_seed,
+    outcome_of,
+)
 from paperkit.profiles import COMMITTED, replication_and_profile, results_name
 from paperkit.provenance import NUMERICAL, file_md5
 from paperkit.results import read_json, write_json
 from paperkit.stage import RERUN
 
-IDENTICAL, EXPECTED, DRIFTED = "identical", "as expected", "drifted"
-NONDETERMINISTIC = "nondeterministic"
 ROUNDING = 1e-9  # relative; an interval may have no length
 # What a receipt takes over from the record of the rerun, and from that of the committed run.
 _MADE = (
@@ -113,9 +119,9 @@ def compare(claims: Sequence[Claim], name: str, committed: Path, rerun: Path) ->
         rerun: Another such folder.
 
     Returns:
-        "outcome"; "tables", whether each has the same bytes; "verdicts", the two words of each claim; "metrics", of
-        each number that a claim is judged by both means, the interval for a next run, the largest drift of a seed in
-        standard deviations, and whether the rerun lies inside (None where there is no interval).
+        "tables", whether each has the same bytes; "verdicts", the two words of each claim; "metrics", of each number
+        that a claim is judged by both means, the interval for a next run, the largest drift of a seed in standard
+        deviations, and whether the rerun lies inside (None where there is no interval).
     """
     tables = {
         table: (rerun / table).is_file() and file_md5(rerun / table) == file_md5(committed / table)
@@ -127,10 +133,7 @@ def compare(claims: Sequence[Claim], name: str, committed: Path, rerun: Path) ->
     timeless = [claim for claim in claims if claim.kind != "timing"]
     old, new = (numbers_by_seed(timeless, name, folder) for folder in (committed, rerun))
     metrics = {place: _metric(values, new[place]) for place, values in old.items() if len(values)}
-    same_words = all(one == other for one, other in verdicts.values())
-    inside = all(metric["inside"] is not False for metric in metrics.values())
-    outcome = IDENTICAL if all(tables.values()) and same_words else EXPECTED if same_words and inside else DRIFTED
-    return {"outcome": outcome, "tables": tables, "verdicts": verdicts, "metrics": metrics}
+    return {"tables": tables, "verdicts": verdicts, "metrics": metrics}
 
 
 def _metric(old: pd.Series, new: pd.Series) -> dict[str, Any]:
@@ -172,13 +175,12 @@ def _verified(clone: Path, folder: str, settings: Iterable[tuple[int | None, int
         run(clone, folder, workers, hash_seed)
         tables = {table: file_md5(results / table) for table in against["outs"]}
         reruns.append({"workers": workers, "hash_seed": hash_seed, "tables": tables})
-    receipt = compare(claims, name, committed, results)
-    if any(rerun["tables"] != reruns[0]["tables"] for rerun in reruns):
-        receipt["outcome"] = NONDETERMINISTIC
     made = read_json(results / "provenance.json")
     versions = {library: made["versions"][library] for library in NUMERICAL if library in made["versions"]}
     heads = {"schema": 1, "results": folder, "versions": versions, "reruns": reruns}
-    return heads | {key: made[key] for key in _MADE} | {"against": {key: against[key] for key in _AGAINST}} | receipt
+    heads |= {key: made[key] for key in _MADE} | {"against": {key: against[key] for key in _AGAINST}}
+    receipt = heads | compare(claims, name, committed, results)
+    return receipt | {"outcome": outcome_of(receipt)}
 
 
 def _outcome_for(receipt: Mapping[str, Any], claim_id: str) -> str:

@@ -208,7 +208,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         versions = {"numpy": "2.4.6"}
         stage = "toy_timing" if "timing" in file else "toy"
         record = {"stage": stage, "profile": "cpu", "versions": versions, "deps": deps, "kernels": {"torch": "AVX2"}}
-        record |= ran_at(root) | {"machine_class": "Intel x86_64 glibc-2.36, torch AVX2"}
+        record |= ran_at(root) | {"machine_class": "Intel x86_64 glibc-2.36, torch AVX2", "started": "2026-11-27"}
         outs = {table: file_md5(results / table) for table in tables}
         write_json(results / file, record | {"fingerprint": fingerprint("cpu", deps, versions), "outs": outs})
     lock(root)
@@ -267,6 +267,19 @@ def check_errs(error: float, control: float) -> Callable[[Path], None]:
         measured = [row | {"value": errors[row["metric"]]} for row in rows("smoke") if row["metric"] in errors]
         write_runs(root / "replications/toy/smoke.csv", measured)
         write(EXPERIMENT, experiment)(root)
+
+    return apply
+
+
+def receipt(outcome: str, word: str = "holds", outs: dict[str, str] | None = None) -> Callable[[Path], None]:
+    """Make a break that writes a receipt of these results, whose rerun gave a word and tables."""
+
+    def apply(root: Path) -> None:
+        record = read_json(root / RECORD)
+        tables = dict.fromkeys(record["outs"], True)
+        made = {"against": record, "reruns": [{"tables": outs or record["outs"]}], "tables": tables}
+        made |= {"verdicts": {"X1": ["holds", word]}, "metrics": {"X1.tests[0]": {"inside": True}}}
+        write_json(root / "receipts/toy/some_machine.json", made | {"outcome": outcome})
 
     return apply
 
@@ -448,6 +461,11 @@ BREAKS: dict[str, dict[str, tuple[Callable[[Path], None], str]]] = {
     },
     "history": {
         "a criterion moved after its result": (change(CLAIMS, "margin: 0.1", "margin: 5"), "claim X1: the rule as of")
+    },
+    "receipts": {
+        "a word that changed": (receipt("identical", word="contradicted"), "some_machine.json says 'identical'"),
+        "tables of other bytes": (receipt("identical", outs={"runs.csv": UNKNOWN}), "says 'identical', which its own"),
+        "a drift that its numbers deny": (receipt("drifted"), "says 'drifted', which its own numbers do not"),
     },
     "provenance": {
         "code changed since": (write(MEAN, "x = 1\n"), "mean.py changed since"),

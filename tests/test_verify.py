@@ -15,9 +15,9 @@ from paperkit.claims.declarations import read_claims
 from paperkit.claims.verdicts import write_verdicts
 from paperkit.config import ConfigError
 from paperkit.pipeline import found_replications
-from paperkit.prediction import next_run, numbers_by_seed
+from paperkit.prediction import DRIFTED, EXPECTED, IDENTICAL, NONDETERMINISTIC, next_run, numbers_by_seed
 from paperkit.results import read_json, read_runs, write_runs
-from paperkit.verify import DRIFTED, EXPECTED, IDENTICAL, NONDETERMINISTIC, run_stage, verify
+from paperkit.verify import run_stage, verify
 from tests.tiny_repository import commit
 
 ROOT = Path(__file__).resolve().parents[1]

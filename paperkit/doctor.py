@@ -17,6 +17,7 @@ from paperkit.completeness import (
     history_problems,
     problems,
     provenance_problems,
+    receipts_problems,
     recomputation_problems,
     registration_problems,
     results_problems,
@@ -102,6 +103,7 @@ OF_RESULTS: dict[str, Rule] = {
     "results": results_problems,
     "code": provenance_problems,
     "verdicts": recomputation_problems,
+    "receipts": receipts_problems,
 }
 
 

@@ -24,6 +24,7 @@ from paperkit.provenance import file_md5, pinned_versions
 from tests.tiny_repository import commit, git
 
 ROOT = Path(__file__).resolve().parents[1]
+RECEIPT = next((ROOT / "receipts/sparsity").iterdir()).relative_to(ROOT)
 
 
 def stored(root: Path, folder: str, content: bytes, suffix: str = "") -> tuple[Path, str]:
@@ -129,6 +130,7 @@ def clone(tmp_path_factory):
         ("results", "sparsity", "results/sparsity/runs.csv", ",ok", ",diverged", "runs.csv is not what provenance.j"),
         ("code", "sparsity", "replications/sparsity/experiment.py", "(", "(*(),", "experiment.py changed since prove"),
         ("verdicts", "sparsity", "results/sparsity/verdicts.json", '"holds"', '"contradicted"', "first at claims["),
+        ("receipts", "sparsity", RECEIPT, '"identical"', '"drifted"', "says 'drifted', which its own numbers do not"),
     ],
 )
 def test_what_is_planted_in_a_clone_is_found_by_its_comparison(rule, of, file, old, new, told, clone):

@@ -107,14 +107,17 @@ def test_a_claim_that_declares_variations_has_a_table_of_what_each_does_to_its_w
     variations = [variation(), TURNED, TWO, UNREAD]
     tiny.write_verdicts([claim(verdict="holds, fragile", robustness=variations), claim("C7")])
     html = tiny.build(CLAIMS)
-    assert "Variation The word Measured Why" in text_of(html)
+    assert "Variation The verdict Measured Why" in text_of(html)
     assert rows_of(html, "variations") == [
         "horizon × 4 stands 0.15 [0.05, 0.25] nats, n = 5 It lies above 0 .",
         "other estimator flips 0.02 [-0.08, 0.12] nats, n = 5 It is below the margin.",
         "pair too few seeds -0.5 [-3.1, 2.1] nats, n = 2 It has two seeds.",
         "long not run not run It has not been run.",
     ]
-    assert "The word stands under 1 of 2 variations (2 more decided nothing); other estimator moves it most." in html
+    assert (
+        "The verdict stands under 1 of 2 variations (2 more decided nothing); farthest from the main estimate: other estimator."
+        in html
+    )
     assert re.search(r'href="#strength-lion-c6"><span class="std std-ref">stands under 1 of 2 variations', html)
     assert text_of(html).count("under the variations that were declared") == 1
 
@@ -174,18 +177,22 @@ def test_a_word_stands_openly_where_the_interval_of_the_variation_alone_would_no
     assert undecided == "nothing to flip: the claim is inconclusive"
 
 
+MOVED = "The verdict stands under 2 of 2 variations; farthest from the main estimate: "
 LINES = [
-    ([variation("a"), variation("b", estimate=0.3)], "The word stands under 2 of 2 variations; b moves it most."),
+    (
+        [variation("a"), variation("b", estimate=0.3)],
+        f"{MOVED}b.",
+    ),
     (
         [variation("a", estimate=0.3), OPEN],
-        "The word stands under 2 of 2 variations, in 1 of them with an interval that alone would not decide; "
-        "a moves it most.",
+        "The verdict stands under 2 of 2 variations, in 1 of them with an interval that alone would not decide; "
+        "farthest from the main estimate: a.",
     ),
     ([TWO], "No variation decides."),
-    ([UNREAD, variation("a", flips=None)], "No variation decides; a moves it most."),
+    ([UNREAD, variation("a", flips=None)], "No variation decides; farthest from the main estimate: a."),
     (
         [variation("a"), variation("b", of="steps", estimate=50)],
-        "The word stands under 2 of 2 variations; a and b move it most.",
+        f"{MOVED}a; b.",
     ),
 ]
 

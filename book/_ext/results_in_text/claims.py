@@ -136,7 +136,7 @@ class ClaimsTable(OfReplication, name="claims"):
             ]
             for place, variation in enumerate(claim["robustness"])
         ]
-        headings = ["Variation", "The word", "Measured", "Why"]
+        headings = ["Variation", "The verdict", "Measured", "Why"]
         varied = table(headings, rows, css_class="variations", widths=[26, 12, 28, 34])
         return [heading, varied, block(*self.inline(records.conclusion(claim)), generated=True)]
 

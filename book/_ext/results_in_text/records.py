@@ -345,9 +345,9 @@ def share(claim: Record) -> str:
 
 
 def conclusion(claim: Record) -> str:
-    """Write the line that ends a claim's table of variations: where the word stands, what moves the estimate most."""
+    """Write the line that ends a claim's table of variations: where the verdict stands, what lies farthest from it."""
     counted = share(claim)
-    text = f"The word {counted}" if counted.startswith("stands") else counted.capitalize()
+    text = f"The verdict {counted}" if counted.startswith("stands") else counted.capitalize()
     if unsure := sum(each["flips"] is False and is_open(claim, each) for each in claim["robustness"]):
         text += f", in {unsure} of them with an interval that alone would not decide"
     silent = sum(variation["flips"] is None for variation in claim["robustness"])
@@ -363,7 +363,7 @@ def conclusion(claim: Record) -> str:
     # One for each unit, since nats and steps do not compare.
     units = dict.fromkeys(unit for *_, unit in moves)
     if movers := [max(move for move in moves if move[2] == unit)[1] for unit in units]:
-        text += f"; {' and '.join(movers)} {'moves' if len(movers) == 1 else 'move'} it most"
+        text += f"; farthest from the main estimate: {'; '.join(movers)}"
     return f"{text}."
 
 

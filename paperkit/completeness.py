@@ -135,11 +135,16 @@ def claims_problems(root: Path, name: str) -> list[str]:
     ]
 
 
-def checks_problems(root: Path, name: str) -> list[str]:
-    """Check that each check of the derivation decides a claim, and that each check that a claim names is there."""
+def tolerances(root: Path, name: str) -> dict[str, float]:
+    """Read the tolerance of each check of the derivation that a claim names."""
     claims = read_claims(root / "replications" / name / "claims.yaml")
     tests = [test for claim in claims for test in (*claim.tests, *claim.corrected) if isinstance(test, IdentityTest)]
-    named = {test.check for test in tests} - {None}
+    return {test.check: test.tolerance for test in tests if test.check}
+
+
+def checks_problems(root: Path, name: str) -> list[str]:
+    """Check that each check of the derivation decides a claim, and that each check that a claim names is there."""
+    named = tolerances(root, name).keys()
     there = set(import_module(f"replications.{name}.checks").CHECKS) if has(root, name, "checks") else set()
     return [
         *(f"claims.yaml names the check {check}, which CHECKS of checks.py does not have" for check in named - there),

@@ -19,9 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paperkit.claims.declarations import read_claims
-from paperkit.claims.rules import IdentityTest
-from paperkit.completeness import RULES, RULES_OF_RESULTS, Rule, folders_of_results, problems
+from paperkit.completeness import RULES, RULES_OF_RESULTS, Rule, folders_of_results, problems, tolerances
 from paperkit.datasets import SPLITS, read_table, write_table
 from paperkit.estimands import identity_errors
 from paperkit.history import no_history
@@ -101,10 +99,8 @@ def _identity_problems(root: Path, name: str, copy: Path) -> list[str]:
     if not all(file.exists() for file in files):
         return []
     smoke, committed = (read_runs(file) for file in files)
-    claims = read_claims(root / "replications" / name / "claims.yaml")
-    tests = [test for claim in claims for test in (*claim.tests, *claim.corrected) if isinstance(test, IdentityTest)]
     found = []
-    for check, tolerance in {test.check: test.tolerance for test in tests if test.check}.items():
+    for check, tolerance in tolerances(root, name).items():
         now, then = (identity_errors(runs, check) for runs in (smoke, committed))
         if now.empty or then.empty:
             found.append(f"the check {check} is not in both runs.csv: run `make one NAME={name}`")

@@ -6,7 +6,6 @@ A profile that not every machine can run is run by `python -m paperkit at gpu NA
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from dvc.stage import PipelineStage
 from paperkit.config import ConfigError, read_yaml
 from paperkit.pipeline import TRAINS, has, write_pipeline
 from paperkit.profiles import ABOVE, results_name
-from paperkit.stage import INTERRUPTED, RERUN, TIMING, TRAINING
+from paperkit.stage import INTERRUPTED, RERUN, STARTER, TIMING, TRAINING
 
 # A replication's own stages, with its name alone or as a key: lion, lion_timing, verdicts@lion, verdicts@lion_gpu.
 _OF = rf"(\w+@)?{{}}(_timing)?(_({'|'.join(ABOVE)}))?"
@@ -51,8 +50,7 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
     logging.getLogger("dvc.stage.run").setLevel(logging.INFO)  # which stage runs, and its command
     if again:
         os.environ[RERUN] = "1"
-    # DVC starts commands by it. bash becomes the command; dash would stay its parent, and hide that DVC has ended.
-    os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")
+    os.environ[STARTER] = str(os.getpid())
     try:
         with Repo(str(root)) as repo:
             stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and not stage.frozen]

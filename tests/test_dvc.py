@@ -70,7 +70,6 @@ stages:
   toys: {cmd: echo it is broken >&2; exit 3}
   stopped: {cmd: exit 130}
   starting: {cmd: kill -INT $$}
-  shell: {cmd: echo $0}
 """
 
 
@@ -170,11 +169,6 @@ def test_an_absurd_setting_at_any_depth_is_refused_by_name_before_a_stage_runs(p
         reproduce(toy)
     with pytest.raises(ConfigError, match=named):
         run_at(toy, "toy", "cpu")
-
-
-def test_a_stage_is_the_child_of_dvc_whatever_the_shell_of_its_user(toy, monkeypatch):
-    monkeypatch.setenv("SHELL", "/bin/sh")
-    assert repro(toy, "shell").stdout.splitlines()[-1].endswith("/bash")
 
 
 def test_a_command_that_needs_more_than_the_core_says_so(monkeypatch, capsys):

@@ -32,7 +32,7 @@ class StrictModel(BaseModel):
     @field_validator("*")
     @classmethod
     def _names_each_once(cls, value: Any) -> Any:
-        _refuse(value, is_point=False)
+        refuse_settings(value)
         return value
 
     @classmethod
@@ -51,18 +51,19 @@ class StrictModel(BaseModel):
         return cls(**{name: config[name] for name in cls.model_fields if name in config})
 
 
-def _refuse(value: Any, *, is_point: bool) -> None:
-    """Refuse at any depth what is named twice, and what no table holds; a list in a list is a point."""
+def refuse_settings(value: Any, key: str = "", *, is_point: bool = False) -> None:
+    """Refuse at any depth what is named twice, and what no table holds, by ValueError; a list in a list is a point."""
+    at = f"{key}: " if key else ""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        message = f"{value} has more than 64 bits, and no table holds it"
+        message = f"{at}{value} has more than 64 bits, and no table holds it"
         raise ValueError(message)
-    parts = [*value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-    texts = [repr(each) for each in parts] if isinstance(value, list) and not is_point else []
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    texts = [repr(each) for each in value] if isinstance(value, list) and not is_point else []
     if repeated := [text for index, text in enumerate(texts) if text in texts[:index]]:
-        message = f"{repeated[0]} stands in it twice; keep one"
+        message = f"{at}{repeated[0]} stands in it twice; keep one"
         raise ValueError(message)
-    for each in parts:
-        _refuse(each, is_point=isinstance(value, list))
+    for name, each in parts:
+        refuse_settings(each, f"{key}.{name}".removeprefix("."), is_point=isinstance(value, list))
 
 
 # No file that people write has as many.

@@ -6,7 +6,6 @@ import zlib
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import pytest
 
 from paperkit import runs as paperkit_runs
@@ -168,12 +167,18 @@ def test_the_cpu_profile_makes_the_runs_and_trials_of_the_committed_results(tabl
     write_trials(tmp_path / "trials.csv", tables.trials)
     runs, committed = read_runs(tmp_path / "runs.csv"), read_runs(COMMITTED / "runs.csv")
     committed = committed[committed["experiment"] != "identities"]  # the stage runs the checks
-    keys = ["experiment", "arm", "seed"]
-    assert set(runs[keys].itertuples(index=False)) == set(committed[keys].itertuples(index=False))
+
+    def compared(run):  # all but what a search has found
+        task = {name: value for name, value in json.loads(run.config).items() if name not in SEARCHED}
+        return *run[:3], run.config if run.experiment.startswith("learning_rate_sweep") else canonical_json(task)
+
+    keys = ["experiment", "arm", "seed", "config"]
+    asked, ran = ({compared(run) for run in each[keys].itertuples(index=False)} for each in (runs, committed))
+    assert asked == ran
     measured = ["experiment", "split", "metric"]
     assert set(runs[measured].itertuples(index=False)) <= set(committed[measured].itertuples(index=False))
     trials, committed = read_trials(tmp_path / "trials.csv"), read_trials(COMMITTED / "trials.csv")
-    assert trials[keys].value_counts().to_dict() == committed[keys].value_counts().to_dict()
+    assert trials[keys[:3]].value_counts().to_dict() == committed[keys[:3]].value_counts().to_dict()
 
 
 def test_a_search_looks_at_no_test_split_and_draws_one_list_of_points_for_all_arms(cpu, runner, tables):
@@ -285,36 +290,11 @@ def test_the_transferred_point_divides_by_the_median_ratio_and_keeps_the_product
     assert moved["betas"] == [0.9, 0.99]
 
 
-def test_the_reports_of_a_language_model_differ_in_nothing_but_what_was_searched(cpu, runner, tables):
-    task, longer, warmup = cpu.headline.task.in_runs, {"steps": 2400, "warmup_steps": 120}, {"warmup_steps": 120}
-    changed_in = {"lm_quality_longer": longer, "lm_other_warmup": warmup}
-    for name in ("lm_quality", "lm_transfer", "lm_budget", "lm_shorter_list", "lm_corrected", *changed_in):
-        for run in runner.runs(name):
-            others = {key: value for key, value in run.config.items() if key not in SEARCHED}
-            assert others == {**task, **changed_in.get(name, {})}
-    assert {run.config["steps"] for run in runner.runs("lm_embedding_longer")} == {4 * cpu.embedding.task.steps}
-
-
 def test_sensitivity_moves_the_learning_rate_alone_off_each_arms_own_best(cpu, runner, tables):
     for factor in cpu.variants.lr_factors:
         for arm in ARMS:
             best, moved = runner.best("variants", arm), reported(runner, f"lr_factor_{factor:g}", arm)
             assert moved == {**best, "lr": pytest.approx(factor * best["lr"])}
-
-
-def test_learning_rate_curves_share_a_grid_of_factors_of_the_root_of_two_without_decay(cpu, runner, tables):
-    sweep = cpu.batch_sweep
-    grid = np.geomspace(sweep.rates.low, sweep.rates.high, sweep.num_rates)
-    assert grid[1] / grid[0] == pytest.approx(2**0.5, rel=1e-3)
-    for batch in sweep.task.batches:
-        runs = [run for run in runner.runs("learning_rate_sweep") if run.config["batch"] == batch]
-        longer = [run for run in runner.runs("learning_rate_sweep_longer") if run.config["batch"] == batch]
-        for arm in ARMS:
-            assert sorted({run.config["lr"] for run in runs if run.arm == arm}) == pytest.approx(grid, rel=1e-3)
-        assert {run.config["weight_decay"] for run in runs} == {0.0}
-        at_an_end = batch in (sweep.task.batches[0], sweep.task.batches[-1])
-        assert sorted({run.config["lr"] for run in longer}) == pytest.approx(grid[::2] if at_an_end else [], rel=1e-3)
-        assert all(run.config["samples_seen"] == 4 * sweep.task.samples_seen for run in longer)
 
 
 def test_the_ablation_fixes_betas_walks_along_the_decay_at_lions_rate_and_disturbs_alike(cpu, runner, tables):

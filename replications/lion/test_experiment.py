@@ -297,7 +297,7 @@ def test_sensitivity_moves_the_learning_rate_alone_off_each_arms_own_best(cpu, r
             assert moved == {**best, "lr": pytest.approx(factor * best["lr"])}
 
 
-def test_the_ablation_fixes_betas_walks_along_the_decay_at_lions_rate_and_disturbs_alike(cpu, runner, tables):
+def test_the_ablation_fixes_betas_and_walks_along_the_decay_at_lions_rate(cpu, runner, tables):
     ablation, best = cpu.ablation, runner.best("flatness", "lion")
     for pair in ablation.betas:
         name = f"betas_{pair[0]:g}_{pair[1]:g}"
@@ -307,8 +307,6 @@ def test_the_ablation_fixes_betas_walks_along_the_decay_at_lions_rate_and_distur
         for run in runner.runs(name):
             assert run.config["lr"] == best["lr"]
             assert run.config["weight_decay"] == applied * run.config["box_decay"]
-    disturbance = {name: getattr(ablation, name) for name in ("train_nll", "every", "perturbations", "draws")}
-    assert all(disturbance.items() <= run.config.items() for run in runner.runs("flatness"))
 
 
 # --- Larger scales -------------------------------------------------------------------------------------------------

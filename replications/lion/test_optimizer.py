@@ -464,10 +464,7 @@ import json, sys, torch
 from replications.lion.optimizer import Lion
 weight = torch.nn.Parameter(torch.ones(1))
 optimizer = Lion([weight])
-knows_numba = ["numba" in sys.modules]
-weight.grad = torch.ones(1)
-optimizer.step()
-knows_numba.append("numba" in sys.modules)
+knows_numba = "numba" in sys.modules
 from replications.lion.test_optimizer import instruction_set_and_digest
 print(json.dumps({"knows numba": knows_numba, "set and digest": instruction_set_and_digest()}))
 """
@@ -483,7 +480,7 @@ print(json.dumps({"knows numba": knows_numba, "set and digest": instruction_set_
 
 
 def test_importing_the_module_and_making_an_optimizer_does_not_import_numba(in_another_process) -> None:
-    assert in_another_process["knows numba"] == [False, True]
+    assert not in_another_process["knows numba"]
 
 
 def test_bits_do_not_depend_on_fused_multiply_add_in_torch(in_another_process) -> None:

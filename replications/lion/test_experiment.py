@@ -181,22 +181,8 @@ def test_the_cpu_profile_makes_the_runs_and_trials_of_the_committed_results(tabl
     assert trials[keys[:3]].value_counts().to_dict() == committed[keys[:3]].value_counts().to_dict()
 
 
-def test_a_search_looks_at_no_test_split_and_draws_one_list_of_points_for_all_arms(cpu, runner, tables):
-    points, places = {}, {}
-    for measure, run in runner.asked:
-        assert measure.endswith("_trial") == run.experiment.endswith("_search")
-        if measure.endswith("_trial") and run.seed == cpu.search.seeds[0]:
-            point = tuple(run.config.get(name) for name in ("lr", "weight_decay", "embedding_lr"))
-            points.setdefault((run.experiment, run.config["batch"]), {}).setdefault(run.arm, []).append(point)
-        if run.experiment == "variants_search":
-            betas = cpu.search.space(run.arm, cpu.variants.box)["betas"]
-            places.setdefault(run.arm, []).append(betas.index(run.config["betas"]))
-    again = ("lm_quality_longer", "lm_shorter_list", "lm_corrected", "batch_sweep_longer")
-    for (name, _), by_arm in points.items():
-        assert name.startswith(again) or len({tuple(of_arm) for of_arm in by_arm.values()}) == 1, name
-    drawn = {tuple(of_arm[: cpu.variants.num_trials]) for of_arm in places.values()}
-    assert {frozenset(of_arm) for of_arm in drawn} == {frozenset(range(len(cpu.search.betas)))}
-    assert len(drawn) == 1
+def test_a_search_looks_at_no_test_split(runner, tables):
+    assert all(measure.endswith("_trial") == run.experiment.endswith("_search") for measure, run in runner.asked)
 
 
 def tasks_of(cpu, name):

@@ -43,8 +43,6 @@ def test_all_heads_have_one_interface_and_share_what_they_should(name):
     model = Bigram(name)
     assert model(torch.arange(6).view(2, 3)).shape == (2, 3, 50)
     assert (model.head.weight is model.embedding.weight) == (name != "untied")
-    own = {"untied": 50 * 8, "orthogonal": 64, "learnable_scale": 1}.get(name, 0)
-    assert sum(p.numel() for p in model.parameters()) == 50 * 8 + own
 
 
 @pytest.mark.parametrize("name", HEADS)

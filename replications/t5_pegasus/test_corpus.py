@@ -24,16 +24,6 @@ def test_the_counts_are_those_that_the_page_states():
     assert len(pairs("zh_descriptions", "test")) == 97
 
 
-@pytest.mark.parametrize("table", ["zh_docs", "zh_descriptions", "poems"])
-def test_no_document_and_no_body_lies_in_two_splits(table):
-    tables = [pairs(table, split) for split in SPLITS]
-    for column in ("document", "body"):
-        values = [set(rows[column]) for rows in tables]
-        assert sum(map(len, values)) == len(set().union(*values))
-    assert not set(tables[2].body) & set(training_texts(table).body)
-    assert all(rows.title.str.strip().all() for rows in tables)
-
-
 def test_a_number_before_a_heading_is_stripped_and_other_numbers_stay():
     stripped = {
         "1.3.6. MC 内部查看器": "MC 内部查看器",

@@ -9,7 +9,6 @@ from replications.t5_pegasus.studies import corpus
 from replications.t5_pegasus.studies.corpus import (
     LABELS,
     label_subsets,
-    mean_over_documents,
     pairs,
     shared_ngrams,
     training_texts,
@@ -81,7 +80,3 @@ def test_subsets_of_labels_are_nested_and_differ_between_seeds():
     assert set(subsets[50]) != set(label_subsets(3522, seed=2)[50])
     with pytest.raises(ValueError, match="n_labels is 1000; the train split has 999"):
         label_subsets(999, seed=1)
-
-
-def test_every_document_weighs_the_same():
-    assert mean_over_documents([1.0, 3.0, 8.0], ["a", "a", "b"]) == 5.0

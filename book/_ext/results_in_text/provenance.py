@@ -8,7 +8,7 @@ results stands for (an estimand, an experiment, a figure) is found by reading th
 import ast
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from html import escape
 from itertools import groupby
@@ -94,6 +94,20 @@ class CodeFile:
                     called |= {text: ast.unparse(inner.func) for text in constants if isinstance(text, str)}
         return around | called, patterns
 
+    def function(self, name: str, key: str = "") -> str:
+        """Follow `name = partial(gain, …)` or a key of the mapping `name` to the function that it stands for."""
+        node = dict(self.nodes)[name]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            return name
+        pairs = [pair for one in ast.walk(node.value) if isinstance(one, ast.Dict) for pair in _pairs(one)]
+        start = next((value for of, value in pairs if getattr(of, "value", None) == key), node.value)
+        names = dict.fromkeys(map(_name, ast.walk(start)))
+        reached = dict.fromkeys(self.function(one) for one in names if one in self.definitions and one != name)
+        found = [one for one in reached if isinstance(dict(self.nodes)[one], ast.FunctionDef)]
+        # Of `a, b = (partial(one) for one in (gain, slope))` the second is the second.
+        place = [of for of, other in self.nodes if other is node].index(name)
+        return found[min(place, len(found) - 1)] if found else name
+
     @cached_property
     def measuring(self) -> list[str]:
         """The functions of a run that report: the first argument is a Run, and the name is not that of a trial."""
@@ -106,7 +120,7 @@ class CodeFile:
             made = [node for node in ast.walk(definition) if hasattr(node, "target") or hasattr(node, "targets")]
             for node in ast.walk(definition):
                 # In a mapping the function for a report may stand beside that for a trial.
-                pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+                pairs = _pairs(node) if isinstance(node, ast.Dict) else ()
                 groups = [[key, *getattr(value, "elts", [value])] for key, value in pairs if key]
                 groups += [node.args] if isinstance(node, ast.Call) else []
                 groups += [node.elts] if isinstance(node, ast.Tuple) else []
@@ -133,6 +147,10 @@ class CodeFile:
 def _form(text: ast.JoinedStr) -> str:
     """Write what a formatted string can give as a regular expression."""
     return "".join(re.escape(part.value) if isinstance(part, ast.Constant) else ".+" for part in text.values)
+
+
+def _pairs(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
+    return zip(node.keys, node.values, strict=True)
 
 
 def _name(node: ast.AST) -> str:
@@ -175,9 +193,17 @@ class Code:
         }
         self.experiment = cache(self.experiment)  # asked for each number
 
-    def estimand(self, name: str, claim: str) -> str:
-        """Name the place of an estimand or check: its function, else what names it, else its claim."""
-        return self._place(("estimands", "checks"), name) or self._page("claims.yaml", claim.lower())
+    def estimand(self, name: str) -> str:
+        """Name the function of an estimand or check, else what names it; nothing where its claim says it in place."""
+        return self._defined(("estimands", "checks"), name) or self._named(("checks",), name)
+
+    def claim(self, name: str) -> str:
+        """Name the place where a claim is stated."""
+        return self._page("claims.yaml", name.lower())
+
+    def measured_by(self, experiments: Iterable[str]) -> list[str]:
+        """Name the functions that measure experiments, each once."""
+        return list(dict.fromkeys(self.experiment(name)[0] for name in experiments))
 
     def experiment(self, name: str) -> tuple[str, list[str]]:
         """Name the function that measures an experiment, and the files of the methods that it runs."""
@@ -208,7 +234,7 @@ class Code:
         if naming := [file for file in files if file.measuring and file.naming(name)]:
             return code_page(naming[0].path, naming[0].measuring[0]), self._methods(naming[0])
         # What no function of a run measures, the stage does: it runs the checks.
-        return self._place(("checks",), "CHECKS") or self._page("experiment.py"), []
+        return self._page("checks.py", "CHECKS") or self._page("experiment.py"), []
 
     @cached_property
     def _blocks(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -223,8 +249,8 @@ class Code:
 
     def figure(self, file: str) -> str:
         """Name the function that draws a figure."""
-        drawn = self._place(("figures",), f"draw_{file.removesuffix('.svg')}") or self._place(("figures",), file)
-        return drawn or self._page("figures.py")
+        drawn = self._defined(("figures",), f"draw_{file.removesuffix('.svg')}")
+        return drawn or self._named(("figures",), file) or self._page("figures.py")
 
     def _methods(self, file: CodeFile) -> list[str]:
         """Follow imports within the replication to what is neither a study nor a check."""
@@ -240,11 +266,13 @@ class Code:
     def _of(self, kinds: tuple[str, ...]) -> list[CodeFile]:
         return [file for name, file in self.files.items() if name.startswith(kinds)]
 
-    def _place(self, kinds: tuple[str, ...], name: str) -> str:
-        files = self._of(kinds)
-        defined = [code_page(file.path, name) for file in files if name in file.definitions]
-        named = [code_page(file.path, place) for file in files if (place := file.naming(name)) is not None]
-        return next(iter(defined + named), "")
+    def _defined(self, kinds: tuple[str, ...], name: str) -> str:
+        found = (code_page(file.path, file.function(name)) for file in self._of(kinds) if name in file.definitions)
+        return next(found, "")
+
+    def _named(self, kinds: tuple[str, ...], text: str) -> str:
+        naming = ((file, file.naming(text)) for file in self._of(kinds))
+        return next((code_page(file.path, file.function(name, text)) for file, name in naming if name), "")
 
 
 def code_page(path: str, anchor: str = "") -> str:

@@ -11,7 +11,7 @@ from docutils import nodes
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from paperkit.answers import Record, primary_records, sentence_for
+from paperkit.answers import Record, primary_records, sentence_for, where_judged
 from paperkit.claims.rules import Verdict
 from paperkit.explain import outcome
 from paperkit.history import Commit, Dates, no_history, read_history
@@ -248,7 +248,7 @@ class Headline(OfReplication, name="headline"):
         judged = [of.claims[record["id"]] for of in every.values() if record["id"] in of.claims]
         tested = [each for each in judged if each["verdict"] != Verdict.NOT_TESTED] or judged
         found = dict.fromkeys(sentence_for(words, each) for each in tested)
-        folder, deciding = records.where_judged(every, self.folder, record)
+        folder, deciding = where_judged({of: each.claims for of, each in every.items()}, self.folder, record)
         outcomes = [self.line(each, "outcome") for each in found]
         measured = [block(*deciding_number(self, folder, words, deciding), generated=True)]
         if more := len(record["tests"]) - 1:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
-from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION, Verdict
+from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION
 from paperkit.explain import is_open, tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
@@ -133,15 +133,6 @@ def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
     folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)
     there = (folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file())
     return {folder: read_verdicts(root, folder) for folder in there}
-
-
-def where_judged(every: Mapping[str, Verdicts], folder: str, claim: Record) -> tuple[str, Record]:
-    """Take a claim from the profile that could test it, where the one of this folder could not."""
-    if claim["verdict"] != Verdict.NOT_TESTED:
-        return folder, claim
-    of_page = {other: verdicts.claims for other, verdicts in every.items() if page_of(other) == page_of(folder)}
-    found = ((other, claims[claim["id"]]) for other, claims in of_page.items() if claim["id"] in claims)
-    return next((pair for pair in found if pair[1]["verdict"] != Verdict.NOT_TESTED), (folder, claim))
 
 
 def claim_with_id(root: Path, folder: str, claim_id: str) -> Record:

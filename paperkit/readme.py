@@ -8,7 +8,7 @@ from pathlib import Path
 from paperkit.answers import Judged, Record, answer_of, primary_claims, read_about, title_of, word_of
 from paperkit.claims.rules import FRAGILE, Verdict
 from paperkit.profiles import replication_and_profile
-from paperkit.written import margin_note, measured_line
+from paperkit.written import margin_note, named, shown_line
 
 BOARD = "book/board.svg"
 # Ink and ground of a badge, as in book/_static/verdicts.css.
@@ -49,9 +49,9 @@ def answers_table(root: Path, names: Sequence[str]) -> str:
 
 
 def _example(words: Mapping[str, str], record: Record) -> str:
-    claim, number = words.get("claim", record["statement"]), words.get("number", "")
-    measured = ": ".join(filter(None, [number, measured_line(record["tests"][0])]))
-    said = f"*{claim}* ({record['id']}): **{word_of(record)}**. {measured[:1].upper()}{measured[1:]}"
+    claim, test = words.get("claim", record["statement"]), record["tests"][0]
+    lead = f"{words['number']}: " if "number" in words else named(test)
+    said = f"*{claim}* ({record['id']}): **{word_of(record)}**. {lead[:1].upper()}{lead[1:]}{shown_line(test)}"
     return ". ".join(filter(None, [said, margin_note(record)]))
 
 

@@ -14,7 +14,7 @@ from sphinx.errors import ExtensionError
 
 from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of
 from paperkit.profiles import COMMITTED
-from paperkit.written import measured_line
+from paperkit.written import named, shown_line
 from results_in_text import citations, records, yaml_files
 from results_in_text.citations import Citation
 from results_in_text.claims import WANTS_DOWNLOADS, deciding_number, download_links, favours
@@ -161,7 +161,10 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
                 facet_paragraph("kind", shown_kind, order=f"{shown_kind != 'primary'}{shown_kind}{order}"),
             ],
             [block(*self.inline(claim["statement"]), " ", *self._link(name, claim))],
-            [block(*paragraph(measured_line(first)), *favours(first)), *([block(f"and {more} more")] if more else [])],
+            [
+                block(*paragraph(f"{named(first)}{shown_line(first)}"), *favours(first)),
+                *([block(f"and {more} more")] if more else []),
+            ],
             [
                 facet_paragraph("replication", page_of(name), *self._title(name)),
                 facet_paragraph("topic", posts.topic_of(name)),

@@ -16,7 +16,7 @@ from paperkit.claims.rules import Verdict
 from paperkit.explain import outcome
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
-from paperkit.written import has_numbers, margin_note, measured_line
+from paperkit.written import has_numbers, margin_note, measured_line, named
 from results_in_text import records
 from results_in_text.citations import OFFERED
 from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
@@ -98,11 +98,11 @@ class ClaimsTable(OfReplication, name="claims"):
 
     def _measured(self, name: str, claim: Record) -> list[nodes.Node]:
         paragraphs = []
-        for place, (test, words) in enumerate(
-            zip(claim["tests"], records.estimand_names(claim["tests"]), strict=True)
-        ):
+        for place, test in enumerate(claim["tests"]):
+            # Of several the name tells their numbers apart.
+            words = test["estimand"].replace("_", " ") if len(claim["tests"]) > 1 else ""
             address = f"{claim_address(name, claim)}.tests[{place}]"
-            paragraphs.append(block(words, _numbers(self.env, address, test), *favours(test)))
+            paragraphs.append(block(named(test, words), _numbers(self.env, address, test), *favours(test)))
             if "flip" in test:
                 paragraphs.append(self._flip_distance(address, test))
         return paragraphs
@@ -164,11 +164,12 @@ def deciding_number(
     directive: BookDirective, folder: str, words: Mapping[str, str], record: Record
 ) -> list[nodes.Node]:
     """Show the number of a claim's first test, after its name in about.yaml where it has one."""
-    name = words.get("number", "")
-    said = directive.inline(f"{name[:1].upper()}{name[1:]}: ") if name else []
-    number = _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", record["tests"][0])
+    test = record["tests"][0]
+    lead = f"{words['number']}: " if "number" in words else named(test)
+    said = directive.inline(f"{lead[:1].upper()}{lead[1:]}") if lead else []
+    number = _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", test)
     note = margin_note(record)
-    return [*said, number, *favours(record["tests"][0]), *([nodes.Text(f". {note}")] if note else [])]
+    return [*said, number, *favours(test), *([nodes.Text(f". {note}")] if note else [])]
 
 
 def favours(test: Mapping[str, Any]) -> list[nodes.Node]:

@@ -26,7 +26,7 @@ from paperkit.history import decoded
 from paperkit.profiles import replication_and_profile
 from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
-from paperkit.written import has_numbers
+from paperkit.written import has_numbers, named
 from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_runner import about_results
@@ -332,7 +332,13 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
     """Make one page for each folder of results with verdicts."""
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    templates.globals |= {"anchor": anchor, "code_page": code_page, "has_numbers": has_numbers, "records": records}
+    templates.globals |= {
+        "anchor": anchor,
+        "code_page": code_page,
+        "has_numbers": has_numbers,
+        "named": named,
+        "records": records,
+    }
     templates.globals["expected_next"] = expected_next
     # From the book's root to a page of provenance; no address stays none.
     templates.filters["above"] = lambda address: f"../{address}" if address else ""

@@ -17,7 +17,7 @@ from paperkit.explain import is_open, tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
-from paperkit.written import has_numbers, line_of, measured_line, rounded, spec_for
+from paperkit.written import has_numbers, line_of, measured_line, named, rounded, spec_for, unit_of
 
 Record = dict[str, Any]  # of a claim in verdicts.json
 Facts = list[tuple[str, str]]
@@ -270,7 +270,7 @@ def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
     else:
         default = spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
         number = rounded(test).get(key) or formatted(value, default)
-        text = " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
+        text = " ".join(filter(None, [number, unit_of(test) if key in _WITH_UNIT else None]))
     return WrittenValue(text, file, match["claim"], match["place"], test)
 
 
@@ -280,7 +280,7 @@ def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
         stop(f"{test['estimand']}: {measured_line(test)}; there is no number to print")
     plain = spec is None or test["rule"] == "identity"
     formats = {} if plain else {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
-    return line_of(test, rounded(test) | formats)
+    return line_of(test, rounded(test) | formats, unit_of(test))
 
 
 def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -304,10 +304,10 @@ def value_facts(value: WrittenValue) -> Facts:
             ("largest error", f"{test['max_error']!r}, tolerance {test['tolerance']!r}"),
             ("control", f"{test['control_error']!r}, must exceed the tolerance"),
         ]
-    unit = f" {test['unit']}" if test["unit"] else ""
-    facts = [("claim", f"{value.claim}, estimand {test['estimand']}"), ("estimate", f"{test['estimate']!r}{unit}")]
+    estimate = f"{named(test)}{test['estimate']!r} {unit_of(test)}".strip()
+    facts = [("claim", f"{value.claim}, estimand {test['estimand']}"), ("estimate", estimate)]
     if test["low"] is not None and test["high"] is not None:
-        facts.append(("95 % interval", f"{test['low']:.6g} to {test['high']:.6g}{unit}"))
+        facts.append(("95 % interval", f"{test['low']:.6g} to {test['high']:.6g} {unit_of(test)}".strip()))
     seeds = ", ".join(map(str, test.get("seeds", [])))
     return [*facts, ("seeds", f"n = {test['n']}" + (f": {seeds}" if seeds else ""))]
 

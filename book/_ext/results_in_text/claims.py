@@ -13,7 +13,7 @@ from sphinx.util import logging
 
 from paperkit.answers import Record, primary_records, sentence_for, where_judged
 from paperkit.claims.rules import Verdict
-from paperkit.explain import outcome
+from paperkit.explain import outcome, turning_point
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
 from paperkit.written import has_numbers, margin_note, measured_line, named
@@ -108,12 +108,10 @@ class ClaimsTable(OfReplication, name="claims"):
         return paragraphs
 
     def _flip_distance(self, address: str, test: Mapping[str, Any]) -> nodes.paragraph:
-        flip = test["flip"]
-        parts: list[nodes.Node | str] = [records.seeds_left_out(flip)]
-        if flip["value"] is not None:
-            value = live_value(self.env, f"{address}.flip.value")
-            declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
-            parts += [f"; it would change at a {flip['threshold']} of ", value, f" (declared: {declared})"]
+        parts: list[nodes.Node | str] = [records.seeds_left_out(test["flip"])]
+        before, after = turning_point(test)
+        if before:
+            parts += [f"; {before} ", live_value(self.env, f"{address}.flip.value"), after]
         return block(*parts, ".", css="flip-distance")
 
     def _why(self, claim: Record) -> list[nodes.Node]:

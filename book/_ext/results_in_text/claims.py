@@ -27,6 +27,11 @@ from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
 
 WANTS_DOWNLOADS = "links to downloads"
+_LEAST = {"share": 0, "correlation": -1}  # by what the unit says; the most is 1
+_UNCUT = (
+    "An interval of a share that reaches below 0 or above 1, or of a correlation that reaches above 1, is printed "
+    "uncut: what lies beyond cannot be, and decides nothing. (A difference of shares may well be below 0.)"
+)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -44,7 +49,9 @@ class ClaimsTable(OfReplication, name="claims"):
         self.every = records.read_all_verdicts(self.results, page_of(name))
         depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
         shown = {name: records.read_verdicts(self.results, name)} if self.arguments else self.every
-        return [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
+        tables = [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
+        uncut = any(map(_reaches_beyond, (claim for of in shown.values() for claim in of.claims.values())))
+        return [*tables, *([self.line(_UNCUT)] if uncut else [])]
 
     def _of_folder(self, name: str, verdicts: Verdicts) -> list[nodes.Node]:
         def rank(claim: Record) -> tuple[bool, bool, bool]:
@@ -137,6 +144,15 @@ class ClaimsTable(OfReplication, name="claims"):
         headings = ["Variation", "The verdict", "Measured", "Why"]
         varied = table(headings, rows, css_class="variations", widths=[26, 12, 28, 34])
         return [heading, varied, block(*self.inline(records.conclusion(claim)), generated=True)]
+
+
+def _reaches_beyond(claim: Record) -> bool:
+    """Tell whether an interval of a share or a correlation reaches beyond what can be."""
+    for _, test in records.tests_and_variations(claim):
+        least = next((least for kind, least in _LEAST.items() if kind in (test["unit"] or "")), None)
+        if least is not None and has_numbers(test) and not least <= test["low"] <= test["high"] <= 1:
+            return True
+    return False
 
 
 def verdicts_by_profile(

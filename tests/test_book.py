@@ -17,6 +17,7 @@ from results_in_text.records import (
     claim_order,
     formatted,
     page_of,
+    reason_beside,
     split_address,
     value_at,
     written_test,
@@ -29,6 +30,8 @@ from tests.built_book import BOOK, ROOT, PageReader, foreign, pages_of, source_p
 from tests.tiny_book import CLAIMS, DRAWING, EXTENSION, claim, effect, identity, rows_of
 
 NATS = {"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
+MEASURED = "95 % interval [1.1, 1.3], n = 8:"
+CONTAINS, BOTH = "Exploratory: the interval contains 0.", "A gap: the estimate lies above 0. B: the word."
 RULE, RESULT = Commit("0f4db5e3e60b80", "2026-11-22"), Commit("3b3823528976ff", "2026-11-23")
 
 
@@ -45,6 +48,12 @@ RULE, RESULT = Commit("0f4db5e3e60b80", "2026-11-22"), Commit("3b3823528976ff", 
         (written_test, [NATS | {"unit": "share"}], "0.123 [0.100, 0.150], n = 8"),
         (named, [NATS | {"unit": "share of cells"}, "which is nearer"], "Which is nearer, share of the cells: "),
         (measured_line, [NATS | {"unit": "share"}], "0.123 [0.100, 0.150] share, n = 8"),
+        (reason_beside, [f"Exploratory: a_gap = 1.2 nats, {MEASURED} it contains 0.", "interval"], CONTAINS),
+        (
+            reason_beside,
+            [f"a_gap = 1.2 nats, {MEASURED} it lies above 0. b = 1, {MEASURED} the word.", "estimate"],
+            BOTH,
+        ),
         (rounded, [NATS], {"estimate": "0.123", "low": "0.100", "high": "0.150", "n": "8"}),
         (measured_line, [{"rule": "identity", "estimand": "step_1", "max_error": None}], "not run"),
         (claim_order, ["X10"], "X0010"),

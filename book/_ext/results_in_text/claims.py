@@ -122,10 +122,11 @@ class ClaimsTable(OfReplication, name="claims"):
         return block(*parts, ".", css="flip-distance")
 
     def _why(self, claim: Record) -> list[nodes.Node]:
+        reason = paragraph(records.reason_beside(claim["reason"], "95 % interval"))
         if "underpowered" not in claim:
-            return [paragraph(claim["reason"])]
+            return [reason]
         why = self.inline(claim["underpowered"])
-        return [paragraph(claim["reason"]), block(nodes.strong("", "Underpowered: "), *why)]
+        return [reason, block(nodes.strong("", "Underpowered: "), *why)]
 
     def _variations(self, name: str, claim: Record) -> list[nodes.Node]:
         target, address = target_of(name, claim["id"], "strength"), claim_address(name, claim)
@@ -137,7 +138,7 @@ class ClaimsTable(OfReplication, name="claims"):
                 [self.line(variation["name"])],
                 [paragraph(outcome(claim, variation))],
                 [block(_numbers(self.env, f"{address}.robustness[{place}]", records.as_test(claim, variation)))],
-                [paragraph(variation["why"])],
+                [paragraph(records.reason_beside(variation["why"], "estimate"))],
             ]
             for place, variation in enumerate(claim["robustness"])
         ]

@@ -35,6 +35,10 @@ _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
 _TEST = re.compile(
     r"(?P<claim>\w+)\.(?P<place>(?:(?:correction\.)?tests|robustness)\[\d+\])(?:\.(?P<key>flip\.value|\w+))?"
 )
+_NUMBERS_OF_REASON = re.compile(
+    r"(?P<begins>^|(?<=\. ))?(?P<name>\w+) = \S+(?: [^,:]+)?, 95 % interval \[[^]]+\], n = \d+: "
+    r"(?P<it>it (?=lies|contains|reaches))?(?P<next>.)"
+)
 _WITH_UNIT = ("estimate", "low", "high", "low90", "high90", "bound", "margin", "flip.value")
 _OTHER_FORMATS = {"low90": ".3g", "high90": ".3g", "p": ".2g", "p_holm": ".2g"}
 
@@ -281,6 +285,18 @@ def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
     plain = spec is None or test["rule"] == "identity"
     formats = {} if plain else {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
     return line_of(test, rounded(test) | formats, unit_of(test))
+
+
+def reason_beside(text: str, subject: str) -> str:
+    """Leave out of a reason the numbers beside which it is shown, and name its subject: estimate or interval."""
+    several = len(_NUMBERS_OF_REASON.findall(text)) > 1
+
+    def shortened(match: re.Match[str]) -> str:
+        name = f"{match['name'].replace('_', ' ')}: " if several else ""
+        said = f"{name}{f'the {subject} ' if match['it'] else ''}{match['next']}"
+        return said[0].upper() + said[1:] if match["begins"] is not None else said
+
+    return _NUMBERS_OF_REASON.sub(shortened, text)
 
 
 def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -32,14 +32,7 @@ class StrictModel(BaseModel):
     @field_validator("*")
     @classmethod
     def _names_each_once(cls, value: Any) -> Any:
-        texts = [repr(each) for each in value] if isinstance(value, list) else []
-        if repeated := [text for index, text in enumerate(texts) if text in texts[:index]]:
-            message = f"{repeated[0]} stands in it twice; keep one"
-            raise ValueError(message)
-        numbers = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int)]
-        if too_long := [number for number in numbers if not -(2**63) <= number < 2**63]:
-            message = f"{too_long[0]} has more than 64 bits, and no table holds it"
-            raise ValueError(message)
+        refuse_settings(value)
         return value
 
     @classmethod
@@ -56,6 +49,21 @@ class StrictModel(BaseModel):
             ValidationError: If one is missing, or does not fit.
         """
         return cls(**{name: config[name] for name in cls.model_fields if name in config})
+
+
+def refuse_settings(value: Any, key: str = "", *, is_point: bool = False) -> None:
+    """Refuse at any depth what is named twice, and what no table holds, by ValueError; a list in a list is a point."""
+    at = f"{key}: " if key else ""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        message = f"{at}{value} has more than 64 bits, and no table holds it"
+        raise ValueError(message)
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    texts = [repr(each) for each in value] if isinstance(value, list) and not is_point else []
+    if repeated := [text for index, text in enumerate(texts) if text in texts[:index]]:
+        message = f"{at}{repeated[0]} stands in it twice; keep one"
+        raise ValueError(message)
+    for name, each in parts:
+        refuse_settings(each, f"{key}.{name}".removeprefix("."), is_point=isinstance(value, list))
 
 
 # No file that people write has as many.
@@ -94,16 +102,17 @@ def _number_of_values(node: yaml.Node, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-# Numbers of YAML 1.2, as DVC reads them: to PyYAML, which has those of 1.1, `1e-3` is text, and `0100` is 64.
+# Scalars of YAML 1.2, as DVC reads them: to PyYAML, which has those of 1.1, `1e-3` is text, `0100` 64, `no` false.
 UniqueKeyLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":bool"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for tag, pattern in {
+    "bool": r"^(true|True|TRUE|false|False|FALSE)$",
     "float": r"^([-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
     "int": r"^([-+]?\d+|0o[0-7]+|0x[0-9a-fA-F]+)$",
 }.items():
-    UniqueKeyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+0123456789."))
+    UniqueKeyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list("-+0123456789.tTfF"))
 UniqueKeyLoader.add_constructor(
     "tag:yaml.org,2002:int",
     lambda _, node: int(node.value, base={"0o": 8, "0x": 16}.get(node.value[:2], 10)),
@@ -127,7 +136,7 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError as error:
         message = f"{path} is missing; restore it with git"
         raise ConfigError(message) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of text, dates, numbers; of brackets in brackets
         message = f"{path} is not valid YAML: {error}"
         raise ConfigError(message) from error
 

@@ -150,14 +150,21 @@ def pinned_tables(root: Path) -> dict[str, str]:
         root: The repository.
 
     Returns:
-        MD5 by name of file; nothing where there is no data.dvc, or its list is not in .dvcstore.
+        MD5 by name of file; nothing where there is no data.dvc.
+
+    Raises:
+        FileNotFoundError: If its list is not in .dvcstore.
     """
     pointer = root / "data.dvc"
     if not pointer.exists():
         return {}
     digest = read_yaml(pointer)["outs"][0]["md5"]
     listing = root / ".dvcstore/files/md5" / digest[:2] / digest[2:]
-    return {each["relpath"]: each["md5"] for each in json.loads(listing.read_bytes())} if listing.exists() else {}
+    if not listing.exists():
+        place = listing.relative_to(root)
+        msg = f"{place} is missing: `git checkout -- {place}`"
+        raise FileNotFoundError(msg)
+    return {each["relpath"]: each["md5"] for each in json.loads(listing.read_bytes())}
 
 
 def table_path(name: str, data: Path = Path("data")) -> Path:

@@ -6,7 +6,6 @@ A profile that not every machine can run is run by `python -m paperkit at gpu NA
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from paperkit.config import ConfigError, read_yaml
+from paperkit.config import ConfigError, read_yaml, refuse_settings
 from paperkit.pipeline import TRAINS, has, write_pipeline
 from paperkit.profiles import ABOVE, results_name
-from paperkit.stage import INTERRUPTED, RERUN, TIMING, TRAINING
+from paperkit.stage import INTERRUPTED, RERUN, STARTER, TIMING, TRAINING
 
 # A replication's own stages, with its name alone or as a key: lion, lion_timing, verdicts@lion, verdicts@lion_gpu.
 _OF = rf"(\w+@)?{{}}(_timing)?(_({'|'.join(ABOVE)}))?"
@@ -51,8 +50,7 @@ def reproduce(root: Path, name: str | None = None, *, again: bool = False) -> bo
     logging.getLogger("dvc.stage.run").setLevel(logging.INFO)  # which stage runs, and its command
     if again:
         os.environ[RERUN] = "1"
-    # DVC starts commands by it. bash becomes the command; dash would stay its parent, and hide that DVC has ended.
-    os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")
+    os.environ[STARTER] = str(os.getpid())
     try:
         with Repo(str(root)) as repo:
             stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and not stage.frozen]
@@ -125,16 +123,17 @@ def _require_locks() -> None:
 def _require_settings(root: Path, name: str) -> None:
     """Refuse what no machine could run or no table could hold, at any depth, before anything runs."""
     for path in sorted(root.glob(f"replications/{name}/*.yaml")):
-        for key, value in _values(read_yaml(path), "") if path.name in PARAMS.values() else ():
-            most = 2**63 - 1 if "seed" in key else LARGEST_SETTING
-            if isinstance(value, int | float) and abs(value) > most:
-                message = f"{path.relative_to(root)}: {key} is {value}, more than {most:.0e}"
-                raise ConfigError(message)
-            # A list in a list is a point, such as two equal betas.
-            is_in_a_list = key.rpartition(".")[2].isdigit()
-            if isinstance(value, list) and not is_in_a_list and len({*map(repr, value)}) < len(value):
-                message = f"{path.relative_to(root)}: {key} is {value}, and names a thing twice"
-                raise ConfigError(message)
+        if path.name in PARAMS.values():
+            settings = read_yaml(path)
+            try:
+                refuse_settings(settings)
+            except ValueError as error:
+                message = f"{path.relative_to(root)}: {error}"
+                raise ConfigError(message) from error
+            for key, value in _values(settings, ""):
+                if isinstance(value, int | float) and abs(value) > LARGEST_SETTING and "seed" not in key:
+                    message = f"{path.relative_to(root)}: {key} is {value}, more than {LARGEST_SETTING:.0e}"
+                    raise ConfigError(message)
 
 
 def _values(content: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -407,7 +407,7 @@ def _kept(path: Path) -> dict[str, Any] | None:
         finished = json.loads(path.read_text(encoding="utf-8"))
         seal = finished.pop("seal")
         return finished if seal == _seal(path.stem, finished) else None
-    except (FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
 
 

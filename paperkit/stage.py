@@ -26,6 +26,8 @@ from paperkit.runs import ALLOCATOR, INSTRUCTION_SET, THREADS, Runner, available
 TRIALS = "trials.csv"
 # Set by `make rerun`: run also where the results are of this very code.
 RERUN = "PAPERKIT_RERUN"
+# Set by `python -m paperkit repro`: the process in which DVC runs.
+STARTER = "PAPERKIT_STARTER"
 # Exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
@@ -190,11 +192,20 @@ def _refusals(stage: str) -> Iterator[None]:
 
 def _end_with_dvc() -> None:
     """End when the dvc that started this stage was killed: it could no longer note what is published here."""
-    starter = os.getppid()
-    while os.getppid() == starter:
+    parent = os.getppid()
+    starter = int(os.environ.get(STARTER, parent))  # a shell between hides its end, as do imports that came before
+    while os.getppid() == parent and _runs(starter):
         time.sleep(0.2)
     print("dvc has ended, and this stage with it; finished runs are kept", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def modules_of(module: str, kind: Kind) -> tuple[str, ...]:

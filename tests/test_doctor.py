@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from paperkit import doctor
+from paperkit.completeness import problems
 from paperkit.doctor import (
     CACHE,
     OF_ALL,
@@ -83,7 +84,7 @@ def test_an_object_that_is_lost_is_named(suffix, copy):
     path = next(path for path in sorted((copy / REMOTE).glob("*/*")) if path.suffix == suffix)
     path.unlink()
     place = path.relative_to(copy)
-    assert remote_problems(copy, "") == [f"{place} is missing: `git checkout -- {place}`"]
+    assert problems(remote_problems, copy, "") == [f"{place} is missing: `git checkout -- {place}`"]
 
 
 def test_the_committed_data_and_this_environment_are_sound():

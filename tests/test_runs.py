@@ -605,9 +605,17 @@ def test_a_killed_stage_goes_on_where_it_was_and_ends_with_the_same_bytes(killed
     assert table.count("seed_of_toy_stage_count") == NUM_RUNS
 
 
-def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(tmp_path):
+@pytest.mark.parametrize(
+    "starts",
+    [
+        "import subprocess, sys; subprocess.run(sys.argv[1:])",
+        # As `python -m paperkit repro` under dash, which stays between DVC and its stage.
+        "import os, subprocess, sys; os.environ['PAPERKIT_STARTER'] = str(os.getpid())\n"
+        "subprocess.run(['sh', '-c', '\"$@\"; :', 'sh', *sys.argv[1:]])",
+    ],
+)
+def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(starts, tmp_path):
     folder = tmp_path / "a stage"
-    starts = "import subprocess, sys; subprocess.run(sys.argv[1:])"
     dvc = start_stage(folder, by=[sys.executable, "-c", starts], DVC_STAGE="toy_stage")
     try:
         assert wait_until(lambda: kept_files(folder), timeout_s=120), (folder / "stderr").read_text()

@@ -65,11 +65,6 @@ class CodeFile:
             found[block[1]] = first, first + block[0].count("\n")
         return found
 
-    def naming(self, text: str) -> str | None:
-        """Name the definition in which a text stands, whole or as a formatted string that can give it."""
-        texts, patterns = self._texts
-        return texts.get(text) or next((name for form, name in patterns.items() if re.fullmatch(form, text)), None)
-
     @cached_property
     def imports(self) -> list[str]:
         """The files of this repository of which names are imported."""
@@ -80,19 +75,17 @@ class CodeFile:
         return [f"{name.replace('.', '/')}.py" for name in [*(module for module, _ in modules), *names]]
 
     @cached_property
-    def _texts(self) -> tuple[dict[str, str], dict[str, str]]:
-        """By text the definition that is called with it, else that around it; the same by formatted strings."""
-        around, called, patterns = {}, {}, {}
+    def naming(self) -> dict[str, str]:
+        """By text the definition that is called with it, else that in which it stands."""
+        around, called = {}, {}
         for name, node in self.nodes:
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
                     around.setdefault(inner.value, name)
-                elif isinstance(inner, ast.JoinedStr) and isinstance(inner.values[0], ast.Constant):
-                    patterns.setdefault(_form(inner), name)
                 elif isinstance(inner, ast.Call) and getattr(inner.func, "id", None) in self.definitions:
                     constants = (part.value for part in ast.walk(inner) if isinstance(part, ast.Constant))
                     called |= {text: ast.unparse(inner.func) for text in constants if isinstance(text, str)}
-        return around | called, patterns
+        return around | called
 
     def function(self, name: str, key: str = "") -> str:
         """Follow `name = partial(gain, …)` or a key of the mapping `name` to the function that it stands for."""
@@ -231,7 +224,7 @@ class Code:
             _, function, file = min(found, key=lambda one: one[0])
             file = file if function in file.measuring else home[function]
             return code_page(file.path, function), self._methods(file)
-        if naming := [file for file in files if file.measuring and file.naming(name)]:
+        if naming := [file for file in files if file.measuring and name in file.naming]:
             return code_page(naming[0].path, naming[0].measuring[0]), self._methods(naming[0])
         # What no function of a run measures, the stage does: it runs the checks.
         return self._page("checks.py", "CHECKS") or self._page("experiment.py"), []
@@ -271,8 +264,8 @@ class Code:
         return next(found, "")
 
     def _named(self, kinds: tuple[str, ...], text: str) -> str:
-        naming = ((file, file.naming(text)) for file in self._of(kinds))
-        return next((code_page(file.path, file.function(name, text)) for file, name in naming if name), "")
+        naming = (file for file in self._of(kinds) if text in file.naming)
+        return next((code_page(file.path, file.function(file.naming[text], text)) for file in naming), "")
 
 
 def code_page(path: str, anchor: str = "") -> str:

@@ -159,7 +159,7 @@ def test_the_table_of_claims_says_what_was_not_run_and_what_was_not_read(tiny):
     unrun = effect(n=0, estimate=None, low=None, high=None)
     reported = {"value": 2.5, "unit": None, "unverified": True}
     untested = identity(max_error=None, control_error=None, control_failed=None)
-    ours = {"bib": None, "where": "a bound by memory traffic"}
+    ours = {"bib": None, "where": "ours; a bound by memory traffic"}
     correction = {"statement": "It is $x$ better.", "tests": [effect()]}
     tiny.write_verdicts([
         claim(tests=[unrun], reported=reported),

@@ -170,9 +170,10 @@ def verdicts_by_profile(
 
 def source_text(source: Mapping[str, Any] | None) -> str:
     """Say where a claim stands, in Markdown, with a citation where there is a key."""
-    if source is None:
-        return "Our own claim."
-    return f"{{cite:t}}`{source['bib']}`, {source['where']}" if source["bib"] else f"Our own claim: {source['where']}"
+    if source and source["bib"]:
+        return f"{{cite:t}}`{source['bib']}`, {source['where']}"
+    where = source["where"].removeprefix("ours").lstrip("; ") if source else ""
+    return f"Our own claim: {where}" if where else "Our own claim."
 
 
 def deciding_number(

@@ -340,6 +340,24 @@ def test_a_card_opens_on_hover_stays_under_the_pointer_and_closes_on_escape(addr
 
 
 @needs_browser
+def test_a_term_an_equation_and_a_proposition_are_shown_where_a_link_leads_to_them_on_another_page(address, open_page):
+    page = open_page(f"{address}/replications/lion.html")
+    for address_of, text in {
+        "#term-seed": "random choice",
+        "#equation-lion-constrained": "subject to",
+        "#lion-constrained-optimum": "Constrained optimum",
+    }.items():
+        page.locator(f".bd-article a[href*='{address_of}']").first.hover()
+        shown_card(page).wait_for()
+        assert text in shown_card(page).inner_text()
+        assert "\\" not in shown_card(page).inner_text(), "its mathematics is typeset"
+        page.keyboard.press("Escape")
+    page.locator(".bd-article a[href*='#claim-lion-']").first.hover()
+    page.wait_for_timeout(300)
+    assert shown_card(page).count() == 0
+
+
+@needs_browser
 def test_a_card_opens_on_focus_and_enter_follows_the_number(address, open_page):
     page = open_page(f"{address}/replications/lion.html")
     number = page.locator(LIVE).first

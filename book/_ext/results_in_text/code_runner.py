@@ -20,13 +20,12 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from paperkit.claims.rules import Said
 from paperkit.profiles import replication_and_profile
 from paperkit.provenance import code_hash, import_closure, module_file
 from paperkit.results import ResultsError, replace_text
@@ -165,25 +164,27 @@ def runs_behind(folder: str) -> dict[str, dict[str, Any]]:
     name, _ = replication_and_profile(folder)
     claims = read_claims(Path(f"replications/{name}/claims.yaml"))
     estimands = load_estimands(f"replications.{name}.estimands", claims)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for file, timing in (("runs.csv", False), ("timings.csv", True)):
         path = Path(f"results/{folder}/{file}")
         if path.exists():
             judged = [claim for claim in claims if (claim.kind == "timing") == timing]
-            found |= {
-                f"{claim.id}.{place}": behind_estimand(estimands[number.estimand], runs, number.said)
-                for runs, some in tables_of(path.parent, file, judged)
-                for claim in some
-                for place, number in claim.numbers.items()
-            }
+            for runs, some in tables_of(path.parent, file, judged):
+                likely: list[Any] = []
+                numbers = {f"{claim.id}.{place}": number for claim in some for place, number in claim.numbers.items()}
+                for place, number in numbers.items():
+                    if number.said:
+                        likely = ["identities", *number.said[1].values()]
+                    found[place] = behind_estimand(estimands[number.estimand], runs, likely)
+                    likely = list(found[place]["arms"])
     return found
 
 
-def behind_estimand(estimand: Estimand, runs: pd.DataFrame, said: Said | None = None) -> dict[str, Any]:
+def behind_estimand(estimand: Estimand, runs: pd.DataFrame, likely: Sequence[Any]) -> dict[str, Any]:
     """Look behind one estimand: its values by seed, the arms by experiment, and how many rows these are."""
     whole = _outcome(estimand, runs)
 
-    def smaller(table: pd.DataFrame, experiments: Iterable[Any]) -> pd.DataFrame:
+    def smaller(table: pd.DataFrame, experiments: Sequence[Any]) -> pd.DataFrame:
         """Keep only some experiments where they alone give the number: the less is read, the faster."""
         some = table[table["experiment"].isin(experiments)]
         return some if _outcome(estimand, some) == whole else table
@@ -199,8 +200,7 @@ def behind_estimand(estimand: Estimand, runs: pd.DataFrame, said: Said | None = 
 
         return among(sorted(names.dropna().unique()))
 
-    if said:
-        runs = smaller(runs, ["identities", *said[1].values()])
+    runs = smaller(runs, likely)  # those that claims.yaml names, or that the number before it needed
     experiments = needed(runs, runs["experiment"])
     runs = smaller(runs, experiments)
     of_arms = {experiment: runs["arm"].where(runs["experiment"] == experiment) for experiment in experiments}

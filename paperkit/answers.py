@@ -14,9 +14,11 @@ from typing import Any
 from paperkit.claims.declarations import Claim
 from paperkit.claims.rules import FRAGILE, EffectTest, Verdict
 from paperkit.config import read_yaml
+from paperkit.profiles import PROFILES, results_name
 from paperkit.results import ResultsError, read_json
 
 Record = dict[str, Any]  # of a claim in verdicts.json
+Judged = tuple[dict[str, str], str, Record]  # what about.yaml says of a claim, the folder that judges it, its record
 _GIVEN = re.compile(r"(?P<folder>\w+):(?P<claim>\w+) (?P<word>\S.*)")
 # Words that no author has to foresee: what to say then does not depend on the claim.
 _ALWAYS = {
@@ -105,6 +107,31 @@ def primary_records(about: Mapping[str, Any], records: Mapping[str, Record]) -> 
     primary = {key: record for key, record in records.items() if record["family"] == "primary"}
     order = [*(key for key in said if key in primary), *(key for key in primary if key not in said)]
     return [(said.get(key, {}), primary[key]) for key in order]
+
+
+def primary_claims(root: Path, name: str) -> list[Judged]:
+    """List the primary claims of a replication as front page and README show and count them: each once.
+
+    Args:
+        root: The repository.
+        name: A replication with results.
+
+    Returns:
+        What about.yaml says of each claim, in its order; the folder of results that judges it; its record there.
+    """
+    folders = [root / "results" / results_name(name, profile) for profile in PROFILES[1:]]
+    every = {folder.name: read_records(folder) for folder in folders if (folder / "verdicts.json").is_file()}
+    return [
+        (words, *where_judged(every, name, of)) for words, of in primary_records(read_about(root, name), every[name])
+    ]
+
+
+def where_judged(every: Mapping[str, Mapping[str, Record]], folder: str, claim: Record) -> tuple[str, Record]:
+    """Take a claim from the first of a replication's folders that could test it, where the one given could not."""
+    if claim["verdict"] != Verdict.NOT_TESTED:
+        return folder, claim
+    found = ((other, records[claim["id"]]) for other, records in every.items() if claim["id"] in records)
+    return next((pair for pair in found if pair[1]["verdict"] != Verdict.NOT_TESTED), (folder, claim))
 
 
 def sentence_for(words: Mapping[str, str], record: Record) -> str:

@@ -3,6 +3,7 @@
 It says nothing that the files do not hold: claims.yaml, git, runs.csv, verdicts.json and provenance.json.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,13 @@ from paperkit.prediction import next_run, numbers_by_seed
 from paperkit.profiles import replication_and_profile
 from paperkit.results import read_json
 from paperkit.written import measured_line
+
+# What of a test can lie where its verdict would change.
+_PLACES = {"estimate": "the estimate"} | {
+    f"{end}{level}": f"the {side} end of the {level or 95} % interval"
+    for level in ("", "90")
+    for end, side in (("low", "lower"), ("high", "upper"))
+}
 
 
 def explain(root: Path, address: str) -> str:
@@ -120,6 +128,27 @@ def outcome(record: Record, variation: Mapping[str, Any]) -> str:
     return "undecided" if word.removesuffix(FRAGILE) in FIRM else f"nothing to flip: the claim is {word}"
 
 
+def turning_point(test: Mapping[str, Any]) -> tuple[str, str]:
+    """Say at which margin, bound or end of a range the verdict of a test would change, and what lies there.
+
+    Args:
+        test: Its record.
+
+    Returns:
+        The words before that number and those after it; two empty texts where no number would change the verdict.
+    """
+    value, threshold = test["flip"]["value"], test["flip"]["threshold"]
+    if threshold is None:
+        return "", ""
+    centre = test["bound"] if threshold == "margin" else 0
+    place = next(key for key in _PLACES if math.isclose(abs(test[key] - centre), abs(value)))
+    if "range" in test:
+        declared = " to ".join(f"{end:g}" for end in test["range"])
+        return "it would change if the range ended at", f" ({_PLACES[place]}; declared: {declared})"
+    where = _PLACES[place] if threshold == "bound" else f"the distance of {_PLACES[place]} from {centre:g}"
+    return f"it would change at a {threshold} of", f" ({where}; declared: {test[threshold]:g})"
+
+
 def is_open(record: Mapping[str, Any], variation: Mapping[str, Any]) -> bool:
     """Tell whether the interval of a variation lies on both sides of a number that decided the test it varies."""
     test = next(test for test in record["tests"] if test["estimand"] == variation["of"])
@@ -183,7 +212,8 @@ def _flips(record: Record) -> list[str]:
             without = (
                 f"without seed {' or '.join(map(str, flip['without']))}" if flip["without"] else "by no single seed"
             )
-            at = f"; it would change at a {flip['threshold']} of {flip['value']:.4g}" if flip["threshold"] else ""
+            before, after = turning_point(test)
+            at = f"; {before} {flip['value']:.4g}{after}" if before else ""
             lines.append(f"{test['estimand']}: the verdict changes {without}{at}.")
     lines += [f"{each['name']}: {outcome(record, each)}. {each['why']}" for each in record.get("robustness", ())]
     return lines or ["It has no word that could."]

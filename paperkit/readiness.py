@@ -32,11 +32,14 @@ from paperkit.results import read_json, read_runs, write_json
 # and Sphinx; a stage of clock readings starts one program more.
 MAX_CPU_S = {"small": 8, "middle": 20, "large": 40}
 STARTING_CPU_S, STARTING_TIMING_CPU_S = 14, 5
-# Runs modules in one Python: to load what they need takes longer than their work.
+# Runs modules as `python -m` does, in one Python, and says which: to load what they need takes longer than their work.
 IN_TURN = """\
 import json, runpy, sys
-for sys.argv in json.loads(sys.argv[1]):
-    runpy.run_module(sys.argv[0], run_name="__main__")
+for command in json.loads(sys.argv[1]):
+    print("\\0" + command, file=sys.stderr, flush=True)
+    sys.argv = command.split()[2:]
+    sys.orig_argv = [sys.executable, "-m", *sys.argv]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
@@ -70,17 +73,13 @@ def _smoke_problems(root: Path, name: str, folder: Path) -> list[str]:
     files = [root / f"replications/{name}/{module}.py" for module in modules]
     named = [main_call(file.read_text(encoding="utf-8"), file.name).get("tables", ()) for file in files]
     _make_small_data(root / "data", folder / "data", {*chain.from_iterable(named)})
-    for module in modules:
-        step = (f"replications.{name}.{module}", "--profile", "smoke", "--out", f"results/{name}")
-        done = _python(folder, "-m", *step)
-        if done.returncode:
-            return [f"`python -m {' '.join(step)}` fails: {_cause(done.stderr)}"]
-    steps = [["paperkit.claims", name], *([["paperkit.claims", name, "--timing"]] if timing else [])]
-    steps += [[f"replications.{name}.figures", name]] if has(root, name, "figures") else []
-    done = _python(folder, "-c", IN_TURN, json.dumps(steps))
+    steps = [f"replications.{name}.{module} --profile smoke --out results/{name}" for module in modules]
+    steps += [f"paperkit.claims {name}", *[f"paperkit.claims {name} --timing"] * timing]
+    steps += [f"replications.{name}.figures {name}"] * has(root, name, "figures")
+    done = _python(folder, "-c", IN_TURN, json.dumps([f"python -m {step}" for step in steps]))
     if done.returncode:
-        commands = " or ".join(f"`python -m {' '.join(step)}`" for step in steps)
-        return [f"{commands} fails: {_cause(done.stderr)}"]
+        command, _, said = done.stderr.rpartition("\0")[2].partition("\n")
+        return [f"`{command}` fails: {_cause(said)}"]
     found = [
         f"claim {claim['id']} is {claim['verdict']!r} at smoke scale: let its `profile` in claims.yaml be cpu"
         for claim in read_json(folder / f"results/{name}/verdicts.json")["claims"]

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from paperkit.answers import Record, answer_of, primary_records, read_about, read_records, title_of, word_of
+from paperkit.answers import Judged, Record, answer_of, primary_claims, read_about, title_of, word_of
 from paperkit.claims.rules import FRAGILE, Verdict
-from paperkit.profiles import PROFILES, results_name
-from paperkit.written import margin_note, measured_line
+from paperkit.profiles import replication_and_profile
+from paperkit.written import margin_note, named, shown_line
 
 BOARD = "book/board.svg"
 # Ink and ground of a badge, as in book/_static/verdicts.css.
@@ -40,54 +40,48 @@ def answers_table(root: Path, names: Sequence[str]) -> str:
     rows = ["| question | what we found | for example |", "|---|---|---|"]
     for name in names:
         if (root / "results" / name / "verdicts.json").is_file():
-            about, records = read_about(root, name), read_records(root / "results" / name)
-            example = next((_example(*pair) for pair in primary_records(about, records)), "")
-            question = f"[{_title(root, name)}](book/replications/{name}.md): {about['question']}"
+            example = next((_example(words, record) for words, _, record in primary_claims(root, name)), "")
+            question = f"[{_title(root, name)}](book/replications/{name}.md): {read_about(root, name)['question']}"
             rows.append(f"| {question} | {answer_of(root, name)} | {example} |")
-    words = Counter(word_of(record) for _, records in _rows(root, names) for record in records)
+    words = Counter(word_of(record) for _, claims in _rows(root, names) for *_, record in claims)
     counted = ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
     return "".join(f"{row}\n" for row in [*rows, "", f"![The board of primary claims: {counted}.]({BOARD})"])
 
 
 def _example(words: Mapping[str, str], record: Record) -> str:
-    claim, number = words.get("claim", record["statement"]), words.get("number", "")
-    measured = ": ".join(filter(None, [number, measured_line(record["tests"][0])]))
-    said = f"*{claim}* ({record['id']}): **{word_of(record)}**. {measured[:1].upper()}{measured[1:]}"
+    claim, test = words.get("claim", record["statement"]), record["tests"][0]
+    lead = f"{words['number']}: " if "number" in words else named(test)
+    said = f"*{claim}* ({record['id']}): **{word_of(record)}**. {lead[:1].upper()}{lead[1:]}{shown_line(test)}"
     return ". ".join(filter(None, [said, margin_note(record)]))
 
 
 def board_picture(root: Path, names: Sequence[str]) -> str:
-    """Draw the verdicts on all primary claims as SVG, one row for each folder of results."""
-    rows = list(_rows(root, names))
-    width = _TITLE + _BADGE * max((len(records) for _, records in rows), default=0)
-    drawn = [part for place, row in enumerate(rows) for part in _drawn(place, *row)]
+    """Draw the verdicts on all primary claims as SVG, one row for each replication."""
+    rows = _rows(root, names)
+    width = _TITLE + _BADGE * max((len(claims) for _, claims in rows), default=0)
+    drawn = [part for place, row in enumerate(rows) for part in _drawn(root, place, *row)]
     size = f'width="{width}" height="{_ROW * len(rows) + 10}"'
     font = 'font-family="sans-serif" font-size="13"'
     ground = f'<rect {size} fill="#ffffff"/>'
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>', ground, *drawn, "</svg>\n"])
 
 
-def _rows(root: Path, names: Sequence[str]) -> Iterator[tuple[str, list[Record]]]:
-    for name in names:
-        for profile in PROFILES[1:]:
-            folder = root / "results" / results_name(name, profile)
-            if (folder / "verdicts.json").is_file():
-                said = primary_records(read_about(root, name), read_records(folder))
-                title = _title(root, name).partition(":")[0] + (f", {profile}" if folder.name != name else "")
-                if said:
-                    yield title, [record for _, record in said]
+def _rows(root: Path, names: Sequence[str]) -> list[tuple[str, list[Judged]]]:
+    there = [name for name in names if (root / "results" / name / "verdicts.json").is_file()]
+    return [(name, claims) for name in there if (claims := primary_claims(root, name))]
 
 
-def _drawn(place: int, title: str, records: Sequence[Record]) -> Iterator[str]:
+def _drawn(root: Path, place: int, name: str, claims: Sequence[Judged]) -> Iterator[str]:
     top = 5 + _ROW * place
-    yield f'<text x="10" y="{top + 19}">{escape(title)}</text>'
-    for column, record in enumerate(records):
+    yield f'<text x="10" y="{top + 19}">{escape(_title(root, name).partition(":")[0])}</text>'
+    for column, (_, folder, record) in enumerate(claims):
         left, word = _TITLE + _BADGE * column, word_of(record)
         ink, ground = _COLOURS[Verdict(word.removesuffix(FRAGILE))]
         dots = ' stroke-dasharray="2"' if word.endswith(FRAGILE) else ""
+        profile = f", {replication_and_profile(folder)[1]}" if folder != name else ""
         box = f'x="{left}" y="{top + 3}" width="{_BADGE - 8}" height="{_ROW - 6}" rx="5"'
         yield f'<rect {box} fill="{ground}" stroke="{ink}"{dots}/>'
-        yield f'<text x="{left + 7}" y="{top + 19}" font-size="11" fill="{ink}">{record["id"]} {word}</text>'
+        yield f'<text x="{left + 7}" y="{top + 19}" font-size="11" fill="{ink}">{record["id"]} {word}{profile}</text>'
 
 
 def _title(root: Path, name: str) -> str:

@@ -17,6 +17,7 @@ from results_in_text.records import (
     claim_order,
     formatted,
     page_of,
+    reason_beside,
     split_address,
     value_at,
     written_test,
@@ -24,11 +25,13 @@ from results_in_text.records import (
 from sphinx.errors import ExtensionError
 
 from paperkit.history import Commit, Dates
-from paperkit.written import measured_line, rounded
+from paperkit.written import measured_line, named, rounded
 from tests.built_book import BOOK, ROOT, PageReader, foreign, pages_of, source_pages
 from tests.tiny_book import CLAIMS, DRAWING, EXTENSION, claim, effect, identity, rows_of
 
 NATS = {"rule": "greater", "estimate": 0.1234, "low": 0.1, "high": 0.15, "n": 8, "unit": "nats"}
+MEASURED = "95 % interval [1.1, 1.3], n = 8:"
+CONTAINS, BOTH = "Exploratory: the interval contains 0.", "A gap: the estimate lies above 0. B: the word."
 RULE, RESULT = Commit("0f4db5e3e60b80", "2026-11-22"), Commit("3b3823528976ff", "2026-11-23")
 
 
@@ -42,6 +45,15 @@ RULE, RESULT = Commit("0f4db5e3e60b80", "2026-11-22"), Commit("3b3823528976ff", 
         (value_at, [{"claims": [{"id": "C6", "tests": [{"n": 8}]}]}, "C6.tests[0].n"], 8),
         (formatted, [0.19934, ".2f"], "0.20"),
         (written_test, [NATS], "0.123 [0.100, 0.150] nats, n = 8"),
+        (written_test, [NATS | {"unit": "share"}], "0.123 [0.100, 0.150], n = 8"),
+        (named, [NATS | {"unit": "share of cells"}, "which is nearer"], "Which is nearer, share of the cells: "),
+        (measured_line, [NATS | {"unit": "share"}], "0.123 [0.100, 0.150] share, n = 8"),
+        (reason_beside, [f"Exploratory: a_gap = 1.2 nats, {MEASURED} it contains 0.", "interval"], CONTAINS),
+        (
+            reason_beside,
+            [f"a_gap = 1.2 nats, {MEASURED} it lies above 0. b = 1, {MEASURED} the word.", "estimate"],
+            BOTH,
+        ),
         (rounded, [NATS], {"estimate": "0.123", "low": "0.100", "high": "0.150", "n": "8"}),
         (measured_line, [{"rule": "identity", "estimand": "step_1", "max_error": None}], "not run"),
         (claim_order, ["X10"], "X0010"),
@@ -137,7 +149,7 @@ def test_the_table_of_claims_puts_primary_claims_first_and_exploratory_ones_last
     assert "0.199 [0.110, 0.290] nats, n = 8" in first
     assert first.endswith("The interval lies above 0 .")
     assert second.startswith("C1 identity holds")
-    assert "step two: largest error 4.4e-16, tolerance 1e-12, control 0.3" in second
+    assert "Step two: largest error 4.4e-16, tolerance 1e-12, control 0.3" in second
     assert third.startswith("C3 timing holds")
     assert fourth.startswith("X1 exploratory no verdict, exploratory")
     assert "Our own claim." in fourth
@@ -147,7 +159,7 @@ def test_the_table_of_claims_says_what_was_not_run_and_what_was_not_read(tiny):
     unrun = effect(n=0, estimate=None, low=None, high=None)
     reported = {"value": 2.5, "unit": None, "unverified": True}
     untested = identity(max_error=None, control_error=None, control_failed=None)
-    ours = {"bib": None, "where": "a bound by memory traffic"}
+    ours = {"bib": None, "where": "ours; a bound by memory traffic"}
     correction = {"statement": "It is $x$ better.", "tests": [effect()]}
     tiny.write_verdicts([
         claim(tests=[unrun], reported=reported),

@@ -9,6 +9,7 @@ from results_in_text.code_runner import about_results
 from results_in_text.lint import measured_texts, result_like, typed_results
 from sphinx.errors import ExtensionError
 
+from paperkit.written import unit_of
 from tests.built_book import ROOT, PageReader, looked_up, needs_browser, pages_of, source_pages, written_text
 from tests.tiny_book import BIBLIOGRAPHY, CLAIMS, DRAWING, claim, effect, identity, provenance
 
@@ -238,20 +239,19 @@ def expected(address, spec):
     if isinstance(value, dict):
         spec = spec or two_digits(value)
         interval = f"{value['estimate']:{spec}} [{value['low']:{spec}}, {value['high']:{spec}}]"
-        return f"{interval} {value['unit']}, n = {value['n']}" if value["unit"] else f"{interval}, n = {value['n']}"
+        return f"{interval} {unit_of(value)}".strip() + f", n = {value['n']}"
     if spec or not isinstance(value, float):
         return format(value, spec)
     if key in ("max_error", "control_error", "tolerance"):
         return f"{value:g}" if key == "tolerance" else two(value)
-    return f"{value:{two_digits(test)}} {test['unit'] or ''}".strip()
+    return f"{value:{two_digits(test)}} {unit_of(test)}".strip()
 
 
 def test_every_live_number_in_the_html_equals_the_results(html_folder):
     total = 0
     for page in pages_of(html_folder):
         for address, spec, text in PageReader(page).numbers:
-            # Sphinx sets the apostrophe of a unit.
-            assert text.replace("’", "'") == expected(address, spec), f"{page.name}: {address}"
+            assert text == expected(address, spec), f"{page.name}: {address}"
             total += 1
     assert total > 150
 
@@ -288,8 +288,9 @@ def test_a_stranger_comes_from_the_index_to_the_code_and_the_data_of_a_number_in
     assert record["deps"]["data/sotu.parquet"] in landing
     assert f"git show {record['commit'][:10]}:replications/lion/experiment.py" in second
     code = "../code/replications/lion"
-    assert f'Estimand <a href="{code}/claims.yaml.html#c6r"><code>lm_gap</code></a>' in landing
-    measured = f"{code}/studies/language_model.py.html#measure_language_model_and_box"
+    measured, place = f"{code}/studies/language_model.py.html#measure_language_model_and_box", "claims.yaml.html#c6r"
+    said = f'<code>lm_gap</code>, said in <a href="{code}/{place}"><code>claims.yaml</code></a> of what'
+    assert f'{said} <a href="{measured}">' in landing
     assert f'<a href="{measured}"><code>lm_quality</code></a>' in landing
     assert f'<a href="{code}/optimizer.py.html"><code>optimizer.py</code></a>' in landing
 

@@ -21,8 +21,11 @@ def gap(runs):
 @property
 def other(runs):
     return gap(runs)
-NAMES = {"third": gap}
+ratio = partial(other, metric="log")
+NAMES = "third", ratio
+low, high = (partial(one, split="test") for one in (gap, ratio))
 '''
+CHECKS = "def step_one(): ...\ndef two(): ...\nCHECKS = {'step_one': step_one, 'step_two': two}\n"
 STUDY = """\
 from replications.lion import betas
 from replications.lion.optimizer import Lion
@@ -56,7 +59,7 @@ def book(tiny):
     """A tiny book whose replication has code and a figure with numbers."""
     folder = tiny.replications / "lion"
     (folder / "studies").mkdir()
-    texts = {"estimands": ESTIMANDS, "studies/quality": STUDY, "figures": FIGURES, "checks": "def step_one(): ...\n"}
+    texts = {"estimands": ESTIMANDS, "studies/quality": STUDY, "figures": FIGURES, "checks": CHECKS}
     # No experiment.py: the book asks a replication's code for the runs behind its claims.
     texts |= {
         "studies/arms": "ARMS = 1\ndef measure_arm(run: Run): ...\n",
@@ -76,10 +79,15 @@ def book(tiny):
 
 def test_a_name_of_the_results_leads_to_the_code_that_it_stands_for(book):
     code, folder = Code(book.replications.parent, "lion"), "code/replications/lion"
-    assert code.estimand("gap", "C6") == f"{folder}/estimands.py.html#gap"
-    assert code.estimand("third", "C6") == f"{folder}/estimands.py.html#NAMES"
-    assert code.estimand("step_one", "C1") == f"{folder}/checks.py.html#step_one"
-    assert code.estimand("said_in_the_claim", "C6") == f"{folder}/claims.yaml.html#c6"
+    functions = {"gap": "gap", "ratio": "other", "low": "gap", "high": "other"}
+    assert {name: code.estimand(name) for name in functions} == {
+        name: f"{folder}/estimands.py.html#{function}" for name, function in functions.items()
+    }
+    assert code.estimand("step_one") == f"{folder}/checks.py.html#step_one"
+    assert code.estimand("step_two") == f"{folder}/checks.py.html#two"
+    assert code.estimand("third") == ""
+    assert code.claim("C6") == f"{folder}/claims.yaml.html#c6"
+    assert code.measured_by(["quality", "quality_longer"]) == [f"{folder}/studies/quality.py.html#measure"]
     assert code.figure("curves.svg") == f"{folder}/figures.py.html#draw_lines"
     assert Code(book.replications.parent, "nobody").figure("curves.svg") == ""
 
@@ -88,7 +96,7 @@ def test_code_is_shown_whole_and_each_definition_is_a_place(book):
     book.build("{result}`lion/verdicts:C6.tests[0].n`")
     folder = book.output / "code/replications/lion"
     page = (folder / "estimands.py.html").read_text()
-    assert re.findall(r'class="definition" id="(\w+)"', page) == ["gap", "other", "NAMES"]
+    assert re.findall(r'class="definition" id="(\w+)"', page) == ["gap", "other", "ratio", "NAMES", "high", "low"]
     shown = re.sub("<[^>]+>", "", page[page.index("<pre>") : page.index("</pre>")])
     assert shown.replace("&lt;", "<").replace("&gt;", ">") == ESTIMANDS
     assert '<a href="../../../provenance/lion.html">lion</a>' in page
@@ -125,7 +133,7 @@ def test_an_experiment_leads_to_the_function_that_measures_it(book):
     assert code.experiment("other") == (f"{studies}/quality.py.html#measure_other", methods)
     for name in ("mapped_2", "in_params", "in_params_longer"):
         assert code.experiment(name) == (f"{studies}/arms.py.html#measure_arm", [])
-    assert code.experiment("elsewhere") == ("", [])
+    assert code.experiment("elsewhere") == ("code/replications/lion/checks.py.html#CHECKS", [])
     # At a profile with settings of its own the study that has them measures it.
     on_gpu = Code(book.replications.parent, "lion_gpu")
     assert on_gpu.experiment("quality") == (f"{studies}/whole.py.html#measure_whole", [])

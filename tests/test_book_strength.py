@@ -211,17 +211,19 @@ def test_the_table_ends_with_the_share_and_with_what_moves_the_estimate_most():
 FLIPS = [
     (
         with_flip(),
-        "No single seed changes the verdict; it would change at a margin of 0.199 nats (declared: 0.1).",
+        "No single seed changes the verdict; it would change at a margin of 0.199 nats (the distance of the estimate "
+        "from 0; declared: 0.1).",
     ),
     (with_flip(without=[3], threshold=None, value=None), "Leaving out seed 3 changes the verdict."),
     (
         with_flip(without=[3, 5], threshold="bound", value=0.11) | {"bound": 0.0, "margin": None},
         "Leaving out one of the seeds 3, 5 changes the verdict; "
-        "it would change at a bound of 0.110 nats (declared: 0).",
+        "it would change at a bound of 0.110 nats (the lower end of the 95 % interval; declared: 0).",
     ),
     (
         with_flip(threshold="bound", value=0.11) | {"rule": "within", "bound": None, "range": [-1.5, 0.5]},
-        "No single seed changes the verdict; it would change at a bound of 0.110 nats (declared: -1.5 to 0.5).",
+        "No single seed changes the verdict; it would change if the range ended at 0.110 nats (the lower end of the "
+        "95 % interval; declared: -1.5 to 0.5).",
     ),
 ]
 

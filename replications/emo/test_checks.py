@@ -1,10 +1,6 @@
 import re
 from pathlib import Path
 
-import torch
-
-from replications.emo import checks, checks_of_fixed_points, loss
-from replications.emo.checks_of_fixed_points import CHECKS as OF_FIXED_POINTS
 from replications.emo.checks_of_fixed_points import FIXED_POINTS
 
 PAGE = Path(__file__).parents[2] / "book/replications/emo/derivation.md"
@@ -28,24 +24,3 @@ def test_the_page_shows_the_rest_points_that_are_checked() -> None:
     ):
         shown |= {NAMES_ON_THE_PAGE.get(name, name): tuple(map(float, numbers)) for name in names.split("; ")}
     assert shown == {name: tabled for name, (_, tabled) in FIXED_POINTS.items()}
-
-
-def test_a_loss_whose_rows_are_no_unit_vectors_fails_the_checks_that_concern_it(monkeypatch) -> None:
-    def wrong(logits, targets, cost, **options):
-        cost.rows = 1.1 * cost.rows / cost.rows.norm(dim=1, keepdim=True)
-        return loss.earth_mover_loss(logits, targets, cost, **options)
-
-    monkeypatch.setattr(checks, "earth_mover_loss", wrong)
-    for name in ("step_3_one_hot", "step_4_not_zero_at_truth", "step_7_gradient"):
-        assert checks.CHECKS[name]().max_error > 1e-3
-
-
-def test_a_mode_1_whose_weight_is_not_stopped_fails_the_checks_that_concern_it(monkeypatch) -> None:
-    def wrong(logits, targets, _):
-        return torch.nn.functional.cross_entropy(logits, targets)
-
-    monkeypatch.setattr(checks, "emo_mle_loss", wrong)
-    monkeypatch.setattr(checks_of_fixed_points, "emo_mle_loss", wrong)
-    assert checks.CHECKS["step_8_gradients"]().max_error > 1e-3
-    for name in ("step_11_rest_equation", "step_11_entropy_may_rise"):
-        assert OF_FIXED_POINTS[name]().max_error > 1e-3

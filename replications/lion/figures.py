@@ -291,14 +291,14 @@ def draw_variants(runs: pd.DataFrame, path: Path) -> None:
     finals = runs[(runs["split"] == "test") & (runs["metric"] == "loss_nats")]
     tuned = finals[finals["experiment"] == "variants"].pivot(index="seed", columns="arm", values="value")
     untuned = finals[finals["experiment"] == "cautious_untuned"].set_index("seed")["value"]
-    table = tuned.assign(cautious_at_lions_point=untuned)
+    table = tuned.assign(**{"cautious_lion_at_Lion's_settings": untuned})
     question = "Which relative trains best, and what does a wrong learning rate cost?"
     shown = f"one point a seed, n = {len(tuned)}; marks and lines: means"
     with drawing(path, question=question, shown=shown, columns=2) as (_, (left, right)):
         order = table.mean().sort_values().index
         for position, arm in enumerate(order):
             _draw_row(left, table[arm], table[arm].mean(), position, COLOUR.get(arm, COLOURS[2]))
-        left.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
+        left.set_yticks(range(len(order)), [_row_name(arm) for arm in order])
         left.set(xlabel="test loss (nats a token)", ylabel="optimizer, tuned")
         for arm, colour in COLOUR.items():
             points = {1.0: np.zeros(len(tuned))}
@@ -416,7 +416,7 @@ def draw_step_time(timings: pd.DataFrame, path: Path) -> None:
     with drawing(path, question=question, shown=shown, height_in=3.0) as (_, (axes,)):
         for position, arm in enumerate(order):
             _draw_row(axes, table[arm], table[arm].median(), position, COLOUR[arm.split("_")[0]])
-        axes.set_yticks(range(len(order)), [arm.replace("_", " ") for arm in order])
+        axes.set_yticks(range(len(order)), [_row_name(arm) for arm in order])
         axes.set(xlabel="time of one step (ms), one thread", ylabel="implementation", xlim=(0, None))
 
 
@@ -437,7 +437,8 @@ def draw_roofline(timings: pd.DataFrame, path: Path) -> None:
             colour = NEUTRAL if arm in sweeps else COLOUR[arm.split("_")[0]]
             rounds = sweeps[arm] if arm in sweeps else achieved[arm]
             _draw_row(axes, rounds, rounds.median(), position, colour)
-        axes.set_yticks(range(len(order)), [_row_name(arm, arm in sweeps) for arm in order])
+        names = [f"Sweep: {arm.replace('_', ' ')}" if arm in sweeps else _row_name(arm) for arm in order]
+        axes.set_yticks(range(len(order)), names)
         axes.set(xlabel="least bytes moved / time (GB/s), one thread", ylabel="implementation", xlim=(0, None))
         axes.legend(loc="lower right")
 
@@ -471,8 +472,9 @@ def _counts(numbers: Iterable[int]) -> str:
     return str(distinct[0]) if len(distinct) == 1 else f"{distinct[0]} to {distinct[-1]}"
 
 
-def _row_name(arm: str, is_sweep: bool) -> str:
-    return f"sweep: {arm.replace('_', ' ')}" if is_sweep else arm.replace("_", " ")
+def _row_name(arm: str) -> str:
+    text = " ".join(NAME.get(word, word) for word in arm.split("_"))
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _limit_to_finite(axes: Axes, values: pd.Series) -> None:

@@ -26,60 +26,19 @@ def table(rows):
 # --- A table of runs with a known answer to everything ---------------------------------------------------------
 
 TEST_LOSSES = {  # nats
-    "lm_quality": {"adamw": 3.0, "lion": 2.8},
-    "lm_budget_2": {"adamw": 3.0, "lion": 3.3},
-    "lm_budget_4": {"adamw": 3.1, "lion": 3.2},
-    "lm_budget_8": {"adamw": 3.0, "lion": 2.6},
-    "lm_transfer": {"lion": 2.75},
-    "lm_quality_longer": {"adamw": 2.5, "lion": 2.6},
-    "lm_shorter_list": {"adamw": 3.0, "lion": 2.95},
-    "lm_corrected": {"corrected_lion": 2.7},
-    "lm_other_warmup": {"adamw": 3.1, "lion": 2.85},
-    "variants": {"adamw": 4.0, "lion": 3.8, "cautious_lion": 3.7, "signum": 9.0, "tiger": 3.95},
-    "cautious_untuned": {"cautious_lion": 3.5},
+    "variants": {"adamw": 4.0, "lion": 3.8},
     "lr_factor_0.5": {"adamw": 4.5, "lion": 4.0},
     "lr_factor_2": {"adamw": 4.3, "lion": 4.1},
-    "lm_embedding": {
-        "adamw": 5.0, "lion": 4.9, "lion_lazy_rows": 4.8, "lion_tied": 5.2, "lion_half_swapped": 4.7,
-        "lion_adamw_embedding": 4.85,
-    },
-}  # fmt: skip
-SHARES = {  # of an experiment and metric, by arm
-    ("lm_embedding", "embedding_1_9_share"): {"adamw": 0.1, "lion": 0.7},
-    ("lm_embedding", "embedding_1_9_half_share"): {"adamw": 0.2, "lion": 0.9},
-    ("lm_embedding", "embedding_10_29_share"): {"adamw": 0.0, "lion": 0.45},
-    ("lm_embedding", "head_1_9_share"): {"adamw": 0.2, "lion": 0.25},
-    ("lm_embedding_longer", "embedding_1_9_share"): {"adamw": 0.3, "lion": 0.5},
-    ("lm_embedding_lions_rates", "embedding_1_9_share"): {"adamw": 0.4},
 }
-ROW_RATIOS = {"lion_lazy_rows": 0.5, "lion_tied": 1.2, "lion_half_swapped": 0.9, "lion_adamw_embedding": 0.7}
-BETAS = {"0.9_0.99": 0.0, "0.965_0.965": 0.2, "0.95_0.98": -0.1, "0.99_0.9": 0.5}  # logs of loss
 FLATNESS = {"adamw": (0.2, 0.5, 9.0), "lion": (0.25, 0.4, 0.3)}  # at rest, disturbed by 0.1, by 0.2
 
-EXPECTED = {
-    "lm_gap": 0.2, "lm_gap_budget_2": -0.3, "lm_gap_budget_4": -0.1, "lm_gap_budget_8": 0.4, "transfer_gap": 0.05,
-    "batch_gap_slope": -0.25, "lr_ratio_slope": -0.3, "update_ratio_slope": -0.15,
-    "student_t3_drift_ratio": 8.0, "sparse_drift_ratio": 20.0,
-    "rare_row_gap": 0.6, "rare_head_gap": 0.05,
-    "lazy_rows_row_ratio": 0.5, "tied_row_ratio": 1.2, "half_swapped_row_ratio": 0.9,
-    "adamw_embedding_row_ratio": 0.7,
-    "lazy_rows_loss_gap": 0.1, "tied_loss_gap": -0.3, "half_swapped_loss_gap": 0.2, "adamw_embedding_loss_gap": 0.05,
-    "tiger_gain_on_adamw": 0.05, "tiger_behind_lion": 0.15, "cautious_tuned_gain": 0.1, "cautious_untuned_gain": 0.3,
-    "sensitivity_gap": (0.2 + 0.3) / 2 - (0.5 + 0.3) / 2, "masked_share": 0.4,
-    "first_update_size": 0.99, "late_update_size": 0.3,
-    "single_beta_cost": 0.2, "stable_betas_change": -0.1, "reversed_betas_cost": 0.5,
-    "digits_sensitivity_gap": (0.6 - 1.0) * np.log(2) ** 2,
-    "narrow_box_cost": 0.7, "flatness_gap": 0.3 - 0.15,
-    "lm_gap_longer": -0.1, "lm_gap_shorter_list": 0.05, "lm_gap_corrected": 0.3, "lm_gap_other_warmup": 0.25,
-    "bias_correction_gain": 0.1, "warmup_gain": -0.05, "cost_of_shorter_list": 0.15,
-    "batch_gap_slope_longer": -0.1, "batch_gap_slope_budget": -0.4, "batch_gap_slope_validation": 0.0,
-    "batch_error_slope": 0.02,
-    **dict.fromkeys(("best_rate_slope", "best_rate_slope_three_points", "best_rate_slope_wide"), -0.3),
-    "best_rate_slope_spline": -0.3, "best_rate_slope_argmin": -0.3,
-    "best_rate_slope_test": -0.2, "best_rate_slope_longer": -0.4,
-    "curvature_gap": (0.6 - 1.0) * np.log(2) ** 2, "rate_ratio_beside_k": np.log(10) + 0.15 * np.log(4),
-    "rare_row_gap_longer": 0.2, "rare_row_gap_half": 0.7, "rarer_row_gap": 0.45, "rare_row_gap_lions_rates": 0.3,
-    "head_row_gap": 0.05, "late_update_beside_noise": 0.3 / np.sqrt(2 / np.pi * 0.1 / 1.9),
+EXPECTED = {  # one of each function: what its other names differ in shows in the committed verdicts
+    "batch_gap_slope": -0.25, "batch_error_slope": 0.02, "update_ratio_slope": -0.15,
+    "lr_ratio_slope": -0.3, "best_rate_slope_spline": -0.3, "best_rate_slope_argmin": -0.3,
+    "digits_sensitivity_gap": (0.6 - 1.0) * np.log(2) ** 2, "rate_ratio_beside_k": np.log(10) + 0.15 * np.log(4),
+    "lazy_rows_row_ratio": 0.5, "sensitivity_gap": (0.2 + 0.3) / 2 - (0.5 + 0.3) / 2,
+    "masked_share": 0.4, "late_update_size": 0.3, "late_update_beside_noise": 0.3 / np.sqrt(2 / np.pi * 0.1 / 1.9),
+    "single_beta_cost": 0.2, "narrow_box_cost": 0.7, "flatness_gap": 0.3 - 0.15,
 }  # fmt: skip
 # Of what is read off a grid: in steps, or between its points.
 TOLERANCES = {"best_rate_slope_spline": 2e-3, "best_rate_slope_argmin": 0.15}
@@ -95,16 +54,8 @@ def language_model_rows(seed):
         for arm, loss in losses.items():
             yield row(experiment, arm, seed, "loss_nats", loss + seed)
             yield row(experiment, arm, seed, "loss_nats", 99.0, split="validation")
-            yield row(experiment, arm, seed, "box_share_0.0", 77.0, split="none")
-
-
-def embedding_rows(seed):
-    for (experiment, metric), shares in SHARES.items():
-        for arm, share in shares.items():
-            yield row(experiment, arm, seed, metric, share + seed / 10, split="none")
-    for arm, ratio in ROW_RATIOS.items():
-        for counts, rms in {"0": 7.0, "1_9": 2 * ratio, "10_29": 6.0, "100": 2.0}.items():
-            yield row("lm_embedding", arm, seed, f"embedding_{counts}_rms", rms * (1 + seed), split="none")
+    for counts, rms in {"0": 7.0, "1_9": 1.0, "10_29": 6.0, "100": 2.0}.items():
+        yield row("lm_embedding", "lion_lazy_rows", seed, f"embedding_{counts}_rms", rms * (1 + seed), split="none")
 
 
 def digits_rows(seed):
@@ -115,14 +66,11 @@ def digits_rows(seed):
             yield row("batch_sweep", arm, seed, "nll_nats", batch, config={"batch": batch}, split="validation")
             error = (0.02 if arm == "lion" else 0.0) * np.log(batch) + seed
             yield row("batch_sweep", arm, seed, "error_share", error, config={"batch": batch})
-            for name, power in (("batch_sweep_longer", -0.1), ("batch_sweep_budget", -0.4)):
-                loss = batch**power if arm == "lion" else 1.0
-                yield row(name, arm, seed, "nll_nats", (1 + seed) * loss, config={"batch": batch})
         for step, factor in ((20, 0.5), (30, 1.0), (40, 10.0 * batch)):
             k = factor * batch**-0.15
             yield row("batch_updates", "adamw", seed, "update_ratio", k, step=step, config={"batch": batch})
         yield row("batch_updates", "adamw", seed, "masked_share", batch, config={"batch": batch})
-    for pair, log_loss in BETAS.items():
+    for pair, log_loss in {"0.9_0.99": 0.0, "0.965_0.965": 0.2}.items():
         yield row(f"betas_{pair}", "lion", seed, "nll_nats", (1 + seed) * np.exp(log_loss))
         yield row(f"betas_{pair}", "lion", seed, "nll_nats", 5.0, split="validation")
     for decay, log_loss in {0.3: 3.0, 1.0: 0.0, 10.0: 4.0, 30.0: 0.7}.items():
@@ -141,14 +89,10 @@ def learning_rate_rows(seed, best=lambda arm, batch: 1e-2 if arm == "adamw" else
         for arm in ("adamw", "lion"):
             for lr in np.geomspace(1e-4, 1e-1, 13):
                 curvature = 0.6 if arm == "lion" else 1.0
+                nll = (1 + seed) * np.exp(curvature * np.log(lr / best(arm, batch)) ** 2)
                 settings = {"batch": batch, "lr": lr}
-                moves = {"validation": 0.0, "test": -0.1, "longer": 0.1}  # of Lion's exponent of the batch
-                for where, more in moves.items():
-                    at = best(arm, batch) * ((batch / 16) ** more if arm == "lion" else 1)
-                    nll = (1 + seed) * np.exp(curvature * np.log(lr / at) ** 2)
-                    name = "learning_rate_sweep_longer" if where == "longer" else "learning_rate_sweep"
-                    split = "validation" if where == "longer" else where
-                    yield row(name, arm, seed, "nll_nats", nll, split=split, config=settings)
+                yield row("learning_rate_sweep", arm, seed, "nll_nats", nll, split="validation", config=settings)
+                yield row("learning_rate_sweep", arm, seed, "nll_nats", lr, config=settings)
 
 
 def update_rows(seed):
@@ -159,22 +103,12 @@ def update_rows(seed):
         yield row("updates", "adamw", seed, "masked_share", 0.9, step=step)
 
 
-def noise_rows(seed):
-    for shape, ratio in {"gaussian": 6.7, "student_t3": 8.0, "sparse": 20.0}.items():
-        yield row("noise", shape, seed, "drift_ratio", ratio)
-
-
 def all_rows():
-    makers = (language_model_rows, embedding_rows, digits_rows, learning_rate_rows, update_rows, noise_rows)
+    makers = (language_model_rows, digits_rows, learning_rate_rows, update_rows)
     return [each for seed in SEEDS for maker in makers for each in maker(seed)]
 
 
 RUNS = table(all_rows())
-
-
-def test_every_experimental_estimand_has_a_known_answer():
-    judged = [claim for claim in CLAIMS if claim.kind not in ("identity", "timing")]
-    assert {part.estimand for claim in judged for part in claim.numbers.values()} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -199,7 +133,7 @@ def diverge(rows, experiment, arm, **settings):
         elif experiment in ("updates", "batch_updates"):
             if each.get("step", 0) <= 30:  # measured before
                 yield each
-        elif not each["metric"].startswith("head_") and (experiment, each["metric"]) != ("constraint", "nll_nats"):
+        elif (experiment, each["metric"]) != ("constraint", "nll_nats"):
             yield {**each, "value": np.nan, "status": "diverged"}
     if experiment in ("updates", "batch_updates"):
         for metric in ("update_ratio", "masked_share", "adamw_mean_abs"):
@@ -208,16 +142,12 @@ def diverge(rows, experiment, arm, **settings):
 
 @pytest.mark.parametrize(
     ("name", "experiment", "arm", "settings"),
-    [  # of the differences that claims.yaml says in place, three stand for all: tests/test_claims.py has the rule
-        ("lm_gap", "lm_quality", "adamw", {}),
-        ("transfer_gap", "lm_transfer", "lion", {}),
+    [
         ("batch_gap_slope", "batch_sweep", "lion", {"batch": 256}),
         ("lr_ratio_slope", "learning_rate_sweep", "lion", {"batch": 64}),
         ("digits_sensitivity_gap", "learning_rate_sweep", "lion", {"batch": 64}),
         ("update_ratio_slope", "batch_updates", "adamw", {"batch": 16}),
-        ("rare_head_gap", "lm_embedding", "lion", {}),
         ("lazy_rows_row_ratio", "lm_embedding", "lion_lazy_rows", {}),
-        ("cautious_untuned_gain", "cautious_untuned", "cautious_lion", {}),
         ("sensitivity_gap", "lr_factor_2", "adamw", {}),
         ("sensitivity_gap", "variants", "lion", {}),
         ("masked_share", "updates", "cautious_lion", {}),
@@ -308,8 +238,6 @@ def clock_readings():
     [
         ("pure_torch_time_ratio", {0: 1.5, 1: 1.5}),  # the fastest of each side
         ("loop_time_ratio", {0: 0.8, 1: 0.8}),  # each against its like
-        ("foreach_time_ratio", {0: 3.5 / 9, 1: 3.5 / 9}),
-        ("compiled_time_ratio", {0: 0.5, 1: 0.5}),
         ("kernel_time_ratio", {0: 0.5, 1: 0.5}),
         ("whole_step_time_ratio", {0: 0.75, 1: 0.75}),
         ("kernel_share_of_bandwidth", {0: 20 / 25, 1: 10 / (25 / 4)}),  # the fastest sweep of the same round

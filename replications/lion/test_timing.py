@@ -11,6 +11,7 @@ from paperkit.models.tiny_gpt import TinyGPT
 from paperkit.results import read_runs, write_runs
 from paperkit.runs import Run
 from replications.lion import timing
+from tests.made_up_runs import changed, made_up_row
 
 ALONE = {"tensors": 3, "entries": 8, "warmup_steps": 1, "repetitions": 2}
 TRAINING = {
@@ -22,13 +23,7 @@ SECONDS = 2.0  # what the stopped clock says
 
 
 def in_this_process(measure, visits):
-    return [
-        [
-            {"profile": "smoke", **dataclasses.asdict(visit), **dataclasses.asdict(measured), "status": "ok"}
-            for measured in measure(visit)
-        ]
-        for visit in visits
-    ]
+    return [[made_up_row(visit, *dataclasses.astuple(measured)) for measured in measure(visit)] for visit in visits]
 
 
 def stop_clock(monkeypatch, watch):
@@ -166,14 +161,14 @@ def test_a_training_step_clips_and_moves_every_parameter(monkeypatch, arm):
 
 
 @pytest.mark.parametrize(
-    ("block", "changes", "told"),
+    ("path", "value", "told"),
     [
-        (None, {"rounds": 0}, "key 'rounds' has value 0"),
-        ("optimizer_step", {"warmup_steps": 0}, "key 'optimizer_step.warmup_steps' has value 0"),
-        ("training_step", {"heads": 3}, "width 8 must be a multiple of heads 3"),
+        ("rounds", 0, "key 'rounds' has value 0"),
+        ("optimizer_step.warmup_steps", 0, "key 'optimizer_step.warmup_steps' has value 0"),
+        ("training_step.heads", 3, "width 8 must be a multiple of heads 3"),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(block, changes, told):
-    content = {**TINY, **changes} if block is None else {**TINY, block: {**TINY[block], **changes}}
+def test_settings_out_of_range_are_refused_by_name(path, value, told):
+    content = changed(parse(timing.Config, TINY, source="test"), path, value)
     with pytest.raises(ConfigError, match=told):
         parse(timing.Config, content, source="timing.yaml")

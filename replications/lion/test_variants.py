@@ -8,24 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lion_pytorch.cautious_lion import Lion as LionPytorchCautious
 from torch import Tensor
 from torch.nn import Parameter
 
-from replications.lion.optimizer import Lion, lion_update
+from replications.lion.optimizer import Lion
 from replications.lion.test_optimizer import (
-    SHAPES,
     after_steps,
     assert_a_later_backward_pass_is_refused,
     beta,
     bits,
     bits_of,
     follow,
-    momenta,
     random_parameters,
     single_and_double,
     take_steps,
-    vectors,
     with_gradient,
 )
 from replications.lion.variants import (
@@ -34,10 +30,8 @@ from replications.lion.variants import (
     LazyLion,
     Signum,
     Tiger,
-    cautious_lion_update,
     lazy_lion_step,
     tiger_step,
-    tiger_step_size,
 )
 
 
@@ -84,7 +78,7 @@ def tiger_in_numpy(theta, gradients, *, k=1, kind="kernel", center=0.0, beta=0.9
             if kind == "vector":
                 eta, decay = 0.5 * lr, 0.0
             else:
-                axis = {"kernel": None, "embedding": -1}[kind]
+                axis = {"kernel": None, "embedding": tuple(range(1, theta.ndim))}[kind]
                 eta, decay = lr * np.sqrt(np.mean(theta**2, axis=axis, keepdims=True)), 0.3
             theta = theta - last * eta * (np.sign(momentum) + decay * theta)
         yield theta
@@ -92,7 +86,7 @@ def tiger_in_numpy(theta, gradients, *, k=1, kind="kernel", center=0.0, beta=0.9
 
 TIGERS = {  # shape, options, what the source calls it
     "kernel": ((6, 5), {}, {"kind": "kernel"}),
-    "embedding": ((6, 5), {"row_wise_rms": True}, {"kind": "embedding"}),
+    "embedding": ((4, 3, 2), {"row_wise_rms": True}, {"kind": "embedding"}),
     "gain": ((7,), {"center": 1.0}, {"kind": "vector", "center": 1.0}),
     "number": ((), {}, {"kind": "vector"}),
     "vector of an embedding": ((7,), {"row_wise_rms": True}, {"kind": "vector"}),
@@ -115,6 +109,7 @@ SOURCES = {  # shape, optimizer, equations
 @pytest.mark.parametrize(("shape", "make", "equations"), SOURCES.values(), ids=SOURCES)
 def test_a_variant_equals_the_equations_of_its_source_in_numpy(shape, make, equations) -> None:
     param, gradients = float64_parameter(shape), random_gradients(60, shape)
+    gradients[20].view(-1)[0] = 0.0  # where nothing has a sign of its own
     if isinstance(equations, partial):  # Tiger has a rule for NaN. With 3 micro-steps these are
         for spoiled in (4, 6, 11, 12, 13):  # middle, first, last, first, middle.
             gradients[spoiled].view(-1)[-1] = math.nan
@@ -123,24 +118,9 @@ def test_a_variant_equals_the_equations_of_its_source_in_numpy(shape, make, equa
     np.testing.assert_allclose(torch.stack(ours).numpy(), theirs, rtol=1e-12, atol=1e-14)
 
 
-TWINS = {  # shapes, and two optimizers with options that make them one
-    **{
-        f"Signum is Lion with betas of {b}": (SHAPES, (Signum, {"beta": b}), (Lion, {"betas": (b, b)}))
-        for b in (0.0, 0.9, 0.965)
-    },
-    "Tiger on vectors is Signum with half of lr and no decay": (
-        [(), (9,), (0,)],
-        (Tiger, {"lr": 0.1, "beta": 0.9, "weight_decay": 0.5}),
-        (Signum, {"lr": 0.05, "weight_decay": 0.0}),
-    ),
-    "LazyLion is Lion while no row is zero": (SHAPES, (LazyLion, {}), (Lion, {})),
-}
-
-
 @single_and_double
-@pytest.mark.parametrize(("shapes", "one", "other"), TWINS.values(), ids=TWINS)
-def test_with_these_options_two_optimizers_are_one_bit_for_bit(shapes, one, other, dtype) -> None:
-    outcomes = [bits_of(*after_steps(make, shapes=shapes, dtype=dtype, **each)) for make, each in (one, other)]
+def test_lazy_lion_is_lion_bit_for_bit_while_no_row_is_zero(dtype) -> None:
+    outcomes = [bits_of(*after_steps(make, dtype=dtype)) for make in (LazyLion, Lion)]
     assert outcomes[0] == outcomes[1]
 
 
@@ -162,13 +142,6 @@ def test_each_tensor_counts_the_micro_steps_in_which_it_had_a_gradient() -> None
     assert positions == [(0, 0), (-0.5, 0), (-0.5, -0.5), (-1, -0.5)]
 
 
-def test_the_step_size_of_a_matrix_is_its_rms_of_all_or_of_each_row() -> None:
-    theta = float64_parameter((4, 3, 2, 2)).detach()
-    rows = theta.square().flatten(1).mean(1).sqrt().view(4, 1, 1, 1)
-    for row_wise_rms, expected in ((False, theta.square().mean().sqrt()), (True, rows)):
-        torch.testing.assert_close(tiger_step_size(theta, lr=0.1, row_wise_rms=row_wise_rms), 0.1 * expected)
-
-
 def test_a_matrix_of_zeros_never_moves_under_tiger_and_with_row_wise_rms_no_row_of_zeros() -> None:
     whole, zeros, partly = Parameter(torch.zeros(4, 3)), Parameter(torch.zeros(4, 3)), Parameter(torch.eye(3))
     with torch.no_grad():
@@ -177,18 +150,6 @@ def test_a_matrix_of_zeros_never_moves_under_tiger_and_with_row_wise_rms_no_row_
     take_steps(Tiger([zeros, partly], lr=0.1, row_wise_rms=True), 20)
     assert not any(each.any() for each in (whole, zeros, partly[1]))
     assert (partly[[0, 2]] != torch.eye(3)[[0, 2]]).all()
-
-
-@pytest.mark.parametrize(("center", "expected"), [(0.0, [1.98, -0.99]), (1.0, [1.99, -0.98])])
-def test_a_gradient_of_nan_shrinks_its_tensor_towards_the_center_and_keeps_the_momentum(center, expected) -> None:
-    param = with_gradient(torch.tensor([2.0, -1.0]), torch.tensor([math.nan, 1.0]))
-    other = with_gradient(torch.zeros(1), torch.ones(1))
-    optimizer = Tiger([param, other], lr=0.5, center=center)
-    optimizer.state[param] = {"exp_avg": torch.tensor([0.25, -8.0])}
-    optimizer.step()
-    np.testing.assert_allclose(param.detach().numpy(), expected, rtol=1e-6)
-    assert optimizer.state[param]["exp_avg"].tolist() == [0.25, -8.0]
-    assert other.item() == -0.25  # the other tensor took its step
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -200,39 +161,7 @@ def test_tiny_weights_of_low_precision_have_a_step_size(dtype, row_wise_rms) -> 
     torch.testing.assert_close(moved.float(), torch.full((3, 4), 0.5e-4), rtol=1e-2, atol=1e-6)
 
 
-# --- Cautious Lion ---------------------------------------------------------------------------------------------
-
-
-def test_cautious_lion_takes_the_steps_of_lion_pytorch_times_n_over_n_plus_one() -> None:
-    # lion-pytorch divides the mask by its mean, the paper by its sum plus 1 over d.
-    start, gradients, paths = float64_parameter().detach(), random_gradients(40, (6, 5)), []
-    for make in (CautiousLion, LionPytorchCautious):
-        param = Parameter(start.clone())
-        paths.append(torch.stack([start, *follow(make([param], lr=1.0), param, gradients)]).diff(dim=0))
-    survivors = (paths[1].abs() > 0.5).sum(dim=(1, 2), keepdim=True)
-    assert 100 < survivors.sum() < 1100  # of 1200
-    torch.testing.assert_close(paths[0], paths[1] * survivors / (survivors + 1), rtol=1e-12, atol=1e-12)
-
-
 # --- Lazy Lion -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(6, 5), (6, 2, 3)])
-def test_a_row_without_gradient_keeps_every_bit_of_weights_and_momentum(shape) -> None:
-    param = float64_parameter(shape)
-    with torch.no_grad():
-        param[2] = torch.tensor([-0.0])
-    optimizer = LazyLion([param], lr=1e-2, weight_decay=0.5)
-    follow(optimizer, param, random_gradients(3, shape))
-    before = param.detach().clone(), momenta(optimizer)[0].clone()
-    gradients = random_gradients(3, shape, seed=9)
-    for gradient in gradients:
-        gradient[[1, 2]] = 0.0
-        gradient[4] = -0.0
-    follow(optimizer, param, gradients)
-    for old, new in zip(before, (param.detach(), momenta(optimizer)[0]), strict=True):
-        assert bits([new[[1, 2, 4]]]) == bits([old[[1, 2, 4]]])
-        assert (new[[0, 3, 5]] != old[[0, 3, 5]]).all()
 
 
 @pytest.mark.parametrize("shape", [(), (3,)])
@@ -245,23 +174,6 @@ def test_a_vector_has_no_rows_so_lazy_lion_steps_on_as_lion(shape) -> None:
     assert (found[0] < 0.2).all()
 
 
-# --- Properties ------------------------------------------------------------------------------------------------
-
-
-@given(vectors, beta, beta)
-def test_the_cautious_direction_never_opposes_the_gradient_and_has_one_magnitude(rows, b1, b2) -> None:
-    gradient, momentum, _ = rows.double()
-    for old in (momentum, torch.zeros_like(momentum)):  # in the first step nothing is masked
-        direction, following = cautious_lion_update(gradient, old, beta1=b1, beta2=b2)
-        plain, same = lion_update(gradient, old, beta1=b1, beta2=b2)
-        assert torch.equal(following, same)
-        assert (direction * gradient >= 0).all()
-        num = int((plain * gradient > 0).sum())
-        assert set(direction.abs().tolist()) <= {0.0, len(gradient) / (num + 1)}
-        assert int(direction.count_nonzero()) == num
-    assert num == gradient.count_nonzero()
-
-
 tables = st.integers(1, 4).flatmap(
     lambda width: st.lists(
         st.lists(st.sampled_from([0.0, -0.0, 1.0, -3.0]), min_size=width, max_size=width), min_size=1
@@ -272,11 +184,11 @@ tables = st.integers(1, 4).flatmap(
 @settings(deadline=None)
 @given(tables, beta, beta, st.floats(0, 1), st.floats(0, 1))
 def test_the_other_rows_move_under_lazy_lion_as_if_the_absent_ones_were_not_there(table, b1, b2, lr, decay) -> None:
-    gradient = torch.tensor(table, dtype=torch.float64)
+    gradient = torch.tensor(table, dtype=torch.float64)[:, None]
     theta, momentum = torch.linspace(-2, 3, gradient.numel()).double().view_as(gradient), gradient.flip(0) + 0.5
     options = {"lr": lr, "beta1": b1, "beta2": b2, "weight_decay": decay}
     moved, following = lazy_lion_step(theta, gradient, momentum, **options)
-    present = gradient.abs().sum(1) > 0
+    present = gradient.flatten(1).any(1)
     alone = lazy_lion_step(theta[present], gradient[present], momentum[present], **options)
     assert bits([moved[present], following[present]]) == bits(list(alone))
     assert bits([moved[~present], following[~present]]) == bits([theta[~present], momentum[~present]])

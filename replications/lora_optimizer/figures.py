@@ -45,6 +45,14 @@ FRONTIERS = {
     "frontier_adam": ("full", "lora_4", "lora_4_decay"),
     "continued": ("full", "lora_4", "lora_64"),
 }
+FRONTIER_ARMS = {
+    "sgd": "SGD",
+    "resampled_8": "SGD, projections of rank 8 drawn anew",
+    "full": "full training",
+    "lora_4": "LoRA, rank 4",
+    "lora_4_decay": "LoRA, rank 4, decay",
+    "lora_64": "LoRA, rank 64",
+}
 # Title, boxes with their places, arrows between boxes, backpropagation, multiply-adds.
 DIAGRAMS: list[tuple[str, dict[str, tuple[float, float]], list[str], str, str]] = [
     (
@@ -149,7 +157,7 @@ def draw_forgetting(runs: pd.DataFrame, path: Path) -> None:
                 rows = runs[(runs["experiment"] == experiment) & (runs["arm"] == arm)]
                 means = rows["value"].groupby([rows["metric"], configured(rows, "lr")]).mean()
                 points = means["gain_nats"], means["source_loss_nats"]
-                axes.plot(*points, "o-", color=COLOURS[place], markersize=3, label=arm.replace("_", " "))
+                axes.plot(*points, "o-", color=COLOURS[place], markersize=3, label=FRONTIER_ARMS[arm])
             axes.set(xlabel="gain on the target (nats)", ylabel="loss on the source (nats)")
             axes.legend(fontsize=8)
 

@@ -43,8 +43,6 @@ def test_all_heads_have_one_interface_and_share_what_they_should(name):
     model = Bigram(name)
     assert model(torch.arange(6).view(2, 3)).shape == (2, 3, 50)
     assert (model.head.weight is model.embedding.weight) == (name != "untied")
-    own = {"untied": 50 * 8, "orthogonal": 64, "learnable_scale": 1}.get(name, 0)
-    assert sum(p.numel() for p in model.parameters()) == 50 * 8 + own
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -64,26 +62,6 @@ def test_the_maps_of_four_and_six_channels_are_those_of_the_table():
     assert embedding.half_swap(four).tolist() == [3, 4, 1, 2]
     assert embedding.signed_swap(four).tolist() == [-3, -4, 1, 2]
     assert embedding.shuffle(torch.arange(6), groups=2).tolist() == [0, 3, 1, 4, 2, 5]
-    identity = {"trace": 64, "squared_norm": 64, "trace_of_square": 64}
-    assert embedding.self_logit_moments(**identity, sigma=1 / 8) == (8.0, 2.0)
-
-
-@given(d=st.integers(1, 32).map(lambda half: 2 * half), seed=st.integers(0, 1000))
-def test_half_swap_is_its_own_inverse_and_signed_swap_a_quarter_turn(d, seed):
-    h = torch.from_numpy(np.random.default_rng(seed).standard_normal((3, d)))
-    assert torch.equal(embedding.half_swap(embedding.half_swap(h)), h)
-    assert torch.equal(embedding.signed_swap(embedding.signed_swap(h)), -h)
-    assert (h * embedding.signed_swap(h)).sum(-1).abs().max() < 1e-12 * d
-
-
-@given(small=st.integers(1, 12), large=st.integers(1, 12))
-def test_a_shuffle_is_a_permutation_undone_by_the_complementary_groups_with_the_stated_fixed_points(small, large):
-    d = small * large
-    order = torch.arange(d)
-    moved = embedding.shuffle(order, small)
-    assert torch.equal(moved.sort().values, order)
-    assert torch.equal(embedding.shuffle(moved, large), order)
-    assert int((moved == order).sum()) == embedding.shuffle_fixed_points(d, small)
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -185,9 +185,3 @@ def test_the_rate_with_the_least_validation_loss_is_reported_on_fresh_paired_see
         assert [run.seed for run in reports] == [200, 201, 202, 203, 204]
         assert {run.config["lr"] for run in reports} == {rate}
     assert len(runner.runs("long")) == 5 * len(selected)
-
-
-def test_every_figure_is_drawn_from_results_alone(tmp_path):
-    figures.draw(COMMITTED, tmp_path)
-    committed = FOLDER.parents[1] / "figures/shared_embeddings"
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in committed.iterdir()}

@@ -9,7 +9,6 @@ from replications.t5_pegasus.studies import corpus
 from replications.t5_pegasus.studies.corpus import (
     LABELS,
     label_subsets,
-    mean_over_documents,
     pairs,
     shared_ngrams,
     training_texts,
@@ -22,16 +21,6 @@ def test_the_counts_are_those_that_the_page_states():
     assert sizes == {"train": 3522, "validation": 648, "test": 632}
     assert pairs("zh_docs", "test").document.nunique() == 162
     assert len(pairs("zh_descriptions", "test")) == 97
-
-
-@pytest.mark.parametrize("table", ["zh_docs", "zh_descriptions", "poems"])
-def test_no_document_and_no_body_lies_in_two_splits(table):
-    tables = [pairs(table, split) for split in SPLITS]
-    for column in ("document", "body"):
-        values = [set(rows[column]) for rows in tables]
-        assert sum(map(len, values)) == len(set().union(*values))
-    assert not set(tables[2].body) & set(training_texts(table).body)
-    assert all(rows.title.str.strip().all() for rows in tables)
 
 
 def test_a_number_before_a_heading_is_stripped_and_other_numbers_stay():
@@ -91,7 +80,3 @@ def test_subsets_of_labels_are_nested_and_differ_between_seeds():
     assert set(subsets[50]) != set(label_subsets(3522, seed=2)[50])
     with pytest.raises(ValueError, match="n_labels is 1000; the train split has 999"):
         label_subsets(999, seed=1)
-
-
-def test_every_document_weighs_the_same():
-    assert mean_over_documents([1.0, 3.0, 8.0], ["a", "a", "b"]) == 5.0

@@ -55,35 +55,12 @@ def test_counts_are_those_of_rouge_score_given_a_tokenizer_of_characters(hypothe
     assert list(rouge_counts(hypothesis, reference)) == pytest.approx(wanted, rel=1e-12)
 
 
-def test_the_conventions_differ_by_repeated_characters_and_pltrdys_rouge_l_is_not_symmetric() -> None:
-    assert rouge_counts(*EXAMPLE) == pytest.approx((0.75, 3 / 7, 0.5))
-    assert rouge_pltrdy(*EXAMPLE) == pytest.approx((2 / 3, 1 / 3, 1 / 3), abs=1e-7)
-    assert rouge_pltrdy(*EXAMPLE[::-1]) == pytest.approx((2 / 3, 1 / 3, 2 / 3), abs=1e-7)
-    assert rouge_counts("国国国国", "国") == pytest.approx((0.4, 0, 0.4))
-    assert rouge_pltrdy("国国国国", "国") == pytest.approx((1, 0, 1), abs=1e-7)
-
-
 def test_pltrdy_leaves_an_empty_token_between_two_periods_and_stops_at_a_single_one() -> None:
     assert rouge_pltrdy("1.2", "12") == pytest.approx((1, 1, 1), abs=1e-7)
     assert rouge_pltrdy("1..2", "12") == pytest.approx((0.8, 0, 0.8), abs=1e-7)
     assert rouge_counts("1.2", "12").one == pytest.approx(0.8)
     with pytest.raises(ValueError, match="Hypothesis is empty"):
         Package().get_scores(".", "1 2")
-
-
-@many
-@given(plain, plain)
-def test_scores_are_one_against_itself_zero_against_other_characters_and_symmetric(text: str, other: str) -> None:
-    for rouge in (rouge_counts, rouge_pltrdy):
-        assert rouge(text, text) == pytest.approx((1, float(len(text) > 1), 1), abs=1e-8)
-        assert rouge(text, "甲" * len(other)) == (0, 0, 0)
-        assert all(0 <= score <= 1 for score in rouge(text, other))
-        assert rouge("", text) == rouge(" \n", text) == (0, 0, 0)
-    assert rouge_counts(text, other) == rouge_counts(other, text)
-    assert rouge_pltrdy(text, other)[:2] == pytest.approx(rouge_pltrdy(other, text)[:2], rel=1e-12)
-    # Short titles cannot reach the best BLEU.
-    assert sentence_bleu(text, text) == pytest.approx(0.1 ** (max(0, 4 - len(text)) / 4))
-    assert sentence_bleu(text, "甲" * len(other)) == sentence_bleu(" ", text) == 0
 
 
 @many
@@ -102,6 +79,7 @@ def test_in_bleu_case_does_not_count_and_a_space_counts_as_two_empty_tokens() ->
     assert sentence_bleu("T5模型", "t5模型") == 1
     assert sentence_bleu("中国", "中国") == pytest.approx(0.1**0.5)
     assert sentence_bleu("中 国", "中 国") == 1
+    assert sentence_bleu(" ", "中国") == 0
 
 
 def test_the_baselines_are_the_start_the_best_clause_and_another_documents_target() -> None:
@@ -119,11 +97,7 @@ def test_characters_outside_the_alphabet_are_one_symbol_and_case_and_space_do_no
     np.testing.assert_array_equal(model.probabilities(["中发"]), model.probabilities(["中乙"]))
 
 
-def test_the_order_of_characters_is_what_the_trigram_knows() -> None:
-    def nats(text: str) -> float:
-        return trigram_nats(CharacterTrigram([text] * 5, ALPHABET), [], ["中国经济"])[0]
-
-    assert 4 * nats("中国经济") < nats("济经国中")
+def test_without_labels_texts_cost_what_the_trigram_says() -> None:
     general, texts = CharacterTrigram(["中国", "国经济"], ALPHABET), ["中", "", "国经济中"]
     wanted = [-np.log(general.probabilities([text])).sum() for text in texts]
     np.testing.assert_allclose(trigram_nats(general, [], texts), wanted, rtol=1e-12)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replications.t5_pegasus.checks import _by_hand
 from replications.t5_pegasus.checks import _lcs as lcs
 from replications.t5_pegasus.pseudo_summary import (
     documents,
@@ -42,24 +43,6 @@ def originals_segments(text: str, maxlen: int, seps: str) -> list[str]:
     return found
 
 
-def originals_pair(pieces: list[str], summary_rate: float = 0.25) -> tuple[str, str]:
-    """train.py's `pseudo_summary`."""
-    source_idxs, target_idxs = list(range(len(pieces))), []
-
-    def join(idxs: list[int]) -> str:
-        return "".join(pieces[i] for i in idxs)
-
-    while True:
-        sims = [lcs(join([j for j in source_idxs if j != i]), join(sorted([*target_idxs, i]))) for i in source_idxs]
-        new_idx = source_idxs[np.argmax(sims)]
-        source_idxs.remove(new_idx)
-        target_idxs = sorted([*target_idxs, new_idx])
-        source, target = join(source_idxs), join(target_idxs)
-        if len(source_idxs) == 1 or 1.0 * len(target) / len(source) > summary_rate:
-            break
-    return (target, source) if len(source) < len(target) else (source, target)
-
-
 @many
 @given(texts, st.integers(1, 20))
 def test_segments_are_the_originals_without_its_blank_ones_and_lose_only_white_space(text: str, size: int) -> None:
@@ -79,7 +62,7 @@ def test_the_originals_blank_segments_make_it_divide_by_zero() -> None:
     assert originals_segments(text, 32, "\n。") == ["甲" * 40, "", "乙" * 40]
     assert segments(text) == ["甲" * 40, "乙" * 40]
     with pytest.raises(ZeroDivisionError):
-        originals_pair(["甲", "", ""])
+        _by_hand(["甲", "", ""], alone=False)
 
 
 @many
@@ -91,12 +74,6 @@ def test_documents_are_filled_have_three_segments_and_lose_at_most_two(pieces: l
     assert len(pieces) - len(kept) < 3
     assert all(len(some) == 3 or len("".join(some)) <= size for some in found)
     assert all(len("".join([*some, following[0]])) > size for some, following in pairwise(found))
-
-
-@many
-@given(pieces_of_documents, st.sampled_from([0.25, 0.6]))
-def test_the_pair_is_that_of_the_originals_code(pieces: list[str], ratio: float) -> None:
-    assert pseudo_summary(pieces, ratio)[:2] == originals_pair(pieces, ratio)
 
 
 @many

@@ -14,6 +14,7 @@ from paperkit.tuning import Tuned
 from replications.t5_pegasus import estimands, experiment
 from replications.t5_pegasus.spans import span_corruption
 from replications.t5_pegasus.studies import headings, pretraining, transfer
+from replications.t5_pegasus.studies.corpus import training_texts
 from replications.t5_pegasus.studies.headings import PRIMARY, Headings
 from replications.t5_pegasus.studies.pretraining import (
     Seq2Seq,
@@ -29,6 +30,19 @@ from replications.t5_pegasus.studies.transfer import FineTuning, Titled, copied_
 SMOKE = read_yaml(Path(__file__).with_name("params.yaml"))["smoke"]
 TASK = Task(**SMOKE["headings"]["task"])
 TUNING = FineTuning(**SMOKE["headings"]["fine_tuning"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_training_texts():
+    """One text in ten, where the real ones take the tokenizer seconds."""
+    cached = (pretraining.tokenizer_of, pretraining.pairs_of_windows, pretraining._encoded)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "training_texts", lambda table: training_texts(table)[::10])
+        for function in cached:
+            function.cache_clear()
+        yield
+    for function in cached:
+        function.cache_clear()
 
 
 def new_model(**changes):
@@ -194,7 +208,7 @@ def test_sources_are_exchanged_between_documents_and_titles_stay():
 
 
 def grid():
-    study = Headings(**SMOKE["headings"])
+    study = Headings(**SMOKE["headings"] | {"num_titles": 8})
     tuned = [Tuned([{"lr": rate}], [{1000: 1.0}]) for rate in (1e-3, 2e-3, 4e-3)]
     return study, study.reports(tuned, [7])
 
@@ -241,6 +255,8 @@ def test_mismatched_gets_a_new_copy_head_before_it_is_fine_tuned_and_pegasus_in_
         return transfer.Found(model.state_dict(), 0.0, 0)
 
     monkeypatch.setattr(headings, "fine_tuned", seen)
+    for judge in ("_judged", "_seen"):  # what is judged is not asked here
+        monkeypatch.setattr(headings, judge, lambda *_, **__: ())
     _, runs = grid()
     for run in runs:
         if run.experiment == "headings" and run.arm in {"pegasus", "mismatched"}:

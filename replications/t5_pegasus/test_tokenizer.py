@@ -3,7 +3,6 @@ import random
 import jieba
 import pytest
 
-from replications.t5_pegasus.studies.corpus import pairs, training_texts
 from replications.t5_pegasus.tokenizer import SPECIAL, WordTokenizer, vocabulary
 
 TEXTS = [
@@ -80,21 +79,6 @@ def test_sentinels_are_special_tokens():
     sentinels = WORDS.convert_tokens_to_ids(["[unused1]", "[unused2]", "[unused3]"])
     assert sentinels == [5, 6, 7]
     assert WORDS.decode([*sentinels, *WORDS.encode("文件")], skip_special_tokens=True) == "文件"
-
-
-def test_the_characters_seen_twice_in_the_training_texts_are_about_two_thousand():
-    assert 1_950 < len(vocabulary(training_texts("zh_docs").body)) < 2_250
-
-
-def test_more_words_mean_fewer_tokens_and_no_more_unknown_ones():
-    texts, titles = training_texts("zh_docs").body[::20].tolist(), pairs("zh_docs", "test").title.tolist()
-    counts = []
-    for num_words in (0, 300, 3000):
-        tokenizer = WordTokenizer(vocabulary(texts, num_words))
-        ids = [token for title in titles for token in tokenizer.encode(title, add_special_tokens=False)]
-        counts.append((len(ids), ids.count(tokenizer.unk_token_id)))
-    assert counts == sorted(counts, reverse=True)
-    assert counts[2][0] < 0.85 * counts[0][0]
 
 
 def test_texts_and_vocabularies_that_cannot_be_used_are_refused():

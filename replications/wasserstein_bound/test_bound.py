@@ -5,12 +5,9 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from replications.wasserstein_bound.bound import (
-    growth_rate,
     kl_upper_bound,
     log_integral,
-    offset_upper_bound,
     score_matching_gap,
-    score_weight,
     wasserstein_corollary_bound,
     wasserstein_upper_bound,
 )
@@ -31,11 +28,6 @@ def test_the_two_terms_add_up_and_a_sweep_equals_its_cases() -> None:
     for slope, eta, prior, value in zip(slopes, etas, priors, sweep.value, strict=True):
         case = wasserstein_upper_bound(T, **{**GOOD, "score_slope": slope}, eta=eta, prior_distance=prior)
         assert float(case.value) == pytest.approx(value, rel=1e-14)
-
-
-def test_t3_needs_no_drift_slope_because_the_contraction_cancels_it() -> None:
-    bound = offset_upper_bound(T, diffusion_squared=2.0, score_slope=-0.5, eta=1.0, data_prior_distance=3.0)
-    assert float(bound) == pytest.approx(3 * np.exp(-1.0), rel=1e-12)
 
 
 def test_the_bound_of_a_growth_of_ten_to_the_691_is_a_finite_logarithm() -> None:
@@ -67,9 +59,3 @@ def test_the_kl_factor_is_one_at_eta_one_and_its_least_value_there() -> None:
 def test_a_point_mass_has_no_gap_and_scores_that_are_too_large_have_a_negative_one() -> None:
     assert float(score_matching_gap(0.2, score_second_moment=5.0)) == 0
     assert float(score_matching_gap(0.2, score_second_moment=4.0, num_dimensions=3)) == pytest.approx(11.0)
-
-
-def test_the_weight_runs_over_cases_and_times() -> None:
-    assert score_weight(np.ones(7), np.array([0.0, 1.0])).shape == (2, 7)
-    rates = growth_rate(diffusion_squared=2.0, score_slope=3.0, drift_slope=1.0, eta=np.array([0.0, 1.0]))
-    assert rates[:, 0].tolist() == [4.0, 7.0]

@@ -8,22 +8,15 @@ import pandas as pd
 import pytest
 
 from paperkit.claims.declarations import load_estimands, read_claims
-from paperkit.claims.rules import IdentityTest
 from paperkit.results import RUNS_COLUMNS, canonical_json
 from replications.wasserstein_bound import estimands
 
-NOTHING = pd.DataFrame(columns=list(RUNS_COLUMNS)).astype({"seed": "int64", "step": "int64", "value": "float64"})
-CLAIMS = read_claims(Path(__file__).with_name("claims.yaml"))
-ESTIMANDS = load_estimands("replications.wasserstein_bound.estimands", CLAIMS)
-TESTS = [test for claim in CLAIMS for test in (*claim.tests, *claim.corrected)]
-IDENTITIES = sorted({test.estimand for test in TESTS if isinstance(test, IdentityTest) and not test.check})
-BY_SEED = sorted({test.estimand for test in TESTS if not isinstance(test, IdentityTest)})
-VARIATIONS = sorted({variation.estimand for claim in CLAIMS for variation in claim.robustness})
+ESTIMANDS = load_estimands(
+    "replications.wasserstein_bound.estimands", read_claims(Path(__file__).with_name("claims.yaml"))
+)
 SEEDS = (0, 1)
 STEPS = (30, 100, 400, 1600)  # the first is left out of slopes
 LENGTHS = tuple(100 * 2**doublings for doublings in range(8))
-# Of networks on the line, and by how much their slopes on log J are larger.
-ARMS = {"annealed": 0.0, "one_run": 0.01, "longer": 0.02, "lower_rate": 0.03, "overlapping": 0.04}
 
 
 def row(experiment, arm, seed, metric, value, *, config=None, step=0):
@@ -38,54 +31,39 @@ def table(rows):
 # --- A table of runs with a known answer to everything ----------------------------------------------------------
 
 
-def network_rows(experiment, arm, seed, steps, more=0.0):
-    """J falls as 1 / step; slopes on log J are 0.5 + seed / 10 (SDE), 0.25 (ODE), 0.3 (bound), and more."""
-    # Step 30 lies off the lines. The supremum is 0.75 of the slack of the ODE, 0.6 of that of the SDE.
+def network_rows(experiment, arm, seed, steps):
+    """J falls as 1 / step; slopes on log J are 0.5 + seed / 10 (SDE), 0.25 (ODE), 0.3 (bound)."""
+    # Step 30 lies off the lines. The supremum is 0.75 of the slack.
     rows = []
     for step in steps:
         loss, off = 100 / step, 50.0 if step < 100 else 1.0
         numbers = {
             "score_loss": loss,
-            "distance_w2_sde": off * loss ** (0.5 + more + seed / 10),
-            "distance_w2_ode": off * 2 * loss ** (0.25 + more),
-            "log10_bound_w2_sde": math.log10(off * 8 * loss ** (0.3 + more)),
-            "log10_bound_w2_ode": math.log10(off * 4 * loss ** (0.3 + more)),
+            "distance_w2_sde": off * loss ** (0.5 + seed / 10),
+            "distance_w2_ode": off * 2 * loss**0.25,
+            "log10_bound_w2_sde": math.log10(off * 8 * loss**0.3),
+            "log10_bound_w2_ode": math.log10(off * 4 * loss**0.3),
             "excess_sde": 1e-4 if step == 400 and seed else 0.0,
             "excess_ode": 0.0,
             "control_excess_sde": 0.7,
             "control_excess_ode": 0.9,
             "slope_at_horizon": -0.9 - step / 1e6,
         }
-        for sampler, share in (("ode", 0.75), ("sde", 0.6)):
-            log_distance, log_bound = (
-                math.log10(numbers[f"distance_w2_{sampler}"]),
-                numbers[f"log10_bound_w2_{sampler}"],
-            )
-            numbers[f"log10_averaged_bound_w2_{sampler}"] = log_bound - share * (log_bound - log_distance)
+        log_distance, log_bound = math.log10(numbers["distance_w2_ode"]), numbers["log10_bound_w2_ode"]
+        numbers["log10_averaged_bound_w2_ode"] = log_bound - 0.75 * (log_bound - log_distance)
         rows += [row(experiment, arm, seed, name, value, step=step) for name, value in numbers.items()]
     return rows
 
 
 def learned_rows(seed):
-    rows = network_rows("learned", "network", seed, STEPS)
-    return rows + [each for arm, more in ARMS.items() for each in network_rows("trained", arm, seed, LENGTHS, more)]
-
-
-def notebook_rows(seed):
-    logs = {"supremum": 900.0, "quadrant": 10.0, "square": 12.0}
-    rows = [row("notebook", arm, seed, "log_growth", value) for arm, value in logs.items()]
-    return [*rows, row("notebook", "supremum", seed, "intercept", 898.0)]
+    return network_rows("learned", "network", seed, STEPS) + network_rows("trained", "annealed", seed, LENGTHS)
 
 
 def sweep_rows(seed):
     rows = []
     for arm in ("ode", "sde"):
-        block = {
-            "excess": 1e-8 * seed, "control_excess": 0.5, "corollary_shortfall": 0.0, "corollary_control": 0.3,
-            "median_tightness": {"ode": 0.6, "sde": 0.4}[arm], "kl_failure_share": 0.2, "full_weight_failure_share":
-            0.3, "increasing_weight_share": 0.1, "looser_by_kl_share": 0.9, "kl_excess": 0.0,
-        }  # fmt: skip
-        rows += [row("affine", arm, seed, name, value) for name, value in block.items()]
+        block = {"excess": 1e-8 * seed, "control_excess": 0.5, "corollary_shortfall": 0.0, "corollary_control": 0.3}
+        rows += [row("affine", arm, seed, name, value) for name, value in {**block, "kl_excess": 0.0}.items()]
         for case in range(4):  # the SDE is nearer in three of four
             distance = 1.0 if arm == "ode" else (2.0 if case == 0 else 0.5)
             above = arm == "sde" and case == 0
@@ -94,21 +72,16 @@ def sweep_rows(seed):
         for d in (1, 8):
             for case in range(2):
                 config, bound = {"dimension": d, "case": case}, (1 + case) * d**0.4
-                found = {"distance_w2": 1.0, "bound_w2": bound, "excess": 0.0, "control_excess": 0.1 * d}
+                found = {"distance_w2": 1.0, "bound_w2": bound}
                 rows += [row("dimension", arm, seed, name, value, config=config) for name, value in found.items()]
         for mean in (1.0, 2.0):  # the second must not be taken
             logs = {"log10_bound_w2": 1.0, "log10_averaged_bound_w2": 0.2 * mean, "log10_distance_w2": 0.0}
             config = {"mean": mean, "variance": 0.25}
             rows += [row("slack", arm, seed, name, value, config=config) for name, value in logs.items()]
-        for experiment in ("rotation", "mixture"):
-            rows += [row(experiment, arm, seed, "excess", 0.0), row(experiment, arm, seed, "control_excess", 0.4)]
-    for name, value in {"excess": 0.0, "control_excess": 0.45, "kl_excess": 0.0}.items():
-        rows.append(row("noise_family", "eta_2", seed, name, value))
-    ends = {"plain": (1, 0.5), "spectral_norm": (0.9, 0.6), "weight_decay": (1.1, 0.4), "likelihood_weight": (1, 0.9)}
-    for arm, end in ends.items():
+    for arm, end in {"plain": (1, 0.5), "spectral_norm": (0.9, 0.6)}.items():
         for step in (10, 20):
             for name, value in zip(("log10_estimated_bound_w2_sde", "debiased_w2_sde"), end, strict=True):
-                rows += [row(of, arm, seed, name, step / 20 * value, step=step) for of in ("learned_2d", "techniques")]
+                rows.append(row("techniques", arm, seed, name, step / 20 * value, step=step))
     return rows
 
 
@@ -116,17 +89,16 @@ def finite_set_rows(seed):
     """J falls as 1 / step; W2 of the SDE is 0 in the end, that of the ODE rises in seed 1; log B has slope -0.2."""
     # Step 30 lies off the lines.
     rows = []
-    for arm, factor in (("four_clusters", 100.0), ("moons", 10.0)):
-        for step in STEPS:
-            loss, off = 100 / step, 50.0 if step < 100 else 1.0
-            numbers = {
-                "score_loss": loss,
-                "debiased_w2_sde": 1.0 if step == 100 else 0.0,
-                "debiased_w2_ode": loss ** (1 - 2 * seed),
-                "plain_w2_sde": loss,
-                "log10_estimated_bound_w2_sde": math.log10(factor * off * loss**-0.2),
-            }
-            rows += [row("finite_set", arm, seed, name, value, step=step) for name, value in numbers.items()]
+    for step in STEPS:
+        loss, off = 100 / step, 50.0 if step < 100 else 1.0
+        numbers = {
+            "score_loss": loss,
+            "debiased_w2_sde": 1.0 if step == 100 else 0.0,
+            "debiased_w2_ode": loss ** (1 - 2 * seed),
+            "plain_w2_sde": loss,
+            "log10_estimated_bound_w2_sde": math.log10(100 * off * loss**-0.2),
+        }
+        rows += [row("finite_set", "four_clusters", seed, name, value, step=step) for name, value in numbers.items()]
     return rows
 
 
@@ -147,61 +119,30 @@ def deterministic_rows():
     return rows
 
 
-OF_A_SEED = (learned_rows, sweep_rows, finite_set_rows, notebook_rows)
+OF_A_SEED = (learned_rows, sweep_rows, finite_set_rows)
 RUNS = table([*deterministic_rows(), *(each for seed in SEEDS for rows in OF_A_SEED for each in rows(seed))])
 
-EXPECTED = {
+EXPECTED = {  # some of each function: what its other names differ in shows in the committed verdicts
     "training_slope_sde": [0.5, 0.6], "training_slope_ode": [0.25] * 2, "bound_slope_sde": [0.3] * 2,
-    "supremum_share_ode": [0.75] * 2,
+    "median_slope_sde": [0.5, 0.6], "supremum_share_ode": [0.75] * 2,
     "distance_ode_over_sde": [math.log(2 * (1 / 16) ** (0.25 - p)) for p in (0.5, 0.6)],
-    "bound_sde_over_ode": [math.log(2)] * 2, "learned_constant_at_horizon": [-0.9016] * 2,
-    "choice_by_bound_over_loss": [0.0] * 2, "full_weight_failures": [0.3] * 2, "increasing_weight_share": [0.1] * 2,
-    "kl_ode_failures": [0.2] * 2, "sde_nearer_share": [0.75] * 2, "tightness_sde": [0.4] * 2, "tightness_ode": [0.6] *
-    2, "looser_by_kl_share": [0.9] * 2, "slack_slope_on_dimension": [0.4] * 2, "mixture_supremum_share": [0.8] * 2,
-    "spectral_norm_bound_change": [-0.1 * math.log(10)] * 2, "spectral_norm_distance_change": [0.1] * 2,
-    "weight_decay_bound_change": [0.1 * math.log(10)] * 2, "weight_decay_distance_change": [-0.1] * 2,
-    "likelihood_weight_bound_change": [0.0] * 2, "likelihood_weight_distance_change": [0.4] * 2,
-    # Ranks of W2 against 1, 2, 3: two zeros share theirs.
-    "clusters_rank_sde": [0.75**0.5] * 2, "moons_rank_sde": [0.75**0.5] * 2,
-    "clusters_rank_ode": [1.0, -1.0], "moons_rank_ode": [1.0, -1.0],
-    "clusters_bound_slope": [-0.2] * 2, "moons_bound_slope": [-0.2] * 2,
-    "clusters_looseness": [2 + 1.2 * math.log10(16)] * 2, "moons_looseness": [1 + 1.2 * math.log10(16)] * 2,
-    "above_diagonal_share": [1 / 8] * 2, "above_diagonal_most": [0.2] * 2,
-    "notebook_log_growth": [900.0] * 2, "notebook_log_growth_on_grid": [10.0] * 2,
-    "notebook_log_growth_on_square": [12.0] * 2, "notebook_intercept": [898.0] * 2,
     # J is 2 to the power of minus 0 to 7; W2 of the ODE over that of the SDE is 2 J^(0.25 - p).
     "annealed_distance_ode_over_sde": [math.log(2) * (1 + 3.5 * (p - 0.25)) for p in (0.5, 0.6)],
-    "end_distance_ode_over_sde": [math.log(2) * (1 + 7 * (p - 0.25)) for p in (0.5, 0.6)],
-    "end_bound_sde_over_ode": [math.log(2)] * 2, "annealed_constant_at_horizon": [-0.9128] * 2,
-    "annealed_choice": [0.0] * 2,
+    "bound_sde_over_ode": [math.log(2)] * 2, "learned_constant_at_horizon": [-0.9016] * 2,
+    "annealed_choice": [0.0] * 2, "sde_nearer_share": [0.75] * 2, "slack_slope_on_dimension": [0.4] * 2,
+    "mixture_supremum_share": [0.8] * 2, "above_diagonal_share": [1 / 8] * 2, "above_diagonal_most": [0.2] * 2,
+    "annealed_wrong_share": [1.0] * 2,
+    "tuned_spectral_norm_bound_change": [-0.1 * math.log(10)] * 2, "tuned_spectral_norm_distance_change": [0.1] * 2,
+    # Ranks of W2 against 1, 2, 3: two zeros share theirs.
+    "clusters_rank_sde": [0.75**0.5] * 2, "clusters_rank_ode": [1.0, -1.0], "clusters_bound_slope": [-0.2] * 2,
+    "clusters_looseness": [2 + 1.2 * math.log10(16)] * 2,
 }  # fmt: skip
-for technique in ("spectral_norm", "weight_decay", "likelihood_weight"):
-    for change in ("bound_change", "distance_change"):
-        EXPECTED[f"tuned_{technique}_{change}"] = EXPECTED[f"{technique}_{change}"]
-for arm, more in (ARMS | {"median": 0.0}).items():
-    EXPECTED[f"{arm}_slope_sde"], EXPECTED[f"{arm}_slope_ode"] = [0.5 + more, 0.6 + more], [0.25 + more] * 2
-    EXPECTED[f"{arm}_bound_slope_sde"] = [0.3 + more] * 2
-    EXPECTED |= {f"{arm}_supremum_share_ode": [0.75] * 2, f"{arm}_wrong_share": [1.0] * 2} if arm in ARMS else {}
-EXPECTED |= {
-    "annealed_bound_slope_ode": [0.3] * 2, "unannealed_bound_slope_sde": [0.31] * 2,
-    "shortest_bound_slope_sde": [0.3] * 2, "longest_bound_slope_sde": [0.3] * 2,
-    "annealed_supremum_share_sde": [0.6] * 2, "end_supremum_share_ode": [0.75] * 2,
-    "shortest_supremum_share_ode": [0.75] * 2,
-}  # fmt: skip
-ALONE = [name for name in VARIATIONS if name.startswith("wrong_share_")]
-EXPECTED |= {name: [1.0] * 2 for name in ALONE}
 # Errors and controls of the checks that are not one run.
 EXPECTED_CHECKS = {
-    "affine_excess": (1e-8, 0.5), "rotation_excess": (0, 0.4), "noise_family_excess": (0, 0.45), "mixture_excess": (0,
-    0.4), "dimension_excess": (0, 0.8), "corollary_order": (0, 0.3), "kl_excess": (0, 1e-9), "kl_noise_family_excess":
-    (0, 0.6), "learned_excess": (1e-4, 0.9), "offset_rise": (0, 1e-9), "offset_at_horizon": (1e-5, 0.15),
-    "offset_bounds_distance": (0, 0.4 * 3 * 0.75), "constant_at_horizon": (2e-4, 1e-4 / 0.027),
-    "discretisation_order": (0, 0.5), "trained_excess": (1e-4, 0.9),
+    "affine_excess": (1e-8, 0.5), "corollary_order": (0, 0.3), "kl_excess": (0, 1e-9), "trained_excess": (1e-4, 0.9),
+    "offset_rise": (0, 1e-9), "offset_at_horizon": (1e-5, 0.15), "offset_bounds_distance": (0, 0.4 * 3 * 0.75),
+    "constant_at_horizon": (2e-4, 1e-4 / 0.027), "discretisation_order": (0, 0.5),
 }  # fmt: skip
-
-
-def test_every_estimand_of_a_claim_has_a_known_answer():
-    assert set(EXPECTED) == {*BY_SEED, *VARIATIONS}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -211,15 +152,10 @@ def test_an_estimand_gives_the_number_put_in_for_each_seed(name):
     np.testing.assert_allclose(values, EXPECTED[name], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", IDENTITIES)
+@pytest.mark.parametrize("name", EXPECTED_CHECKS)
 def test_a_check_gives_its_error_and_that_of_its_control(name):
     errors = ESTIMANDS[name](RUNS)[["max_error", "control_error"]]
     np.testing.assert_allclose(errors, [EXPECTED_CHECKS[name]], rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", [*EXPECTED, *IDENTITIES])
-def test_an_experiment_not_yet_run_gives_nothing(name):
-    assert len(ESTIMANDS[name](NOTHING)) == 0
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ def slopes_of(net: nn.Module, x: Tensor, feature: float) -> Tensor:
 
 @pytest.mark.parametrize("activation", [nn.SiLU, nn.Tanh])
 @given(st.integers(0, 10_000), st.floats(0.5, 4), st.floats(-5, 5).filter(lambda factor: abs(factor) > 0.1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_no_slope_exceeds_the_certificate_near_or_far_and_it_is_tight(activation, seed, gain, factor) -> None:
     net = network(seed, activation, gain)
     certificate = certified_score_slope(net, [1.0, 0.0], [0.0, 0.7], factor=factor, linear=-0.5)
-    x = torch.cat([torch.linspace(-9, 9, 20_001), torch.linspace(-500, 500, 20_001)]).double()
+    x = torch.cat([torch.linspace(-9, 9, 5_001), torch.linspace(-500, 500, 5_001)]).double()
     slopes = -0.5 + factor * slopes_of(net, x, 0.7)
     assert float(slopes.max()) <= certificate.upper + 1e-9
     # Far out, where saturation is all that is known, the enclosure need not close; nearly always it does.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from replications.wasserstein_bound.notebook import BETA, QUADRANT, SIGNAL, SQUARE, Clusters, log_growth_and_intercept
+from replications.wasserstein_bound.notebook import BETA, SIGNAL, Clusters, log_growth_and_intercept
 
 
 def test_the_schedule_is_the_sigmoid_of_ten_steps_and_keeps_most_of_the_signal() -> None:
@@ -21,13 +21,6 @@ def test_growth_and_intercept_of_a_constant_are_sums_by_hand_and_a_large_one_doe
     growth, intercept = log_growth_and_intercept(np.full(10, 1e6))
     assert np.isfinite(intercept)
     assert intercept == pytest.approx(growth + 0.5 * np.log(2 * BETA[-1]), rel=1e-9)
-
-
-def test_a_grid_finds_the_constant_of_one_cluster_and_at_most_the_supremum_of_four() -> None:
-    one, four = Clusters(centre=0.0), Clusters()
-    np.testing.assert_allclose(one.on_grid(QUADRANT), one.suprema, rtol=1e-9)
-    assert (four.on_grid(QUADRANT) <= four.on_grid(SQUARE) + 1e-9).all()
-    assert (four.on_grid(SQUARE) < four.suprema).all()
 
 
 def test_the_largest_quotient_is_that_of_a_loop_over_pairs() -> None:

@@ -30,13 +30,6 @@ def points(dimension=2, count=7):
     return x, torch.linspace(7, -10, count, dtype=torch.float64)
 
 
-def test_levels_of_signal_and_noise_are_those_of_the_log_ratio():
-    log_snr = torch.linspace(-12, 12, 9, dtype=torch.float64)
-    signal, noise = noise_level(-log_snr), noise_level(log_snr)
-    torch.testing.assert_close(signal**2 + noise**2, torch.ones_like(signal))
-    torch.testing.assert_close((signal**2 / noise**2).log(), log_snr)
-
-
 def test_noised_data_has_the_moments_of_the_forward_kernel():
     generator = torch.Generator().manual_seed(0)
     x_0 = torch.full((200_000, 1), 3.0, dtype=torch.float64)

@@ -12,9 +12,9 @@ from pybtex.richtext import Text
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from paperkit.answers import Record, answer_of, primary_records, title_of
+from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of
 from paperkit.profiles import COMMITTED
-from paperkit.written import measured_line
+from paperkit.written import named, shown_line
 from results_in_text import citations, records, yaml_files
 from results_in_text.citations import Citation
 from results_in_text.claims import WANTS_DOWNLOADS, deciding_number, download_links, favours
@@ -72,21 +72,22 @@ class Answers(_OverAllReplications, name="answers"):
         """Count the verdicts, and make a section for each replication that has some on disk."""
         posts, every = self._posts(), self._verdicts()
         names = [name for name in every if page_of(name) == name]
-        cards = [self._card(posts, name, every) for name in names]
-        # Each once, also where several profiles have judged it.
-        claims = [(name, claim) for name in names for claim in every[name].claims.values() if is_primary(claim)]
-        primary = [records.where_judged(every, *claim)[1] for claim in claims]
-        examples = {claim["verdict"]: claim for claim in reversed(primary)}
-        words = Counter(claim["verdict"] for claim in primary)
+        primary = {name: primary_claims(self.replications.parent, name) for name in names}
+        cards = [self._card(posts, name, every, claims) for name, claims in primary.items()]
+        claims = [claim for of_name in primary.values() for *_, claim in of_name]
+        examples = {claim["verdict"]: claim for claim in reversed(claims)}
+        words = Counter(claim["verdict"] for claim in claims)
         counted: list[nodes.Node | str] = []
         for word in sorted(words, key=records.VERDICT_ORDER.index, reverse=True):
             counted += [f" {words[word]}\N{NO-BREAK SPACE}", verdict_badge(examples[word])]
-        said = f"{len(cards)} replications so far, {len(primary)} primary claims:"
+        said = f"{len(cards)} replications so far, {len(claims)} primary claims:"
         return [block(said, *counted, css="tally"), *cards]
 
-    def _card(self, posts: Posts, name: str, every: Mapping[str, Verdicts]) -> nodes.section:
+    def _card(
+        self, posts: Posts, name: str, every: Mapping[str, Verdicts], primary: Sequence[Judged]
+    ) -> nodes.section:
         about = posts.about(name)
-        example = self._example(name, primary_records(about, every[name].claims), every)
+        example = self._example(name, primary, every)
         own = [
             text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()
         ]
@@ -103,19 +104,16 @@ class Answers(_OverAllReplications, name="answers"):
             classes=["answer-card"],
         )
 
-    def _example(
-        self, name: str, primary: Sequence[tuple[Mapping[str, str], Record]], every: Mapping[str, Verdicts]
-    ) -> list[nodes.Node]:
+    def _example(self, name: str, primary: Sequence[Judged], every: Mapping[str, Verdicts]) -> list[nodes.Node]:
         """Show the first primary claim with its verdict and its number, and the others with their verdicts."""
         if not primary:
             return []
-        judged = [(words, *records.where_judged(every, name, claim)) for words, claim in primary]
         said = []
-        for words, folder, claim in judged:
+        for words, folder, claim in primary:
             profile = "" if folder == name else f" (profile {every[folder].profile})"
             text = self.inline(words.get("claim", claim["statement"].rstrip(".")))
             said.append(block(*text, " (", *self._link(folder, claim), "): ", verdict_badge(claim), profile))
-        words, folder, first = judged[0]
+        words, folder, first = primary[0]
         shown = [said[0], block(*deciding_number(self, folder, words, first))]
         lead = block("The other primary claims:", css="others")
         return [*shown, lead, bullets(*said[1:], classes=["others"])] if said[1:] else shown
@@ -163,7 +161,10 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
                 facet_paragraph("kind", shown_kind, order=f"{shown_kind != 'primary'}{shown_kind}{order}"),
             ],
             [block(*self.inline(claim["statement"]), " ", *self._link(name, claim))],
-            [block(*paragraph(measured_line(first)), *favours(first)), *([block(f"and {more} more")] if more else [])],
+            [
+                block(*paragraph(f"{named(first)}{shown_line(first)}"), *favours(first)),
+                *([block(f"and {more} more")] if more else []),
+            ],
             [
                 facet_paragraph("replication", page_of(name), *self._title(name)),
                 facet_paragraph("topic", posts.topic_of(name)),

@@ -11,12 +11,12 @@ from docutils import nodes
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from paperkit.answers import Record, primary_records, sentence_for
+from paperkit.answers import Record, primary_records, sentence_for, where_judged
 from paperkit.claims.rules import Verdict
-from paperkit.explain import outcome
+from paperkit.explain import outcome, turning_point
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
-from paperkit.written import has_numbers, margin_note, measured_line
+from paperkit.written import has_numbers, margin_note, measured_line, named
 from results_in_text import records
 from results_in_text.citations import OFFERED
 from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
@@ -27,6 +27,11 @@ from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
 
 WANTS_DOWNLOADS = "links to downloads"
+_LEAST = {"share": 0, "correlation": -1}  # by what the unit says; the most is 1
+_UNCUT = (
+    "An interval of a share that reaches below 0 or above 1, or of a correlation that reaches above 1, is printed "
+    "uncut: what lies beyond cannot be, and decides nothing. (A difference of shares may well be below 0.)"
+)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -44,7 +49,9 @@ class ClaimsTable(OfReplication, name="claims"):
         self.every = records.read_all_verdicts(self.results, page_of(name))
         depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
         shown = {name: records.read_verdicts(self.results, name)} if self.arguments else self.every
-        return [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
+        tables = [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
+        uncut = any(map(_reaches_beyond, (claim for of in shown.values() for claim in of.claims.values())))
+        return [*tables, *([self.line(_UNCUT)] if uncut else [])]
 
     def _of_folder(self, name: str, verdicts: Verdicts) -> list[nodes.Node]:
         def rank(claim: Record) -> tuple[bool, bool, bool]:
@@ -98,29 +105,28 @@ class ClaimsTable(OfReplication, name="claims"):
 
     def _measured(self, name: str, claim: Record) -> list[nodes.Node]:
         paragraphs = []
-        for place, (test, words) in enumerate(
-            zip(claim["tests"], records.estimand_names(claim["tests"]), strict=True)
-        ):
+        for place, test in enumerate(claim["tests"]):
+            # Of several the name tells their numbers apart.
+            words = test["estimand"].replace("_", " ") if len(claim["tests"]) > 1 else ""
             address = f"{claim_address(name, claim)}.tests[{place}]"
-            paragraphs.append(block(words, _numbers(self.env, address, test), *favours(test)))
+            paragraphs.append(block(named(test, words), _numbers(self.env, address, test), *favours(test)))
             if "flip" in test:
                 paragraphs.append(self._flip_distance(address, test))
         return paragraphs
 
     def _flip_distance(self, address: str, test: Mapping[str, Any]) -> nodes.paragraph:
-        flip = test["flip"]
-        parts: list[nodes.Node | str] = [records.seeds_left_out(flip)]
-        if flip["value"] is not None:
-            value = live_value(self.env, f"{address}.flip.value")
-            declared = " to ".join(f"{end:g}" for end in test.get("range", [test[flip["threshold"]]]))
-            parts += [f"; it would change at a {flip['threshold']} of ", value, f" (declared: {declared})"]
+        parts: list[nodes.Node | str] = [records.seeds_left_out(test["flip"])]
+        before, after = turning_point(test)
+        if before:
+            parts += [f"; {before} ", live_value(self.env, f"{address}.flip.value"), after]
         return block(*parts, ".", css="flip-distance")
 
     def _why(self, claim: Record) -> list[nodes.Node]:
+        reason = paragraph(records.reason_beside(claim["reason"], "95 % interval"))
         if "underpowered" not in claim:
-            return [paragraph(claim["reason"])]
+            return [reason]
         why = self.inline(claim["underpowered"])
-        return [paragraph(claim["reason"]), block(nodes.strong("", "Underpowered: "), *why)]
+        return [reason, block(nodes.strong("", "Underpowered: "), *why)]
 
     def _variations(self, name: str, claim: Record) -> list[nodes.Node]:
         target, address = target_of(name, claim["id"], "strength"), claim_address(name, claim)
@@ -132,13 +138,22 @@ class ClaimsTable(OfReplication, name="claims"):
                 [self.line(variation["name"])],
                 [paragraph(outcome(claim, variation))],
                 [block(_numbers(self.env, f"{address}.robustness[{place}]", records.as_test(claim, variation)))],
-                [paragraph(variation["why"])],
+                [paragraph(records.reason_beside(variation["why"], "estimate"))],
             ]
             for place, variation in enumerate(claim["robustness"])
         ]
         headings = ["Variation", "The verdict", "Measured", "Why"]
         varied = table(headings, rows, css_class="variations", widths=[26, 12, 28, 34])
         return [heading, varied, block(*self.inline(records.conclusion(claim)), generated=True)]
+
+
+def _reaches_beyond(claim: Record) -> bool:
+    """Tell whether an interval of a share or a correlation reaches beyond what can be."""
+    for _, test in records.tests_and_variations(claim):
+        least = next((least for kind, least in _LEAST.items() if kind in (test["unit"] or "")), None)
+        if least is not None and has_numbers(test) and not least <= test["low"] <= test["high"] <= 1:
+            return True
+    return False
 
 
 def verdicts_by_profile(
@@ -155,20 +170,22 @@ def verdicts_by_profile(
 
 def source_text(source: Mapping[str, Any] | None) -> str:
     """Say where a claim stands, in Markdown, with a citation where there is a key."""
-    if source is None:
-        return "Our own claim."
-    return f"{{cite:t}}`{source['bib']}`, {source['where']}" if source["bib"] else f"Our own claim: {source['where']}"
+    if source and source["bib"]:
+        return f"{{cite:t}}`{source['bib']}`, {source['where']}"
+    where = source["where"].removeprefix("ours").lstrip("; ") if source else ""
+    return f"Our own claim: {where}" if where else "Our own claim."
 
 
 def deciding_number(
     directive: BookDirective, folder: str, words: Mapping[str, str], record: Record
 ) -> list[nodes.Node]:
     """Show the number of a claim's first test, after its name in about.yaml where it has one."""
-    name = words.get("number", "")
-    said = directive.inline(f"{name[:1].upper()}{name[1:]}: ") if name else []
-    number = _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", record["tests"][0])
+    test = record["tests"][0]
+    lead = f"{words['number']}: " if "number" in words else named(test)
+    said = directive.inline(f"{lead[:1].upper()}{lead[1:]}") if lead else []
+    number = _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", test)
     note = margin_note(record)
-    return [*said, number, *favours(record["tests"][0]), *([nodes.Text(f". {note}")] if note else [])]
+    return [*said, number, *favours(test), *([nodes.Text(f". {note}")] if note else [])]
 
 
 def favours(test: Mapping[str, Any]) -> list[nodes.Node]:
@@ -248,7 +265,7 @@ class Headline(OfReplication, name="headline"):
         judged = [of.claims[record["id"]] for of in every.values() if record["id"] in of.claims]
         tested = [each for each in judged if each["verdict"] != Verdict.NOT_TESTED] or judged
         found = dict.fromkeys(sentence_for(words, each) for each in tested)
-        folder, deciding = records.where_judged(every, self.folder, record)
+        folder, deciding = where_judged({of: each.claims for of, each in every.items()}, self.folder, record)
         outcomes = [self.line(each, "outcome") for each in found]
         measured = [block(*deciding_number(self, folder, words, deciding), generated=True)]
         if more := len(record["tests"]) - 1:

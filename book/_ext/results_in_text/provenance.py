@@ -8,7 +8,7 @@ results stands for (an estimand, an experiment, a figure) is found by reading th
 import ast
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from html import escape
 from itertools import groupby
@@ -26,7 +26,7 @@ from paperkit.history import decoded
 from paperkit.profiles import replication_and_profile
 from paperkit.provenance import file_md5
 from paperkit.results import ResultsError, read_runs
-from paperkit.written import has_numbers
+from paperkit.written import has_numbers, named
 from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_runner import about_results
@@ -65,11 +65,6 @@ class CodeFile:
             found[block[1]] = first, first + block[0].count("\n")
         return found
 
-    def naming(self, text: str) -> str | None:
-        """Name the definition in which a text stands, whole or as a formatted string that can give it."""
-        texts, patterns = self._texts
-        return texts.get(text) or next((name for form, name in patterns.items() if re.fullmatch(form, text)), None)
-
     @cached_property
     def imports(self) -> list[str]:
         """The files of this repository of which names are imported."""
@@ -80,19 +75,31 @@ class CodeFile:
         return [f"{name.replace('.', '/')}.py" for name in [*(module for module, _ in modules), *names]]
 
     @cached_property
-    def _texts(self) -> tuple[dict[str, str], dict[str, str]]:
-        """By text the definition that is called with it, else that around it; the same by formatted strings."""
-        around, called, patterns = {}, {}, {}
+    def naming(self) -> dict[str, str]:
+        """By text the definition that is called with it, else that in which it stands."""
+        around, called = {}, {}
         for name, node in self.nodes:
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
                     around.setdefault(inner.value, name)
-                elif isinstance(inner, ast.JoinedStr) and isinstance(inner.values[0], ast.Constant):
-                    patterns.setdefault(_form(inner), name)
                 elif isinstance(inner, ast.Call) and getattr(inner.func, "id", None) in self.definitions:
                     constants = (part.value for part in ast.walk(inner) if isinstance(part, ast.Constant))
                     called |= {text: ast.unparse(inner.func) for text in constants if isinstance(text, str)}
-        return around | called, patterns
+        return around | called
+
+    def function(self, name: str, key: str = "") -> str:
+        """Follow `name = partial(gain, …)` or a key of the mapping `name` to the function that it stands for."""
+        node = dict(self.nodes)[name]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            return name
+        pairs = [pair for one in ast.walk(node.value) if isinstance(one, ast.Dict) for pair in _pairs(one)]
+        start = next((value for of, value in pairs if getattr(of, "value", None) == key), node.value)
+        names = dict.fromkeys(map(_name, ast.walk(start)))
+        reached = dict.fromkeys(self.function(one) for one in names if one in self.definitions and one != name)
+        found = [one for one in reached if isinstance(dict(self.nodes)[one], ast.FunctionDef)]
+        # Of `a, b = (partial(one) for one in (gain, slope))` the second is the second.
+        place = [of for of, other in self.nodes if other is node].index(name)
+        return found[min(place, len(found) - 1)] if found else name
 
     @cached_property
     def measuring(self) -> list[str]:
@@ -106,7 +113,7 @@ class CodeFile:
             made = [node for node in ast.walk(definition) if hasattr(node, "target") or hasattr(node, "targets")]
             for node in ast.walk(definition):
                 # In a mapping the function for a report may stand beside that for a trial.
-                pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+                pairs = _pairs(node) if isinstance(node, ast.Dict) else ()
                 groups = [[key, *getattr(value, "elts", [value])] for key, value in pairs if key]
                 groups += [node.args] if isinstance(node, ast.Call) else []
                 groups += [node.elts] if isinstance(node, ast.Tuple) else []
@@ -133,6 +140,10 @@ class CodeFile:
 def _form(text: ast.JoinedStr) -> str:
     """Write what a formatted string can give as a regular expression."""
     return "".join(re.escape(part.value) if isinstance(part, ast.Constant) else ".+" for part in text.values)
+
+
+def _pairs(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
+    return zip(node.keys, node.values, strict=True)
 
 
 def _name(node: ast.AST) -> str:
@@ -175,9 +186,17 @@ class Code:
         }
         self.experiment = cache(self.experiment)  # asked for each number
 
-    def estimand(self, name: str, claim: str) -> str:
-        """Name the place of an estimand or check: its function, else what names it, else its claim."""
-        return self._place(("estimands", "checks"), name) or self._page("claims.yaml", claim.lower())
+    def estimand(self, name: str) -> str:
+        """Name the function of an estimand or check, else what names it; nothing where its claim says it in place."""
+        return self._defined(("estimands", "checks"), name) or self._named(("checks",), name)
+
+    def claim(self, name: str) -> str:
+        """Name the place where a claim is stated."""
+        return self._page("claims.yaml", name.lower())
+
+    def measured_by(self, experiments: Iterable[str]) -> list[str]:
+        """Name the functions that measure experiments, each once."""
+        return list(dict.fromkeys(self.experiment(name)[0] for name in experiments))
 
     def experiment(self, name: str) -> tuple[str, list[str]]:
         """Name the function that measures an experiment, and the files of the methods that it runs."""
@@ -205,10 +224,10 @@ class Code:
             _, function, file = min(found, key=lambda one: one[0])
             file = file if function in file.measuring else home[function]
             return code_page(file.path, function), self._methods(file)
-        if naming := [file for file in files if file.measuring and file.naming(name)]:
+        if naming := [file for file in files if file.measuring and name in file.naming]:
             return code_page(naming[0].path, naming[0].measuring[0]), self._methods(naming[0])
         # What no function of a run measures, the stage does: it runs the checks.
-        return self._place(("checks",), "CHECKS") or self._page("experiment.py"), []
+        return self._page("checks.py", "CHECKS") or self._page("experiment.py"), []
 
     @cached_property
     def _blocks(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -223,8 +242,8 @@ class Code:
 
     def figure(self, file: str) -> str:
         """Name the function that draws a figure."""
-        drawn = self._place(("figures",), f"draw_{file.removesuffix('.svg')}") or self._place(("figures",), file)
-        return drawn or self._page("figures.py")
+        drawn = self._defined(("figures",), f"draw_{file.removesuffix('.svg')}")
+        return drawn or self._named(("figures",), file) or self._page("figures.py")
 
     def _methods(self, file: CodeFile) -> list[str]:
         """Follow imports within the replication to what is neither a study nor a check."""
@@ -240,11 +259,13 @@ class Code:
     def _of(self, kinds: tuple[str, ...]) -> list[CodeFile]:
         return [file for name, file in self.files.items() if name.startswith(kinds)]
 
-    def _place(self, kinds: tuple[str, ...], name: str) -> str:
-        files = self._of(kinds)
-        defined = [code_page(file.path, name) for file in files if name in file.definitions]
-        named = [code_page(file.path, place) for file in files if (place := file.naming(name)) is not None]
-        return next(iter(defined + named), "")
+    def _defined(self, kinds: tuple[str, ...], name: str) -> str:
+        found = (code_page(file.path, file.function(name)) for file in self._of(kinds) if name in file.definitions)
+        return next(found, "")
+
+    def _named(self, kinds: tuple[str, ...], text: str) -> str:
+        naming = (file for file in self._of(kinds) if text in file.naming)
+        return next((code_page(file.path, file.function(file.naming[text], text)) for file in naming), "")
 
 
 def code_page(path: str, anchor: str = "") -> str:
@@ -304,7 +325,13 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
     """Make one page for each folder of results with verdicts."""
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    templates.globals |= {"anchor": anchor, "code_page": code_page, "has_numbers": has_numbers, "records": records}
+    templates.globals |= {
+        "anchor": anchor,
+        "code_page": code_page,
+        "has_numbers": has_numbers,
+        "named": named,
+        "records": records,
+    }
     templates.globals["expected_next"] = expected_next
     # From the book's root to a page of provenance; no address stays none.
     templates.filters["above"] = lambda address: f"../{address}" if address else ""

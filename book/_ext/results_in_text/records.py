@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
-from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION, Verdict
+from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION
 from paperkit.explain import is_open, tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
 from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
-from paperkit.written import has_numbers, line_of, measured_line, rounded, spec_for
+from paperkit.written import has_numbers, line_of, measured_line, named, rounded, spec_for, unit_of
 
 Record = dict[str, Any]  # of a claim in verdicts.json
 Facts = list[tuple[str, str]]
@@ -34,6 +34,10 @@ _ADDRESS = re.compile(r"(?P<file>[\w.-]+(?:/[\w.-]+)*):(?P<path>\S+)")
 _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
 _TEST = re.compile(
     r"(?P<claim>\w+)\.(?P<place>(?:(?:correction\.)?tests|robustness)\[\d+\])(?:\.(?P<key>flip\.value|\w+))?"
+)
+_NUMBERS_OF_REASON = re.compile(
+    r"(?P<begins>^|(?<=\. ))?(?P<name>\w+) = \S+(?: [^,:]+)?, 95 % interval \[[^]]+\], n = \d+: "
+    r"(?P<it>it (?=lies|contains|reaches))?(?P<next>.)"
 )
 _WITH_UNIT = ("estimate", "low", "high", "low90", "high90", "bound", "margin", "flip.value")
 _OTHER_FORMATS = {"low90": ".3g", "high90": ".3g", "p": ".2g", "p_holm": ".2g"}
@@ -133,15 +137,6 @@ def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
     folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)
     there = (folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file())
     return {folder: read_verdicts(root, folder) for folder in there}
-
-
-def where_judged(every: Mapping[str, Verdicts], folder: str, claim: Record) -> tuple[str, Record]:
-    """Take a claim from the profile that could test it, where the one of this folder could not."""
-    if claim["verdict"] != Verdict.NOT_TESTED:
-        return folder, claim
-    of_page = {other: verdicts.claims for other, verdicts in every.items() if page_of(other) == page_of(folder)}
-    found = ((other, claims[claim["id"]]) for other, claims in of_page.items() if claim["id"] in claims)
-    return next((pair for pair in found if pair[1]["verdict"] != Verdict.NOT_TESTED), (folder, claim))
 
 
 def claim_with_id(root: Path, folder: str, claim_id: str) -> Record:
@@ -279,7 +274,7 @@ def written_value(root: Path, address: str, spec: str | None) -> WrittenValue:
     else:
         default = spec_for(test) if key == "flip.value" else _OTHER_FORMATS.get(key, "g")
         number = rounded(test).get(key) or formatted(value, default)
-        text = " ".join(filter(None, [number, test["unit"] if key in _WITH_UNIT else None]))
+        text = " ".join(filter(None, [number, unit_of(test) if key in _WITH_UNIT else None]))
     return WrittenValue(text, file, match["claim"], match["place"], test)
 
 
@@ -289,7 +284,19 @@ def written_test(test: Mapping[str, Any], spec: str | None = None) -> str:
         stop(f"{test['estimand']}: {measured_line(test)}; there is no number to print")
     plain = spec is None or test["rule"] == "identity"
     formats = {} if plain else {key: formatted(test[key], spec) for key in ("estimate", "low", "high")}
-    return line_of(test, rounded(test) | formats)
+    return line_of(test, rounded(test) | formats, unit_of(test))
+
+
+def reason_beside(text: str, subject: str) -> str:
+    """Leave out of a reason the numbers beside which it is shown, and name its subject: estimate or interval."""
+    several = len(_NUMBERS_OF_REASON.findall(text)) > 1
+
+    def shortened(match: re.Match[str]) -> str:
+        name = f"{match['name'].replace('_', ' ')}: " if several else ""
+        said = f"{name}{f'the {subject} ' if match['it'] else ''}{match['next']}"
+        return said[0].upper() + said[1:] if match["begins"] is not None else said
+
+    return _NUMBERS_OF_REASON.sub(shortened, text)
 
 
 def measured_lines(tests: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -313,10 +320,10 @@ def value_facts(value: WrittenValue) -> Facts:
             ("largest error", f"{test['max_error']!r}, tolerance {test['tolerance']!r}"),
             ("control", f"{test['control_error']!r}, must exceed the tolerance"),
         ]
-    unit = f" {test['unit']}" if test["unit"] else ""
-    facts = [("claim", f"{value.claim}, estimand {test['estimand']}"), ("estimate", f"{test['estimate']!r}{unit}")]
+    estimate = f"{named(test)}{test['estimate']!r} {unit_of(test)}".strip()
+    facts = [("claim", f"{value.claim}, estimand {test['estimand']}"), ("estimate", estimate)]
     if test["low"] is not None and test["high"] is not None:
-        facts.append(("95 % interval", f"{test['low']:.6g} to {test['high']:.6g}{unit}"))
+        facts.append(("95 % interval", f"{test['low']:.6g} to {test['high']:.6g} {unit_of(test)}".strip()))
     seeds = ", ".join(map(str, test.get("seeds", [])))
     return [*facts, ("seeds", f"n = {test['n']}" + (f": {seeds}" if seeds else ""))]
 

@@ -19,7 +19,7 @@ from tests.tiny_book import TinyBook
 
 WATCHED = Path(__file__).parent / "fixtures/watched"
 # Each keeps one process busy for minutes; started last, it would be what the others wait for.
-LONGEST_FILES = ("test_smoke.py", "test_book_browser.py", "test_new.py")
+LONGEST_FILES = ("test_smoke.py", "test_book_browser.py", "test_new.py", "test_verify.py")
 
 
 class OneFileOneProcess(LoadFileScheduling):

@@ -19,9 +19,16 @@
       table.classList.toggle("cards", PHONE.matches && table.tHead !== null && table.scrollWidth > around.clientWidth);
     });
 
-  const fitEquations = () =>
+  const fitEquations = () => {
     document.querySelectorAll("div.math mjx-container").forEach((equation) =>
       (equation.tabIndex = equation.scrollWidth > equation.clientWidth ? 0 : -1));
+    // The theme cuts what is wider than a line of text.
+    document.querySelectorAll("span.math:has(> mjx-container)").forEach((formula) => {
+      formula.removeAttribute("tabindex");
+      const width = formula.clientWidth;  // 0 in the head of a table of cards
+      if (width && formula.firstElementChild.clientWidth > width) { formula.tabIndex = 0; }
+    });
+  };
 
   const fit = () => (fitTables(), fitEquations());
 

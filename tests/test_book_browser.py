@@ -315,6 +315,10 @@ STOPS = """
 () => [...document.querySelectorAll('mjx-container')].filter(formula => formula.tabIndex === 0).map(
   formula => formula.closest('div.math') !== null && formula.scrollWidth > formula.clientWidth)
 """
+IN_LINES = """
+() => [...document.querySelectorAll('span.math:has(> mjx-container)')].map(formula => [
+  formula.firstElementChild.clientWidth, formula.clientWidth, getComputedStyle(formula).overflowX === 'auto'])
+"""
 
 
 def test_an_address_leads_to_its_row_where_what_is_above_has_become_longer(address, open_page):
@@ -332,6 +336,10 @@ def test_no_formula_is_a_stop_on_the_way_through_a_page_but_one_that_scrolls(add
     page.set_viewport_size({"width": WIDTHS["phone"], "height": 900})
     page.wait_for_function(f"({STOPS})().length > 20")
     assert all(page.evaluate(STOPS))
+    # In a line of text: (its width, that of its frame, whether it scrolls).
+    wide = [scrolls for width, frame, scrolls in page.evaluate(IN_LINES) if width > frame > 0]
+    assert wide
+    assert all(wide)
 
 
 def test_code_is_wrapped_on_paper(address, open_page):

@@ -251,7 +251,7 @@ class Headline(OfReplication, name="headline"):
         depend_on(self.env, about, *(file for of in every.values() for file in of.files))
         if not rows:
             return [block("No claim is primary.")]
-        headings = ["Claim, verdict, and what we found", "The number that decides"]
+        headings = ["Claim, verdict, and what we found", "The number of its first test"]
         made = table(headings, rows, css_class="headline", widths=[66, 34])
         # The sentences are linted like all of the page; what comes from claims.yaml is not.
         made["generated"] = False

@@ -127,7 +127,7 @@ def visits(request, address, html_folder, new_page):
     for name in filter(request.param.match, written_pages(html_folder)):
         page = new_page(f"{address}/{name}")
         page.evaluate("document.querySelectorAll('img').forEach(image => (image.loading = 'eager'))")
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function("[...document.images].every(image => image.complete)")
         counts = [page.locator(elements).count() for elements in (".math", "mjx-container", "mjx-merror")]
         seen[name] = Visit(list(page.requested), *counts, problems_in_all_looks(page))
         page.context.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from paperkit.answers import Judged, Record, answer_of, primary_claims, read_about, title_of, word_of
 from paperkit.claims.rules import FRAGILE, Verdict
 from paperkit.profiles import replication_and_profile
-from paperkit.written import margin_note, named, shown_line
+from paperkit.written import lead_of, margin_note, shown_line
 
 BOARD = "book/board.svg"
 # Ink and ground of a badge, as in book/_static/verdicts.css.
@@ -50,8 +50,7 @@ def answers_table(root: Path, names: Sequence[str]) -> str:
 
 def _example(words: Mapping[str, str], record: Record) -> str:
     claim, test = words.get("claim", record["statement"]), record["tests"][0]
-    lead = f"{words['number']}: " if "number" in words else named(test)
-    said = f"*{claim}* ({record['id']}): **{word_of(record)}**. {lead[:1].upper()}{lead[1:]}{shown_line(test)}"
+    said = f"*{claim}* ({record['id']}): **{word_of(record)}**. {lead_of(words, test)}{shown_line(test)}"
     return ". ".join(filter(None, [said, margin_note(record)]))
 
 

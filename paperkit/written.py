@@ -61,6 +61,12 @@ def named(test: Mapping[str, Any], name: str = "") -> str:
     return f"{said[:1].upper()}{said[1:]}: " if said else ""
 
 
+def lead_of(words: Mapping[str, str], test: Mapping[str, Any]) -> str:
+    """Write what stands before a claim's first number: its name in about.yaml, else what a pure number is."""
+    name = words.get("number", "")
+    return f"{name[:1].upper()}{name[1:]}: " if name else named(test)
+
+
 def has_numbers(test: Mapping[str, Any]) -> bool:
     """Tell whether a test can be written: it has been run, and has an interval."""
     return test["max_error"] is not None if test["rule"] == "identity" else None not in (test["low"], test["high"])

@@ -16,7 +16,7 @@ from paperkit.claims.rules import Verdict
 from paperkit.explain import outcome, turning_point
 from paperkit.history import Commit, Dates, no_history, read_history
 from paperkit.results import read_runs
-from paperkit.written import has_numbers, margin_note, measured_line, named
+from paperkit.written import has_numbers, lead_of, margin_note, measured_line, named
 from results_in_text import records
 from results_in_text.citations import OFFERED
 from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
@@ -181,8 +181,8 @@ def deciding_number(
 ) -> list[nodes.Node]:
     """Show the number of a claim's first test, after its name in about.yaml where it has one."""
     test = record["tests"][0]
-    lead = f"{words['number']}: " if "number" in words else named(test)
-    said = directive.inline(f"{lead[:1].upper()}{lead[1:]}") if lead else []
+    lead = lead_of(words, test)
+    said = directive.inline(lead) if lead else []
     number = _numbers(directive.env, f"{claim_address(folder, record)}.tests[0]", test)
     note = margin_note(record)
     return [*said, number, *favours(test), *([nodes.Text(f". {note}")] if note else [])]

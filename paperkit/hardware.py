@@ -7,8 +7,8 @@ from pydantic import Field
 
 from paperkit.config import StrictModel
 
-# cuBLAS repeats its bits with a workspace of a fixed size only.
-CUDA_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+# cuBLAS repeats its bits with a workspace of a fixed size only, compiled kernels if none is chosen by its speed.
+CUDA_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TORCHINDUCTOR_DETERMINISTIC": "1"}
 
 
 class Hardware(StrictModel):

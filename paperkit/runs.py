@@ -353,7 +353,8 @@ def _prepare_worker(parent: int) -> None:
     # A worker that has loaded a corpus does not leak. loky would end it, and with one worker then wait for ever.
     process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
     torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms(True), which loads torch's compiler too, for a second: it has a variable instead.
+    torch.set_deterministic_debug_mode("error")
 
 
 def _end_with(parent: int) -> None:

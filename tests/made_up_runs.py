@@ -47,5 +47,5 @@ backends = SimpleNamespace(cpu=SimpleNamespace(get_cpu_capability=lambda: "AVX2"
 def set_num_threads(number): pass
 
 
-def use_deterministic_algorithms(on): pass
+def set_deterministic_debug_mode(mode): pass
 """

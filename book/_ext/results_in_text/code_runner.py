@@ -21,6 +21,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ TIME_LIMIT_S = 600
 # A cell is to take 5 s; on a busy machine the same work counts for more.
 CPU_LIMIT_S = 10
 _CELL_LIMIT_S = 300
+FEW = 6
 # Answers are kept here under the hash of all that they depend on; git ignores the folder.
 _KEPT = Path(".paperkit/book")
 _PAPERKIT = Path(__file__).parents[3] / "paperkit"
@@ -170,39 +172,46 @@ def runs_behind(folder: str) -> dict[str, dict[str, Any]]:
         if path.exists():
             judged = [claim for claim in claims if (claim.kind == "timing") == timing]
             for runs, some in tables_of(path.parent, file, judged):
-                likely: list[Any] = []
+                likely: list[Any] = []  # experiments and arms
                 numbers = {f"{claim.id}.{place}": number for claim in some for place, number in claim.numbers.items()}
                 for place, number in numbers.items():
                     if number.said:
                         likely = ["identities", *number.said[1].values()]
                     found[place] = behind_estimand(estimands[number.estimand], runs, likely)
-                    likely = list(found[place]["arms"])
+                    arms = found[place]["arms"]
+                    likely = [*arms, *chain.from_iterable(arms.values())]
     return found
 
 
 def behind_estimand(estimand: Estimand, runs: pd.DataFrame, likely: Sequence[Any]) -> dict[str, Any]:
-    """Look behind one estimand: its values by seed, the arms by experiment, and how many rows these are."""
+    """Look behind one estimand: its values by seed, arms by experiment, number of rows."""
     whole = _outcome(estimand, runs)
 
-    def smaller(table: pd.DataFrame, experiments: Sequence[Any]) -> pd.DataFrame:
-        """Keep only some experiments where they alone give the number: the less is read, the faster."""
-        some = table[table["experiment"].isin(experiments)]
-        return some if _outcome(estimand, some) == whole else table
+    def gives(table: pd.DataFrame) -> bool:
+        return _outcome(estimand, table) == whole
+
+    def smaller(table: pd.DataFrame, kept: pd.Series) -> pd.DataFrame:
+        """Keep only some rows where they alone give the number: the less is read, the faster."""
+        return table[kept] if not kept.all() and gives(table[kept]) else table
 
     def needed(table: pd.DataFrame, names: pd.Series) -> list[str]:
-        """Find what cannot be left out, by halves: most experiments have nothing to do with a claim."""
+        """Find what cannot be left out: few or likely ones one by one, many by halves, for most matter to no claim."""
 
         def among(some: list[str]) -> list[str]:
-            if not some or _outcome(estimand, table[~names.isin(some)]) == whole:
+            if not some or gives(table[~names.isin(some)]):
                 return []
             middle = len(some) // 2
             return among(some[:middle]) + among(some[middle:]) if middle else some
 
-        return among(sorted(names.dropna().unique()))
+        there = sorted(names.dropna().unique())
+        if len(there) <= FEW or set(there) <= set(likely):
+            return [name for name in there if not gives(table[names != name])]
+        return among(there)
 
-    runs = smaller(runs, likely)  # those that claims.yaml names, or that the number before it needed
+    runs = smaller(runs, runs["experiment"].isin(likely))
     experiments = needed(runs, runs["experiment"])
-    runs = smaller(runs, experiments)
+    runs = smaller(runs, runs["experiment"].isin(experiments))
+    runs = smaller(runs, runs["arm"].isin(likely))
     of_arms = {experiment: runs["arm"].where(runs["experiment"] == experiment) for experiment in experiments}
     arms = {experiment: needed(runs, names) for experiment, names in of_arms.items()}
     rows = sum(int(names.isin(arms[experiment]).sum()) for experiment, names in of_arms.items())

@@ -23,6 +23,7 @@ from paperkit.reproduction import reproduce
 from paperkit.results import read_json, read_runs, read_trials
 from paperkit.runs import INSTRUCTION_SET, Measurement, Run, Runner, available_workers
 from paperkit.stage import TIMING, StageConfig, Tables, main
+from tests.made_up_runs import TORCH
 from tests.tiny_repository import commit
 
 ROOT = Path(__file__).parents[1]
@@ -420,6 +421,7 @@ stages:
 def test_dvc_retrains_after_a_change_of_a_constant_and_not_after_one_of_a_comment(folder, monkeypatch) -> None:
     (folder / "params.yaml").write_text("smoke: {width: 8}\n")
     (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "torch.py").write_text(TORCH)
     for name in OLD:
         (folder / "results/toy" / name).unlink()
     commit(folder)

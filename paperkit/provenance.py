@@ -185,8 +185,12 @@ def code_hash(path: Path) -> str:
     Returns:
         SHA-256, 64 hexadecimal digits.
     """
-    tree = ast.parse(path.read_bytes())
-    return hashlib.sha256(repr(_meaning(tree)).encode()).hexdigest()
+    return _hash_of_code(path.read_bytes())
+
+
+@cache
+def _hash_of_code(source: bytes) -> str:
+    return hashlib.sha256(repr(_meaning(ast.parse(source))).encode()).hexdigest()
 
 
 def older_code(path: Path) -> dict[str, str]:

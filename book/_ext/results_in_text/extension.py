@@ -28,10 +28,11 @@ from paperkit.results import ResultsError
 from results_in_text import equations, latex_book, lint, notebooks, pages, provenance, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
+from results_in_text.code_files import Code
 from results_in_text.code_runner import about_results, run_cell
 from results_in_text.nodes import block, figure_files
 from results_in_text.pages import BookDirective, depend_on, shown_folders
-from results_in_text.provenance import Code, downloads_are_written
+from results_in_text.provenance import downloads_are_written
 from results_in_text.records import stop
 from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS

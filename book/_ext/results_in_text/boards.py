@@ -68,8 +68,7 @@ class _OverAllReplications(BookDirective):
 class Answers(_OverAllReplications, name="answers"):
     """Directive `answers`: of each replication its question, answer, first figure, first primary claim and scale."""
 
-    def make(self) -> list[nodes.Node]:
-        """Count the verdicts, and make a section for each replication that has some on disk."""
+    def _make(self) -> list[nodes.Node]:
         posts, every = self._posts(), self._verdicts()
         names = [name for name in every if page_of(name) == name]
         primary = {name: primary_claims(self.replications.parent, name) for name in names}
@@ -132,8 +131,7 @@ class Answers(_OverAllReplications, name="answers"):
 class VerdictBoard(_OverAllReplications, name="verdict-board"):
     """Directive `verdict-board`: one row for each claim of every replication; a script sorts and filters it."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         posts = self._posts()
         rows = [
             self._row(posts, name, verdicts.profile, claim)
@@ -177,8 +175,7 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
 class PostsMap(_OverAllReplications, name="posts-map"):
     """Directive `posts-map`: all posts with their state, their topic, and the replication where there is one."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         posts = self._posts()
         rows = [self._row(posts, post) for post in posts.posts]
         headings = ["State", "Post", "Topic", "What there is to replicate"]
@@ -203,16 +200,12 @@ class PostsMap(_OverAllReplications, name="posts-map"):
         ]
 
 
-# --- errors in the sources -------------------------------------------------------------------------------------
-
-
 class ErrataList(BookDirective, name="errata"):
     """Directive `errata`: those of the replication named, or of the page's; on any other page all by source."""
 
     optional_arguments: ClassVar[int] = 1
 
-    def make(self) -> list[nodes.Node]:
-        """Make one block an erratum; on a page for all one section a source."""
+    def _make(self) -> list[nodes.Node]:
         bibliography = self.env.get_domain("cite").bibdata.data.entries
         own = self.arguments[0] if self.arguments else replication_of(self.env.docname)
         known = yaml_files.names_with_errata(self.replications, self.results)
@@ -268,14 +261,10 @@ class ErrataList(BookDirective, name="errata"):
         return block(*what, *link, " ", verdict_badge(evidence.claim))
 
 
-# --- citations -------------------------------------------------------------------------------------------------
-
-
 class Citations(BookDirective, name="citations"):
     """Directive `citations`: a section for each folder of results, and in it how to cite each of its claims."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the list."""
+    def _make(self) -> list[nodes.Node]:
         edition, changes = _edition(self.config), read_changes(Path(self.config.numbers_changed))
         folders = records.judged_folders(self.results)
         cited = [citations.read_citations(self.results, folder, edition) for folder in folders]

@@ -203,9 +203,6 @@ def macro_values(citation: Citation) -> dict[str, str]:
     return values
 
 
-# --- text for TeX ---------------------------------------------------------------------------------------------
-
-
 def escaped(text: str) -> str:
     """Write plain text, in which nothing is markup, in LaTeX: ASCII, apart from letters that have no such form."""
     return _ENCODER.unicode_to_latex(text)
@@ -224,9 +221,6 @@ def interval(low: str, high: str) -> str:
 def _digits(text: str) -> str:
     mantissa, _, exponent = text.partition("e")
     return f"{mantissa}\\times 10^{{{int(exponent)}}}" if exponent else mantissa
-
-
-# --- files to fetch --------------------------------------------------------------------------------------------
 
 
 def write_downloads(

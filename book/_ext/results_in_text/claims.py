@@ -43,8 +43,7 @@ class ClaimsTable(OfReplication, name="claims"):
     variations, primary claims have a table of their own, and each claim's variations follow: `strength-<name>-<id>`.
     """
 
-    def make(self) -> list[nodes.Node]:
-        """Make the tables."""
+    def _make(self) -> list[nodes.Node]:
         name = self.folder
         self.every = records.read_all_verdicts(self.results, page_of(name))
         depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
@@ -206,9 +205,6 @@ def _numbers(env: BuildEnvironment, address: str, test: Mapping[str, Any]) -> no
     return live_value(env, address) if has_numbers(test) else nodes.Text(measured_line(test))
 
 
-# --- when a claim's rule was committed, and when its first result ------------------------------------------------
-
-
 def rule_dates(env: BuildEnvironment, name: str, claim_id: str) -> list[nodes.Node]:
     """Make the line of a claim, from git; nothing where there is no history, which the build says once a page."""
     kept, repository = f"rule dates of {name}", Path(env.config.replications_root).parent
@@ -232,17 +228,13 @@ def sentence(dates: Dates) -> str:
     return " ".join([f"Rule {rule}, {first}.", *(f"Amended: {why}" for why in dates.amended)])
 
 
-# --- the other parts of a replication's page ---------------------------------------------------------------------
-
-
 class Headline(OfReplication, name="headline"):
     """Directive `headline`: each primary claim, its verdict, what that means, and what other words would have meant.
 
     The sentences are those of about.yaml.
     """
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         about = self.replications / page_of(self.folder) / "about.yaml"
         every = records.read_all_verdicts(self.results, page_of(self.folder))
         claims = records.read_verdicts(self.results, self.folder).claims
@@ -284,8 +276,7 @@ class Headline(OfReplication, name="headline"):
 class Scale(OfReplication, name="scale"):
     """Directive `scale`: on what and at which size each profile of a replication ran, beside the source's scale."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make a row for each profile with results, then say what about.yaml says of the source's scale."""
+    def _make(self) -> list[nodes.Node]:
         path = self.replications / self.folder / "about.yaml"
         about = read_checked_yaml(path, "about.schema.json")
         every = records.read_all_verdicts(self.results, self.folder)
@@ -329,8 +320,7 @@ class Scale(OfReplication, name="scale"):
 class Params(OfReplication, name="params"):
     """Directive `params`: all settings of the profile whose results the page shows, as params.yaml has them."""
 
-    def make(self) -> list[nodes.Node]:
-        """Cut the profile's block out of the file."""
+    def _make(self) -> list[nodes.Node]:
         path = self.replications / page_of(self.folder) / "params.yaml"
         profile = read_json(self.results / self.folder / "provenance.json")["profile"]
         depend_on(self.env, path)
@@ -344,8 +334,7 @@ class Params(OfReplication, name="params"):
 class Rerun(OfReplication, name="rerun"):
     """Directive `rerun`: how to run a replication again, what its results were run with, citing, files to fetch."""
 
-    def make(self) -> list[nodes.Node]:
-        """Say it, with live numbers of the records of its stages."""
+    def _make(self) -> list[nodes.Node]:
         folder = self.folder
         stages = {path.stem: read_json(path) for path in sorted((self.results / folder).glob("*provenance.json"))}
         every = records.read_all_verdicts(self.results, folder)

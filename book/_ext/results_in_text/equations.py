@@ -161,8 +161,7 @@ class CheckDirective(BookDirective, name="check"):
         "error": directives.unchanged_required,
     }
 
-    def make(self) -> list[nodes.Node]:
-        """Make a box with the check's errors and its description."""
+    def _make(self) -> list[nodes.Node]:
         refuted = "refuted" in self.options
         check = checked(self, self.arguments[0], refuted=refuted)
         if check is None:
@@ -191,8 +190,7 @@ class CheckDirective(BookDirective, name="check"):
 class EquationCountRole(BookRole, name="equations"):
     """Role `equations`: `name` (or `all`) becomes the number of equations and of those that are checked."""
 
-    def make(self) -> nodes.Node:
-        """Count the directives in the files of the pages."""
+    def _make(self) -> nodes.Node:
         name = self.text.strip()
         counted = [page for page in sorted(self.env.found_docs) if name in ("all", pages.replication_of(page))]
         files = [Path(self.env.doc2path(page)) for page in counted]
@@ -217,8 +215,3 @@ def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
         for check in (check for check in node.get("checks", []) if check not in described):
             sentence = f"equation {label} names {check}, which no directive check on this page describes"
             note_problem(env, node, sentence)
-
-
-def setup(app: Sphinx) -> None:
-    """Connect the event that demands checks."""
-    app.connect("doctree-read", demand_checks)

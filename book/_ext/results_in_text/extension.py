@@ -25,19 +25,21 @@ from sphinx.errors import ExtensionError
 
 from paperkit.config import ConfigError
 from paperkit.results import ResultsError
-from results_in_text import equations, latex_book, lint, notebooks, pages, provenance, search
+from results_in_text import code_files, lint, pages, provenance, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
 from results_in_text.code_files import Code
 from results_in_text.code_runner import about_results, run_cell
+from results_in_text.equations import demand_checks
+from results_in_text.latex_book import FigureAsPdf
 from results_in_text.nodes import block, figure_files
+from results_in_text.notebooks import offer_notebook
 from results_in_text.pages import BookDirective, depend_on, shown_folders
 from results_in_text.provenance import downloads_are_written
 from results_in_text.records import stop
 from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS
 
-_PARTS = (book_nodes, equations, latex_book, lint, notebooks, pages, provenance, search)
 _PATHS = {
     "results_root": "../results",
     "figures_root": "../figures",
@@ -95,16 +97,12 @@ def refuse_what_was_not_made(app: Sphinx) -> None:
         raise ExtensionError(message)
 
 
-# --- cells and figures -------------------------------------------------------------------------------------------
-
-
 class RunCell(BookDirective, name="run-cell"):
     """Directive `run-cell`: content is Python that imports a replication and prints something."""
 
     has_content = True
 
-    def make(self) -> list[nodes.Node]:
-        """Show the cell and what it prints; it depends on the code it imports and the results it opens."""
+    def _make(self) -> list[nodes.Node]:
         code, repository = "\n".join(self.content), self.replications.parent
         running = _RUNNING.pop((code, repository), None)
         printed = running.result() if running else run_cell(code, repository)
@@ -138,8 +136,7 @@ class ResultFigure(BookDirective, Figure, name="result-figure"):
 
     option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
 
-    def make(self) -> list[nodes.Node]:
-        """Make the figure."""
+    def _make(self) -> list[nodes.Node]:
         path, page = Path(self.config.figures_root, self.arguments[0]), self.env.doc2path(self.env.docname)
         if not path.is_file():
             stop(f"figure {path} is missing; `dvc repro` draws it")
@@ -157,9 +154,6 @@ class ResultFigure(BookDirective, Figure, name="result-figure"):
             numbers = self.env.dlfiles.add_file(self.env.docname, file)
         figure += figure_files(script=script, numbers=numbers)
         return [figure, *others]
-
-
-# --- what programs and screen readers read -----------------------------------------------------------------------
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
@@ -250,11 +244,19 @@ def setup(app: Sphinx) -> dict[str, Any]:
     gc.set_threshold(100_000, 20, 100)
     for key, path in _PATHS.items():
         app.add_config_value(key, path, "env", str)
+    app.add_config_value("code_url", "", "html", str)  # the address of the code
     app.connect("config-inited", resolve_paths)
     app.connect("config-inited", read_no_html)
     app.connect("builder-inited", refuse_what_was_not_made)
     app.connect("env-before-read-docs", run_ahead)
-    app.connect("doctree-read", describe)
+    app.connect("env-get-outdated", pages.find_outdated)
+    app.connect("env-updated", pages.stop_on_problems)
+    readers = describe, demand_checks, lint.lint_findings, lint.lint_numbers, lint.refuse_what_loads_or_runs
+    for reader in (*readers, pages.unlink):
+        app.connect("doctree-read", reader)
+    app.connect("doctree-resolved", offer_notebook)
+    app.connect("html-collect-pages", provenance.provenance_pages)
+    app.connect("html-collect-pages", code_files.code_pages)
     app.connect("html-page-context", share_contents, priority=400)  # before the theme takes the contents
     app.connect("html-page-context", finish_page, priority=900)  # after the theme has made them
     app.connect("build-finished", write_files)
@@ -262,6 +264,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_directive(name, directive)
     for name, role in BookRole.named.items():
         app.add_role(name, role())
-    for part in _PARTS:
-        part.setup(app)
+    app.add_builder(search.BuilderWithSections, override=True)
+    app.add_search_language(search.SearchEnglishAndChinese)
+    app.add_post_transform(FigureAsPdf)  # for builders that cannot show SVG
+    book_nodes.setup(app)
     return {"version": "1", "env_version": 6, "parallel_read_safe": True, "parallel_write_safe": True}

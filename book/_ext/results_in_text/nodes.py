@@ -130,9 +130,6 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-resolved", give_cards, priority=600)
 
 
-# --- what directives put together ------------------------------------------------------------------------------
-
-
 def verdict_badge(claim: Record) -> nodes.inline:
     """Make the badge of a claim: a dashed border marks an exploratory one, a dotted border a fragile verdict."""
     word, text = VERDICT_CLASSES[claim["verdict"]], verdict_words(claim)

@@ -34,8 +34,3 @@ def offer_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     notebook = new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})
     file.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-
-
-def setup(app: Sphinx) -> None:
-    """Connect it with the writing of a page."""
-    app.connect("doctree-resolved", offer_notebook)

@@ -51,12 +51,12 @@ class BookDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Say with what is wrong where it was asked for."""
         try:
-            return self.make()
+            return self._make()
         except (ResultsError, ConfigError) as error:
             message = f"{self.get_location()}: directive {self.name}: {error}"
             raise ExtensionError(message) from error
 
-    def make(self) -> list[nodes.Node]:
+    def _make(self) -> list[nodes.Node]:
         """Make what the page shows, and note the files as its dependencies."""
         raise NotImplementedError
 
@@ -95,9 +95,6 @@ class OfReplication(BookDirective):
         return folder or stop("this is no replication's page, so name a folder of results")
 
 
-# --- problems --------------------------------------------------------------------------------------------------
-
-
 def note_problem(env: BuildEnvironment, place: Any, sentence: str) -> None:
     """Note a problem at a node or in a line of the page that is being read; the build will stop after all pages."""
     # A build that stopped at the first problem would show an author one typed number at a time. What is metadata of a
@@ -112,9 +109,6 @@ def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> None:  # noqa: ARG00
     if problems := [problem for known in env.metadata.values() for problem in known.get("problems", [])]:
         message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
         raise ExtensionError(message)
-
-
-# --- when a page is read again -----------------------------------------------------------------------------------
 
 
 def depend_on(env: BuildEnvironment, *files: Path) -> None:
@@ -153,10 +147,3 @@ def unlink(app: Sphinx, doctree: nodes.document) -> None:
         is_page = node.get("refdomain") == "doc" and Path(app.srcdir, f"{target}.md").is_file()
         if of_others.match(target) or (is_page and target not in app.env.found_docs):
             node.replace_self(nodes.inline("", "", *(node.children or [nodes.Text(target)])))
-
-
-def setup(app: Sphinx) -> None:
-    """Connect them with a build."""
-    app.connect("env-get-outdated", find_outdated)
-    app.connect("env-updated", stop_on_problems)
-    app.connect("doctree-read", unlink)

@@ -23,7 +23,7 @@ from paperkit.results import ResultsError, read_runs
 from paperkit.written import has_numbers, named
 from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
-from results_in_text.code_files import Code, Page, code_page, code_pages, shown_code
+from results_in_text.code_files import Code, Page, code_page, shown_code
 from results_in_text.code_runner import about_results
 from results_in_text.pages import is_made, shown_folders
 from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_json
@@ -151,10 +151,3 @@ def _ranges(seeds: list[int]) -> str:
 def downloads_are_written(app: Sphinx) -> bool:
     """Tell whether a page of the book links to downloads, so that they will be written."""
     return any(WANTS_DOWNLOADS in page for page in app.env.metadata.values())
-
-
-def setup(app: Sphinx) -> None:
-    """Register the pages and the address of the code."""
-    app.add_config_value("code_url", "", "html", str)
-    app.connect("html-collect-pages", provenance_pages)
-    app.connect("html-collect-pages", code_pages)

@@ -86,8 +86,7 @@ def _count(number: int, one: str, several: str = "") -> str:
 class BrokenOnPurpose(BookDirective, name="broken-on-purpose"):
     """Directive `broken-on-purpose`: the faults of faults.yaml, and what the tests named there did when last run."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         repository = self.replications.parent
         faults = parse(Faults, read_yaml(repository / FAULTS), source=FAULTS).faults
         record = read_json(repository / RECORD)["tests"]
@@ -105,8 +104,7 @@ class BrokenOnPurpose(BookDirective, name="broken-on-purpose"):
 class Soak(BookDirective, name="soak"):
     """Directive `soak`: the tests that the suite has no time for, and how they ended when last run."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         path = self.replications.parent / RECORD
         depend_on(self.env, path)
         tests = read_json(path)["tests"]

@@ -52,13 +52,13 @@ class BookRole(SphinxRole):
         """Say with what is wrong where it was asked for."""
         self.messages = []
         try:
-            return [self.make()], self.messages
+            return [self._make()], self.messages
         except ResultsError as error:
             source, line = self.get_source_info()
             message = f"{source}:{line}: role {self.name}, {self.text!r}: {error}"
             raise ExtensionError(message) from error
 
-    def make(self) -> nodes.Node:
+    def _make(self) -> nodes.Node:
         """Make what the page shows, and note the files as its dependencies."""
         raise NotImplementedError
 
@@ -71,8 +71,7 @@ class BookRole(SphinxRole):
 class ResultRole(BookRole, name="result"):
     """Role `result`: `name/file:path | format` becomes the formatted value."""
 
-    def make(self) -> nodes.Node:
-        """Read the value."""
+    def _make(self) -> nodes.Node:
         address, _, spec = (part.strip() for part in self.text.partition("|"))
         return live_value(self.env, address, spec or None)
 
@@ -80,8 +79,7 @@ class ResultRole(BookRole, name="result"):
 class VerdictRole(BookRole, name="verdict"):
     """Role `verdict`: `name:claim` becomes the badge of the claim's verdict."""
 
-    def make(self) -> nodes.Node:
-        """Read the verdict."""
+    def _make(self) -> nodes.Node:
         (name, claim_id), results = records.split_address(self.text), Path(self.config.results_root)
         badge = verdict_badge(records.claim_with_id(results, name, claim_id))
         badge["judged"] = (name, claim_id)
@@ -92,8 +90,7 @@ class VerdictRole(BookRole, name="verdict"):
 class ReportedRole(BookRole, name="reported"):
     """Role `reported`: `text <key, where>` is a number that a source reports and we did not measure."""
 
-    def make(self) -> nodes.Node:
-        """Look the source up; refuse a number without one."""
+    def _make(self) -> nodes.Node:
         match = _QUOTED.fullmatch(self.text.strip())
         text, key, where = match.groups() if match else (self.text, "", "")
         entries = self.env.get_domain("cite").data["bibdata"].data.entries
@@ -110,8 +107,7 @@ class ReportedRole(BookRole, name="reported"):
 class ConstantRole(BookRole, name="constant"):
     """Role `constant`: a number that belongs to the text, such as a setting or the value of a formula."""
 
-    def make(self) -> nodes.Node:
-        """Mark the content; the linter of typed numbers lets it pass."""
+    def _make(self) -> nodes.Node:
         return nodes.inline("", "", *self.inline(self.text), classes=["constant"])
 
 
@@ -122,8 +118,7 @@ class given(nodes.inline):  # named like the role
 class GivenRole(BookRole, name="given"):
     """Role `given`: verdicts such as `lion:C6 contradicted; lion:C4 holds`, after what was written for them."""
 
-    def make(self) -> nodes.Node:
-        """Compare the words with those of now; the linter of findings takes the mark out of the page."""
+    def _make(self) -> nodes.Node:
         results = Path(self.config.results_root)
         verdicts = [(folder, claim) for folder, claim, _ in given_verdicts(self.text)]
         for sentence in changed_words(results, self.text):

@@ -50,9 +50,6 @@ def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(files[schema], registry=known, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-# --- posts -----------------------------------------------------------------------------------------------------
-
-
 class Posts(NamedTuple):
     """The posts and what has become of them."""
 
@@ -107,9 +104,6 @@ def _contradictions(content: dict[str, Any], about: dict[str, dict[str, Any]]) -
         if number in named:
             yield f"post {number} is named by {named[number]} and {name}; leave it to one"
         named[number] = name
-
-
-# --- errors found in the sources ---------------------------------------------------------------------------------
 
 
 class Evidence(NamedTuple):

@@ -12,7 +12,7 @@ from pybtex.richtext import Text
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of
+from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of, word_of
 from paperkit.profiles import COMMITTED
 from paperkit.written import named, shown_line
 from results_in_text import citations, records, yaml_files
@@ -52,8 +52,8 @@ class _OverAllReplications(BookDirective):
         if not folders:
             records.stop(f"no verdicts below {self.results}; `dvc repro` makes them")
         pages = Path(self.env.srcdir).glob("replications/*.md")
-        depend_on(self.env, *pages, *self.results.glob("*/*verdicts.json"))
-        return {folder: records.read_verdicts(self.results, folder) for folder in folders}
+        depend_on(self.env, *pages)
+        return {folder: self.verdicts(folder) for folder in folders}
 
     def _title(self, folder: str) -> list[nodes.Node]:
         # In its words, which the contents of this page would not look up.
@@ -143,20 +143,14 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
         return [table(headings, rows, css_class="board", widths=[16, 40, 22, 22])]
 
     def _row(self, posts: Posts, name: str, profile: str, claim: Record) -> Row:
-        badge, word, kind, order = (
-            verdict_badge(claim),
-            claim["verdict"],
-            claim["kind"],
-            records.claim_order(claim["id"]),
-        )
-        shown_kind = "primary" if is_primary(claim) else kind
-        place = f"{records.VERDICT_ORDER.index(word):02}{order}"
+        order, kind = records.claim_order(claim["id"]), "primary" if is_primary(claim) else claim["kind"]
+        place = f"{records.VERDICT_ORDER.index(claim['verdict']):02}{order}"
         first, more = claim["tests"][0], len(claim["tests"]) - 1
         scale = block(posts.about(name)["here"][profile], css="scale")
         return [
             [
-                facet_paragraph("verdict", word or "no verdict", badge, order=place),
-                facet_paragraph("kind", shown_kind, order=f"{shown_kind != 'primary'}{shown_kind}{order}"),
+                facet_paragraph("verdict", word_of(claim), verdict_badge(claim), order=place),
+                facet_paragraph("kind", kind, order=f"{kind != 'primary'}{kind}{order}"),
             ],
             [block(*self.inline(claim["statement"]), " ", *self._link(name, claim))],
             [
@@ -167,7 +161,7 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
                 facet_paragraph("replication", page_of(name), *self._title(name)),
                 facet_paragraph("topic", posts.topic_of(name)),
                 facet_paragraph("profile", profile, nodes.Text(f"profile {profile}")),
-                *([] if kind == "identity" else [scale]),
+                *([] if claim["kind"] == "identity" else [scale]),
             ],
         ]
 
@@ -213,8 +207,8 @@ class ErrataList(BookDirective, name="errata"):
         read = (yaml_files.read_errata(self.replications, self.results, name, set(bibliography)) for name in names)
         errata = [one for of_name in read for one in of_name]
         for name in names:
-            verdicts = (self.results / name).glob("*verdicts.json")
-            depend_on(self.env, self.replications / name / "errata.yaml", *verdicts)
+            depend_on(self.env, self.replications / name / "errata.yaml")
+            self.verdicts(name)
         if own and not names:
             return [block("We found no error in the sources.")]
         if own:

@@ -45,9 +45,8 @@ class ClaimsTable(OfReplication, name="claims"):
 
     def _make(self) -> list[nodes.Node]:
         name = self.folder
-        self.every = records.read_all_verdicts(self.results, page_of(name))
-        depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
-        shown = {name: records.read_verdicts(self.results, name)} if self.arguments else self.every
+        self.every = self.every_profile(page_of(name))
+        shown = {name: self.verdicts(name)} if self.arguments else self.every
         tables = [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
         uncut = any(map(_reaches_beyond, (claim for of in shown.values() for claim in of.claims.values())))
         return [*tables, *([self.line(_UNCUT)] if uncut else [])]
@@ -236,11 +235,11 @@ class Headline(OfReplication, name="headline"):
 
     def _make(self) -> list[nodes.Node]:
         about = self.replications / page_of(self.folder) / "about.yaml"
-        every = records.read_all_verdicts(self.results, page_of(self.folder))
-        claims = records.read_verdicts(self.results, self.folder).claims
+        every = self.every_profile(page_of(self.folder))
+        claims = self.verdicts(self.folder).claims
         primary = primary_records(read_checked_yaml(about, "about.schema.json"), claims)
         rows = [self._row(every, words, record) for words, record in primary]
-        depend_on(self.env, about, *(file for of in every.values() for file in of.files))
+        depend_on(self.env, about)
         if not rows:
             return [block("No claim is primary.")]
         headings = ["Claim, verdict, and what we found", "The number of its first test"]
@@ -279,11 +278,11 @@ class Scale(OfReplication, name="scale"):
     def _make(self) -> list[nodes.Node]:
         path = self.replications / self.folder / "about.yaml"
         about = read_checked_yaml(path, "about.schema.json")
-        every = records.read_all_verdicts(self.results, self.folder)
+        every = self.every_profile(self.folder)
         here = about["here"] | {"smoke": "a smoke run"}  # of a draft, see `make check`
         rows = [self._row(self.results / folder, of, here[of.profile]) for folder, of in every.items()]
         source = about.get("scale")
-        files = ("verdicts.json", "provenance.json", "runs.csv")
+        files = ("provenance.json", "runs.csv")
         depend_on(self.env, path, *(self.results / folder / file for folder in every for file in files))
         headings = ["Profile", "What ran", "Where", "Largest model", "Most tokens a run"]
         headings += ["Seeds of primary claims", "Hours"]
@@ -337,7 +336,7 @@ class Rerun(OfReplication, name="rerun"):
     def _make(self) -> list[nodes.Node]:
         folder = self.folder
         stages = {path.stem: read_json(path) for path in sorted((self.results / folder).glob("*provenance.json"))}
-        every = records.read_all_verdicts(self.results, folder)
+        every = self.every_profile(folder)
 
         def live(address: str) -> str:
             return f"{{result}}`{folder}/{address}`"

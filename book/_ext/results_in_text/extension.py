@@ -34,7 +34,7 @@ from results_in_text.equations import demand_checks
 from results_in_text.latex_book import FigureAsPdf
 from results_in_text.nodes import block, figure_files
 from results_in_text.notebooks import offer_notebook
-from results_in_text.pages import BookDirective, depend_on, shown_folders
+from results_in_text.pages import BookDirective, FromFiles, depend_on, shown_folders
 from results_in_text.provenance import downloads_are_written
 from results_in_text.records import stop
 from results_in_text.roles import BookRole
@@ -260,10 +260,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", share_contents, priority=400)  # before the theme takes the contents
     app.connect("html-page-context", finish_page, priority=900)  # after the theme has made them
     app.connect("build-finished", write_files)
-    for name, directive in BookDirective.named.items():
-        app.add_directive(name, directive)
-    for name, role in BookRole.named.items():
-        app.add_role(name, role())
+    for name, made in FromFiles.named.items():
+        app.add_role(name, made()) if issubclass(made, BookRole) else app.add_directive(name, made)
     app.add_builder(search.BuilderWithSections, override=True)
     app.add_search_language(search.SearchEnglishAndChinese)
     app.add_post_transform(FigureAsPdf)  # for builders that cannot show SVG

@@ -20,7 +20,7 @@ from paperkit.config import ConfigError
 from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
-from results_in_text.records import judged_folders, page_of, stop
+from results_in_text.records import Verdicts, folders_of, judged_folders, page_of, read_verdicts, stop
 
 
 def replication_of(docname: str) -> str | None:
@@ -35,30 +35,26 @@ def shown_folders(app: Sphinx) -> list[str]:
     return [folder for folder in judged if alone in (None, page_of(folder))]
 
 
-class BookDirective(SphinxDirective):
-    """A directive that prints what files hold: `make` does, and what is wrong with them stops the build.
+class FromFiles:
+    """What prints what files hold: `_make` does, and notes them as dependencies of the page.
 
     A class that gives its `name` is registered: `class Scale(OfReplication, name="scale")`.
     """
 
-    named: ClassVar[dict[str, type["BookDirective"]]] = {}
+    named: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, *, name: str = "") -> None:
         """Note the class under its name."""
         if name:
-            BookDirective.named[name] = cls
+            FromFiles.named[name] = cls
 
-    def run(self) -> list[nodes.Node]:
-        """Say with what is wrong where it was asked for."""
+    def made(self, asked: str) -> Any:
+        """Stop the build where something is wrong with the files, and say where what was asked for."""
         try:
             return self._make()
         except (ResultsError, ConfigError) as error:
-            message = f"{self.get_location()}: directive {self.name}: {error}"
+            message = f"{self.get_location()}: {asked}: {error}"
             raise ExtensionError(message) from error
-
-    def _make(self) -> list[nodes.Node]:
-        """Make what the page shows, and note the files as its dependencies."""
-        raise NotImplementedError
 
     @property
     def results(self) -> Path:
@@ -69,6 +65,23 @@ class BookDirective(SphinxDirective):
     def replications(self) -> Path:
         """The folder of all replications."""
         return Path(self.config.replications_root)
+
+    def verdicts(self, folder: str) -> Verdicts:
+        """Read all claims of a folder of results."""
+        depend_on(self.env, *(self.results / folder).glob("*verdicts.json"))
+        return read_verdicts(self.results, folder)
+
+    def every_profile(self, name: str) -> dict[str, Verdicts]:
+        """Read the verdicts of a replication at each of its profiles, by folder of results."""
+        return {folder: self.verdicts(folder) for folder in folders_of(self.results, name)}
+
+
+class BookDirective(FromFiles, SphinxDirective):
+    """A directive that prints what files hold."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make what the page shows."""
+        return self.made(f"directive {self.name}")
 
     def inline(self, text: str) -> list[nodes.Node]:
         """Read a line of Markdown."""

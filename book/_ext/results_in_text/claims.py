@@ -113,18 +113,20 @@ class ClaimsTable(OfReplication, name="claims"):
         return paragraphs
 
     def _flip_distance(self, address: str, test: Mapping[str, Any]) -> nodes.paragraph:
-        parts: list[nodes.Node | str] = [records.seeds_left_out(test["flip"])]
+        parts: list[nodes.Node | str] = ["No single seed changes the verdict"]
+        if seeds := ", ".join(map(str, test["flip"]["without"])):
+            which = f"one of the seeds {seeds}" if ", " in seeds else f"seed {seeds}"
+            parts = [f"Leaving out {which} changes the verdict"]
         before, after = turning_point(test)
         if before:
             parts += [f"; {before} ", live_value(self.env, f"{address}.flip.value"), after]
         return block(*parts, ".", css="flip-distance")
 
     def _why(self, claim: Record) -> list[nodes.Node]:
-        reason = paragraph(records.reason_beside(claim["reason"], "95 % interval"))
-        if "underpowered" not in claim:
-            return [reason]
-        why = self.inline(claim["underpowered"])
-        return [reason, block(nodes.strong("", "Underpowered: "), *why)]
+        reason = [paragraph(records.reason_beside(claim["reason"], "95 % interval"))]
+        if "underpowered" in claim:
+            reason.append(block(nodes.strong("", "Underpowered: "), *self.inline(claim["underpowered"])))
+        return reason
 
     def _variations(self, name: str, claim: Record) -> list[nodes.Node]:
         target, address = target_of(name, claim["id"], "strength"), claim_address(name, claim)

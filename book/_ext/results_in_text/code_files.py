@@ -39,16 +39,11 @@ class CodeFile:
     @cached_property
     def definitions(self) -> dict[str, tuple[int, int]]:
         """First line and the one after the last, by name."""
-        found = {}
         if self.path.endswith(".py"):
-            for name, node in self.nodes:
-                decorators = (decorator.lineno for decorator in getattr(node, "decorator_list", []))
-                found[name] = min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1
-            return found
-        for block in _OF_YAML.finditer(self.text):
-            first = self.text.count("\n", 0, block.start()) + 1
-            found[block[1]] = first, first + block[0].count("\n")
-        return found
+            started = {name: [node, *getattr(node, "decorator_list", [])] for name, node in self.nodes}
+            return {name: (min(one.lineno for one in of), of[0].end_lineno + 1) for name, of in started.items()}
+        starts = {block: self.text.count("\n", 0, block.start()) + 1 for block in _OF_YAML.finditer(self.text)}
+        return {block[1]: (first, first + block[0].count("\n")) for block, first in starts.items()}
 
     @cached_property
     def imports(self) -> list[str]:
@@ -116,9 +111,8 @@ class CodeFile:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 found.append((node.name, node))
             elif isinstance(node, ast.Assign | ast.AnnAssign):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                names = [inner for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name)]
-                found += [(name.id, node) for name in names]
+                names = [inner for target in _targets(node) for inner in ast.walk(target)]
+                found += [(name.id, node) for name in names if isinstance(name, ast.Name)]
         return found
 
 
@@ -129,6 +123,10 @@ def _form(text: ast.JoinedStr) -> str:
 
 def _pairs(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
     return zip(node.keys, node.values, strict=True)
+
+
+def _targets(node: ast.AST) -> list[ast.AST]:
+    return getattr(node, "targets", None) or [node.target]
 
 
 def _name(node: ast.AST) -> str:
@@ -145,11 +143,11 @@ def _distance(nodes: Sequence[ast.AST], made: Sequence[ast.AST], mentions: Menti
             return distance
         names = {part.id for part in inner if isinstance(part, ast.Name)} - known
         known, distance = known | names, distance + 1
-        targets = [(node, getattr(node, "targets", None) or [node.target]) for node in made]
         level = [
             getattr(node, "iter", node)  # of a loop not its body
-            for node, of in targets
-            if of[0].lineno <= line and names & {_name(part) for one in of for part in ast.walk(one)}
+            for node in made
+            for target in _targets(node)
+            if target.lineno <= line and names & set(map(_name, ast.walk(target)))
         ]
     return None
 

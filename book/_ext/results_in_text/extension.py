@@ -32,7 +32,7 @@ from results_in_text.code_files import Code
 from results_in_text.code_runner import about_results, run_cell
 from results_in_text.equations import demand_checks
 from results_in_text.latex_book import FigureAsPdf
-from results_in_text.nodes import block, figure_files
+from results_in_text.nodes import figure_files
 from results_in_text.notebooks import offer_notebook
 from results_in_text.pages import BookDirective, FromFiles, depend_on, shown_folders
 from results_in_text.provenance import downloads_are_written
@@ -66,16 +66,13 @@ _REPAIRS = {
 pybtex.plugin.find_plugin = cache(pybtex.plugin.find_plugin)
 
 
-def resolve_paths(app: Sphinx, config: Config) -> None:
+def configure(app: Sphinx, config: Config) -> None:
     """Take paths relative to the book's folder, as the configuration file means them, and all bibliographies."""
     for key in _PATHS:
         config[key] = str(Path(app.srcdir, config[key]).resolve())
     found = sorted(Path(config.replications_root).glob("*/references.bib"))
     config.bibtex_bibfiles = [*config.bibtex_bibfiles, *map(str, found)]
-
-
-def read_no_html(app: Sphinx, config: Config) -> None:
-    """Take tags for text: much of a page is text of YAML files, and a tag in it would run on the page."""
+    # Tags are text: much of a page is text of YAML files, and a tag in it would run on the page.
     config.myst_disable_syntax = [*config.myst_disable_syntax, "html_inline", "html_block"]
     # It copies files, and does not say that pages may be read in several processes.
     if mathjax := app.extensions.get("sphinx-mathjax-offline"):
@@ -111,9 +108,8 @@ class RunCell(BookDirective, name="run-cell"):
             depend_on(self.env, *repository.glob(pattern))
         shown = nodes.literal_block(code, code, language="python")
         output = nodes.literal_block(printed, printed, language="none", classes=["run-cell-output"])
-        python, repro = nodes.literal("", "python"), nodes.literal("", "make repro")
-        how = ("Run when this book was built, and by you: paste it into ", python, " in a clone, after ", repro)
-        return [nodes.container("", shown, block(*how, ". It prints:"), output, classes=["run-cell"])]
+        how = "Run when this book was built, and by you: paste it into `python` in a clone, after `make repro`."
+        return [nodes.container("", shown, self.line(f"{how} It prints:"), output, classes=["run-cell"])]
 
 
 def run_ahead(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
@@ -245,8 +241,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for key, path in _PATHS.items():
         app.add_config_value(key, path, "env", str)
     app.add_config_value("code_url", "", "html", str)  # the address of the code
-    app.connect("config-inited", resolve_paths)
-    app.connect("config-inited", read_no_html)
+    app.connect("config-inited", configure)
     app.connect("builder-inited", refuse_what_was_not_made)
     app.connect("env-before-read-docs", run_ahead)
     app.connect("env-get-outdated", pages.find_outdated)

@@ -85,19 +85,16 @@ def provenance_content(app: Sphinx, name: str, shown: Mapping[str, Any]) -> dict
 
 def runs_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Summarise a table of runs, one entry for each arm of each experiment."""
-    summary = []
-    for (experiment, arm), rows in runs.groupby(["experiment", "arm"]):
-        diverged = rows[rows["status"] == "diverged"].drop_duplicates(["seed", "config"])
-        summary.append({
-            "experiment": experiment,
-            "arm": arm,
-            "seeds": _ranges(sorted(rows["seed"].unique().tolist())),
-            "configs": rows["config"].nunique(),
-            "metrics": ", ".join(sorted(rows["metric"].unique())),
-            "rows": len(rows),
-            "diverged": len(diverged),
-        })
-    return summary
+    arm = ["experiment", "arm"]
+    diverged = runs[runs["status"] == "diverged"].drop_duplicates([*arm, "seed", "config"])
+    summary = runs.groupby(arm).agg(
+        seeds=("seed", lambda seeds: _ranges(sorted(seeds.unique()))),
+        configs=("config", "nunique"),
+        metrics=("metric", lambda metrics: ", ".join(sorted(metrics.unique()))),
+        rows=("metric", "size"),
+    )
+    summary["diverged"] = diverged.groupby(arm).size().reindex(summary.index, fill_value=0)
+    return summary.reset_index().to_dict("records")
 
 
 def _stage(folder: Path, repository: Path, stem: str, table: str, params: str) -> dict[str, Any]:

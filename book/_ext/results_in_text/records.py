@@ -366,12 +366,3 @@ def conclusion(claim: Record) -> str:
     if movers := [max(move for move in moves if move[2] == unit)[1] for unit in units]:
         text += f"; farthest from the main estimate: {'; '.join(movers)}"
     return f"{text}."
-
-
-def seeds_left_out(flip: Mapping[str, Any]) -> str:
-    """Say whether the word of a test hangs on one seed, without a full stop."""
-    seeds = flip["without"]
-    if not seeds:
-        return "No single seed changes the verdict"
-    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"one of the seeds {', '.join(map(str, seeds))}"
-    return f"Leaving out {which} changes the verdict"

@@ -111,11 +111,7 @@ class Soak(BookDirective, name="soak"):
         # What lacks something on the machine, such as a graphics card, was skipped.
         soak = {test: one for test, one in tests.items() if one["soak"] and one["passed"] + one["failed"]}
         rows: list[Row] = [
-            [
-                [block(*_named(test))],
-                [paragraph(_cases(outcome))],
-                [paragraph(f"{outcome['seconds']:.0f} s")],
-            ]
+            [[block(*_named(test))], [paragraph(_cases(outcome))], [paragraph(f"{outcome['seconds']:.0f} s")]]
             for test, outcome in sorted(soak.items())
         ]
         headings = ["Test", "Cases passed", "Took"]

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from docutils import nodes
 from pybtex.richtext import Text
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 
 from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of, word_of
 from paperkit.profiles import COMMITTED
@@ -30,7 +29,7 @@ from results_in_text.nodes import (
     verdict_badge,
 )
 from results_in_text.numbers_changed import Change, read_changes
-from results_in_text.pages import BookDirective, depend_on, is_made, replication_of, shown_folders
+from results_in_text.pages import BookDirective, depend_on, is_made, replication_of, shown_folders, stopping
 from results_in_text.records import Verdicts, is_primary, page_of, target_of
 from results_in_text.reruns import RECEIPTS
 from results_in_text.yaml_files import SCHEMAS, Erratum, Evidence, Posts
@@ -229,11 +228,8 @@ class ErrataList(BookDirective, name="errata"):
         source, severity, name = entry["source"], entry["severity"], f"{erratum.replication}/{entry['id']}"
         if at_home:
             self.note_target(target, entry["id"])
-        try:
+        with stopping(f"{self.replications / erratum.replication / 'errata.yaml'}, {entry['id']}"):
             written, right, effect = map(self.parse_text_to_nodes, (entry["written"], entry["right"], entry["effect"]))
-        except ExtensionError as error:
-            message = f"{self.replications / erratum.replication / 'errata.yaml'}, {entry['id']}: {error}"
-            raise ExtensionError(message) from error
         evidence = [self._evidence(erratum.replication, one) for one in erratum.evidence]
         fields = {"Written": written, "Right": right, "Evidence": evidence, "Effect": effect}
         shown = [

@@ -23,8 +23,6 @@ from sphinx.directives.patches import Figure
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
-from paperkit.config import ConfigError
-from paperkit.results import ResultsError
 from results_in_text import code_files, lint, pages, provenance, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
@@ -34,7 +32,7 @@ from results_in_text.equations import demand_checks
 from results_in_text.latex_book import FigureAsPdf
 from results_in_text.nodes import figure_files
 from results_in_text.notebooks import offer_notebook
-from results_in_text.pages import BookDirective, FromFiles, depend_on, shown_folders
+from results_in_text.pages import BookDirective, FromFiles, depend_on, shown_folders, stopping
 from results_in_text.provenance import downloads_are_written
 from results_in_text.records import stop
 from results_in_text.roles import BookRole
@@ -83,12 +81,9 @@ def refuse_what_was_not_made(app: Sphinx) -> None:
     """Stop the build before a page is read where verdicts or tables were edited by hand, or are out of date."""
     app.env.settings["raw_enabled"] = False  # the directives of docutils that pass HTML on
     root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each asks a process, and waits for it
-            answers = list(pool.map(lambda folder: about_results(root, repository, folder), shown_folders(app)))
-    except ResultsError as error:
-        message = f"results cannot be judged again: {error}"
-        raise ExtensionError(message) from error
+    # Each asks a process, and waits for it.
+    with stopping("results cannot be judged again"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = list(pool.map(lambda folder: about_results(root, repository, folder), shown_folders(app)))
     if found := [problem for answer in answers for problem in answer["problems"]]:
         message = "\n".join(["results are not what their runs give, and no page is made of them:", *found])
         raise ExtensionError(message)
@@ -210,11 +205,8 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
     lines = [f"# {app.config.html_title}", "", f"> {said[app.config.root_doc]}", "", "## Pages", ""]
     lines += [f"- [{_title(app, page)}]({_address(app, page)}): {words}" for page, words in said.items()]
     if downloads_are_written(app):
-        try:
+        with stopping("downloads"):
             write_all_downloads(app, Path(app.config.results_root), downloads)
-        except (ConfigError, ResultsError) as error:
-            message = f"downloads: {error}"
-            raise ExtensionError(message) from error
         copytree(SCHEMAS, downloads / "schemas", dirs_exist_ok=True)
         folders = [file.parent.name for file in sorted(downloads.glob("*/claims.json"))]
         lines += ["", "## All claims, verdicts, intervals and seeds", ""]

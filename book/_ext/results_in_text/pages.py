@@ -5,6 +5,8 @@ A book whose root is a replication's page holds its pages alone, as `paperkit.pa
 
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +37,16 @@ def shown_folders(app: Sphinx) -> list[str]:
     return [folder for folder in judged if alone in (None, page_of(folder))]
 
 
+@contextmanager
+def stopping(what: str) -> Iterator[None]:
+    """Stop the build where something is wrong with files, and say with what."""
+    try:
+        yield
+    except (ResultsError, ConfigError, ExtensionError) as error:
+        message = f"{what}: {error}"
+        raise ExtensionError(message) from error
+
+
 class FromFiles:
     """What prints what files hold: `_make` does, and notes them as dependencies of the page.
 
@@ -49,12 +61,9 @@ class FromFiles:
             FromFiles.named[name] = cls
 
     def made(self, asked: str) -> Any:
-        """Stop the build where something is wrong with the files, and say where what was asked for."""
-        try:
+        """Make what was asked for, or say where it was."""
+        with stopping(f"{self.get_location()}: {asked}"):
             return self._make()
-        except (ResultsError, ConfigError) as error:
-            message = f"{self.get_location()}: {asked}: {error}"
-            raise ExtensionError(message) from error
 
     @property
     def results(self) -> Path:

@@ -14,18 +14,16 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 
-from paperkit.config import ConfigError
 from paperkit.history import decoded
 from paperkit.provenance import file_md5
-from paperkit.results import ResultsError, read_runs
+from paperkit.results import read_runs
 from paperkit.written import has_numbers, named
 from results_in_text import records
 from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_files import Code, Page, code_page, shown_code
 from results_in_text.code_runner import about_results
-from results_in_text.pages import is_made, shown_folders
+from results_in_text.pages import is_made, shown_folders, stopping
 from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_json
 from results_in_text.reruns import expected_next
 
@@ -38,29 +36,19 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
     """Make one page for each folder of results with verdicts."""
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    templates.globals |= {
-        "anchor": anchor,
-        "code_page": code_page,
-        "has_numbers": has_numbers,
-        "named": named,
-        "records": records,
-    }
-    templates.globals["expected_next"] = expected_next
+    templates.globals |= {function.__name__: function for function in (anchor, code_page, has_numbers, named)}
+    templates.globals |= {"expected_next": expected_next, "records": records}
     # From the book's root to a page of provenance; no address stays none.
     templates.filters["above"] = lambda address: f"../{address}" if address else ""
     template, shown = templates.get_template(_TEMPLATE), shown_code(app)
     root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
     for name in shown_folders(app):
         code = [repository / path for path, folders in shown.items() if name in folders]
-        if is_made(
-            app, Path(app.outdir, f"provenance/{name}.html"), repository / "dvc.lock", *(root / name).iterdir(), *code
-        ):
+        sources = repository / "dvc.lock", *(root / name).iterdir(), *code
+        if is_made(app, Path(app.outdir, f"provenance/{name}.html"), *sources):
             continue
-        try:
+        with stopping(f"provenance page of {name}"):
             body = template.render(provenance_content(app, name, shown))
-        except (ConfigError, ResultsError) as error:
-            message = f"provenance page of {name}: {error}"
-            raise ExtensionError(message) from error
         yield f"provenance/{name}", {"title": f"Provenance of {name}", "body": body}, "page.html"
 
 

@@ -14,22 +14,12 @@ from sphinx.application import Sphinx
 from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of, word_of
 from paperkit.profiles import COMMITTED
 from paperkit.written import named, shown_line
-from results_in_text import citations, records, yaml_files
+from results_in_text import citations, pages, records, yaml_files
 from results_in_text.citations import Citation
-from results_in_text.claims import WANTS_DOWNLOADS, deciding_number, download_links, favours
-from results_in_text.nodes import (
-    Row,
-    always_seen,
-    block,
-    bullets,
-    facet_paragraph,
-    folded,
-    paragraph,
-    table,
-    verdict_badge,
-)
+from results_in_text.claims import deciding_number, favours
+from results_in_text.nodes import Row, block, bullets, facet_paragraph, fold, paragraph, table, verdict_badge
 from results_in_text.numbers_changed import Change, read_changes
-from results_in_text.pages import BookDirective, depend_on, is_made, replication_of, shown_folders, stopping
+from results_in_text.pages import BookDirective, depend_on, download_links
 from results_in_text.records import Verdicts, is_primary, page_of, target_of
 from results_in_text.reruns import RECEIPTS
 from results_in_text.yaml_files import SCHEMAS, Erratum, Evidence, Posts
@@ -50,8 +40,7 @@ class _OverAllReplications(BookDirective):
         folders = records.judged_folders(self.results)
         if not folders:
             records.stop(f"no verdicts below {self.results}; `dvc repro` makes them")
-        pages = Path(self.env.srcdir).glob("replications/*.md")
-        depend_on(self.env, *pages)
+        depend_on(self.env, *Path(self.env.srcdir).glob("replications/*.md"))
         return {folder: self.verdicts(folder) for folder in folders}
 
     def _title(self, folder: str) -> list[nodes.Node]:
@@ -200,7 +189,7 @@ class ErrataList(BookDirective, name="errata"):
 
     def _make(self) -> list[nodes.Node]:
         bibliography = self.env.get_domain("cite").bibdata.data.entries
-        own = self.arguments[0] if self.arguments else replication_of(self.env.docname)
+        own = self.arguments[0] if self.arguments else pages.replication_of(self.env.docname)
         known = yaml_files.names_with_errata(self.replications, self.results)
         names = known if own is None else [own] * bool(self.arguments or own in known)
         read = (yaml_files.read_errata(self.replications, self.results, name, set(bibliography)) for name in names)
@@ -228,7 +217,7 @@ class ErrataList(BookDirective, name="errata"):
         source, severity, name = entry["source"], entry["severity"], f"{erratum.replication}/{entry['id']}"
         if at_home:
             self.note_target(target, entry["id"])
-        with stopping(f"{self.replications / erratum.replication / 'errata.yaml'}, {entry['id']}"):
+        with pages.stopping(f"{self.replications / erratum.replication / 'errata.yaml'}, {entry['id']}"):
             written, right, effect = map(self.parse_text_to_nodes, (entry["written"], entry["right"], entry["effect"]))
         evidence = [self._evidence(erratum.replication, one) for one in erratum.evidence]
         fields = {"Written": written, "Right": right, "Evidence": evidence, "Effect": effect}
@@ -260,7 +249,6 @@ class Citations(BookDirective, name="citations"):
         cited = [citations.read_citations(self.results, folder, edition) for folder in folders]
         files = map(Path, (self.config.citation_file, self.config.numbers_changed))
         depend_on(self.env, *files, *self.results.glob("*/*.json"))
-        self.env.metadata[self.env.docname][WANTS_DOWNLOADS] = "yes"
         schemas = download_links(self.env, "schemas", [path.name for path in sorted(SCHEMAS.glob("*.json"))])
         return [block("Schemas: ", *schemas), *(self._section(of_folder, changes) for of_folder in cited)]
 
@@ -273,11 +261,11 @@ class Citations(BookDirective, name="citations"):
         claims = [self._claim(citation, changes) for citation in of_folder]
         return nodes.section("", nodes.title("", folder), lead, *claims, ids=[target], names=[target])
 
-    def _claim(self, citation: Citation, changes: Sequence[Change]) -> folded:
+    def _claim(self, citation: Citation, changes: Sequence[Change]) -> nodes.Element:
         claim, target = citation.claim, target_of(citation.folder, citation.claim["id"], "cite")
         self.note_target(target, citation.id)
         statement, badge = self.inline(claim["statement"]), verdict_badge(claim)
-        line = always_seen("", "", nodes.strong("", citation.id), nodes.Text(" "), badge, nodes.Text(" "), *statement)
+        line = nodes.strong("", citation.id), nodes.Text(" "), badge, nodes.Text(" "), *statement
         row = self.inline(f"{{ref}}`{citation.id} <{citation.anchor}>`")
         measured = "; ".join(records.measured_lines(claim["tests"]))
         version = f" at version {citation.edition.version}, commit {citation.commit}: {measured}"
@@ -292,8 +280,7 @@ class Citations(BookDirective, name="citations"):
             "bibtex": citations.bibtex(citation),
             "latex": f"{citations.LOOK_UP}\n{citations.macros(citation)}",
         }
-        return folded(
-            "",
+        return fold(
             line,
             block(*row, version, ids=[target]),
             *([bullets(*map(block, earlier))] if earlier else []),
@@ -302,7 +289,7 @@ class Citations(BookDirective, name="citations"):
                 nodes.literal_block(text, text, language="text", classes=[f"highlight-{language}"], to_be_copied=True)
                 for language, text in to_be_copied.items()
             ),
-            classes=["citation-of-claim"],
+            css="citation-of-claim",
         )
 
 
@@ -314,11 +301,11 @@ def write_all_downloads(app: Sphinx, results: Path, out: Path) -> None:
     """Write downloads/ beside the pages of a built HTML book."""
     edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
     roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
-    for folder in shown_folders(app):
+    for folder in pages.shown_folders(app):
         sources = [Path(root, folder) for root in roots]
         files = [path for source in sources for path in (source, *source.glob("*"))]
         records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
-        if is_made(app, out / folder / "table.tex", *files, *records_of_all):
+        if pages.is_made(app, out / folder / "table.tex", *files, *records_of_all):
             continue
         cited = citations.read_citations(results, folder, edition)
         profile = records.read_verdicts(results, folder).profile

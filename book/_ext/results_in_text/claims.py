@@ -19,14 +19,13 @@ from paperkit.results import read_runs
 from paperkit.written import has_numbers, lead_of, margin_note, measured_line, named
 from results_in_text import records
 from results_in_text.citations import OFFERED
-from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
-from results_in_text.pages import BookDirective, OfReplication, depend_on
+from results_in_text.nodes import Row, block, bullets, fold, paragraph, table, verdict_badge
+from results_in_text.pages import BookDirective, OfReplication, depend_on, download_links
 from results_in_text.records import Verdicts, claim_address, is_primary, page_of, read_json, target_of
 from results_in_text.reruns import rerun_lines
 from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
 
-WANTS_DOWNLOADS = "links to downloads"
 _LEAST = {"share": 0, "correlation": -1}  # by what the unit says; the most is 1
 _UNCUT = (
     "An interval of a share that reaches below 0 or above 1, or of a correlation that reaches above 1, is printed "
@@ -269,8 +268,8 @@ class Headline(OfReplication, name="headline"):
             for word, said in words.items()
             if word not in ("claim", "number") and said not in found
         ]
-        line = always_seen("", "", nodes.Text("What another verdict would have said"))
-        others = [folded("", line, bullets(*elsewhere), classes=["elsewhere"])] if elsewhere else []
+        line = [nodes.Text("What another verdict would have said")]
+        others = [fold(line, bullets(*elsewhere), css="elsewhere")] if elsewhere else []
         return [[claim, *verdicts_by_profile(self, every, record), *outcomes, *others], measured]
 
 
@@ -359,26 +358,13 @@ class Rerun(OfReplication, name="rerun"):
         return [*map(self.line, said), again, self._downloads()]
 
     def _downloads(self) -> nodes.bullet_list:
-        """List the files of the folder of results, and note that the page links to downloads."""
+        """List the files of the folder of results."""
         env, folder = self.env, self.folder
-        env.metadata[env.docname][WANTS_DOWNLOADS] = "yes"
         figures = sorted(Path(self.config.figures_root, folder).glob("*.svg"))
         raw = [path.name for path in sorted((self.results / folder).glob("*")) if path.suffix in (".csv", ".json")]
         lists = {"Results: ": raw, "Figures: ": [f"figures/{path.name}" for path in figures]}
         return bullets(
-            *(block(download_link(env, folder, name), f": {text}") for name, text in OFFERED.items()),
+            *(block(*download_links(env, folder, [name]), f": {text}") for name, text in OFFERED.items()),
             *(block(what, *download_links(env, folder, names)) for what, names in lists.items() if names),
             classes=["downloads"],
         )
-
-
-def download_link(env: BuildEnvironment, folder: str, name: str) -> nodes.reference:
-    """Link to a file below downloads/, seen from the page that is being read."""
-    address = f"{'../' * env.docname.count('/')}downloads/{folder}/{name}"
-    shown = name.removeprefix("figures/")
-    return nodes.reference("", shown, refuri=address, internal=True, classes=["download"])
-
-
-def download_links(env: BuildEnvironment, folder: str, names: Sequence[str]) -> list[nodes.Node]:
-    """Link to several files, with commas between them."""
-    return [part for name in names for part in (nodes.Text(", "), download_link(env, folder, name))][1:]

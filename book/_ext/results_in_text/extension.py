@@ -32,8 +32,7 @@ from results_in_text.equations import demand_checks
 from results_in_text.latex_book import FigureAsPdf
 from results_in_text.nodes import figure_files
 from results_in_text.notebooks import offer_notebook
-from results_in_text.pages import BookDirective, FromFiles, depend_on, shown_folders, stopping
-from results_in_text.provenance import downloads_are_written
+from results_in_text.pages import BookDirective, FromFiles, depend_on, downloads_are_written, shown_folders, stopping
 from results_in_text.records import stop
 from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS

@@ -5,7 +5,7 @@ A book whose root is a replication's page holds its pages alone, as `paperkit.pa
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +23,8 @@ from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
 from results_in_text.records import Verdicts, folders_of, judged_folders, page_of, read_verdicts, stop
+
+_WANTS_DOWNLOADS = "links to downloads"
 
 
 def replication_of(docname: str) -> str | None:
@@ -169,3 +171,21 @@ def unlink(app: Sphinx, doctree: nodes.document) -> None:
         is_page = node.get("refdomain") == "doc" and Path(app.srcdir, f"{target}.md").is_file()
         if of_others.match(target) or (is_page and target not in app.env.found_docs):
             node.replace_self(nodes.inline("", "", *(node.children or [nodes.Text(target)])))
+
+
+def download_link(docname: str, path: str, text: str) -> nodes.reference:
+    """Link to a file below downloads/, seen from a page."""
+    address = f"{'../' * docname.count('/')}downloads/{path}"
+    return nodes.reference("", text, refuri=address, internal=True, classes=["download"])
+
+
+def download_links(env: BuildEnvironment, folder: str, names: Sequence[str]) -> list[nodes.Node]:
+    """Link to files below downloads/, with commas between them, and note that the page does."""
+    env.metadata[env.docname][_WANTS_DOWNLOADS] = "yes"
+    links = [download_link(env.docname, f"{folder}/{name}", name.removeprefix("figures/")) for name in names]
+    return [part for link in links for part in (nodes.Text(", "), link)][1:]
+
+
+def downloads_are_written(app: Sphinx) -> bool:
+    """Tell whether a page of the book links to downloads, so that they will be written."""
+    return any(_WANTS_DOWNLOADS in page for page in app.env.metadata.values())

@@ -20,10 +20,9 @@ from paperkit.provenance import file_md5
 from paperkit.results import read_runs
 from paperkit.written import has_numbers, named
 from results_in_text import records
-from results_in_text.claims import WANTS_DOWNLOADS
 from results_in_text.code_files import Code, Page, code_page, shown_code
 from results_in_text.code_runner import about_results
-from results_in_text.pages import is_made, shown_folders, stopping
+from results_in_text.pages import downloads_are_written, is_made, shown_folders, stopping
 from results_in_text.records import SHORT_COMMIT, anchor, page_of, read_json
 from results_in_text.reruns import expected_next
 
@@ -131,8 +130,3 @@ def _ranges(seeds: list[int]) -> str:
     runs = groupby(enumerate(seeds), key=lambda numbered: numbered[1] - numbered[0])
     parts = [[seed for _, seed in run] for _, run in runs]
     return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)
-
-
-def downloads_are_written(app: Sphinx) -> bool:
-    """Tell whether a page of the book links to downloads, so that they will be written."""
-    return any(WANTS_DOWNLOADS in page for page in app.env.metadata.values())

@@ -132,7 +132,7 @@ def read_verdicts(root: Path, folder: str) -> Verdicts:
 
 
 def folders_of(root: Path, name: str) -> list[str]:
-    """List the folders of results of a replication that have verdicts; the committed profile's first, as it must."""
+    """List the folders of a replication's results: the committed profile's, and the others with verdicts."""
     folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)
     return [folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file()]
 
@@ -161,7 +161,7 @@ def claim_address(folder: str, claim: Record) -> str:
 
 def target_of(folder: str, name: str, kind: str = "claim") -> str:
     """Return the anchor of a claim's row, such as claim-lion-c6; of another kind that of its entry elsewhere."""
-    return f"{kind}-{folder}-{name}".lower().replace("_", "-")
+    return anchor(kind, folder, name)
 
 
 def anchor(*parts: str) -> str:

@@ -12,7 +12,7 @@ from paperkit.config import StrictModel, parse, read_yaml
 from paperkit.prediction import next_run
 from paperkit.results import read_json
 from results_in_text.nodes import Row, block, paragraph, table
-from results_in_text.pages import BookDirective, depend_on
+from results_in_text.pages import BookDirective, depend_on, download_link
 from results_in_text.records import stop
 
 RECEIPTS = "receipts"
@@ -70,12 +70,9 @@ def rerun_lines(directive: BookDirective, folder: str, record: Mapping[str, Any]
     # Not on their folder, which Sphinx would take for a file that is gone; `make book` reads all pages again.
     depend_on(directive.env, *(repository / RECEIPTS / folder / name for name in receipts))
     line = block(*directive.inline(reruns_text([*receipts.values()])), generated=True)
-    up = "../" * directive.env.docname.count("/")
     for name in receipts:
-        address = f"{up}downloads/{folder}/{name}"
-        line += nodes.Text(" ")
-        line += nodes.reference("", f"Receipt of {name[:10]}", refuri=address, internal=True, classes=["download"])
-        line += nodes.Text(".")
+        link = download_link(directive.env.docname, f"{folder}/{name}", f"Receipt of {name[:10]}")
+        line += [nodes.Text(" "), link, nodes.Text(".")]
     return line
 
 

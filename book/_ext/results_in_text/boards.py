@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,11 +32,13 @@ _STATES = ["done", "in work", "next", "later", "nothing to run"]
 class _OverAllReplications(BookDirective):
     """A directive that reads what all replications are about, and all verdicts on disk."""
 
+    @cached_property
     def _posts(self) -> Posts:
         path = Path(self.env.srcdir, "posts.yaml")
         depend_on(self.env, path, *self.replications.glob("*/about.yaml"))
         return yaml_files.read_posts(path, self.results, self.replications)
 
+    @cached_property
     def _verdicts(self) -> dict[str, Verdicts]:
         folders = records.judged_folders(self.results)
         if not folders:
@@ -57,10 +60,9 @@ class Answers(_OverAllReplications, name="answers"):
     """Directive `answers`: of each replication its question, answer, first figure, first primary claim and scale."""
 
     def _make(self) -> list[nodes.Node]:
-        posts, every = self._posts(), self._verdicts()
-        names = [name for name in every if page_of(name) == name]
+        names = [name for name in self._verdicts if page_of(name) == name]
         primary = {name: primary_claims(self.replications.parent, name) for name in names}
-        cards = [self._card(posts, name, every, claims) for name, claims in primary.items()]
+        cards = [self._card(name, claims) for name, claims in primary.items()]
         claims = [claim for of_name in primary.values() for *_, claim in of_name]
         examples = {claim["verdict"]: claim for claim in reversed(claims)}
         words = Counter(claim["verdict"] for claim in claims)
@@ -70,11 +72,8 @@ class Answers(_OverAllReplications, name="answers"):
         said = f"{len(cards)} replications so far, {len(claims)} primary claims:"
         return [block(said, *counted, css="tally"), *cards]
 
-    def _card(
-        self, posts: Posts, name: str, every: Mapping[str, Verdicts], primary: Sequence[Judged]
-    ) -> nodes.section:
-        about = posts.about(name)
-        example = self._example(name, primary, every)
+    def _card(self, name: str, primary: Sequence[Judged]) -> nodes.section:
+        about, example = self._posts.about(name), self._example(name, primary)
         own = [
             text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()
         ]
@@ -91,13 +90,13 @@ class Answers(_OverAllReplications, name="answers"):
             classes=["answer-card"],
         )
 
-    def _example(self, name: str, primary: Sequence[Judged], every: Mapping[str, Verdicts]) -> list[nodes.Node]:
+    def _example(self, name: str, primary: Sequence[Judged]) -> list[nodes.Node]:
         """Show the first primary claim with its verdict and its number, and the others with their verdicts."""
         if not primary:
             return []
         said = []
         for words, folder, claim in primary:
-            profile = "" if folder == name else f" (profile {every[folder].profile})"
+            profile = "" if folder == name else f" (profile {self._verdicts[folder].profile})"
             text = self.inline(words.get("claim", claim["statement"].rstrip(".")))
             said.append(block(*text, " (", *self._link(folder, claim), "): ", verdict_badge(claim), profile))
         words, folder, first = primary[0]
@@ -120,21 +119,20 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
     """Directive `verdict-board`: one row for each claim of every replication; a script sorts and filters it."""
 
     def _make(self) -> list[nodes.Node]:
-        posts = self._posts()
         rows = [
-            self._row(posts, name, verdicts.profile, claim)
-            for name, verdicts in self._verdicts().items()
+            self._row(name, verdicts.profile, claim)
+            for name, verdicts in self._verdicts.items()
             for claim in verdicts.claims.values()
             if "superseded_by" not in claim  # it stays on its page alone
         ]
         headings = ["Verdict", "What is claimed", "Measured here", "Replication and scale"]
         return [table(headings, rows, css_class="board", widths=[16, 40, 22, 22])]
 
-    def _row(self, posts: Posts, name: str, profile: str, claim: Record) -> Row:
+    def _row(self, name: str, profile: str, claim: Record) -> Row:
         order, kind = records.claim_order(claim["id"]), "primary" if is_primary(claim) else claim["kind"]
         place = f"{records.VERDICT_ORDER.index(claim['verdict']):02}{order}"
         first, more = claim["tests"][0], len(claim["tests"]) - 1
-        scale = block(posts.about(name)["here"][profile], css="scale")
+        scale = block(self._posts.about(name)["here"][profile], css="scale")
         return [
             [
                 facet_paragraph("verdict", word_of(claim), verdict_badge(claim), order=place),
@@ -147,7 +145,7 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
             ],
             [
                 facet_paragraph("replication", page_of(name), *self._title(name)),
-                facet_paragraph("topic", posts.topic_of(name)),
+                facet_paragraph("topic", self._posts.topic_of(name)),
                 facet_paragraph("profile", profile, nodes.Text(f"profile {profile}")),
                 *([] if claim["kind"] == "identity" else [scale]),
             ],
@@ -158,12 +156,11 @@ class PostsMap(_OverAllReplications, name="posts-map"):
     """Directive `posts-map`: all posts with their state, their topic, and the replication where there is one."""
 
     def _make(self) -> list[nodes.Node]:
-        posts = self._posts()
-        rows = [self._row(posts, post) for post in posts.posts]
+        rows = [self._row(post) for post in self._posts.posts]
         headings = ["State", "Post", "Topic", "What there is to replicate"]
         return [table(headings, rows, css_class="posts", widths=[18, 46, 16, 20])]
 
-    def _row(self, posts: Posts, post: Mapping[str, Any]) -> Row:
+    def _row(self, post: Mapping[str, Any]) -> Row:
         state, name = post["state"], post.get("replication")
         shown = nodes.inline(state, state, classes=["state", f"state-{state.replace(' ', '-')}"])
         place = [facet_paragraph("state", state, shown, order=f"{_STATES.index(state)}{post['date']}")]
@@ -177,7 +174,7 @@ class PostsMap(_OverAllReplications, name="posts-map"):
         return [
             place,
             [block(title), block(nodes.inline("", post["date"], classes=["date"]), " ", chinese)],
-            [facet_paragraph("topic", posts.topics[post["topic"]])],
+            [facet_paragraph("topic", self._posts.topics[post["topic"]])],
             [facet_paragraph("kind", kind) for kind in post["kinds"]] or [block("nothing: an essay")],
         ]
 

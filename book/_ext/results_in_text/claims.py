@@ -44,7 +44,6 @@ class ClaimsTable(OfReplication, name="claims"):
 
     def _make(self) -> list[nodes.Node]:
         name = self.folder
-        self.every = self.every_profile(page_of(name))
         shown = {name: self.verdicts(name)} if self.arguments else self.every
         tables = [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
         uncut = any(map(_reaches_beyond, (claim for of in shown.values() for claim in of.claims.values())))
@@ -74,7 +73,7 @@ class ClaimsTable(OfReplication, name="claims"):
         self.note_target(target, claim["id"])
         kind = "primary" if is_primary(claim) else claim["kind"]
         heading = block(nodes.strong("", claim["id"]), f" {kind}", ids=[target])
-        cell = [heading, *verdicts_by_profile(self, self.every, claim)]
+        cell = [heading, *verdicts_by_profile(self, claim)]
         if "superseded_by" in claim:
             successor = claim["superseded_by"]
             cell.append(self.line(f"judged again as {{ref}}`{successor} <{target_of(name, successor)}>`"))
@@ -155,11 +154,9 @@ def _reaches_beyond(claim: Record) -> bool:
     return False
 
 
-def verdicts_by_profile(
-    directive: BookDirective, every: Mapping[str, Verdicts], claim: Record
-) -> list[nodes.paragraph]:
+def verdicts_by_profile(directive: OfReplication, claim: Record) -> list[nodes.paragraph]:
     """Make the badge of a claim; where several profiles have judged it, one for each, with a link to its row."""
-    judged = {of: verdicts for of, verdicts in every.items() if claim["id"] in verdicts.claims}
+    judged = {of: verdicts for of, verdicts in directive.every.items() if claim["id"] in verdicts.claims}
     badges = {of: verdict_badge(verdicts.claims[claim["id"]]) for of, verdicts in judged.items()}
     if len(judged) == 1:
         return [block(*badges.values())]
@@ -236,10 +233,9 @@ class Headline(OfReplication, name="headline"):
 
     def _make(self) -> list[nodes.Node]:
         about = self.replications / page_of(self.folder) / "about.yaml"
-        every = self.every_profile(page_of(self.folder))
         claims = self.verdicts(self.folder).claims
         primary = primary_records(read_checked_yaml(about, "about.schema.json"), claims)
-        rows = [self._row(every, words, record) for words, record in primary]
+        rows = [self._row(words, record) for words, record in primary]
         depend_on(self.env, about)
         if not rows:
             return [block("No claim is primary.")]
@@ -250,14 +246,14 @@ class Headline(OfReplication, name="headline"):
         self.set_source_info(made)
         return [made]
 
-    def _row(self, every: Mapping[str, Verdicts], words: Mapping[str, str], record: Record) -> Row:
+    def _row(self, words: Mapping[str, str], record: Record) -> Row:
         target = target_of(self.folder, record["id"])
         said = f"{words.get('claim') or record['statement'].rstrip('.')} ({{ref}}`{record['id']} <{target}>`)"
         claim = block(*self.inline(said), generated="claim" not in words, css="claim")
-        judged = [of.claims[record["id"]] for of in every.values() if record["id"] in of.claims]
+        judged = [of.claims[record["id"]] for of in self.every.values() if record["id"] in of.claims]
         tested = [each for each in judged if each["verdict"] != Verdict.NOT_TESTED] or judged
         found = dict.fromkeys(sentence_for(words, each) for each in tested)
-        folder, deciding = where_judged({of: each.claims for of, each in every.items()}, self.folder, record)
+        folder, deciding = where_judged({of: each.claims for of, each in self.every.items()}, self.folder, record)
         outcomes = [self.line(each, "outcome") for each in found]
         measured = [block(*deciding_number(self, folder, words, deciding), generated=True)]
         if more := len(record["tests"]) - 1:
@@ -270,7 +266,7 @@ class Headline(OfReplication, name="headline"):
         ]
         line = [nodes.Text("What another verdict would have said")]
         others = [fold(line, bullets(*elsewhere), css="elsewhere")] if elsewhere else []
-        return [[claim, *verdicts_by_profile(self, every, record), *outcomes, *others], measured]
+        return [[claim, *verdicts_by_profile(self, record), *outcomes, *others], measured]
 
 
 class Scale(OfReplication, name="scale"):
@@ -279,12 +275,11 @@ class Scale(OfReplication, name="scale"):
     def _make(self) -> list[nodes.Node]:
         path = self.replications / self.folder / "about.yaml"
         about = read_checked_yaml(path, "about.schema.json")
-        every = self.every_profile(self.folder)
         here = about["here"] | {"smoke": "a smoke run"}  # of a draft, see `make check`
-        rows = [self._row(self.results / folder, of, here[of.profile]) for folder, of in every.items()]
+        rows = [self._row(self.results / folder, of, here[of.profile]) for folder, of in self.every.items()]
         source = about.get("scale")
         files = ("provenance.json", "runs.csv")
-        depend_on(self.env, path, *(self.results / folder / file for folder in every for file in files))
+        depend_on(self.env, path, *(self.results / folder / file for folder in self.every for file in files))
         headings = ["Profile", "What ran", "Where", "Largest model", "Most tokens a run"]
         headings += ["Seeds of primary claims", "Hours"]
         made = table(headings, rows, css_class="scales", widths=[10, 28, 22, 14, 12, 8, 6])
@@ -337,14 +332,13 @@ class Rerun(OfReplication, name="rerun"):
     def _make(self) -> list[nodes.Node]:
         folder = self.folder
         stages = {path.stem: read_json(path) for path in sorted((self.results / folder).glob("*provenance.json"))}
-        every = self.every_profile(folder)
 
         def live(address: str) -> str:
             return f"{{result}}`{folder}/{address}`"
 
         names = " ".join(record["stage"] for record in stages.values())
         took = [f"`{record['stage']}` took {live(f'{stem}:wall_s | .0f')} seconds" for stem, record in stages.items()]
-        others = [of.profile for other, of in every.items() if other != folder]
+        others = [of.profile for other, of in self.every.items() if other != folder == page_of(folder)]
         said = (
             f"`dvc repro {names}` runs this replication alone, `make repro` everything. The results on this page are "
             f"of profile {live('provenance:profile')}, from the code at commit {live('provenance:commit | .10s')}; "

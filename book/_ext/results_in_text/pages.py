@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,10 +83,6 @@ class FromFiles:
         depend_on(self.env, *(self.results / folder).glob("*verdicts.json"))
         return read_verdicts(self.results, folder)
 
-    def every_profile(self, name: str) -> dict[str, Verdicts]:
-        """Read the verdicts of a replication at each of its profiles, by folder of results."""
-        return {folder: self.verdicts(folder) for folder in folders_of(self.results, name)}
-
 
 class BookDirective(FromFiles, SphinxDirective):
     """A directive that prints what files hold."""
@@ -117,6 +114,11 @@ class OfReplication(BookDirective):
         """The folder below results/."""
         folder = self.arguments[0] if self.arguments else replication_of(self.env.docname)
         return folder or stop("this is no replication's page, so name a folder of results")
+
+    @cached_property
+    def every(self) -> dict[str, Verdicts]:
+        """The verdicts of the replication at each of its profiles, by folder of results."""
+        return {folder: self.verdicts(folder) for folder in folders_of(self.results, page_of(self.folder))}
 
 
 def note_problem(env: BuildEnvironment, place: Any, sentence: str) -> None:

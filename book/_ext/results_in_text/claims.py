@@ -112,9 +112,9 @@ class ClaimsTable(OfReplication, name="claims"):
 
     def _flip_distance(self, address: str, test: Mapping[str, Any]) -> nodes.paragraph:
         parts: list[nodes.Node | str] = ["No single seed changes the verdict"]
-        if seeds := ", ".join(map(str, test["flip"]["without"])):
-            which = f"one of the seeds {seeds}" if ", " in seeds else f"seed {seeds}"
-            parts = [f"Leaving out {which} changes the verdict"]
+        if seeds := [*map(str, test["flip"]["without"])]:
+            which = "seed" if len(seeds) == 1 else "one of the seeds"
+            parts = [f"Leaving out {which} {', '.join(seeds)} changes the verdict"]
         before, after = turning_point(test)
         if before:
             parts += [f"; {before} ", live_value(self.env, f"{address}.flip.value"), after]

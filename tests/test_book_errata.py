@@ -81,7 +81,6 @@ def test_an_erratum_that_names_nothing_real_or_lacks_a_part_is_refused(book, cha
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"evidence": [{"claim": "C7"}]}, "E1: no claim 'C7'; there are C6, C1"),
         ({"effect": "{result}`lion/verdicts:C9.n`"}, r"E1: .*no 'C9'"),
         ({"written": "{verdict}`lion:C9`"}, r"E1: .*no claim 'C9'"),
     ],

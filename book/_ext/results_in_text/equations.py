@@ -101,10 +101,10 @@ def checked(directive: BookDirective, address: str, *, refuted: bool = False) ->
     try:
         check = Check(directive, address)
         check.refuse(refuted=refuted)
+        return check
     except ResultsError as error:
         note_problem(directive.env, directive.lineno, f"check {address}: {error}")
         return None
-    return check
 
 
 class EquationDirective(MathDirective, BookDirective, name="equation"):

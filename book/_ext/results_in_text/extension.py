@@ -154,9 +154,7 @@ def describe(app: Sphinx, doctree: nodes.document) -> None:
     app.env.metadata[app.env.docname]["description"] = words if len(words) <= _DESCRIPTION_LENGTH else cut
 
 
-def share_contents(
-    app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.document | None
-) -> None:
+def keep_contents(app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Make the contents once for all pages of one depth that are made from files: none of them is in it."""
     if doctree is None:
         made, kept = context["toctree"], app.env.temp_data.setdefault("contents", {})
@@ -184,8 +182,8 @@ def finish_page(app: Sphinx, pagename: str, _: str, context: dict[str, Any], doc
     if doctree is None:
         return
     description = app.env.metadata[pagename].get("description", "")
-    said = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": _title(app, pagename)}
-    said |= {"og:description": description}
+    said = {"og:type": "article", "og:site_name": app.config.html_title}
+    said |= {"og:title": app.env.titles[pagename].astext(), "og:description": description}
     if app.config.html_baseurl:
         said["og:url"] = _address(app, pagename)
     tags = [f'<meta property="{name}" content="{escape(text)}" />' for name, text in said.items()]
@@ -199,10 +197,10 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
         _RUNNING.popitem()[1].cancel()
     if exception or app.builder.format != "html":
         return
-    downloads, pages_there = Path(app.outdir, "downloads"), sorted(app.env.found_docs)
+    downloads, pages_there, titles = Path(app.outdir, "downloads"), sorted(app.env.found_docs), app.env.titles
     said = {page: app.env.metadata[page]["description"] for page in pages_there}
     lines = [f"# {app.config.html_title}", "", f"> {said[app.config.root_doc]}", "", "## Pages", ""]
-    lines += [f"- [{_title(app, page)}]({_address(app, page)}): {words}" for page, words in said.items()]
+    lines += [f"- [{titles[page].astext()}]({_address(app, page)}): {words}" for page, words in said.items()]
     if downloads_are_written(app):
         with stopping("downloads"):
             write_all_downloads(app, Path(app.config.results_root), downloads)
@@ -215,10 +213,6 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
         addresses = "".join(f"<url><loc>{escape(_address(app, page))}</loc></url>\n" for page in pages_there)
         text = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{addresses}</urlset>\n'
         Path(app.outdir, "sitemap.xml").write_text(text, encoding="utf-8")
-
-
-def _title(app: Sphinx, page: str) -> str:
-    return app.env.titles[page].astext()
 
 
 def _address(app: Sphinx, page: str) -> str:
@@ -243,7 +237,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", offer_notebook)
     app.connect("html-collect-pages", provenance.provenance_pages)
     app.connect("html-collect-pages", code_files.code_pages)
-    app.connect("html-page-context", share_contents, priority=400)  # before the theme takes the contents
+    app.connect("html-page-context", keep_contents, priority=400)  # before the theme takes the contents
     app.connect("html-page-context", finish_page, priority=900)  # after the theme has made them
     app.connect("build-finished", write_files)
     for name, made in FromFiles.named.items():

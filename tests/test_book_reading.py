@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from results_in_text.provenance import Code
+from results_in_text.code_files import Code
 
 from tests.tiny_book import CLAIMS, DRAWING, FULL, claim
 

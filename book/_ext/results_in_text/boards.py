@@ -4,33 +4,23 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
 from pybtex.richtext import Text
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 
-from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of
+from paperkit.answers import Judged, Record, answer_of, primary_claims, title_of, word_of
 from paperkit.profiles import COMMITTED
 from paperkit.written import named, shown_line
-from results_in_text import citations, records, yaml_files
+from results_in_text import citations, pages, records, yaml_files
 from results_in_text.citations import Citation
-from results_in_text.claims import WANTS_DOWNLOADS, deciding_number, download_links, favours
-from results_in_text.nodes import (
-    Row,
-    always_seen,
-    block,
-    bullets,
-    facet_paragraph,
-    folded,
-    paragraph,
-    table,
-    verdict_badge,
-)
+from results_in_text.claims import deciding_number, favours
+from results_in_text.nodes import Row, block, bullets, facet_paragraph, fold, paragraph, table, verdict_badge
 from results_in_text.numbers_changed import Change, read_changes
-from results_in_text.pages import BookDirective, depend_on, is_made, replication_of, shown_folders
+from results_in_text.pages import BookDirective, depend_on, download_links
 from results_in_text.records import Verdicts, is_primary, page_of, target_of
 from results_in_text.reruns import RECEIPTS
 from results_in_text.yaml_files import SCHEMAS, Erratum, Evidence, Posts
@@ -42,18 +32,19 @@ _STATES = ["done", "in work", "next", "later", "nothing to run"]
 class _OverAllReplications(BookDirective):
     """A directive that reads what all replications are about, and all verdicts on disk."""
 
+    @cached_property
     def _posts(self) -> Posts:
         path = Path(self.env.srcdir, "posts.yaml")
         depend_on(self.env, path, *self.replications.glob("*/about.yaml"))
         return yaml_files.read_posts(path, self.results, self.replications)
 
+    @cached_property
     def _verdicts(self) -> dict[str, Verdicts]:
         folders = records.judged_folders(self.results)
         if not folders:
             records.stop(f"no verdicts below {self.results}; `dvc repro` makes them")
-        pages = Path(self.env.srcdir).glob("replications/*.md")
-        depend_on(self.env, *pages, *self.results.glob("*/*verdicts.json"))
-        return {folder: records.read_verdicts(self.results, folder) for folder in folders}
+        depend_on(self.env, *Path(self.env.srcdir).glob("replications/*.md"))
+        return {folder: self.verdicts(folder) for folder in folders}
 
     def _title(self, folder: str) -> list[nodes.Node]:
         # In its words, which the contents of this page would not look up.
@@ -68,12 +59,10 @@ class _OverAllReplications(BookDirective):
 class Answers(_OverAllReplications, name="answers"):
     """Directive `answers`: of each replication its question, answer, first figure, first primary claim and scale."""
 
-    def make(self) -> list[nodes.Node]:
-        """Count the verdicts, and make a section for each replication that has some on disk."""
-        posts, every = self._posts(), self._verdicts()
-        names = [name for name in every if page_of(name) == name]
+    def _make(self) -> list[nodes.Node]:
+        names = [name for name in self._verdicts if page_of(name) == name]
         primary = {name: primary_claims(self.replications.parent, name) for name in names}
-        cards = [self._card(posts, name, every, claims) for name, claims in primary.items()]
+        cards = [self._card(name, claims) for name, claims in primary.items()]
         claims = [claim for of_name in primary.values() for *_, claim in of_name]
         examples = {claim["verdict"]: claim for claim in reversed(claims)}
         words = Counter(claim["verdict"] for claim in claims)
@@ -83,11 +72,8 @@ class Answers(_OverAllReplications, name="answers"):
         said = f"{len(cards)} replications so far, {len(claims)} primary claims:"
         return [block(said, *counted, css="tally"), *cards]
 
-    def _card(
-        self, posts: Posts, name: str, every: Mapping[str, Verdicts], primary: Sequence[Judged]
-    ) -> nodes.section:
-        about = posts.about(name)
-        example = self._example(name, primary, every)
+    def _card(self, name: str, primary: Sequence[Judged]) -> nodes.section:
+        about, example = self._posts.about(name), self._example(name, primary)
         own = [
             text if profile == COMMITTED else f"{text} (profile {profile})" for profile, text in about["here"].items()
         ]
@@ -104,13 +90,13 @@ class Answers(_OverAllReplications, name="answers"):
             classes=["answer-card"],
         )
 
-    def _example(self, name: str, primary: Sequence[Judged], every: Mapping[str, Verdicts]) -> list[nodes.Node]:
+    def _example(self, name: str, primary: Sequence[Judged]) -> list[nodes.Node]:
         """Show the first primary claim with its verdict and its number, and the others with their verdicts."""
         if not primary:
             return []
         said = []
         for words, folder, claim in primary:
-            profile = "" if folder == name else f" (profile {every[folder].profile})"
+            profile = "" if folder == name else f" (profile {self._verdicts[folder].profile})"
             text = self.inline(words.get("claim", claim["statement"].rstrip(".")))
             said.append(block(*text, " (", *self._link(folder, claim), "): ", verdict_badge(claim), profile))
         words, folder, first = primary[0]
@@ -132,33 +118,25 @@ class Answers(_OverAllReplications, name="answers"):
 class VerdictBoard(_OverAllReplications, name="verdict-board"):
     """Directive `verdict-board`: one row for each claim of every replication; a script sorts and filters it."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
-        posts = self._posts()
+    def _make(self) -> list[nodes.Node]:
         rows = [
-            self._row(posts, name, verdicts.profile, claim)
-            for name, verdicts in self._verdicts().items()
+            self._row(name, verdicts.profile, claim)
+            for name, verdicts in self._verdicts.items()
             for claim in verdicts.claims.values()
             if "superseded_by" not in claim  # it stays on its page alone
         ]
         headings = ["Verdict", "What is claimed", "Measured here", "Replication and scale"]
         return [table(headings, rows, css_class="board", widths=[16, 40, 22, 22])]
 
-    def _row(self, posts: Posts, name: str, profile: str, claim: Record) -> Row:
-        badge, word, kind, order = (
-            verdict_badge(claim),
-            claim["verdict"],
-            claim["kind"],
-            records.claim_order(claim["id"]),
-        )
-        shown_kind = "primary" if is_primary(claim) else kind
-        place = f"{records.VERDICT_ORDER.index(word):02}{order}"
+    def _row(self, name: str, profile: str, claim: Record) -> Row:
+        order, kind = records.claim_order(claim["id"]), "primary" if is_primary(claim) else claim["kind"]
+        place = f"{records.VERDICT_ORDER.index(claim['verdict']):02}{order}"
         first, more = claim["tests"][0], len(claim["tests"]) - 1
-        scale = block(posts.about(name)["here"][profile], css="scale")
+        scale = block(self._posts.about(name)["here"][profile], css="scale")
         return [
             [
-                facet_paragraph("verdict", word or "no verdict", badge, order=place),
-                facet_paragraph("kind", shown_kind, order=f"{shown_kind != 'primary'}{shown_kind}{order}"),
+                facet_paragraph("verdict", word_of(claim), verdict_badge(claim), order=place),
+                facet_paragraph("kind", kind, order=f"{kind != 'primary'}{kind}{order}"),
             ],
             [block(*self.inline(claim["statement"]), " ", *self._link(name, claim))],
             [
@@ -167,9 +145,9 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
             ],
             [
                 facet_paragraph("replication", page_of(name), *self._title(name)),
-                facet_paragraph("topic", posts.topic_of(name)),
+                facet_paragraph("topic", self._posts.topic_of(name)),
                 facet_paragraph("profile", profile, nodes.Text(f"profile {profile}")),
-                *([] if kind == "identity" else [scale]),
+                *([] if claim["kind"] == "identity" else [scale]),
             ],
         ]
 
@@ -177,14 +155,12 @@ class VerdictBoard(_OverAllReplications, name="verdict-board"):
 class PostsMap(_OverAllReplications, name="posts-map"):
     """Directive `posts-map`: all posts with their state, their topic, and the replication where there is one."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
-        posts = self._posts()
-        rows = [self._row(posts, post) for post in posts.posts]
+    def _make(self) -> list[nodes.Node]:
+        rows = [self._row(post) for post in self._posts.posts]
         headings = ["State", "Post", "Topic", "What there is to replicate"]
         return [table(headings, rows, css_class="posts", widths=[18, 46, 16, 20])]
 
-    def _row(self, posts: Posts, post: Mapping[str, Any]) -> Row:
+    def _row(self, post: Mapping[str, Any]) -> Row:
         state, name = post["state"], post.get("replication")
         shown = nodes.inline(state, state, classes=["state", f"state-{state.replace(' ', '-')}"])
         place = [facet_paragraph("state", state, shown, order=f"{_STATES.index(state)}{post['date']}")]
@@ -198,12 +174,9 @@ class PostsMap(_OverAllReplications, name="posts-map"):
         return [
             place,
             [block(title), block(nodes.inline("", post["date"], classes=["date"]), " ", chinese)],
-            [facet_paragraph("topic", posts.topics[post["topic"]])],
+            [facet_paragraph("topic", self._posts.topics[post["topic"]])],
             [facet_paragraph("kind", kind) for kind in post["kinds"]] or [block("nothing: an essay")],
         ]
-
-
-# --- errors in the sources -------------------------------------------------------------------------------------
 
 
 class ErrataList(BookDirective, name="errata"):
@@ -211,17 +184,16 @@ class ErrataList(BookDirective, name="errata"):
 
     optional_arguments: ClassVar[int] = 1
 
-    def make(self) -> list[nodes.Node]:
-        """Make one block an erratum; on a page for all one section a source."""
+    def _make(self) -> list[nodes.Node]:
         bibliography = self.env.get_domain("cite").bibdata.data.entries
-        own = self.arguments[0] if self.arguments else replication_of(self.env.docname)
+        own = self.arguments[0] if self.arguments else pages.replication_of(self.env.docname)
         known = yaml_files.names_with_errata(self.replications, self.results)
         names = known if own is None else [own] * bool(self.arguments or own in known)
         read = (yaml_files.read_errata(self.replications, self.results, name, set(bibliography)) for name in names)
         errata = [one for of_name in read for one in of_name]
         for name in names:
-            verdicts = (self.results / name).glob("*verdicts.json")
-            depend_on(self.env, self.replications / name / "errata.yaml", *verdicts)
+            depend_on(self.env, self.replications / name / "errata.yaml")
+            self.verdicts(name)
         if own and not names:
             return [block("We found no error in the sources.")]
         if own:
@@ -242,11 +214,8 @@ class ErrataList(BookDirective, name="errata"):
         source, severity, name = entry["source"], entry["severity"], f"{erratum.replication}/{entry['id']}"
         if at_home:
             self.note_target(target, entry["id"])
-        try:
+        with pages.stopping(f"{self.replications / erratum.replication / 'errata.yaml'}, {entry['id']}"):
             written, right, effect = map(self.parse_text_to_nodes, (entry["written"], entry["right"], entry["effect"]))
-        except ExtensionError as error:
-            message = f"{self.replications / erratum.replication / 'errata.yaml'}, {entry['id']}: {error}"
-            raise ExtensionError(message) from error
         evidence = [self._evidence(erratum.replication, one) for one in erratum.evidence]
         fields = {"Written": written, "Right": right, "Evidence": evidence, "Effect": effect}
         shown = [
@@ -268,20 +237,15 @@ class ErrataList(BookDirective, name="errata"):
         return block(*what, *link, " ", verdict_badge(evidence.claim))
 
 
-# --- citations -------------------------------------------------------------------------------------------------
-
-
 class Citations(BookDirective, name="citations"):
     """Directive `citations`: a section for each folder of results, and in it how to cite each of its claims."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the list."""
+    def _make(self) -> list[nodes.Node]:
         edition, changes = _edition(self.config), read_changes(Path(self.config.numbers_changed))
         folders = records.judged_folders(self.results)
         cited = [citations.read_citations(self.results, folder, edition) for folder in folders]
         files = map(Path, (self.config.citation_file, self.config.numbers_changed))
         depend_on(self.env, *files, *self.results.glob("*/*.json"))
-        self.env.metadata[self.env.docname][WANTS_DOWNLOADS] = "yes"
         schemas = download_links(self.env, "schemas", [path.name for path in sorted(SCHEMAS.glob("*.json"))])
         return [block("Schemas: ", *schemas), *(self._section(of_folder, changes) for of_folder in cited)]
 
@@ -294,11 +258,11 @@ class Citations(BookDirective, name="citations"):
         claims = [self._claim(citation, changes) for citation in of_folder]
         return nodes.section("", nodes.title("", folder), lead, *claims, ids=[target], names=[target])
 
-    def _claim(self, citation: Citation, changes: Sequence[Change]) -> folded:
+    def _claim(self, citation: Citation, changes: Sequence[Change]) -> nodes.Element:
         claim, target = citation.claim, target_of(citation.folder, citation.claim["id"], "cite")
         self.note_target(target, citation.id)
         statement, badge = self.inline(claim["statement"]), verdict_badge(claim)
-        line = always_seen("", "", nodes.strong("", citation.id), nodes.Text(" "), badge, nodes.Text(" "), *statement)
+        line = nodes.strong("", citation.id), nodes.Text(" "), badge, nodes.Text(" "), *statement
         row = self.inline(f"{{ref}}`{citation.id} <{citation.anchor}>`")
         measured = "; ".join(records.measured_lines(claim["tests"]))
         version = f" at version {citation.edition.version}, commit {citation.commit}: {measured}"
@@ -313,8 +277,7 @@ class Citations(BookDirective, name="citations"):
             "bibtex": citations.bibtex(citation),
             "latex": f"{citations.LOOK_UP}\n{citations.macros(citation)}",
         }
-        return folded(
-            "",
+        return fold(
             line,
             block(*row, version, ids=[target]),
             *([bullets(*map(block, earlier))] if earlier else []),
@@ -323,7 +286,7 @@ class Citations(BookDirective, name="citations"):
                 nodes.literal_block(text, text, language="text", classes=[f"highlight-{language}"], to_be_copied=True)
                 for language, text in to_be_copied.items()
             ),
-            classes=["citation-of-claim"],
+            css="citation-of-claim",
         )
 
 
@@ -335,11 +298,11 @@ def write_all_downloads(app: Sphinx, results: Path, out: Path) -> None:
     """Write downloads/ beside the pages of a built HTML book."""
     edition, changes = _edition(app.config), read_changes(Path(app.config.numbers_changed))
     roots = results, app.config.figures_root, app.config.replications_root, results.with_name(RECEIPTS)
-    for folder in shown_folders(app):
+    for folder in pages.shown_folders(app):
         sources = [Path(root, folder) for root in roots]
         files = [path for source in sources for path in (source, *source.glob("*"))]
         records_of_all = map(Path, (app.config.citation_file, app.config.numbers_changed))
-        if is_made(app, out / folder / "table.tex", *files, *records_of_all):
+        if pages.is_made(app, out / folder / "table.tex", *files, *records_of_all):
             continue
         cited = citations.read_citations(results, folder, edition)
         profile = records.read_verdicts(results, folder).profile

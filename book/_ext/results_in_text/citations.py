@@ -43,16 +43,7 @@ _OF_MACROS = [
     ("value", "estimate"), ("value", "max_error"), ("low", "low"), ("high", "high"), ("tolerance", "tolerance"),
     ("control", "control_error"),
 ]  # fmt: skip
-_TABLE = r"""{lead} Needs \usepackage{{booktabs,longtable,array}}.
-\begin{{longtable}}{{@{{}}l>{{\raggedright}}p{{0.42\linewidth}}>{{\raggedright}}p{{0.14\linewidth}}>{{\raggedright\arraybackslash}}p{{0.28\linewidth}}@{{}}}}
-\toprule
-claim & statement & verdict & measured \\
-\midrule
-\endhead
-{rows}
-\bottomrule
-\end{{longtable}}
-"""
+_COLUMNS = "@{}l" + "".join(rf">{{\raggedright\arraybackslash}}p{{{part}\linewidth}}" for part in (0.42, 0.14, 0.28))
 # BibTeX counts braces even behind a backslash, and pylatexenc 2.11 writes some letters as others. Those that have no
 # command stay as they are, like Chinese: files are UTF-8.
 _OWN = {
@@ -172,10 +163,8 @@ def bibtex(citation: Citation) -> str:
 def macros(citation: Citation) -> str:
     r"""Write the numbers of a claim as LaTeX definitions, to be used as \replicated{lion/C6}{value}."""
     said = f"% {citation.id}, version {citation.edition.version}, commit {citation.commit}: {citation.standing}"
-    lines = [
-        f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}"
-        for name, value in macro_values(citation).items()
-    ]
+    values = macro_values(citation).items()
+    lines = [f"\\expandafter\\def\\csname replicated/{name}\\endcsname{{{value}}}" for name, value in values]
     # What follows a percent sign may not leave its line, whatever its parts hold.
     return "\n".join([" ".join(said.split()), *lines])
 
@@ -203,9 +192,6 @@ def macro_values(citation: Citation) -> dict[str, str]:
     return values
 
 
-# --- text for TeX ---------------------------------------------------------------------------------------------
-
-
 def escaped(text: str) -> str:
     """Write plain text, in which nothing is markup, in LaTeX: ASCII, apart from letters that have no such form."""
     return _ENCODER.unicode_to_latex(text)
@@ -224,9 +210,6 @@ def interval(low: str, high: str) -> str:
 def _digits(text: str) -> str:
     mantissa, _, exponent = text.partition("e")
     return f"{mantissa}\\times 10^{{{int(exponent)}}}" if exponent else mantissa
-
-
-# --- files to fetch --------------------------------------------------------------------------------------------
 
 
 def write_downloads(
@@ -294,10 +277,8 @@ def _no_formula(cell: Any) -> Any:
 
 def macro_file(citations: Sequence[Citation]) -> str:
     """Return a LaTeX file with the macros of all claims."""
-    example = citations[0].id.replace("_", "-")
-    usage = (
-        f"% \\input this file, then write \\replicated{{{example}}}{{verdict}}; a name that is not here is an error."
-    )
+    call = f"\\replicated{{{citations[0].id.replace('_', '-')}}}{{verdict}}"
+    usage = f"% \\input this file, then write {call}; a name that is not here is an error."
     return "\n".join([usage, LOOK_UP, *map(macros, citations)]) + "\n"
 
 
@@ -307,10 +288,12 @@ def latex_table(citations: Sequence[Citation]) -> str:
     for one in citations:
         tests = one.claim["tests"]
         lines = (escaped(name) + _measured(test) for name, test in zip(estimand_names(tests), tests, strict=True))
-        cells = escaped(one.id), escaped(one.claim["statement"]), escaped(one.standing), r" \newline ".join(lines)
-        rows.append(" & ".join(cells) + r" \\")
+        cells = map(escaped, (one.id, one.claim["statement"], one.standing))
+        rows.append([*cells, r" \newline ".join(lines)])
     lead = " ".join(f"% {edition.title}, version {edition.version}.".split())
-    return _TABLE.format(lead=lead, rows="\n".join(rows))
+    table = pd.DataFrame(rows, columns=["claim", "statement", "verdict", "measured"])
+    made = table.to_latex(index=False, escape=False, longtable=True, column_format=f"{_COLUMNS}@{{}}")
+    return f"{lead} Needs \\usepackage{{booktabs,longtable,array}}.\n{made}"
 
 
 def _measured(test: dict[str, Any]) -> str:

@@ -19,14 +19,13 @@ from paperkit.results import read_runs
 from paperkit.written import has_numbers, lead_of, margin_note, measured_line, named
 from results_in_text import records
 from results_in_text.citations import OFFERED
-from results_in_text.nodes import Row, always_seen, block, bullets, folded, paragraph, table, verdict_badge
-from results_in_text.pages import BookDirective, OfReplication, depend_on
+from results_in_text.nodes import Row, block, bullets, fold, paragraph, table, verdict_badge
+from results_in_text.pages import BookDirective, OfReplication, depend_on, download_links
 from results_in_text.records import Verdicts, claim_address, is_primary, page_of, read_json, target_of
 from results_in_text.reruns import rerun_lines
 from results_in_text.roles import live_value
 from results_in_text.yaml_files import read_checked_yaml
 
-WANTS_DOWNLOADS = "links to downloads"
 _LEAST = {"share": 0, "correlation": -1}  # by what the unit says; the most is 1
 _UNCUT = (
     "An interval of a share that reaches below 0 or above 1, or of a correlation that reaches above 1, is printed "
@@ -43,12 +42,9 @@ class ClaimsTable(OfReplication, name="claims"):
     variations, primary claims have a table of their own, and each claim's variations follow: `strength-<name>-<id>`.
     """
 
-    def make(self) -> list[nodes.Node]:
-        """Make the tables."""
+    def _make(self) -> list[nodes.Node]:
         name = self.folder
-        self.every = records.read_all_verdicts(self.results, page_of(name))
-        depend_on(self.env, *(file for verdicts in self.every.values() for file in verdicts.files))
-        shown = {name: records.read_verdicts(self.results, name)} if self.arguments else self.every
+        shown = {name: self.verdicts(name)} if self.arguments else self.every
         tables = [node for folder, verdicts in shown.items() for node in self._of_folder(folder, verdicts)]
         uncut = any(map(_reaches_beyond, (claim for of in shown.values() for claim in of.claims.values())))
         return [*tables, *([self.line(_UNCUT)] if uncut else [])]
@@ -77,7 +73,7 @@ class ClaimsTable(OfReplication, name="claims"):
         self.note_target(target, claim["id"])
         kind = "primary" if is_primary(claim) else claim["kind"]
         heading = block(nodes.strong("", claim["id"]), f" {kind}", ids=[target])
-        cell = [heading, *verdicts_by_profile(self, self.every, claim)]
+        cell = [heading, *verdicts_by_profile(self, claim)]
         if "superseded_by" in claim:
             successor = claim["superseded_by"]
             cell.append(self.line(f"judged again as {{ref}}`{successor} <{target_of(name, successor)}>`"))
@@ -115,18 +111,20 @@ class ClaimsTable(OfReplication, name="claims"):
         return paragraphs
 
     def _flip_distance(self, address: str, test: Mapping[str, Any]) -> nodes.paragraph:
-        parts: list[nodes.Node | str] = [records.seeds_left_out(test["flip"])]
+        parts: list[nodes.Node | str] = ["No single seed changes the verdict"]
+        if seeds := [*map(str, test["flip"]["without"])]:
+            which = "seed" if len(seeds) == 1 else "one of the seeds"
+            parts = [f"Leaving out {which} {', '.join(seeds)} changes the verdict"]
         before, after = turning_point(test)
         if before:
             parts += [f"; {before} ", live_value(self.env, f"{address}.flip.value"), after]
         return block(*parts, ".", css="flip-distance")
 
     def _why(self, claim: Record) -> list[nodes.Node]:
-        reason = paragraph(records.reason_beside(claim["reason"], "95 % interval"))
-        if "underpowered" not in claim:
-            return [reason]
-        why = self.inline(claim["underpowered"])
-        return [reason, block(nodes.strong("", "Underpowered: "), *why)]
+        reason = [paragraph(records.reason_beside(claim["reason"], "95 % interval"))]
+        if "underpowered" in claim:
+            reason.append(block(nodes.strong("", "Underpowered: "), *self.inline(claim["underpowered"])))
+        return reason
 
     def _variations(self, name: str, claim: Record) -> list[nodes.Node]:
         target, address = target_of(name, claim["id"], "strength"), claim_address(name, claim)
@@ -156,11 +154,9 @@ def _reaches_beyond(claim: Record) -> bool:
     return False
 
 
-def verdicts_by_profile(
-    directive: BookDirective, every: Mapping[str, Verdicts], claim: Record
-) -> list[nodes.paragraph]:
+def verdicts_by_profile(directive: OfReplication, claim: Record) -> list[nodes.paragraph]:
     """Make the badge of a claim; where several profiles have judged it, one for each, with a link to its row."""
-    judged = {of: verdicts for of, verdicts in every.items() if claim["id"] in verdicts.claims}
+    judged = {of: verdicts for of, verdicts in directive.every.items() if claim["id"] in verdicts.claims}
     badges = {of: verdict_badge(verdicts.claims[claim["id"]]) for of, verdicts in judged.items()}
     if len(judged) == 1:
         return [block(*badges.values())]
@@ -206,9 +202,6 @@ def _numbers(env: BuildEnvironment, address: str, test: Mapping[str, Any]) -> no
     return live_value(env, address) if has_numbers(test) else nodes.Text(measured_line(test))
 
 
-# --- when a claim's rule was committed, and when its first result ------------------------------------------------
-
-
 def rule_dates(env: BuildEnvironment, name: str, claim_id: str) -> list[nodes.Node]:
     """Make the line of a claim, from git; nothing where there is no history, which the build says once a page."""
     kept, repository = f"rule dates of {name}", Path(env.config.replications_root).parent
@@ -232,23 +225,18 @@ def sentence(dates: Dates) -> str:
     return " ".join([f"Rule {rule}, {first}.", *(f"Amended: {why}" for why in dates.amended)])
 
 
-# --- the other parts of a replication's page ---------------------------------------------------------------------
-
-
 class Headline(OfReplication, name="headline"):
     """Directive `headline`: each primary claim, its verdict, what that means, and what other words would have meant.
 
     The sentences are those of about.yaml.
     """
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         about = self.replications / page_of(self.folder) / "about.yaml"
-        every = records.read_all_verdicts(self.results, page_of(self.folder))
-        claims = records.read_verdicts(self.results, self.folder).claims
+        claims = self.verdicts(self.folder).claims
         primary = primary_records(read_checked_yaml(about, "about.schema.json"), claims)
-        rows = [self._row(every, words, record) for words, record in primary]
-        depend_on(self.env, about, *(file for of in every.values() for file in of.files))
+        rows = [self._row(words, record) for words, record in primary]
+        depend_on(self.env, about)
         if not rows:
             return [block("No claim is primary.")]
         headings = ["Claim, verdict, and what we found", "The number of its first test"]
@@ -258,14 +246,14 @@ class Headline(OfReplication, name="headline"):
         self.set_source_info(made)
         return [made]
 
-    def _row(self, every: Mapping[str, Verdicts], words: Mapping[str, str], record: Record) -> Row:
+    def _row(self, words: Mapping[str, str], record: Record) -> Row:
         target = target_of(self.folder, record["id"])
         said = f"{words.get('claim') or record['statement'].rstrip('.')} ({{ref}}`{record['id']} <{target}>`)"
         claim = block(*self.inline(said), generated="claim" not in words, css="claim")
-        judged = [of.claims[record["id"]] for of in every.values() if record["id"] in of.claims]
+        judged = [of.claims[record["id"]] for of in self.every.values() if record["id"] in of.claims]
         tested = [each for each in judged if each["verdict"] != Verdict.NOT_TESTED] or judged
         found = dict.fromkeys(sentence_for(words, each) for each in tested)
-        folder, deciding = where_judged({of: each.claims for of, each in every.items()}, self.folder, record)
+        folder, deciding = where_judged({of: each.claims for of, each in self.every.items()}, self.folder, record)
         outcomes = [self.line(each, "outcome") for each in found]
         measured = [block(*deciding_number(self, folder, words, deciding), generated=True)]
         if more := len(record["tests"]) - 1:
@@ -276,24 +264,22 @@ class Headline(OfReplication, name="headline"):
             for word, said in words.items()
             if word not in ("claim", "number") and said not in found
         ]
-        line = always_seen("", "", nodes.Text("What another verdict would have said"))
-        others = [folded("", line, bullets(*elsewhere), classes=["elsewhere"])] if elsewhere else []
-        return [[claim, *verdicts_by_profile(self, every, record), *outcomes, *others], measured]
+        line = [nodes.Text("What another verdict would have said")]
+        others = [fold(line, bullets(*elsewhere), css="elsewhere")] if elsewhere else []
+        return [[claim, *verdicts_by_profile(self, record), *outcomes, *others], measured]
 
 
 class Scale(OfReplication, name="scale"):
     """Directive `scale`: on what and at which size each profile of a replication ran, beside the source's scale."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make a row for each profile with results, then say what about.yaml says of the source's scale."""
+    def _make(self) -> list[nodes.Node]:
         path = self.replications / self.folder / "about.yaml"
         about = read_checked_yaml(path, "about.schema.json")
-        every = records.read_all_verdicts(self.results, self.folder)
         here = about["here"] | {"smoke": "a smoke run"}  # of a draft, see `make check`
-        rows = [self._row(self.results / folder, of, here[of.profile]) for folder, of in every.items()]
+        rows = [self._row(self.results / folder, of, here[of.profile]) for folder, of in self.every.items()]
         source = about.get("scale")
-        files = ("verdicts.json", "provenance.json", "runs.csv")
-        depend_on(self.env, path, *(self.results / folder / file for folder in every for file in files))
+        files = ("provenance.json", "runs.csv")
+        depend_on(self.env, path, *(self.results / folder / file for folder in self.every for file in files))
         headings = ["Profile", "What ran", "Where", "Largest model", "Most tokens a run"]
         headings += ["Seeds of primary claims", "Hours"]
         made = table(headings, rows, css_class="scales", widths=[10, 28, 22, 14, 12, 8, 6])
@@ -329,8 +315,7 @@ class Scale(OfReplication, name="scale"):
 class Params(OfReplication, name="params"):
     """Directive `params`: all settings of the profile whose results the page shows, as params.yaml has them."""
 
-    def make(self) -> list[nodes.Node]:
-        """Cut the profile's block out of the file."""
+    def _make(self) -> list[nodes.Node]:
         path = self.replications / page_of(self.folder) / "params.yaml"
         profile = read_json(self.results / self.folder / "provenance.json")["profile"]
         depend_on(self.env, path)
@@ -344,18 +329,16 @@ class Params(OfReplication, name="params"):
 class Rerun(OfReplication, name="rerun"):
     """Directive `rerun`: how to run a replication again, what its results were run with, citing, files to fetch."""
 
-    def make(self) -> list[nodes.Node]:
-        """Say it, with live numbers of the records of its stages."""
+    def _make(self) -> list[nodes.Node]:
         folder = self.folder
         stages = {path.stem: read_json(path) for path in sorted((self.results / folder).glob("*provenance.json"))}
-        every = records.read_all_verdicts(self.results, folder)
 
         def live(address: str) -> str:
             return f"{{result}}`{folder}/{address}`"
 
         names = " ".join(record["stage"] for record in stages.values())
         took = [f"`{record['stage']}` took {live(f'{stem}:wall_s | .0f')} seconds" for stem, record in stages.items()]
-        others = [of.profile for other, of in every.items() if other != folder]
+        others = [of.profile for other, of in self.every.items() if other != folder == page_of(folder)]
         said = (
             f"`dvc repro {names}` runs this replication alone, `make repro` everything. The results on this page are "
             f"of profile {live('provenance:profile')}, from the code at commit {live('provenance:commit | .10s')}; "
@@ -369,26 +352,13 @@ class Rerun(OfReplication, name="rerun"):
         return [*map(self.line, said), again, self._downloads()]
 
     def _downloads(self) -> nodes.bullet_list:
-        """List the files of the folder of results, and note that the page links to downloads."""
+        """List the files of the folder of results."""
         env, folder = self.env, self.folder
-        env.metadata[env.docname][WANTS_DOWNLOADS] = "yes"
         figures = sorted(Path(self.config.figures_root, folder).glob("*.svg"))
         raw = [path.name for path in sorted((self.results / folder).glob("*")) if path.suffix in (".csv", ".json")]
         lists = {"Results: ": raw, "Figures: ": [f"figures/{path.name}" for path in figures]}
         return bullets(
-            *(block(download_link(env, folder, name), f": {text}") for name, text in OFFERED.items()),
+            *(block(*download_links(env, folder, [name]), f": {text}") for name, text in OFFERED.items()),
             *(block(what, *download_links(env, folder, names)) for what, names in lists.items() if names),
             classes=["downloads"],
         )
-
-
-def download_link(env: BuildEnvironment, folder: str, name: str) -> nodes.reference:
-    """Link to a file below downloads/, seen from the page that is being read."""
-    address = f"{'../' * env.docname.count('/')}downloads/{folder}/{name}"
-    shown = name.removeprefix("figures/")
-    return nodes.reference("", shown, refuri=address, internal=True, classes=["download"])
-
-
-def download_links(env: BuildEnvironment, folder: str, names: Sequence[str]) -> list[nodes.Node]:
-    """Link to several files, with commas between them."""
-    return [part for name in names for part in (nodes.Text(", "), download_link(env, folder, name))][1:]

@@ -31,11 +31,11 @@ _EQUATION = re.compile(r"^[`:]{3,}\{equation\} \S+\n(?::(check|unchecked):)?", r
 class Check:
     """A check of a derivation: what was committed of it, and what its code says now."""
 
-    def __init__(self, results: Path, replications: Path, address: str) -> None:
-        """Look a check up by `name:check`."""
+    def __init__(self, directive: BookDirective, address: str) -> None:
+        """Look a check up by `name:check`, and note its files as dependencies of the page."""
         self.replication, self.name = records.split_address(address)
-        self.repository = replications.parent
-        known = records.identities(records.read_verdicts(results, self.replication).claims)
+        self.repository = directive.replications.parent
+        known = records.identities(directive.verdicts(self.replication).claims)
         if self.name not in known:
             records.stop(
                 f"no identity of {self.replication} is called {self.name!r}; add a claim with this estimand and its "
@@ -44,10 +44,10 @@ class Check:
         self.claim, place, self.test = known[self.name]
         self.address = f"{self.replication}/verdicts:{self.claim['id']}.{place}"
         self.anchor = records.anchor("check", self.replication, self.name)
-        files = [results / self.replication / f"{file}.json" for file in ("verdicts", "provenance")]
-        record = records.read_json(files[1])
+        file = directive.results / self.replication / "provenance.json"
+        record = records.read_json(file)
         self.deps = records.code_of(record)
-        self.files = [*files, *(self.repository / path for path in self.deps)]
+        pages.depend_on(directive.env, file, *(self.repository / path for path in self.deps))
         now = {path: records.current_hash(self.repository, path, record["profile"]) for path in self.deps}
         self.differing = [path for path, digest in self.deps.items() if now[path] != digest]
 
@@ -97,15 +97,14 @@ def _shown(error: float | None, control: float | None) -> str:
 
 
 def checked(directive: BookDirective, address: str, *, refuted: bool = False) -> Check | None:
-    """Find a check, and note its files as dependencies; None, and a problem of the page, if it may not be shown."""
+    """Find a check; None, and a problem of the page, if it may not be shown."""
     try:
-        check = Check(directive.results, directive.replications, address)
+        check = Check(directive, address)
         check.refuse(refuted=refuted)
+        return check
     except ResultsError as error:
         note_problem(directive.env, directive.lineno, f"check {address}: {error}")
         return None
-    pages.depend_on(directive.env, *check.files)
-    return check
 
 
 class EquationDirective(MathDirective, BookDirective, name="equation"):
@@ -161,8 +160,7 @@ class CheckDirective(BookDirective, name="check"):
         "error": directives.unchanged_required,
     }
 
-    def make(self) -> list[nodes.Node]:
-        """Make a box with the check's errors and its description."""
+    def _make(self) -> list[nodes.Node]:
         refuted = "refuted" in self.options
         check = checked(self, self.arguments[0], refuted=refuted)
         if check is None:
@@ -191,8 +189,7 @@ class CheckDirective(BookDirective, name="check"):
 class EquationCountRole(BookRole, name="equations"):
     """Role `equations`: `name` (or `all`) becomes the number of equations and of those that are checked."""
 
-    def make(self) -> nodes.Node:
-        """Count the directives in the files of the pages."""
+    def _make(self) -> nodes.Node:
         name = self.text.strip()
         counted = [page for page in sorted(self.env.found_docs) if name in ("all", pages.replication_of(page))]
         files = [Path(self.env.doc2path(page)) for page in counted]
@@ -217,8 +214,3 @@ def demand_checks(app: Sphinx, doctree: nodes.document) -> None:
         for check in (check for check in node.get("checks", []) if check not in described):
             sentence = f"equation {label} names {check}, which no directive check on this page describes"
             note_problem(env, node, sentence)
-
-
-def setup(app: Sphinx) -> None:
-    """Connect the event that demands checks."""
-    app.connect("doctree-read", demand_checks)

@@ -23,20 +23,20 @@ from sphinx.directives.patches import Figure
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
-from paperkit.config import ConfigError
-from paperkit.results import ResultsError
-from results_in_text import equations, latex_book, lint, notebooks, pages, provenance, search
+from results_in_text import code_files, lint, pages, provenance, search
 from results_in_text import nodes as book_nodes
 from results_in_text.boards import write_all_downloads
+from results_in_text.code_files import Code
 from results_in_text.code_runner import about_results, run_cell
-from results_in_text.nodes import block, figure_files
-from results_in_text.pages import BookDirective, depend_on, shown_folders
-from results_in_text.provenance import Code, downloads_are_written
+from results_in_text.equations import demand_checks
+from results_in_text.latex_book import FigureAsPdf
+from results_in_text.nodes import figure_files
+from results_in_text.notebooks import offer_notebook
+from results_in_text.pages import BookDirective, FromFiles, depend_on, downloads_are_written, shown_folders, stopping
 from results_in_text.records import stop
 from results_in_text.roles import BookRole
 from results_in_text.yaml_files import SCHEMAS
 
-_PARTS = (book_nodes, equations, latex_book, lint, notebooks, pages, provenance, search)
 _PATHS = {
     "results_root": "../results",
     "figures_root": "../figures",
@@ -63,16 +63,13 @@ _REPAIRS = {
 pybtex.plugin.find_plugin = cache(pybtex.plugin.find_plugin)
 
 
-def resolve_paths(app: Sphinx, config: Config) -> None:
+def configure(app: Sphinx, config: Config) -> None:
     """Take paths relative to the book's folder, as the configuration file means them, and all bibliographies."""
     for key in _PATHS:
         config[key] = str(Path(app.srcdir, config[key]).resolve())
     found = sorted(Path(config.replications_root).glob("*/references.bib"))
     config.bibtex_bibfiles = [*config.bibtex_bibfiles, *map(str, found)]
-
-
-def read_no_html(app: Sphinx, config: Config) -> None:
-    """Take tags for text: much of a page is text of YAML files, and a tag in it would run on the page."""
+    # Tags are text: much of a page is text of YAML files, and a tag in it would run on the page.
     config.myst_disable_syntax = [*config.myst_disable_syntax, "html_inline", "html_block"]
     # It copies files, and does not say that pages may be read in several processes.
     if mathjax := app.extensions.get("sphinx-mathjax-offline"):
@@ -83,18 +80,12 @@ def refuse_what_was_not_made(app: Sphinx) -> None:
     """Stop the build before a page is read where verdicts or tables were edited by hand, or are out of date."""
     app.env.settings["raw_enabled"] = False  # the directives of docutils that pass HTML on
     root, repository = Path(app.config.results_root), Path(app.config.replications_root).parent
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each asks a process, and waits for it
-            answers = list(pool.map(lambda folder: about_results(root, repository, folder), shown_folders(app)))
-    except ResultsError as error:
-        message = f"results cannot be judged again: {error}"
-        raise ExtensionError(message) from error
+    # Each asks a process, and waits for it.
+    with stopping("results cannot be judged again"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = list(pool.map(lambda folder: about_results(root, repository, folder), shown_folders(app)))
     if found := [problem for answer in answers for problem in answer["problems"]]:
         message = "\n".join(["results are not what their runs give, and no page is made of them:", *found])
         raise ExtensionError(message)
-
-
-# --- cells and figures -------------------------------------------------------------------------------------------
 
 
 class RunCell(BookDirective, name="run-cell"):
@@ -102,8 +93,7 @@ class RunCell(BookDirective, name="run-cell"):
 
     has_content = True
 
-    def make(self) -> list[nodes.Node]:
-        """Show the cell and what it prints; it depends on the code it imports and the results it opens."""
+    def _make(self) -> list[nodes.Node]:
         code, repository = "\n".join(self.content), self.replications.parent
         running = _RUNNING.pop((code, repository), None)
         printed = running.result() if running else run_cell(code, repository)
@@ -112,9 +102,8 @@ class RunCell(BookDirective, name="run-cell"):
             depend_on(self.env, *repository.glob(pattern))
         shown = nodes.literal_block(code, code, language="python")
         output = nodes.literal_block(printed, printed, language="none", classes=["run-cell-output"])
-        python, repro = nodes.literal("", "python"), nodes.literal("", "make repro")
-        how = ("Run when this book was built, and by you: paste it into ", python, " in a clone, after ", repro)
-        return [nodes.container("", shown, block(*how, ". It prints:"), output, classes=["run-cell"])]
+        how = "Run when this book was built, and by you: paste it into `python` in a clone, after `make repro`."
+        return [nodes.container("", shown, self.line(f"{how} It prints:"), output, classes=["run-cell"])]
 
 
 def run_ahead(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
@@ -137,8 +126,7 @@ class ResultFigure(BookDirective, Figure, name="result-figure"):
 
     option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
 
-    def make(self) -> list[nodes.Node]:
-        """Make the figure."""
+    def _make(self) -> list[nodes.Node]:
         path, page = Path(self.config.figures_root, self.arguments[0]), self.env.doc2path(self.env.docname)
         if not path.is_file():
             stop(f"figure {path} is missing; `dvc repro` draws it")
@@ -158,9 +146,6 @@ class ResultFigure(BookDirective, Figure, name="result-figure"):
         return [figure, *others]
 
 
-# --- what programs and screen readers read -----------------------------------------------------------------------
-
-
 def describe(app: Sphinx, doctree: nodes.document) -> None:
     """Take a page's first paragraph for its description."""
     first = next((node for node in doctree.findall(nodes.paragraph) if isinstance(node.parent, nodes.section)), None)
@@ -169,9 +154,7 @@ def describe(app: Sphinx, doctree: nodes.document) -> None:
     app.env.metadata[app.env.docname]["description"] = words if len(words) <= _DESCRIPTION_LENGTH else cut
 
 
-def share_contents(
-    app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.document | None
-) -> None:
+def keep_contents(app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Make the contents once for all pages of one depth that are made from files: none of them is in it."""
     if doctree is None:
         made, kept = context["toctree"], app.env.temp_data.setdefault("contents", {})
@@ -199,8 +182,8 @@ def finish_page(app: Sphinx, pagename: str, _: str, context: dict[str, Any], doc
     if doctree is None:
         return
     description = app.env.metadata[pagename].get("description", "")
-    said = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": _title(app, pagename)}
-    said |= {"og:description": description}
+    said = {"og:type": "article", "og:site_name": app.config.html_title}
+    said |= {"og:title": app.env.titles[pagename].astext(), "og:description": description}
     if app.config.html_baseurl:
         said["og:url"] = _address(app, pagename)
     tags = [f'<meta property="{name}" content="{escape(text)}" />' for name, text in said.items()]
@@ -214,16 +197,13 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
         _RUNNING.popitem()[1].cancel()
     if exception or app.builder.format != "html":
         return
-    downloads, pages_there = Path(app.outdir, "downloads"), sorted(app.env.found_docs)
+    downloads, pages_there, titles = Path(app.outdir, "downloads"), sorted(app.env.found_docs), app.env.titles
     said = {page: app.env.metadata[page]["description"] for page in pages_there}
     lines = [f"# {app.config.html_title}", "", f"> {said[app.config.root_doc]}", "", "## Pages", ""]
-    lines += [f"- [{_title(app, page)}]({_address(app, page)}): {words}" for page, words in said.items()]
+    lines += [f"- [{titles[page].astext()}]({_address(app, page)}): {words}" for page, words in said.items()]
     if downloads_are_written(app):
-        try:
+        with stopping("downloads"):
             write_all_downloads(app, Path(app.config.results_root), downloads)
-        except (ConfigError, ResultsError) as error:
-            message = f"downloads: {error}"
-            raise ExtensionError(message) from error
         copytree(SCHEMAS, downloads / "schemas", dirs_exist_ok=True)
         folders = [file.parent.name for file in sorted(downloads.glob("*/claims.json"))]
         lines += ["", "## All claims, verdicts, intervals and seeds", ""]
@@ -233,10 +213,6 @@ def write_files(app: Sphinx, exception: Exception | None) -> None:
         addresses = "".join(f"<url><loc>{escape(_address(app, page))}</loc></url>\n" for page in pages_there)
         text = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{addresses}</urlset>\n'
         Path(app.outdir, "sitemap.xml").write_text(text, encoding="utf-8")
-
-
-def _title(app: Sphinx, page: str) -> str:
-    return app.env.titles[page].astext()
 
 
 def _address(app: Sphinx, page: str) -> str:
@@ -249,18 +225,25 @@ def setup(app: Sphinx) -> dict[str, Any]:
     gc.set_threshold(100_000, 20, 100)
     for key, path in _PATHS.items():
         app.add_config_value(key, path, "env", str)
-    app.connect("config-inited", resolve_paths)
-    app.connect("config-inited", read_no_html)
+    app.add_config_value("code_url", "", "html", str)  # the address of the code
+    app.connect("config-inited", configure)
     app.connect("builder-inited", refuse_what_was_not_made)
     app.connect("env-before-read-docs", run_ahead)
-    app.connect("doctree-read", describe)
-    app.connect("html-page-context", share_contents, priority=400)  # before the theme takes the contents
+    app.connect("env-get-outdated", pages.find_outdated)
+    app.connect("env-updated", pages.stop_on_problems)
+    readers = describe, demand_checks, lint.lint_findings, lint.lint_numbers, lint.refuse_what_loads_or_runs
+    for reader in (*readers, pages.unlink):
+        app.connect("doctree-read", reader)
+    app.connect("doctree-resolved", offer_notebook)
+    app.connect("html-collect-pages", provenance.provenance_pages)
+    app.connect("html-collect-pages", code_files.code_pages)
+    app.connect("html-page-context", keep_contents, priority=400)  # before the theme takes the contents
     app.connect("html-page-context", finish_page, priority=900)  # after the theme has made them
     app.connect("build-finished", write_files)
-    for name, directive in BookDirective.named.items():
-        app.add_directive(name, directive)
-    for name, role in BookRole.named.items():
-        app.add_role(name, role())
-    for part in _PARTS:
-        part.setup(app)
+    for name, made in FromFiles.named.items():
+        app.add_role(name, made()) if issubclass(made, BookRole) else app.add_directive(name, made)
+    app.add_builder(search.BuilderWithSections, override=True)
+    app.add_search_language(search.SearchEnglishAndChinese)
+    app.add_post_transform(FigureAsPdf)  # for builders that cannot show SVG
+    book_nodes.setup(app)
     return {"version": "1", "env_version": 6, "parallel_read_safe": True, "parallel_write_safe": True}

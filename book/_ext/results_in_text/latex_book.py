@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms.images import ImageConverter
 
 _SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')  # as matplotlib writes it
@@ -36,8 +35,3 @@ class FigureAsPdf(ImageConverter):
             command = ["chromium", *_QUIETLY, f"--user-data-dir={scratch}/profile", f"--print-to-pdf={_to}", page]
             subprocess.run(command, check=True, capture_output=True)
         return True
-
-
-def setup(app: Sphinx) -> None:
-    """Register the converter, which works for builders that cannot show SVG."""
-    app.add_post_transform(FigureAsPdf)

@@ -166,9 +166,6 @@ def lint_numbers(app: Sphinx, doctree: nodes.document) -> None:
                 note_problem(env, node, f"{sentence}, typed by hand: {remedy}")
 
 
-# --- findings --------------------------------------------------------------------------------------------------
-
-
 def lint_findings(app: Sphinx, doctree: nodes.document) -> None:
     """Note every finding that names a claim without its verdict, and take the marks out of the page."""
     name, results = replication_of(app.env.docname), Path(app.config.results_root)
@@ -214,9 +211,6 @@ def _named(block: nodes.Element) -> Iterator[tuple[str | None, str]]:
             yield from ((None, claim) for claim in _ID.findall(node.astext()))
 
 
-# --- safety ----------------------------------------------------------------------------------------------------
-
-
 def refuse_what_loads_or_runs(app: Sphinx, doctree: nodes.document) -> None:
     """Note images of other hosts, and mathematics that is a link, reads files or asks MathJax or TeX for more."""
     for image in doctree.findall(nodes.image):
@@ -225,9 +219,3 @@ def refuse_what_loads_or_runs(app: Sphinx, doctree: nodes.document) -> None:
     for formula in doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block)):
         for command in _MORE_THAN_MATHS.findall(formula.astext()):
             note_problem(app.env, formula, f"{command} in mathematics: remove it, or write a link beside it")
-
-
-def setup(app: Sphinx) -> None:
-    """Connect the linters with the reading of pages."""
-    for linter in (lint_findings, lint_numbers, refuse_what_loads_or_runs):
-        app.connect("doctree-read", linter)

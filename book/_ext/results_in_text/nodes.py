@@ -7,6 +7,7 @@ reads it without any script. Numbers of one test share one card.
 
 import posixpath
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -130,9 +131,6 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-resolved", give_cards, priority=600)
 
 
-# --- what directives put together ------------------------------------------------------------------------------
-
-
 def verdict_badge(claim: Record) -> nodes.inline:
     """Make the badge of a claim: a dashed border marks an exploratory one, a dotted border a fragile verdict."""
     word, text = VERDICT_CLASSES[claim["verdict"]], verdict_words(claim)
@@ -151,6 +149,11 @@ def block(*parts: nodes.Node | str, css: str = "", **attributes: Any) -> nodes.p
     """Make a paragraph of nodes and plain texts."""
     made = [nodes.Text(part) if isinstance(part, str) else part for part in parts]
     return nodes.paragraph("", "", *made, **({"classes": [css]} if css else {}), **attributes)
+
+
+def fold(line: Sequence[nodes.Node], *content: nodes.Node, css: str) -> folded:
+    """Make what opens on a click on its line."""
+    return folded("", always_seen("", "", *line), *content, classes=[css])
 
 
 def paragraph(text: str) -> nodes.paragraph:

@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from sphinx.application import Sphinx
 
 from results_in_text.nodes import block
+from results_in_text.pages import download_link
 
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _HOW = "From the page “{page}”. Put this file into the folder of a clone, and run it there, after `make repro`."
@@ -27,15 +28,8 @@ def offer_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             new_markdown_cell(f"## {section.astext()}", id=f"section-{number}"),
             new_code_cell(code, outputs=[output], execution_count=number, id=f"cell-{number}"),
         ]
-        address = f"{'../' * docname.count('/')}downloads/notebooks/{docname}.ipynb"
-        link = nodes.reference("", "notebook", refuri=address, internal=True, classes=["download"])
-        node += block(link, css="figure-files")
+        node += block(download_link(docname, f"notebooks/{docname}.ipynb", "notebook"), css="figure-files")
     file = Path(app.outdir, "downloads", "notebooks", f"{docname}.ipynb")
     file.parent.mkdir(parents=True, exist_ok=True)
     notebook = new_notebook(cells=cells, metadata={"kernelspec": _KERNEL})
     file.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-
-
-def setup(app: Sphinx) -> None:
-    """Connect it with the writing of a page."""
-    app.connect("doctree-resolved", offer_notebook)

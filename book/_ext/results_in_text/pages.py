@@ -5,6 +5,9 @@ A book whose root is a replication's page holds its pages alone, as `paperkit.pa
 
 import re
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +23,9 @@ from paperkit.config import ConfigError
 from paperkit.history import environment_without_git
 from paperkit.results import ResultsError
 from results_in_text.nodes import block
-from results_in_text.records import judged_folders, page_of, stop
+from results_in_text.records import Verdicts, folders_of, judged_folders, page_of, read_verdicts, stop
+
+_WANTS_DOWNLOADS = "links to downloads"
 
 
 def replication_of(docname: str) -> str | None:
@@ -35,30 +40,33 @@ def shown_folders(app: Sphinx) -> list[str]:
     return [folder for folder in judged if alone in (None, page_of(folder))]
 
 
-class BookDirective(SphinxDirective):
-    """A directive that prints what files hold: `make` does, and what is wrong with them stops the build.
+@contextmanager
+def stopping(what: str) -> Iterator[None]:
+    """Stop the build where something is wrong with files, and say with what."""
+    try:
+        yield
+    except (ResultsError, ConfigError, ExtensionError) as error:
+        message = f"{what}: {error}"
+        raise ExtensionError(message) from error
+
+
+class FromFiles:
+    """What prints what files hold: `_make` does, and notes them as dependencies of the page.
 
     A class that gives its `name` is registered: `class Scale(OfReplication, name="scale")`.
     """
 
-    named: ClassVar[dict[str, type["BookDirective"]]] = {}
+    named: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, *, name: str = "") -> None:
         """Note the class under its name."""
         if name:
-            BookDirective.named[name] = cls
+            FromFiles.named[name] = cls
 
-    def run(self) -> list[nodes.Node]:
-        """Say with what is wrong where it was asked for."""
-        try:
-            return self.make()
-        except (ResultsError, ConfigError) as error:
-            message = f"{self.get_location()}: directive {self.name}: {error}"
-            raise ExtensionError(message) from error
-
-    def make(self) -> list[nodes.Node]:
-        """Make what the page shows, and note the files as its dependencies."""
-        raise NotImplementedError
+    def made(self, asked: str) -> Any:
+        """Make what was asked for, or say where it was."""
+        with stopping(f"{self.get_location()}: {asked}"):
+            return self._make()
 
     @property
     def results(self) -> Path:
@@ -69,6 +77,19 @@ class BookDirective(SphinxDirective):
     def replications(self) -> Path:
         """The folder of all replications."""
         return Path(self.config.replications_root)
+
+    def verdicts(self, folder: str) -> Verdicts:
+        """Read all claims of a folder of results."""
+        depend_on(self.env, *(self.results / folder).glob("*verdicts.json"))
+        return read_verdicts(self.results, folder)
+
+
+class BookDirective(FromFiles, SphinxDirective):
+    """A directive that prints what files hold."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make what the page shows."""
+        return self.made(f"directive {self.name}")
 
     def inline(self, text: str) -> list[nodes.Node]:
         """Read a line of Markdown."""
@@ -94,8 +115,10 @@ class OfReplication(BookDirective):
         folder = self.arguments[0] if self.arguments else replication_of(self.env.docname)
         return folder or stop("this is no replication's page, so name a folder of results")
 
-
-# --- problems --------------------------------------------------------------------------------------------------
+    @cached_property
+    def every(self) -> dict[str, Verdicts]:
+        """The verdicts of the replication at each of its profiles, by folder of results."""
+        return {folder: self.verdicts(folder) for folder in folders_of(self.results, page_of(self.folder))}
 
 
 def note_problem(env: BuildEnvironment, place: Any, sentence: str) -> None:
@@ -112,9 +135,6 @@ def stop_on_problems(app: Sphinx, env: BuildEnvironment) -> None:  # noqa: ARG00
     if problems := [problem for known in env.metadata.values() for problem in known.get("problems", [])]:
         message = "\n".join([f"{len(problems)} problems on pages of results", *problems])
         raise ExtensionError(message)
-
-
-# --- when a page is read again -----------------------------------------------------------------------------------
 
 
 def depend_on(env: BuildEnvironment, *files: Path) -> None:
@@ -155,8 +175,19 @@ def unlink(app: Sphinx, doctree: nodes.document) -> None:
             node.replace_self(nodes.inline("", "", *(node.children or [nodes.Text(target)])))
 
 
-def setup(app: Sphinx) -> None:
-    """Connect them with a build."""
-    app.connect("env-get-outdated", find_outdated)
-    app.connect("env-updated", stop_on_problems)
-    app.connect("doctree-read", unlink)
+def download_link(docname: str, path: str, text: str) -> nodes.reference:
+    """Link to a file below downloads/, seen from a page."""
+    address = f"{'../' * docname.count('/')}downloads/{path}"
+    return nodes.reference("", text, refuri=address, internal=True, classes=["download"])
+
+
+def download_links(env: BuildEnvironment, folder: str, names: Sequence[str]) -> list[nodes.Node]:
+    """Link to files below downloads/, with commas between them, and note that the page does."""
+    env.metadata[env.docname][_WANTS_DOWNLOADS] = "yes"
+    links = [download_link(env.docname, f"{folder}/{name}", name.removeprefix("figures/")) for name in names]
+    return [part for link in links for part in (nodes.Text(", "), link)][1:]
+
+
+def downloads_are_written(app: Sphinx) -> bool:
+    """Tell whether a page of the book links to downloads, so that they will be written."""
+    return any(_WANTS_DOWNLOADS in page for page in app.env.metadata.values())

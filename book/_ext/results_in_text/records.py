@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from paperkit import results
+from paperkit.answers import Record, word_of
 from paperkit.claims.rules import MIN_SEEDS_OF_A_VARIATION
 from paperkit.explain import is_open, tests_of
 from paperkit.profiles import PROFILES, replication_and_profile, results_name
@@ -19,7 +20,6 @@ from paperkit.provenance import content_hash
 from paperkit.results import ResultsError
 from paperkit.written import has_numbers, line_of, measured_line, named, rounded, spec_for, unit_of
 
-Record = dict[str, Any]  # of a claim in verdicts.json
 Facts = list[tuple[str, str]]
 
 # What fell stands first: in this order the board is sorted by verdict.
@@ -111,7 +111,6 @@ class Verdicts(NamedTuple):
 
     profile: str  # of the runs
     claims: dict[str, Record]  # by id: of verdicts.json, then of timing_verdicts.json where that exists
-    files: list[Path]
 
 
 def page_of(folder: str) -> str:
@@ -129,21 +128,19 @@ def read_verdicts(root: Path, folder: str) -> Verdicts:
     files = [root / folder / "verdicts.json", *(root / folder).glob("timing_verdicts.json")]
     contents = [read_json(file) for file in files]
     claims = {claim["id"]: claim for content in contents for claim in content["claims"]}
-    return Verdicts(contents[0]["profile"], claims, files)
+    return Verdicts(contents[0]["profile"], claims)
 
 
-def read_all_verdicts(root: Path, name: str) -> dict[str, Verdicts]:
-    """Read the verdicts of a replication at every profile that has some, by folder; the committed profile's first."""
+def folders_of(root: Path, name: str) -> list[str]:
+    """List the folders of a replication's results: the committed profile's, and the others with verdicts."""
     folders = dict.fromkeys(results_name(name, profile) for profile in PROFILES)
-    there = (folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file())
-    return {folder: read_verdicts(root, folder) for folder in there}
+    return [folder for folder in folders if folder == name or (root / folder / "verdicts.json").is_file()]
 
 
-def claim_with_id(root: Path, folder: str, claim_id: str) -> Record:
+def claim_with_id(claims: Mapping[str, Record], claim_id: str) -> Record:
     """Find one claim."""
-    claims = read_verdicts(root, folder).claims
     if claim_id not in claims:
-        stop(f"no claim {claim_id!r} in {root / folder}; there are {', '.join(claims)}")
+        stop(f"no claim {claim_id!r}; there are {', '.join(claims)}")
     return claims[claim_id]
 
 
@@ -164,7 +161,7 @@ def claim_address(folder: str, claim: Record) -> str:
 
 def target_of(folder: str, name: str, kind: str = "claim") -> str:
     """Return the anchor of a claim's row, such as claim-lion-c6; of another kind that of its entry elsewhere."""
-    return f"{kind}-{folder}-{name}".lower().replace("_", "-")
+    return anchor(kind, folder, name)
 
 
 def anchor(*parts: str) -> str:
@@ -184,16 +181,13 @@ def is_primary(claim: Record) -> bool:
 
 def verdict_words(claim: Record) -> str:
     """Say the verdict of a claim, and what would be misread without a word of its own."""
-    has_run = [
-        test["max_error"] is not None if test["rule"] == "identity" else test["n"] > 0 for test in claim["tests"]
-    ]
     notes = {
         # Else its "inconclusive" would read as a result.
-        "not yet run": not any(has_run),
+        "not yet run": {measured_line(test) for test in claim["tests"]} == {"not run"},
         "exploratory": claim["exploratory"],
         "superseded": "superseded_by" in claim,
     }
-    return ", ".join([claim["verdict"] or "no verdict", *[note for note, applies in notes.items() if applies]])
+    return ", ".join([word_of(claim), *[note for note, applies in notes.items() if applies]])
 
 
 # --- records of stages -----------------------------------------------------------------------------------------
@@ -372,12 +366,3 @@ def conclusion(claim: Record) -> str:
     if movers := [max(move for move in moves if move[2] == unit)[1] for unit in units]:
         text += f"; farthest from the main estimate: {'; '.join(movers)}"
     return f"{text}."
-
-
-def seeds_left_out(flip: Mapping[str, Any]) -> str:
-    """Say whether the word of a test hangs on one seed, without a full stop."""
-    seeds = flip["without"]
-    if not seeds:
-        return "No single seed changes the verdict"
-    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"one of the seeds {', '.join(map(str, seeds))}"
-    return f"Leaving out {which} changes the verdict"

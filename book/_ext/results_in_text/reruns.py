@@ -12,7 +12,7 @@ from paperkit.config import StrictModel, parse, read_yaml
 from paperkit.prediction import next_run
 from paperkit.results import read_json
 from results_in_text.nodes import Row, block, paragraph, table
-from results_in_text.pages import BookDirective, depend_on
+from results_in_text.pages import BookDirective, depend_on, download_link
 from results_in_text.records import stop
 
 RECEIPTS = "receipts"
@@ -70,12 +70,9 @@ def rerun_lines(directive: BookDirective, folder: str, record: Mapping[str, Any]
     # Not on their folder, which Sphinx would take for a file that is gone; `make book` reads all pages again.
     depend_on(directive.env, *(repository / RECEIPTS / folder / name for name in receipts))
     line = block(*directive.inline(reruns_text([*receipts.values()])), generated=True)
-    up = "../" * directive.env.docname.count("/")
     for name in receipts:
-        address = f"{up}downloads/{folder}/{name}"
-        line += nodes.Text(" ")
-        line += nodes.reference("", f"Receipt of {name[:10]}", refuri=address, internal=True, classes=["download"])
-        line += nodes.Text(".")
+        link = download_link(directive.env.docname, f"{folder}/{name}", f"Receipt of {name[:10]}")
+        line += [nodes.Text(" "), link, nodes.Text(".")]
     return line
 
 
@@ -86,8 +83,7 @@ def _count(number: int, one: str, several: str = "") -> str:
 class BrokenOnPurpose(BookDirective, name="broken-on-purpose"):
     """Directive `broken-on-purpose`: the faults of faults.yaml, and what the tests named there did when last run."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         repository = self.replications.parent
         faults = parse(Faults, read_yaml(repository / FAULTS), source=FAULTS).faults
         record = read_json(repository / RECORD)["tests"]
@@ -105,19 +101,14 @@ class BrokenOnPurpose(BookDirective, name="broken-on-purpose"):
 class Soak(BookDirective, name="soak"):
     """Directive `soak`: the tests that the suite has no time for, and how they ended when last run."""
 
-    def make(self) -> list[nodes.Node]:
-        """Make the table."""
+    def _make(self) -> list[nodes.Node]:
         path = self.replications.parent / RECORD
         depend_on(self.env, path)
         tests = read_json(path)["tests"]
         # What lacks something on the machine, such as a graphics card, was skipped.
         soak = {test: one for test, one in tests.items() if one["soak"] and one["passed"] + one["failed"]}
         rows: list[Row] = [
-            [
-                [block(*_named(test))],
-                [paragraph(_cases(outcome))],
-                [paragraph(f"{outcome['seconds']:.0f} s")],
-            ]
+            [[block(*_named(test))], [paragraph(_cases(outcome))], [paragraph(f"{outcome['seconds']:.0f} s")]]
             for test, outcome in sorted(soak.items())
         ]
         headings = ["Test", "Cases passed", "Took"]

@@ -2,18 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import ClassVar
 
 from docutils import nodes
 from sphinx.environment import BuildEnvironment
-from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxRole
 
 from paperkit.answers import changed_words, given_verdicts
-from paperkit.results import ResultsError
 from results_in_text import records
 from results_in_text.nodes import quoted_value, result_value, verdict_badge
-from results_in_text.pages import depend_on, note_problem
+from results_in_text.pages import FromFiles, depend_on, note_problem
 
 # text <key, where>: the form of a link, since a bar would end the cell of a table.
 _QUOTED = re.compile(r"(.+?)\s*<\s*([^<>,\s]+)\s*(?:,\s*([^<>]+?)\s*)?>")
@@ -34,33 +31,13 @@ def live_value(env: BuildEnvironment, address: str, spec: str | None = None) -> 
     return result_value("", value.text, address=address, spec=spec or "", page=page, anchor=place, facts=facts)
 
 
-class BookRole(SphinxRole):
-    """A role that prints what files hold; what is wrong with them stops the build.
-
-    A class that gives its `name` is registered, as directives are.
-    """
-
-    named: ClassVar[dict[str, type["BookRole"]]] = {}
-    messages: list[nodes.system_message]
-
-    def __init_subclass__(cls, *, name: str = "") -> None:
-        """Note the class under its name."""
-        if name:
-            BookRole.named[name] = cls
+class BookRole(FromFiles, SphinxRole):
+    """A role that prints what files hold."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        """Say with what is wrong where it was asked for."""
-        self.messages = []
-        try:
-            return [self.make()], self.messages
-        except ResultsError as error:
-            source, line = self.get_source_info()
-            message = f"{source}:{line}: role {self.name}, {self.text!r}: {error}"
-            raise ExtensionError(message) from error
-
-    def make(self) -> nodes.Node:
-        """Make what the page shows, and note the files as its dependencies."""
-        raise NotImplementedError
+        """Make what the page shows."""
+        self.messages: list[nodes.system_message] = []
+        return [self.made(f"role {self.name}, {self.text!r}")], self.messages
 
     def inline(self, text: str) -> list[nodes.Node]:
         """Read the content, which may hold mathematics."""
@@ -71,8 +48,7 @@ class BookRole(SphinxRole):
 class ResultRole(BookRole, name="result"):
     """Role `result`: `name/file:path | format` becomes the formatted value."""
 
-    def make(self) -> nodes.Node:
-        """Read the value."""
+    def _make(self) -> nodes.Node:
         address, _, spec = (part.strip() for part in self.text.partition("|"))
         return live_value(self.env, address, spec or None)
 
@@ -80,20 +56,17 @@ class ResultRole(BookRole, name="result"):
 class VerdictRole(BookRole, name="verdict"):
     """Role `verdict`: `name:claim` becomes the badge of the claim's verdict."""
 
-    def make(self) -> nodes.Node:
-        """Read the verdict."""
-        (name, claim_id), results = records.split_address(self.text), Path(self.config.results_root)
-        badge = verdict_badge(records.claim_with_id(results, name, claim_id))
+    def _make(self) -> nodes.Node:
+        name, claim_id = records.split_address(self.text)
+        badge = verdict_badge(records.claim_with_id(self.verdicts(name).claims, claim_id))
         badge["judged"] = (name, claim_id)
-        depend_on(self.env, *(results / name).glob("*verdicts.json"))
         return badge
 
 
 class ReportedRole(BookRole, name="reported"):
     """Role `reported`: `text <key, where>` is a number that a source reports and we did not measure."""
 
-    def make(self) -> nodes.Node:
-        """Look the source up; refuse a number without one."""
+    def _make(self) -> nodes.Node:
         match = _QUOTED.fullmatch(self.text.strip())
         text, key, where = match.groups() if match else (self.text, "", "")
         entries = self.env.get_domain("cite").data["bibdata"].data.entries
@@ -110,8 +83,7 @@ class ReportedRole(BookRole, name="reported"):
 class ConstantRole(BookRole, name="constant"):
     """Role `constant`: a number that belongs to the text, such as a setting or the value of a formula."""
 
-    def make(self) -> nodes.Node:
-        """Mark the content; the linter of typed numbers lets it pass."""
+    def _make(self) -> nodes.Node:
         return nodes.inline("", "", *self.inline(self.text), classes=["constant"])
 
 
@@ -122,12 +94,10 @@ class given(nodes.inline):  # named like the role
 class GivenRole(BookRole, name="given"):
     """Role `given`: verdicts such as `lion:C6 contradicted; lion:C4 holds`, after what was written for them."""
 
-    def make(self) -> nodes.Node:
-        """Compare the words with those of now; the linter of findings takes the mark out of the page."""
-        results = Path(self.config.results_root)
+    def _make(self) -> nodes.Node:
         verdicts = [(folder, claim) for folder, claim, _ in given_verdicts(self.text)]
-        for sentence in changed_words(results, self.text):
+        for sentence in changed_words(self.results, self.text):
             note_problem(self.env, self.lineno, f"this line states an outcome, and {sentence}")
         for folder, _ in verdicts:
-            depend_on(self.env, *(results / folder).glob("*verdicts.json"))
+            self.verdicts(folder)
         return given(verdicts=verdicts)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from html import escape
 
 from docutils import nodes
-from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.search.en import SearchEnglish
 from sphinx.util.docutils import new_document
@@ -98,9 +97,3 @@ def _texts(node: nodes.Node, *, whole: bool) -> Iterator[str]:
             continue
         elif whole or not isinstance(child, nodes.section):
             yield from _texts(child, whole=whole)
-
-
-def setup(app: Sphinx) -> None:
-    """Put the builder in the place of Sphinx's own."""
-    app.add_builder(BuilderWithSections, override=True)
-    app.add_search_language(SearchEnglishAndChinese)

@@ -50,9 +50,6 @@ def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(files[schema], registry=known, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-# --- posts -----------------------------------------------------------------------------------------------------
-
-
 class Posts(NamedTuple):
     """The posts and what has become of them."""
 
@@ -109,9 +106,6 @@ def _contradictions(content: dict[str, Any], about: dict[str, dict[str, Any]]) -
         named[number] = name
 
 
-# --- errors found in the sources ---------------------------------------------------------------------------------
-
-
 class Evidence(NamedTuple):
     """What shows that a source errs."""
 
@@ -137,7 +131,7 @@ def read_errata(replications: Path, results: Path, name: str, bib_keys: Collecti
     problems, errata = [f"id {entry} is given twice; an id is never reused" for entry in repeated], []
     for entry in entries:
         try:
-            errata.append(Erratum(name, entry, _evidence(entry, results, name, bib_keys)))
+            errata.append(Erratum(name, entry, _evidence(entry, claims, bib_keys)))
         except ResultsError as error:
             problems.append(f"{entry['id']}: {error}")
     named = {one.claim["id"] for erratum in errata for one in erratum.evidence if one.claim}
@@ -159,18 +153,18 @@ def names_with_errata(replications: Path, results: Path) -> list[str]:
     return sorted(names | corrected)
 
 
-def _evidence(entry: dict[str, Any], results: Path, name: str, bib_keys: Collection[str]) -> list[Evidence]:
+def _evidence(entry: dict[str, Any], claims: dict[str, Any], bib_keys: Collection[str]) -> list[Evidence]:
     bib = entry["source"]["bib"]
     if bib not in bib_keys:
         stop(f"source.bib {bib!r} is not in the bibliography; add it to references.bib, or mend the key")
     # Of several claims the last: one that is corrected by a check names it after the one that it tests.
-    checks = records.identities(dict(reversed(records.read_verdicts(results, name).claims.items())))
+    checks = records.identities(dict(reversed(claims.items())))
     evidence = []
     for kind, text in (part for item in entry["evidence"] for part in item.items()):
-        claim = records.claim_with_id(results, name, text) if kind == "claim" else None
+        claim = records.claim_with_id(claims, text) if kind == "claim" else None
         if kind == "check":
             if text not in checks:
-                stop(f"no executed check {text!r} in {results / name}; there are {', '.join(checks) or 'none'}")
+                stop(f"no executed check {text!r}; there are {', '.join(checks) or 'none'}")
             claim, _, _ = checks[text]
         evidence.append(Evidence(kind, text, claim))
     undecided = [one for one in evidence if one.claim and one.claim["verdict"] in _UNDECIDED]

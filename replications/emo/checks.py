@@ -205,7 +205,7 @@ def step_9_weights() -> Check:
 
 
 def step_10_bias() -> Check:
-    """Energy distance, and spread of p and of tau, (1 - |ē|²) / 2 each, sum to e. Control: without the spread of p."""
+    """Energy distance and half the spreads of p and tau, (1 - |ē|²) / 2 each, sum to e. Control: without that of p."""
     w = world(100)
     errors, controls = [], []
     for tau, targets in ((w.hot, w.targets), (w.soft, w.soft)):

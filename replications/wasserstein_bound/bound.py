@@ -154,8 +154,9 @@ def wasserstein_upper_bound(
     probability-flow ODE, with g^2 / 2 in both; the post takes g^2 there, which is wrong (`checks`, correction 1).
 
     Assumptions: s and -f are one-sided Lipschitz in x for each t, with constants integrable over t; g is bounded above
-    and below; both reverse processes exist up to t = 0 and the first one has the marginals p_t. If the grid starts at
-    t_0 > 0, the statement is about p_{t_0} and q_{t_0}. The discretisation of a sampler is outside the theorem.
+    and below; both reverse processes have strong solutions up to t = 0, that of the exact score with the marginals
+    p_t. If the grid starts at t_0 > 0, the statement is about p_{t_0} and q_{t_0}. The discretisation of a sampler is
+    outside the theorem.
     The slope of `samplers.coupled_paths` as `score_slope` gives the sharper bound of the derivation, step S5, whose
     slope is averaged over the coupling instead of being a supremum.
 
@@ -278,8 +279,8 @@ def score_matching_gap(noise_variance: ArrayLike, *, score_second_moment: ArrayL
 
     Archive 9509; Vincent, 2011. With x_t = alpha x_0 + sqrt(v) eps the conditional score is -eps / sqrt(v), of second
     moment d / v, and its mean given x_t is grad log p_t. The gap is therefore >= 0. As t -> 0 it grows like d / (beta
-    t) for smooth data, so that int g^2 gap dt diverges like d log(1 / t_0): the corollary T2 bounds nothing with the
-    *trained* loss. v = 1 - alpha_t^2 > 0; moments are summed over the d coordinates; any shape.
+    t) for smooth data, so that int g^2 gap dt diverges like d log(1 / t_0): the corollary T2 with lambda = g^2 bounds
+    nothing with the *trained* loss. v = 1 - alpha_t^2 > 0; moments are summed over the d coordinates; any shape.
 
     Returns:
         The gap, shape of the arguments.

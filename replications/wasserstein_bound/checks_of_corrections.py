@@ -110,7 +110,7 @@ def correction_4_weight_of_time() -> Check:
 
 
 def correction_5_trained_loss() -> Check:
-    """A bound by the trained, conditional loss does not go to zero with the error, and T2's is infinite."""
+    """A bound by the trained, conditional loss does not go to 0 with the error; T2's with lambda = g^2 is infinite."""
     # Exact score of N(0, 1/4): W_2 = 0 and the score's error is 0, yet the conditional loss is the gap of T6, 6.59 at
     # t = 0.1. As t_0 -> 0, int g^2 gap dt grows like log(1 / t_0), for any smooth data: slope 1 in one dimension. T4
     # with the root of the gap stays finite, since the root is integrable. Error: of the slope from t_0 = 1e-6 to 1e-8

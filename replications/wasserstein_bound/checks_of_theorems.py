@@ -177,7 +177,7 @@ def theorem_t7_kl() -> Check:
 
 
 def growth_of_mixture() -> Check:
-    """For two clusters and the exact score the ODE's I(T) is p_T(0) / p_0(0), densities between the clusters."""
+    """Two clusters on the line, exact score: the ODE's I(T) is p_T(0) / p_0(0), densities between the clusters."""
     # L_s is attained at 0, and d log p_t(0) / dt = beta / 2 + beta L_s / 2 by the Fokker-Planck equation. Up to 80
     # standard deviations between the clusters, where I(T) is 10^346: compared as logarithms. Tolerance 1e-5: the
     # trapezoidal rule.

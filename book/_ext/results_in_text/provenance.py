@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from paperkit.history import decoded
 from paperkit.provenance import file_md5
 from paperkit.results import read_runs
-from paperkit.written import has_numbers, named
+from paperkit.written import named, shown_line
 from results_in_text import records
 from results_in_text.code_files import Code, Page, code_page, shown_code
 from results_in_text.code_runner import about_results
@@ -35,7 +35,7 @@ def provenance_pages(app: Sphinx) -> Iterator[Page]:
     """Make one page for each folder of results with verdicts."""
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    templates.globals |= {function.__name__: function for function in (anchor, code_page, has_numbers, named)}
+    templates.globals |= {function.__name__: function for function in (anchor, code_page, named, shown_line)}
     templates.globals |= {"expected_next": expected_next, "records": records}
     # From the book's root to a page of provenance; no address stays none.
     templates.filters["above"] = lambda address: f"../{address}" if address else ""

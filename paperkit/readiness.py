@@ -27,7 +27,8 @@ from paperkit.results import read_json, read_runs, write_json
 
 # CPU seconds that smoke run, tests and page of a replication may take (a large one has a folder studies/ or tasks/, a
 # middle one tunes what it compares), beyond those of one that does next to nothing: the start of Python, torch, pytest
-# and Sphinx; a stage of clock readings starts one program more.
+# and Sphinx; a stage of clock readings starts one program more. Measured idle these are 9 and 3; where other processes
+# share the cores, the same work counts half as much again.
 MAX_CPU_S = {"small": 8, "middle": 20, "large": 40}
 STARTING_CPU_S, STARTING_TIMING_CPU_S = 14, 5
 # Runs modules as `python -m` does, in one Python, and says which: to load what they need takes longer than their work.

@@ -39,7 +39,6 @@ TIME_LIMIT_S = 600
 # A cell is to take 5 s; on a busy machine the same work counts for more.
 CPU_LIMIT_S = 10
 _CELL_LIMIT_S = 300
-FEW = 6
 # Answers are kept here under the hash of all that they depend on; git ignores the folder.
 _KEPT = Path(".paperkit/book")
 _PAPERKIT = Path(__file__).parents[3] / "paperkit"
@@ -195,7 +194,7 @@ def behind_estimand(estimand: Estimand, runs: pd.DataFrame, likely: Sequence[Any
         return table[kept] if not kept.all() and gives(table[kept]) else table
 
     def needed(table: pd.DataFrame, names: pd.Series) -> list[str]:
-        """Find what cannot be left out: few or likely ones one by one, many by halves, for most matter to no claim."""
+        """Find what cannot be left out: by halves, for most matter to no claim; what likely matters one by one."""
 
         def among(some: list[str]) -> list[str]:
             if not some or gives(table[~names.isin(some)]):
@@ -204,7 +203,7 @@ def behind_estimand(estimand: Estimand, runs: pd.DataFrame, likely: Sequence[Any
             return among(some[:middle]) + among(some[middle:]) if middle else some
 
         there = sorted(names.dropna().unique())
-        if len(there) <= FEW or set(there) <= set(likely):
+        if set(there) <= set(likely):
             return [name for name in there if not gives(table[names != name])]
         return among(there)
 
